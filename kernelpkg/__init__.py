@@ -1,0 +1,60 @@
+"""Helion kernels as packages: a TOML manifest beside each kernel, and one command for all of them.
+
+Everything here is imported when it is first asked for, so that `import kernelpkg` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+__version__: Final = "0.1.0"
+
+_PLACES: Final = {
+    "CallError": "errors",
+    "ConfigError": "errors",
+    "KernelpkgError": "errors",
+    "PackError": "errors",
+    "Problem": "errors",
+    "RegistrationError": "errors",
+    "UsageError": "errors",
+    "KernelReport": "loader",
+    "LoadReport": "loader",
+    "load": "loader",
+    "HelionKernelWrapper": "register",
+    "get_kernel_by_name": "register",
+    "get_registered_kernels": "register",
+    "register_kernel": "register",
+    "unload": "register",
+    "ConfiguredHelionKernel": "seam",
+    "PresetConfigSearch": "seam",
+}
+
+__all__ = ["__version__", *_PLACES]  # noqa: PLE0604  # the names are texts
+
+if TYPE_CHECKING:
+    from kernelpkg.errors import CallError as CallError
+    from kernelpkg.errors import ConfigError as ConfigError
+    from kernelpkg.errors import KernelpkgError as KernelpkgError
+    from kernelpkg.errors import PackError as PackError
+    from kernelpkg.errors import Problem as Problem
+    from kernelpkg.errors import RegistrationError as RegistrationError
+    from kernelpkg.errors import UsageError as UsageError
+    from kernelpkg.loader import KernelReport as KernelReport
+    from kernelpkg.loader import LoadReport as LoadReport
+    from kernelpkg.loader import load as load
+    from kernelpkg.register import HelionKernelWrapper as HelionKernelWrapper
+    from kernelpkg.register import get_kernel_by_name as get_kernel_by_name
+    from kernelpkg.register import get_registered_kernels as get_registered_kernels
+    from kernelpkg.register import register_kernel as register_kernel
+    from kernelpkg.register import unload as unload
+    from kernelpkg.seam import ConfiguredHelionKernel as ConfiguredHelionKernel
+    from kernelpkg.seam import PresetConfigSearch as PresetConfigSearch
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'kernelpkg' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"kernelpkg.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value

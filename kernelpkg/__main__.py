@@ -1,0 +1,5 @@
+"""`python -m kernelpkg`."""
+
+from kernelpkg.cli import main
+
+raise SystemExit(main())

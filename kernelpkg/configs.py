@@ -1,0 +1,287 @@
+"""The store: configs/<kernel>/<platform>.json <-> tuned cases and their configs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from kernelpkg import jsontext
+from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.fields import FIELDS, Config, wanted_instead
+from kernelpkg.jsontext import JsonPath
+from kernelpkg.matching import identity
+from kernelpkg.spec import CaseKey, Scalar
+
+EDITION: Final = 1
+"""The edition of config files that this version reads and writes."""
+
+TUNED_WITH: Final = ("helion", "triton", "torch", "driver", "gpu", "source", "effort", "date")
+"""What a config file may say of how it was made; all of it is text."""
+
+
+@frozen(kw_only=True)
+class TunedCase:
+    """A case key, the position of its config in the file, and the milliseconds it was measured."""
+
+    key: CaseKey
+    config: int
+    ms: float | None = None
+
+
+@frozen(kw_only=True)
+class ConfigFile:
+    """The tuned cases of one kernel on one platform; `tuned_with` says what made them."""
+
+    kernel: str
+    platform: str
+    tuned_with: Mapping[str, str] = field(factory=dict)
+    configs: tuple[Config, ...] = ()
+    cases: tuple[TunedCase, ...] = ()
+
+
+_FILE: dict[str, type] = {
+    "edition": int,
+    "kernel": str,
+    "platform": str,
+    "tuned_with": dict,
+    "configs": list,
+    "cases": list,
+}
+_CASE: dict[str, type] = {"key": dict, "config": int, "ms": float}
+_TYPES: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "an object",
+    list: "an array",
+}
+
+
+def platforms_of(root: Path, kernel: str) -> tuple[str, ...]:
+    """Return the platforms that a kernel has config files for, by name."""
+    return tuple(sorted(path.stem for path in (root / "configs" / kernel).glob("*.json")))
+
+
+def write(path: Path, file: ConfigFile) -> None:
+    """Write a file as a whole or not at all; equal configs become one.
+
+    The bytes follow from the value alone: one line per config and per case, names sorted.
+    """
+    texts = [_dumps(config) for config in file.configs]
+    distinct = list(dict.fromkeys(texts))
+    cases = [
+        _dumps({"key": dict(case.key)})[:-1]
+        + f', "config": {distinct.index(texts[case.config])}'
+        + ("}" if case.ms is None else f', "ms": {_dumps(case.ms)}}}')
+        for case in file.cases
+    ]
+    head = {"edition": EDITION, "kernel": file.kernel, "platform": file.platform}
+    lines = [f"  {_dumps(name)}: {_dumps(value)}," for name, value in head.items()]
+    lines += [f'  "tuned_with": {_dumps(dict(file.tuned_with))},']
+    lines += [f'  "configs": {_block(distinct)},', f'  "cases": {_block(cases)}']
+    replace_text(path, "\n".join(["{", *lines, "}", ""]))
+
+
+def read(
+    path: Path,
+    shown: str,
+    kernel: str,
+    platform: str,
+    axes: Sequence[str],
+    defaults: Mapping[str, Scalar],
+) -> ConfigFile:
+    """Return the content of a config file, checked against the key axes of its kernel.
+
+    `shown` is the path in messages. Raises PackError with every problem of the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document, repeated = jsontext.parse(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "ends in the middle of its JSON" if cut else f"is not JSON at column {error.colno}"
+        message = f"the file {what} ({error.msg}); restore it or tune again"
+        raise _failed(shown, error.lineno, "KP501", message) from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"the file cannot be read ({reason}); restore it or tune again"
+        raise _failed(shown, 0, "KP501", message) from error
+    reading = _Reading(axes=tuple(axes), defaults=defaults)
+    found = reading.file(document, kernel, platform)
+    if not (repeated or reading.found):
+        return found
+    lines, again = jsontext.lines(text)
+    problems = [
+        Problem(path=shown, line=lines.get(at, 0), code=code, message=message)
+        for at, code, message in reading.found
+    ]
+    for at, line in again:
+        message = f"{_place(at[:-1])}field '{at[-1]}' is given twice; keep one of them"
+        problems.append(Problem(path=shown, line=line, code="KP502", message=message))
+    raise PackError(problems=tuple(problems))
+
+
+def _failed(shown: str, line: int, code: str, message: str) -> PackError:
+    return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def _block(lines: Sequence[str]) -> str:
+    """Return a JSON array with an entry per line."""
+    return "[\n    " + ",\n    ".join(lines) + "\n  ]" if lines else "[]"
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Put a text in a file's place at once, through a file beside it that a failure removes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _place(at: JsonPath) -> str:
+    """Return the start of a message about a part of the file."""
+    if len(at) > 1 and at[0] in ("cases", "configs"):
+        key = ", key" if at[2:3] == ("key",) else ""
+        return f"{str(at[0])[:-1]} {at[1]}{key}: "
+    return "tuned_with: " if at[:1] == ("tuned_with",) else ""
+
+
+def _shown(value: object) -> str:
+    """Return a value as it stands in the file, shortened."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+@frozen(kw_only=True)
+class _Reading:
+    """One reading of a file: all that is wrong is collected, with its place in the document."""
+
+    axes: tuple[str, ...]
+    defaults: Mapping[str, Scalar]
+    found: list[tuple[JsonPath, str, str]] = field(factory=list)
+
+    def add(self, at: JsonPath, code: str, problem: str) -> None:
+        self.found.append((at, code, f"{_place(at)}{problem}"))
+
+    def file(self, document: object, kernel: str, platform: str) -> ConfigFile:
+        """Return the content of the file, without what is wrong in it."""
+        edition = document.get("edition") if isinstance(document, dict) else None
+        if type(edition) is int and edition != EDITION:
+            known = f"this version of kernelpkg reads edition {EDITION}"
+            self.add(("edition",), "KP507", f"edition {edition} cannot be read; {known}")
+            return ConfigFile(kernel=kernel, platform=platform)
+        given = self.fields((), document, _FILE, required=_FILE)
+        for name, wanted in (("kernel", kernel), ("platform", platform)):
+            found = given.get(name, wanted)
+            if found != wanted:
+                problem = f"the file is of {name} '{found}', but stands in the place of '{wanted}'"
+                self.add((name,), "KP505", problem)
+        tuned_with = given.get("tuned_with", {})
+        configs = given.get("configs", [])
+        cases = given.get("cases", [])
+        self.fields(("tuned_with",), tuned_with, dict.fromkeys(TUNED_WITH, str))
+        for place, config in enumerate(configs):
+            self.config(("configs", place), config)
+        first: dict[tuple[object, ...], int] = {}
+        tuned = []
+        for place, case in enumerate(cases):
+            at = ("cases", place)
+            fields = self.fields(at, case, _CASE, required=("key", "config"))
+            self.index(at, fields.get("config"), given.get("configs"))
+            self.key((*at, "key"), fields.get("key", {}), first)
+            if "key" in fields and "config" in fields:
+                tuned.append(TunedCase(**fields))
+        return ConfigFile(
+            kernel=kernel,
+            platform=platform,
+            tuned_with=tuned_with,
+            configs=tuple(configs),
+            cases=tuple(tuned),
+        )
+
+    def fields(
+        self,
+        at: JsonPath,
+        value: object,
+        known: Mapping[str, type],
+        required: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """Return the fields of an object that are known and of their types."""
+        if not isinstance(value, dict):
+            self.add(at, "KP502", f"an object is expected, not {_shown(value)}")
+            return {}
+        found = {}
+        for name, item in value.items():
+            if name not in known:
+                problem = f"field '{name}' is not known{suggestion(name, known)}"
+            elif type(item) in ((int, float) if known[name] is float else (known[name],)):
+                found[name] = item
+                continue
+            else:
+                problem = f"field '{name}' must be {_TYPES[known[name]]}, not {_shown(item)}"
+            self.add((*at, name), "KP502", problem)
+        for name in required:
+            if name not in value:
+                problem = f"field '{name}' is missing; it must be {_TYPES[known[name]]}"
+                self.add(at, "KP502", problem)
+        return found
+
+    def config(self, at: JsonPath, config: object) -> None:
+        """Check one config."""
+        if not isinstance(config, dict):
+            self.add(at, "KP502", f"an object is expected, not {_shown(config)}")
+            return
+        for name, value in config.items():
+            wanted = wanted_instead(name, value)
+            if name not in FIELDS:
+                problem = f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
+                self.add((*at, name), "KP502", problem)
+            elif wanted is not None:
+                self.add((*at, name), "KP508", f"{name} is {_shown(value)}; it must be {wanted}")
+
+    def index(self, at: JsonPath, index: int | None, configs: Sequence[object] | None) -> None:
+        """Check the position of a case's config, where both are known."""
+        if index is None or configs is None or 0 <= index < len(configs):
+            return
+        count = f"{len(configs)} configs (0 to {len(configs) - 1})"
+        has = count if len(configs) > 1 else "1 config (0)" if configs else "no configs"
+        problem = f"config index {index} is out of range; the file has {has}"
+        self.add((*at, "config"), "KP503", problem)
+
+    def key(self, at: JsonPath, key: Mapping[str, Scalar], first: dict[Any, int]) -> None:
+        """Check the key of a case; `first` holds the cases of the keys so far."""
+        before = len(self.found)
+        for axis, value in key.items():
+            if axis not in self.axes:
+                problem = f"axis '{axis}' has no rule{suggestion(axis, self.axes)}"
+                self.add((*at, axis), "KP506", problem)
+            if isinstance(value, dict | list):
+                problem = f"axis '{axis}' must be a number, text, true, false or null"
+                self.add((*at, axis), "KP502", f"{problem}, not {_shown(value)}")
+        filled = {**self.defaults, **key} if key else {}
+        for axis in self.axes if key else ():
+            if axis not in filled:
+                self.add(at, "KP506", f"axis '{axis}' is missing and has no default")
+        if len(self.found) > before:
+            return
+        same = tuple(identity(filled[axis]) for axis in self.axes) if key else None
+        place = first.setdefault(same, int(at[1]))
+        if place != at[1]:
+            self.add(at, "KP504", f"is the key of case {place} too; keep one of them")

@@ -1,0 +1,171 @@
+"""From a call to a launch: one look-up by signature, and what is done when it finds nothing.
+
+The launchers are passed in, so that nothing here knows Helion.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from kernelpkg.errors import CallError, ConfigError
+from kernelpkg.fallback import Chosen
+from kernelpkg.opschema import NO_DEFAULT, OpSchema
+from kernelpkg.spec import Scalar
+
+Launch = Callable[..., Any]
+"""Takes the arguments of the op and returns its result."""
+
+MakeLaunch = Callable[[Sequence[Any], Chosen], Launch]
+
+TABLE_LIMIT: Final = 65_536
+"""How many signatures an op remembers before it forgets them all."""
+
+
+class Acceptance(Protocol):
+    """Holds calls against what a kernel takes; `accept.Acceptance` does so for a manifest."""
+
+    axis_names: tuple[str, ...]
+
+    def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
+        """Return the axis values of a call, or raise CallError."""
+
+
+class Plan(Protocol):
+    """Names the configs of a call; `fallback.ConfigPlan` does so for a manifest."""
+
+    @property
+    def platform(self) -> str:
+        """The platform that calls run on."""
+
+    def options(
+        self, axes: Sequence[Scalar], args: Sequence[Any] | None = None
+    ) -> Iterator[Chosen]:
+        """Yield what a call may run with, best first."""
+
+
+class Dispatcher:
+    """Answers the calls of one op.
+
+    A signature is all that a launch depends on: per tensor its shape, strides, dtype and device,
+    and every scalar. A call whose signature was seen costs one look-up and the launch; a new one
+    is held against the manifest, its config is picked, and its launcher is made, under a lock.
+
+    `compiled` makes the launcher of a config; `interpreted` runs a call where nothing is compiled
+    (on a CPU, or when asked for); `empty` answers a call whose output has no elements, or returns
+    None for one that has; `unfit` are the errors by which a launch says that a borrowed config
+    does not fit this GPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        op: str,
+        schema: OpSchema,
+        acceptance: Callable[[], Acceptance],
+        plan: Plan,
+        compiled: MakeLaunch,
+        interpreted: Launch,
+        empty: Callable[[Sequence[Any]], Launch | None],
+        grad_enabled: Callable[[], bool],
+        interpret: Callable[[Sequence[Any]], bool],
+        unfit: Callable[[], tuple[type[Exception], ...]],
+    ) -> None:
+        self.op = op
+        self.schema = schema
+        self._acceptance = acceptance
+        self.plan = plan
+        self.table: dict[Any, Launch] = {}
+        self._compiled = compiled
+        self._interpreted = interpreted
+        self._empty = empty
+        self._grad_enabled = grad_enabled
+        self._interpret = interpret
+        self._unfit = unfit
+        self._lock = threading.RLock()
+
+    def implementation(self) -> Launch:
+        """Return the function of the op's arguments that is registered with PyTorch."""
+        params, key = [], []
+        space: dict[str, Any] = {
+            "table": self.table,
+            "resolve": self.resolve,
+            "grad_enabled": self._grad_enabled,
+        }
+        for place, arg in enumerate(self.schema.args):
+            name = f"a{place}"
+            if arg.default is NO_DEFAULT:
+                params.append(name)
+            else:
+                space[f"d{place}"] = arg.default
+                params.append(f"{name}=d{place}")
+            key.append(_key_code(name, optional=arg.optional) if arg.is_tensor else name)
+        names = ", ".join(f"a{place}" for place in range(len(self.schema.args)))
+        code = (
+            f"def call({', '.join(params)}):\n"
+            f"    key = ({', '.join(key)},)\n"
+            "    launch = table.get(key)\n"
+            "    if launch is None:\n"
+            f"        return resolve(key, ({names},))\n"
+            f"    return launch({names})\n"
+        )
+        exec(compile(code, f"<dispatch of {self.op}>", "exec"), space)
+        call: Launch = space["call"]
+        return call
+
+    def resolve(self, key: Any, args: Sequence[Any]) -> Any:
+        """Answer a call whose signature is new, and remember its launcher.
+
+        Raises CallError where the call is not accepted, and ConfigError where no config may run.
+        """
+        with self._lock:
+            self._check_grad(args)
+            axes = self._acceptance().axes_of(args)
+            launch = self._empty(args)
+            if launch is None and self._interpret(args):
+                launch = self._interpreted
+            if launch is not None:
+                result = launch(*args)
+            else:
+                launch, result = self._first_launch(axes, args)
+            if len(self.table) >= TABLE_LIMIT:
+                self.table.clear()
+            self.table[key] = launch
+            return result
+
+    def _check_grad(self, args: Sequence[Any]) -> None:
+        if not self._grad_enabled():
+            return
+        for arg, value in zip(self.schema.args, args, strict=True):
+            if arg.is_tensor and value is not None and value.requires_grad:
+                raise CallError(
+                    f"{self.op}: argument '{arg.name}' requires grad, and the op has no backward; "
+                    "detach it, or call the op under torch.no_grad()"
+                )
+
+    def _first_launch(self, axes: Sequence[Scalar], args: Sequence[Any]) -> tuple[Launch, Any]:
+        """Launch with the best config that this GPU can run."""
+        failed = ""
+        for chosen in self.plan.options(axes, args):
+            launch = self._compiled(args, chosen)
+            if chosen.mode == "tuned":
+                return launch, launch(*args)
+            try:
+                return launch, launch(*args)
+            except self._unfit() as error:
+                failed = f" ({chosen.reason}: {error})"
+        told = ", ".join(
+            f"{name} = {value}"
+            for name, value in zip(self._acceptance().axis_names, axes, strict=True)
+        )
+        raise ConfigError(
+            f"{self.op}: no config for this call on {self.plan.platform} ({told}){failed}; "
+            "tune one, or let [miss] action be 'default'"
+        )
+
+
+def _key_code(name: str, *, optional: bool) -> str:
+    grad = f"{name}.requires_grad and grad_enabled()"
+    code = f"({name}.shape, {name}.stride(), {name}.dtype, {name}.get_device(), {grad})"
+    return f"None if {name} is None else {code}" if optional else code

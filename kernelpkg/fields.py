@@ -1,0 +1,112 @@
+"""The fields of a Helion config: which there are, and what Helion takes though it should not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
+
+Config = Mapping[str, Any]
+"""A Helion config, as the keywords of `helion.Config`."""
+
+POSITIONAL: Final = frozenset(
+    {
+        "indexing",
+        "atomic_indexing",
+        "load_eviction_policies",
+        "load_cache_modifiers",
+        "store_cache_modifiers",
+        "pallas_load_buffer_count",
+    }
+)
+"""The fields with one entry per load, store or atomic of a kernel, in helion 1.4.0 and 1.5.1.
+
+Their entries shift when an optional tensor is None, which Helion accepts in silence.
+"""
+
+# Parameters of helion.Config, in helion/runtime/config.py of 1.4.0.
+_SINCE_1_4 = frozenset(
+    {
+        "block_sizes",
+        "num_threads",
+        "loop_orders",
+        "flatten_loops",
+        "l2_groupings",
+        "reduction_loops",
+        "range_unroll_factors",
+        "range_warp_specializes",
+        "range_num_stages",
+        "range_multi_buffers",
+        "range_flattens",
+        "static_ranges",
+        "num_warps",
+        "num_stages",
+        "pid_type",
+        "num_sm_multiplier",
+        "maxnreg",
+        "advanced_controls_file",
+        "epilogue_subtile",
+        "xcd_remap",
+    }
+)
+
+# The parameters that 1.5.1 adds to them.
+_SINCE_1_5 = frozenset(
+    {
+        "cross_loop_pipeline",
+        "host_tensor_descriptors",
+        "reduction_fusion",
+        "cute_async_load_stages",
+        "cute_async_load_lookahead",
+        "cute_async_load_group_rows",
+        "cute_async_load_cache",
+        "cute_async_store_policy",
+        "cute_bf16x2_recurrence",
+        "cute_signed_bitfield_bf16",
+        "cute_proven_bounds",
+        "cute_affine_scan_schedule",
+        "cute_rng_packet",
+        "cute_independent_reduction",
+        "cute_replicated_reduction",
+        "cute_vector_packet_unroll",
+        "cute_vloop_sink",
+        "cute_lane_unroll",
+        "cute_pdl",
+        "cute_warp_aggregated_atomics",
+        "cute_packet_prefetch",
+        "cute_reduction_pipeline_depth",
+        "cute_host_paired_sum",
+    }
+)
+
+# Further keywords that both versions take on AMD GPUs, in helion/autotuner/config_spec.py.
+_AMD = frozenset({"waves_per_eu", "matrix_instr_nonkdim"})
+
+FIELDS: Final = POSITIONAL | _SINCE_1_4 | _SINCE_1_5 | _AMD
+"""The fields that a config may have."""
+
+
+def without_positional(config: Config) -> dict[str, Any]:
+    """Return a config that may be used for another variant than the one it was tuned for."""
+    return {name: value for name, value in config.items() if name not in POSITIONAL}
+
+
+def wanted_instead(name: str, value: object) -> str | None:
+    """Return what a field must be, where its value is none that a kernel can run with.
+
+    Neither `normalize` nor code generation of helion 1.4.0 and 1.5.1 refuses these.
+    """
+    if name == "num_warps" and not (_power_of_two(value) and value <= 32):
+        return "a power of two from 1 to 32"
+    if name == "num_stages" and not (type(value) is int and value >= 1):
+        return "a whole number from 1 on"
+    if name == "block_sizes" and not (isinstance(value, list) and all(map(_power_of_two, value))):
+        return "a list of powers of two"
+    if name == "load_eviction_policies":
+        policies = value if isinstance(value, list) else [value]
+        if any(policy not in ("", "first", "last") for policy in policies):
+            return "made of '', 'first' and 'last'"
+    return None
+
+
+def _power_of_two(value: object) -> TypeGuard[int]:
+    return type(value) is int and value > 0 and value & (value - 1) == 0

@@ -1,0 +1,150 @@
+"""Cases and argument specs to tensors: the inputs of tests, tuning and benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from kernelpkg.accept import Acceptance
+from kernelpkg.cases import Case, CaseProblem, show
+from kernelpkg.errors import CallError
+from kernelpkg.expr import Expr, compile_exprs
+from kernelpkg.source import load_function
+from kernelpkg.spec import ArgSpec, ArgVariant, KernelSpec, Reference
+
+SENTINEL: Final = 96.0
+"""What a written argument holds before a call: exact in every dtype from float8 to int8."""
+
+_ALIGN: Final = 4
+"""Strides that may be anything are padded to this many elements, as TMA-aligned scales are."""
+
+
+def make_inputs(
+    spec: KernelSpec, case: Case, *, device: str | torch.device = "cpu", sentinel: float = SENTINEL
+) -> tuple[Any, ...]:
+    """Return the arguments of one call, in order, for a case.
+
+    Random values derive from the case, so that two calls give equal tensors. Raises CaseProblem
+    where the arguments cannot be made, or where a call with them has other axes than the case.
+    """
+    generator = torch.Generator(device).manual_seed(seed(spec, case))
+    if spec.generator is not None:
+        make = load_function(Path(spec.directory), spec.generator)
+        args = tuple(make(dict(case.values), generator, torch.device(device)))
+    else:
+        made: dict[str, Any] = {}
+        for arg in spec.args:
+            made[arg.name] = _argument(spec, arg, case, made, generator, sentinel)
+        args = tuple(made.values())
+    check_axes(spec, case, args)
+    return args
+
+
+def seed(spec: KernelSpec, case: Case) -> int:
+    """Return the seed of a case's random values: 63 bits of a digest of its name and values."""
+    text = f"{spec.name}({case})"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def check_axes(spec: KernelSpec, case: Case, args: Sequence[Any]) -> None:
+    """Raise CaseProblem unless a call with the arguments is accepted and has the case's axes."""
+    acceptance = Acceptance(spec, spec.name)
+    try:
+        axes = dict(zip(acceptance.axis_names, acceptance.axes_of(args), strict=True))
+    except CallError as error:
+        raise CaseProblem("KP142", f"case {case}: {error}") from None
+    for name, value in case.values.items():
+        if axes[name] != value and 0 not in case.values.values():
+            raise CaseProblem(
+                "KP145",
+                f"case {case}: its inputs have {name}={show(axes[name])}",
+            )
+
+
+def _argument(
+    spec: KernelSpec,
+    arg: ArgSpec,
+    case: Case,
+    made: Mapping[str, Any],
+    generator: torch.Generator,
+    sentinel: float,
+) -> Any:
+    schema = spec.schema.arg(arg.name)
+    variant = next((v for v in arg.variants if v.when is None or _value(v.when, case)), None)
+    if variant is None:
+        return None
+    if variant.value is not None:
+        value = _value(variant.value, case)
+        return float(value) if schema.type == "float" else value
+    assert variant.shape is not None and variant.dtype is not None
+    shape = tuple(int(_value(dim.expr, case)) for dim in variant.shape)
+    dtype = getattr(torch, _value(variant.dtype, case))
+    init = variant.init
+    if init is None:
+        init = "empty" if schema.mutated else "randn"
+    if isinstance(init, Reference):
+        make = load_function(Path(spec.directory), init)
+        return make(dict(case.values), dict(made), generator)
+    high = None if variant.high is None else int(_value(variant.high, case))
+    tensor = torch.empty_strided(
+        shape, _strides(shape, variant, case), dtype=dtype, device=generator.device
+    )
+    return fill(tensor, init, generator, high=high, sentinel=sentinel)
+
+
+def fill(
+    tensor: torch.Tensor,
+    init: str | float,
+    generator: torch.Generator,
+    *,
+    high: int | None = None,
+    sentinel: float = SENTINEL,
+) -> torch.Tensor:
+    """Fill a tensor as `init` says, and return it.
+
+    "empty" is the sentinel, "randn" standard normal, "uniform" from 0 to 1, "arange" 0, 1, 2 …,
+    "randint" from 0 to below `high`; a number is that number.
+    """
+    shape, device = tensor.shape, generator.device
+    if isinstance(init, int | float):
+        values = torch.full(shape, init, device=device)
+    elif init == "empty":
+        values = torch.full(shape, sentinel, device=device)
+    elif init in ("zeros", "ones"):
+        values = torch.full(shape, float(init == "ones"), device=device)
+    elif init == "randn":
+        values = torch.randn(shape, generator=generator, device=device)
+    elif init == "uniform":
+        values = torch.rand(shape, generator=generator, device=device)
+    elif init == "arange":
+        values = torch.arange(tensor.numel(), device=device).view(shape)
+    else:
+        values = torch.randint(high or 1, shape, generator=generator, device=device)
+    return tensor.copy_(values)
+
+
+def _strides(shape: tuple[int, ...], variant: ArgVariant, case: Case) -> tuple[int, ...]:
+    """Return strides in elements: as the manifest says, and padded where it says nothing."""
+    if variant.strides is None:
+        return torch.empty(shape, device="meta").stride()
+    strides = [None if s is None else int(_value(s, case)) for s in variant.strides]
+    span = max([1, *(n * s for n, s in zip(shape, strides, strict=True) if s is not None)])
+    found = []
+    for size, stride in reversed(list(zip(shape, strides, strict=True))):
+        if stride is None:
+            stride = -(-span // _ALIGN) * _ALIGN  # noqa: PLW2901  # free, so it is chosen here
+            span = max(span, stride * size)
+        found.append(stride)
+    return tuple(reversed(found))
+
+
+def _value(expr: Expr, case: Case) -> Any:
+    names = tuple(case.values)
+    read = compile_exprs(
+        [expr], names, nullable=frozenset(n for n in names if case.values[n] is None)
+    )
+    return read(*case.values.values())[0]

@@ -1,0 +1,58 @@
+"""What this machine has: the device to run on, and the platform whose configs are its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from attrs import frozen
+
+from kernelpkg import platforms
+from kernelpkg.errors import UsageError
+from kernelpkg.platforms import Platform
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@frozen(kw_only=True)
+class Machine:
+    """Where ops run: `device` is "cpu" or "cuda"; `interpret` says that nothing is compiled."""
+
+    device: Literal["cpu", "cuda"]
+    gpu: str | None
+    platform: Platform
+    interpret: bool
+
+
+def detect(
+    device: Device = "auto",
+    *,
+    extra: Mapping[str, str] = {},
+    variants: Literal["together", "apart"] = "together",
+) -> Machine:
+    """Look at this machine; "auto" takes the current GPU where there is one.
+
+    HELION_INTERPRET=1 lets everything run in Helion's interpreter, on a GPU too. Raises UsageError
+    where "cuda" is asked for and PyTorch sees no GPU.
+    """
+    has_gpu = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise UsageError("device 'cuda' was asked for, and PyTorch sees no GPU")
+    if not has_gpu:
+        return Machine(
+            device="cpu", gpu=None, platform=platforms.resolve(platforms.CPU), interpret=True
+        )
+    gpu = torch.cuda.get_device_name()
+    return Machine(
+        device="cuda",
+        gpu=gpu,
+        platform=platforms.resolve(gpu, extra=extra, variants=variants),
+        interpret=asked_to_interpret(),
+    )
+
+
+def asked_to_interpret() -> bool:
+    """Whether HELION_INTERPRET is set; everything but "", "0" and "false" sets it, as in Helion."""
+    return os.environ.get("HELION_INTERPRET", "").lower() not in ("", "0", "false")

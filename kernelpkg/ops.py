@@ -1,0 +1,84 @@
+"""The torch seam: ops defined, implemented and taken back with `torch.library`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch.library import Library
+
+from kernelpkg.errors import RegistrationError
+
+DEVICES: Final = ("CPU", "CUDA")
+"""The dispatch keys that every op has an implementation for."""
+
+RESERVED: Final = frozenset({"aten", "prim", "prims", "c10", "inductor", "higher_order", "_C"})
+"""Namespaces of PyTorch and, for the last, of vLLM; ops of a pack go into one of their own."""
+
+
+def name_problem(namespace: str, name: str) -> str | None:
+    """Say why an op cannot have a name, or return None; asks the dispatcher, changes nothing."""
+    if namespace in RESERVED:
+        return f"namespace '{namespace}' is in use by PyTorch or vLLM; give the pack its own"
+    if torch._C._dispatch_has_kernel(f"{namespace}::{name}") or _defined(f"{namespace}::{name}"):
+        return f"op '{namespace}::{name}' is registered already, by another library"
+    return None
+
+
+def _defined(qualified: str) -> bool:
+    try:
+        operation, _ = torch._C._jit_get_operation(qualified)
+    except RuntimeError:
+        return False
+    return operation is not None
+
+
+class RegisteredOp:
+    """One op in PyTorch's dispatcher, for as long as this object is not closed."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        name: str,
+        schema: str,
+        implementation: Callable[..., Any],
+        fake: Callable[..., Any],
+    ) -> None:
+        self.namespace = namespace
+        self.name = name
+        self._library = Library(namespace, "FRAGMENT")  # closed below
+        try:
+            self._library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+            for key in DEVICES:
+                self._library.impl(name, implementation, key)
+            torch.library.register_fake(self.qualified, fake, lib=self._library)
+        except Exception as error:
+            self.close()
+            text = " ".join(str(error).split())
+            raise RegistrationError(f"op '{self.qualified}' cannot be registered: {text}") from None
+
+    @property
+    def qualified(self) -> str:
+        """The name with its namespace, as in "kernelpkg::silu_mul_fp8"."""
+        return f"{self.namespace}::{self.name}"
+
+    @property
+    def call(self) -> Any:
+        """The op as it is called: `torch.ops.<namespace>.<name>`."""
+        return getattr(getattr(torch.ops, self.namespace), self.name)
+
+    def close(self) -> None:
+        """Give the name back; calls through objects taken earlier fail from then on."""
+        self._library._destroy()
+        namespace = getattr(torch.ops, self.namespace)
+        namespace.__dict__.pop(self.name, None)
+        if self.name in getattr(namespace, "_dir", ()):
+            namespace._dir.remove(self.name)
+
+
+def infer_schema(function: Callable[..., Any], mutates_args: tuple[str, ...]) -> str:
+    """Return the schema of a function with annotations, as torch.library infers it."""
+    schema: str = torch.library.infer_schema(function, mutates_args=mutates_args)
+    return schema

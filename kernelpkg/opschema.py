@@ -1,0 +1,140 @@
+"""The schema of an op, in PyTorch's schema language, read without importing PyTorch."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+NO_DEFAULT: Final = object()
+"""Stands for the default of an argument that has none (None is a default of its own)."""
+
+_ARG = re.compile(
+    r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z]+)(?P<mutated>!?)\))?(?P<optional>\??)"
+    r"\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:=\s*(?P<default>[^\s,]+))?"
+)
+_RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
+_TYPES = ("Tensor", "int", "SymInt", "float", "bool")
+
+
+class SchemaError(ValueError):
+    """A schema string that is not one, or that uses what kernels cannot."""
+
+
+@frozen(kw_only=True)
+class OpArg:
+    """One argument; `type` is Tensor, int, float or bool (SymInt reads as int)."""
+
+    name: str
+    type: str
+    optional: bool = False
+    mutated: bool = False
+    default: object = NO_DEFAULT
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.type == "Tensor"
+
+
+@frozen(kw_only=True)
+class OpSchema:
+    """The arguments of an op in order, and how many tensors it returns.
+
+    `text` is the schema as written, without a name: "(Tensor x) -> Tensor".
+    """
+
+    text: str
+    args: tuple[OpArg, ...]
+    returns: int
+
+    @property
+    def arg_names(self) -> tuple[str, ...]:
+        return tuple(arg.name for arg in self.args)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The arguments that the op writes into, in order."""
+        return tuple(arg.name for arg in self.args if arg.mutated)
+
+    def arg(self, name: str) -> OpArg:
+        return self.args[self.arg_names.index(name)]
+
+
+def parse_schema(text: str) -> OpSchema:
+    """Read a schema such as "(Tensor(a!) out, Tensor x, float eps=1e-6) -> ()".
+
+    Takes Tensor, int, SymInt, float and bool arguments, each optional or not, and returns of no,
+    one or several tensors. Raises SchemaError, whose message names the part and the remedy.
+    Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
+    """
+    outer = re.fullmatch(r"\s*\((?P<args>.*)\)\s*->\s*(?P<returns>.+?)\s*", text, re.DOTALL)
+    if outer is None:
+        raise SchemaError("is not of the form '(arguments) -> returns'")
+    args = tuple(_parse_arg(part) for part in _split(outer["args"]))
+    seen: set[str] = set()
+    defaulted = ""
+    for arg in args:
+        if arg.name in seen:
+            raise SchemaError(f"names argument '{arg.name}' twice")
+        seen.add(arg.name)
+        if arg.default is NO_DEFAULT and defaulted:
+            raise SchemaError(f"argument '{arg.name}' needs a default, as '{defaulted}' has one")
+        if arg.default is not NO_DEFAULT:
+            defaulted = arg.name
+    return OpSchema(text=text.strip(), args=args, returns=_parse_returns(outer["returns"]))
+
+
+def _split(args: str) -> list[str]:
+    return [part.strip() for part in args.split(",")] if args.strip() else []
+
+
+def _parse_arg(part: str) -> OpArg:
+    match = _ARG.fullmatch(part)
+    if match is None:
+        raise SchemaError(f"has an argument that does not read as 'Type name': '{part}'")
+    if match["type"] not in _TYPES:
+        raise SchemaError(
+            f"argument '{match['name']}' has type '{match['type']}'; "
+            f"kernels take {', '.join(_TYPES[:-1])} and {_TYPES[-1]}"
+        )
+    if match["alias"] and (match["type"] != "Tensor" or not match["mutated"]):
+        raise SchemaError(
+            f"argument '{match['name']}': only a tensor that is written takes an alias, as in "
+            f"'Tensor(a!) {match['name']}'"
+        )
+    kind = "int" if match["type"] == "SymInt" else match["type"]
+    return OpArg(
+        name=match["name"],
+        type=kind,
+        optional=bool(match["optional"]),
+        mutated=bool(match["mutated"]),
+        default=_parse_default(match["name"], kind, bool(match["optional"]), match["default"]),
+    )
+
+
+def _parse_default(name: str, kind: str, optional: bool, text: str | None) -> object:
+    if text is None:
+        return NO_DEFAULT
+    if text == "None" and optional:
+        return None
+    if kind == "bool" and text in ("True", "False"):
+        return text == "True"
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError:
+        pass
+    raise SchemaError(f"argument '{name}' has default '{text}', which is no {kind}")
+
+
+def _parse_returns(text: str) -> int:
+    if text == "()":
+        return 0
+    inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
+    parts = [part.strip() for part in inner.split(",")]
+    if not all(_RETURN.fullmatch(part) for part in parts):
+        raise SchemaError(f"returns '{text}'; kernels return (), Tensor or (Tensor, Tensor, …)")
+    return len(parts)

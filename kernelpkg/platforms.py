@@ -1,0 +1,192 @@
+"""GPU names -> platforms: which configs are a GPU's own, and whose it may borrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from attrs import frozen
+
+CPU: Final = "cpu"
+"""The platform of interpreted runs; it borrows from nobody."""
+
+
+@frozen(kw_only=True)
+class Platform:
+    """A GPU as configs see it: `name` is the platform of its own configs, `gpu` its full name.
+
+    `base` is the platform that its variants have in common, and `shared_memory` the most that one
+    block may use, in bytes. What is not known of a GPU is None.
+    """
+
+    name: str
+    gpu: str
+    base: str
+    family: str | None = None
+    arch: str | None = None
+    shared_memory: int | None = None
+
+
+# Opt-in maximum of shared memory per block, in KiB, with the family of each architecture. NVIDIA:
+# CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD: LDS per work
+# group in the CDNA2, CDNA3 and CDNA4 instruction set references.
+_ARCHITECTURES: dict[str, tuple[str, int]] = {
+    "sm_70": ("volta", 96),
+    "sm_80": ("ampere", 163),
+    "sm_86": ("ampere", 99),
+    "sm_89": ("ada", 99),
+    "sm_90": ("hopper", 227),
+    "sm_100": ("blackwell", 227),
+    "sm_103": ("blackwell", 227),
+    "sm_120": ("blackwell", 99),
+    "gfx90a": ("cdna2", 64),
+    "gfx942": ("cdna3", 64),
+    "gfx950": ("cdna4", 160),
+}
+
+# Families of one vendor by age: configs are borrowed from the nearest first.
+_VENDORS: tuple[tuple[str, ...], ...] = (
+    ("volta", "ampere", "ada", "hopper", "blackwell"),
+    ("cdna2", "cdna3", "cdna4"),
+)
+
+# The architecture of each base platform. Within a family, the order is the one in which others
+# borrow from them: the ones that are most often tuned come first.
+_BASES: dict[str, str] = {
+    "tesla_v100": "sm_70",
+    "nvidia_a100": "sm_80",
+    "nvidia_a10": "sm_86",
+    "nvidia_a10g": "sm_86",
+    "nvidia_l40s": "sm_89",
+    "nvidia_l4": "sm_89",
+    "nvidia_rtx_6000_ada_generation": "sm_89",
+    "nvidia_geforce_rtx_4090": "sm_89",
+    "nvidia_h100": "sm_90",
+    "nvidia_h200": "sm_90",
+    "nvidia_gh200": "sm_90",
+    "nvidia_h20": "sm_90",
+    "nvidia_b200": "sm_100",
+    "nvidia_gb200": "sm_100",
+    "nvidia_b100": "sm_100",
+    "nvidia_b300": "sm_103",
+    "nvidia_gb300": "sm_103",
+    "nvidia_rtx_pro_6000_blackwell": "sm_120",
+    "nvidia_geforce_rtx_5090": "sm_120",
+    "amd_instinct_mi250x": "gfx90a",
+    "amd_instinct_mi300x": "gfx942",
+    "amd_instinct_mi325x": "gfx942",
+    "amd_instinct_mi308x": "gfx942",
+    "amd_instinct_mi300a": "gfx942",
+    "amd_instinct_mi355x": "gfx950",
+    "amd_instinct_mi350x": "gfx950",
+}
+
+# Names that say more than the base: form factor, memory, cooling. The H100, A100, V100 and MI300X
+# ones are vLLM 0.33.0's (vllm/kernels/helion/utils.py).
+_VARIANTS: dict[str, tuple[str, ...]] = {
+    "tesla_v100": ("sxm2_16gb", "sxm2_32gb", "pcie_16gb", "pcie_32gb", "sxm3_32gb"),
+    "nvidia_a100": (
+        "sxm4_40gb",
+        "sxm4_80gb",
+        "pcie_40gb",
+        "pcie_80gb",
+        "80gb_pcie",
+    ),
+    "nvidia_h100": ("pcie", "sxm5", "80gb_hbm3", "nvl"),
+    "nvidia_h200": ("nvl", "141gb_hbm3e"),
+    "nvidia_gh200": ("480gb", "120gb", "144g_hbm3e"),
+    "nvidia_h20": ("3e",),
+    "nvidia_b300": ("sxm6_ac",),
+    "nvidia_rtx_pro_6000_blackwell": (
+        "workstation_edition",
+        "max_q_workstation_edition",
+        "server_edition",
+    ),
+    "nvidia_geforce_rtx_4090": ("d",),
+    "nvidia_geforce_rtx_5090": ("d",),
+    "amd_instinct_mi250x": ("mi250",),
+    "amd_instinct_mi300x": ("hf", "vf"),
+    "amd_instinct_mi325x": ("vf",),
+}
+
+_BASE_OF: dict[str, str] = {
+    f"{base}_{suffix}": base for base, suffixes in _VARIANTS.items() for suffix in suffixes
+}
+
+
+def canonical(name: str) -> str:
+    """Return a GPU's name in lower case, with one underscore for all that is no letter or digit.
+
+    Raises ValueError where nothing is left.
+    """
+    found = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
+    if not found:
+        message = f"GPU name {name!r} has no letter or digit"
+        raise ValueError(message)
+    return found
+
+
+def resolve(
+    name: str,
+    *,
+    extra: Mapping[str, str] = {},
+    variants: Literal["together", "apart"] = "together",
+) -> Platform:
+    """Return the platform of a GPU by its name, or of a platform by its own.
+
+    `extra` names the platforms of further GPUs. With `variants` apart, a variant has configs of
+    its own and shares none with its base.
+    """
+    gpu = canonical(name)
+    further = {canonical(key): canonical(platform) for key, platform in extra.items()}
+    base = further.get(gpu, gpu)
+    base = _BASE_OF.get(base, base)
+    arch = _BASES.get(base)
+    family, shared = _ARCHITECTURES[arch] if arch else (None, None)
+    return Platform(
+        name=base if variants == "together" else gpu,
+        gpu=gpu,
+        base=base,
+        family=family,
+        arch=arch,
+        shared_memory=None if shared is None else shared * 1024,
+    )
+
+
+def chain(
+    platform: Platform, available: Sequence[str], *, extra: Mapping[str, str] = {}
+) -> tuple[str, ...]:
+    """Return the available platforms whose configs may be borrowed, the nearest first.
+
+    First the base and its variants, then the same architecture, the same family, and the other
+    families of the vendor by age. Other vendors, unknown GPUs and the CPU are left out.
+    """
+    others = {name: resolve(name, extra=extra) for name in available if name != platform.name}
+    distances = {name: _distance(platform, other, name) for name, other in others.items()}
+    near = [(distance, name) for name, distance in distances.items() if distance is not None]
+    return tuple(name for _, name in sorted(near))
+
+
+def fits(there: Platform, here: Platform) -> bool | None:
+    """Whether one platform's blocks had no more shared memory than another's; None if unknown."""
+    if there.shared_memory is None or here.shared_memory is None:
+        return None
+    return there.shared_memory <= here.shared_memory
+
+
+def _distance(here: Platform, there: Platform, name: str) -> tuple[int, ...] | None:
+    """Return how far a platform's configs are from a GPU, or None if they are not for it at all."""
+    if here.base == there.base != CPU:
+        return 0, int(name != there.base)
+    if here.family is None or there.family is None:
+        return None
+    ages = next(families for families in _VENDORS if here.family in families)
+    if there.family not in ages:
+        return None
+    return (
+        1 if here.arch == there.arch else 2,
+        abs(ages.index(here.family) - ages.index(there.family)),
+        ages.index(there.family),
+        list(_BASES).index(there.base),
+    )

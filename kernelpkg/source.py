@@ -1,0 +1,189 @@
+"""A kernel's Python files: read as a tree without running them, or loaded by path as modules."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from attrs import frozen
+
+from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.opschema import NO_DEFAULT, OpArg, OpSchema
+from kernelpkg.spec import Reference
+
+_ALLOWED: Final = frozenset(sys.stdlib_module_names) | {"torch", "helion"}
+_MODULES: Final = "_kernelpkg_kernels"
+
+
+@frozen(kw_only=True)
+class SourceFile:
+    """One parsed file: its functions by name, and what is wrong with its imports."""
+
+    shown: str
+    functions: Mapping[str, ast.FunctionDef]
+    problems: tuple[Problem, ...]
+
+
+def read_source(path: Path, shown: str, *, helion: bool) -> SourceFile:
+    """Parse a file and check its imports: torch, the standard library, and helion where allowed.
+
+    Raises OSError where the file cannot be read.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", None) or str(error)
+        problem = Problem(path=shown, line=line, code="KP114", message=f"does not parse: {reason}")
+        return SourceFile(shown=shown, functions={}, problems=(problem,))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return SourceFile(
+        shown=shown,
+        functions=functions,
+        problems=tuple(_import_problems(tree, shown, helion=helion)),
+    )
+
+
+def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[Problem]:
+    allowed = _ALLOWED if helion else _ALLOWED - {"helion"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] not in allowed:
+                what = "torch, helion" if helion else "torch"
+                yield Problem(
+                    path=shown,
+                    line=node.lineno,
+                    code="KP113",
+                    message=f"imports '{name}'; this file may import {what} and the standard "
+                    "library, so that the kernel stays one directory",
+                )
+
+
+def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
+    """Return the function, or what is wrong where there is none."""
+    found = file.functions.get(name)
+    if found is None:
+        hint = suggestion(name, file.functions)
+        return f"{file.shown} has no function '{name}' at its top level{hint}"
+    return found
+
+
+def parameters(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The names of a function's parameters, in order; `*args` and the like keep their stars."""
+    args = function.args
+    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
+    names += [f"*{args.vararg.arg}"] if args.vararg else []
+    names += [arg.arg for arg in args.kwonlyargs]
+    names += [f"**{args.kwarg.arg}"] if args.kwarg else []
+    return tuple(names)
+
+
+def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None:
+    """Say where a Helion function's signature and the op's schema disagree, or return None."""
+    names = parameters(function)
+    if names != schema.arg_names:
+        wanted, got = ", ".join(schema.arg_names), ", ".join(names)
+        return f"the schema's arguments are ({wanted}), the function's ({got})"
+    args = function.args
+    positional = (*args.posonlyargs, *args.args)
+    if len(positional) != len(names):
+        return "the function has arguments that are not positional"
+    for node, arg in zip(positional, schema.args, strict=True):
+        if node.annotation is None:
+            return f"argument '{arg.name}' of the function has no annotation; write {_hint(arg)}"
+        if _annotated(node.annotation) != _hint(arg):
+            got = ast.unparse(node.annotation)
+            return f"argument '{arg.name}' is '{_hint(arg)}' by the schema, '{got}' in the function"
+    defaults = [NO_DEFAULT] * (len(names) - len(args.defaults)) + [
+        _literal(node) for node in args.defaults
+    ]
+    for default, arg in zip(defaults, schema.args, strict=True):
+        if default is not NO_DEFAULT and default != arg.default:
+            said = "none" if arg.default is NO_DEFAULT else arg.default
+            return f"argument '{arg.name}' has default {default} in the function, {said} by schema"
+    returned = "None" if function.returns is None else ast.unparse(function.returns)
+    if (returned == "None") != (schema.returns == 0):
+        return f"the schema returns {schema.returns} tensors, the function is annotated {returned}"
+    return None
+
+
+def _hint(arg: OpArg) -> str:
+    base = "torch.Tensor" if arg.is_tensor else arg.type
+    return f"{base} | None" if arg.optional else base
+
+
+def _annotated(node: ast.expr) -> str:
+    text = ast.unparse(node).strip("'\"").replace("typing.", "")
+    if text.startswith("Optional[") and text.endswith("]"):
+        text = f"{text[9:-1]} | None"
+    if text.startswith("None | "):
+        text = f"{text[7:]} | None"
+    return f"torch.{text}" if text.split(" ")[0] == "Tensor" else text
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def load_module(directory: Path, file: str) -> ModuleType:
+    """Run a file under a private module name and return its module; a second call returns it too.
+
+    The module is in `sys.modules` while it runs, for Helion resolves globals through it. The name
+    holds a digest of path and content, so that kernels of several packs, and edited ones, stay
+    apart. Raises PackError, with the line, where the file fails to import.
+    """
+    path = directory / file
+    content = path.read_bytes()
+    mark = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()[:16]
+    name = f"{_MODULES}_{mark}_{directory.name}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    writes = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a pack may lie in a directory that others read
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        raise PackError(
+            problems=(_import_failure(error, path, f"kernels/{directory.name}/{file}"),)
+        ) from None
+    finally:
+        sys.dont_write_bytecode = writes
+    return module
+
+
+def _import_failure(error: Exception, path: Path, shown: str) -> Problem:
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = " ".join(str(error).split())
+    message = f"fails to import: {type(error).__name__}: {text}"
+    return Problem(path=shown, line=line, code="KP114", message=message)
+
+
+def load_function(directory: Path, reference: Reference) -> Any:
+    """Return the function that a reference of the kernel in `directory` names."""
+    return getattr(load_module(directory, reference.file), reference.name)

@@ -1,0 +1,35 @@
+"""FP8 quantisation with one scale per token: the Helion function."""
+
+import helion.language as hl
+import torch
+
+
+def dynamic_per_token_scaled_fp8_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,
+    scale: torch.Tensor,
+    scale_ub: torch.Tensor | None,
+) -> None:
+    """Quantise input [T, H] to result f8 [T, H], its scales to scale fp32 [T, 1].
+
+    input is bf16, fp16 or fp32; scale_ub, an upper bound of max|x|, has one fp32 element;
+    +-448 is the range of float8_e4m3fn, 1 / (448 * 512) vLLM's smallest scale for it.
+    """
+    num_tokens, hidden_size = input.shape
+    hl.specialize(hidden_size)
+    if scale_ub is not None:
+        bound = scale_ub.view(-1)
+    for tile_m in hl.tile(num_tokens):
+        x = input[tile_m, :].to(torch.float32)
+        # Comparisons, not maximum and clamp: NaN leaves the scale alone and becomes 448.
+        magnitude = torch.abs(x)
+        absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
+        if scale_ub is not None:
+            upper = bound[0]
+            absmax = torch.where(upper < absmax, upper, absmax)
+        s = torch.clamp(absmax / 448.0, min=1.0 / (448.0 * 512.0))
+        scale[tile_m, 0] = s
+        y = x / s[:, None]
+        y = torch.where(y < 448.0, y, 448.0)
+        y = torch.where(y > -448.0, y, -448.0)
+        result[tile_m, :] = y.to(result.dtype)

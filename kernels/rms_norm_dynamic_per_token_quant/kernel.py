@@ -1,0 +1,53 @@
+"""RMSNorm, optionally after a residual add, quantised with one scale per token."""
+
+import helion.language as hl
+import torch
+
+
+def rms_norm_dynamic_per_token_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+    scale_ub: torch.Tensor | None,
+    residual: torch.Tensor | None,
+) -> None:
+    """Write codes to result [T, H], scales to scale [T, 1] and input + residual to residual.
+
+    A program holds whole rows. As in vLLM's CUDA op, a NaN passes for no value in the maximum
+    and becomes 448 in f8, 0 in int8.
+    """
+    num_tokens = input.size(0)
+    hidden_size = hl.specialize(input.size(1))
+    is_int8 = result.dtype == torch.int8
+    quant_max = 127.0 if is_int8 else 448.0
+    min_scale = 2.0**-23 if is_int8 else 1.0 / (448.0 * 512.0)
+    scale_column = scale[:, 0]
+    if scale_ub is not None:
+        upper = scale_ub.view(-1)
+
+    for tile_m in hl.tile(num_tokens):
+        x = input[tile_m, :].to(torch.float32)
+        if residual is not None:
+            x = x + residual[tile_m, :].to(torch.float32)
+        rms = torch.rsqrt((x * x).sum(-1) / hidden_size + epsilon)
+        normed = (x * rms[:, None]).to(input.dtype).to(torch.float32)
+        y = (normed * weight[None, :].to(torch.float32)).to(input.dtype).to(torch.float32)
+
+        magnitude = torch.abs(y)
+        s = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
+        if scale_ub is not None:
+            bound = upper[0]
+            s = torch.where(bound < s, bound, s)
+        s = torch.clamp(s / quant_max, min=min_scale)
+        scale_column[tile_m] = s
+
+        q = y / s[:, None]
+        if is_int8:
+            q = torch.where(torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0))
+        else:
+            q = torch.clamp(torch.where(q < quant_max, q, quant_max), min=-quant_max)
+        result[tile_m, :] = q.to(result.dtype)
+        if residual is not None:
+            residual[tile_m, :] = x.to(residual.dtype)

@@ -1,0 +1,61 @@
+"""RMSNorm, optionally after a residual add, quantised with one scale per group of a token."""
+
+import helion.language as hl
+import torch
+
+
+def rms_norm_per_block_quant(
+    result: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    epsilon: float,
+    scale_ub: torch.Tensor | None,
+    residual: torch.Tensor | None,
+    group_size: int,
+    is_scale_transposed: bool,
+) -> None:
+    """Write codes to result [T, H], scales to scale [T, H / g] and input + residual to residual.
+
+    A program holds whole rows as [H / g, g]; the strides of scale place its elements. As in
+    vLLM's CUDA op, a NaN passes for no value in the maximum and becomes 448 in f8, 0 in int8.
+    """
+    num_tokens = input.size(0)
+    hidden_size = hl.specialize(input.size(1))
+    group = hl.specialize(group_size)
+    num_groups = hidden_size // group
+    codes = result.view(num_tokens, num_groups, group)
+    rows = input.view(num_tokens, num_groups, group)
+    weights = weight.view(num_groups, group)
+    is_int8 = result.dtype == torch.int8
+    quant_max = 127.0 if is_int8 else 448.0
+    min_scale = 2.0**-23 if is_int8 else 1.0 / (448.0 * 512.0)
+    if scale_ub is not None:
+        upper = scale_ub.view(-1)
+    if residual is not None:
+        sums = residual.view(num_tokens, num_groups, group)
+
+    for tile_m in hl.tile(num_tokens):
+        x = rows[tile_m, :, :].to(torch.float32)
+        if residual is not None:
+            x = x + sums[tile_m, :, :].to(torch.float32)
+        rms = torch.rsqrt((x * x).sum(-1).sum(-1) / hidden_size + epsilon)
+        normed = (x * rms[:, None, None]).to(input.dtype).to(torch.float32)
+        y = (normed * weights[None, :, :].to(torch.float32)).to(input.dtype).to(torch.float32)
+
+        magnitude = torch.abs(y)
+        s = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
+        if scale_ub is not None:
+            bound = upper[0]
+            s = torch.where(bound < s, bound, s)
+        s = torch.clamp(s / quant_max, min=min_scale)
+        scale[tile_m, :] = s
+
+        q = y / s[:, :, None]
+        if is_int8:
+            q = torch.where(torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0))
+        else:
+            q = torch.clamp(torch.where(q < quant_max, q, quant_max), min=-quant_max)
+        codes[tile_m, :, :] = q.to(result.dtype)
+        if residual is not None:
+            sums[tile_m, :, :] = x.to(residual.dtype)
