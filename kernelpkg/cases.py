@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from attrs import frozen
 
 from kernelpkg.expr import Expr, compile_exprs
-from kernelpkg.spec import ArgVariant, KernelSpec, Reference, Scalar
+from kernelpkg.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
+
+MAX_CASES: Final = 10_000
+"""How many cases a kernel may have; each of those for tuning costs minutes on a GPU."""
 
 
 class CaseProblem(ValueError):
@@ -49,26 +51,33 @@ def show(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def expand(spec: KernelSpec, grid: int) -> list[Case]:
-    """Multiply out one grid of a kernel; raises CaseProblem where a case lacks an axis."""
+def count(grid: Grid) -> int:
+    """How many cases a grid has, without making them."""
+    return len(grid.rows) * math.prod(len(values) for values in grid.axes.values())
+
+
+def expand(spec: KernelSpec, grid: int, needed: Sequence[str] | None = None) -> list[Case]:
+    """Multiply out one grid of a kernel; raises CaseProblem where a case lacks an axis.
+
+    `needed` are `needed_axes` of the kernel, for whoever has them.
+    """
     table = spec.grids[grid]
-    needed = needed_axes(spec)
+    needed = needed_axes(spec) if needed is None else needed
     cases = []
     for row in table.rows:
-        both = sorted(row.keys() & table.axes.keys())
-        if both:
-            raise CaseProblem("KP140", f"axis '{both[0]}' stands in the grid and in a row of it")
-        lacking = [axis for axis in needed if axis not in {**spec.defaults, **table.axes, **row}]
+        base = {**spec.defaults, **dict.fromkeys(table.axes), **row}
+        lacking = [axis for axis in needed if axis not in base]
         if lacking:
             raise CaseProblem(
                 "KP141",
                 f"cases have no value for axis '{lacking[0]}'; give it in the grid or in "
                 "[inputs] default",
             )
+        ordered = {axis.name: base[axis.name] for axis in spec.axes if axis.name in base}
         for product in itertools.product(*table.axes.values()):
-            values = {**spec.defaults, **row, **dict(zip(table.axes, product, strict=True))}
-            ordered = {axis.name: values[axis.name] for axis in spec.axes if axis.name in values}
-            cases.append(Case(values=ordered, use=table.use, grid=grid))
+            values = ordered.copy()
+            values.update(zip(table.axes, product, strict=True))
+            cases.append(Case(values=values, use=table.use, grid=grid))
     return cases
 
 
@@ -87,10 +96,9 @@ def smallest_case(spec: KernelSpec) -> Case:
     cases = cases_of(spec, "test") or tuple(
         case for grid in range(len(spec.grids)) for case in expand(spec, grid)
     )
-    return min(cases, key=lambda case: (0 in case.values.values(), case.size()))
+    return min(cases, key=lambda case: (case.size() == 0, case.size()))
 
 
-@lru_cache(maxsize=4096)
 def needed_axes(spec: KernelSpec) -> tuple[str, ...]:
     """The axes that inputs and case keys are made from."""
     names = {name for expr in input_exprs(spec) for name in expr.names()} | set(spec.key_axes)
@@ -120,19 +128,67 @@ def uses_function(spec: KernelSpec) -> bool:
 
 def guard_problem(spec: KernelSpec, case: Case) -> str | None:
     """Say which guard refuses a case, or return None; guards over tensors are for calls."""
-    axes = frozenset(case.values)
-    for guard in spec.guards:
-        if not axes.issuperset(guard.names()):
-            continue
+    return next((wrong for _, _, wrong in guard_problems(spec, [case])), None)
+
+
+def guard_problems(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Case, Expr, str]]:
+    """Yield (case, guard, what is wrong) for each case that a guard refuses; the first guard."""
+    evaluate = Evaluator()
+    for case in cases:
+        values = case.values
         try:
-            holds = _compiled(guard, tuple(case.values))(*case.values.values())[0]
+            if all(evaluate.each(spec.guards, values)):
+                continue
         except ZeroDivisionError:
-            return f"guard '{guard.text}' divides by zero"
-        if not holds:
-            return f"guard '{guard.text}' refuses it"
-    return None
+            pass
+        for guard in spec.guards:
+            if not values.keys() >= set(guard.names()):
+                continue
+            try:
+                wrong = None if evaluate(guard, values) else "refuses it"
+            except ZeroDivisionError:
+                wrong = "divides by zero"
+            if wrong is not None:
+                yield case, guard, f"guard '{guard.text}' {wrong}"
+                break
 
 
-@lru_cache(maxsize=1024)
-def _compiled(guard: Expr, names: tuple[str, ...]) -> Any:
-    return compile_exprs([guard], names, nullable=frozenset(names), absent=False)
+class Evaluator:
+    """Values of expressions over the axis values of cases, each expression compiled once.
+
+    It knows expressions by their identity, so it lives no longer than their kernel.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[object, Callable[..., tuple[Any, ...]]] = {}
+
+    def __call__(self, expr: Expr, values: Mapping[str, Scalar]) -> Any:
+        """Return the value of one expression; raises ZeroDivisionError."""
+        if expr.name is not None:  # the usual one; a name that is no axis is a dtype
+            return values.get(expr.name, expr.name)
+        read = self._made.get((id(expr), *values)) or self._make(expr, (expr,), values)
+        return read(*values.values())[0]
+
+    def each(self, exprs: tuple[Expr, ...], values: Mapping[str, Scalar]) -> tuple[Any, ...]:
+        """Return the values of those that read nothing but axes; raises ZeroDivisionError."""
+        read = self._made.get((id(exprs), *values))
+        if read is None:
+            over = tuple(expr for expr in exprs if values.keys() >= set(expr.names()))
+            read = self._make(exprs, over, values)
+        return read(*values.values())
+
+    def variant(self, arg: ArgSpec, case: Case) -> ArgVariant | None:
+        """Return the variant of an argument that a case takes, or None where it is not given."""
+        for variant in arg.variants:
+            if variant.when is None or self(variant.when, case.values):
+                return variant
+        return None
+
+    def _make(
+        self, what: object, exprs: tuple[Expr, ...], values: Mapping[str, Scalar]
+    ) -> Callable[..., tuple[Any, ...]]:
+        """Compile expressions in which an axis may be absent, which makes them False."""
+        names = tuple(values)
+        read = compile_exprs(exprs, names, nullable=frozenset(names), absent=False)
+        self._made[(id(what), *names)] = read
+        return read

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from attrs import field, frozen
 
-from kernelpkg.errors import suggestion
+from kernelpkg.errors import shown, suggestion
 from kernelpkg.positions import TomlPath
 
 MISSING: Final = object()
@@ -40,17 +40,36 @@ class Kind(Protocol):
         """Return the JSON Schema of the kind."""
 
 
+def _finite(value: object) -> bool:
+    """Whether a value is a number that JSON can hold; a whole number of any size is."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
 def _type_name(value: object) -> str:
+    if type(value) is float and not math.isfinite(value):
+        return "a number that is not finite"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     names |= {list: "an array", dict: "a table"}
     return names.get(type(value), "a date or time")
 
 
 def _refuse(kind: Kind, value: object, at: TomlPath, report: Report) -> Any:
-    shown = f" ({value!r})" if isinstance(value, str | int | float) else ""
-    name = f"'{at[-1]}'" if at and isinstance(at[-1], str) else f"entry {at[-1] if at else ''}"
-    report(at, "KP012", f"{name} must be {kind.what}, not {_type_name(value)}{shown}")
+    got = shown(value)
+    if not kind.accepts(value):
+        is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+        got = f"{_type_name(value)} ({got})" if is_plain else _type_name(value)
+    report(at, "KP012", f"{_called(at)} must be {kind.what}, not {got}")
     return MISSING
+
+
+def _called(at: TomlPath) -> str:
+    """Name a value: by its key, or by its place in the array of a key."""
+    if not at:
+        return "the document"
+    if isinstance(at[-1], str):
+        return f"'{at[-1]}'"
+    key = next((part for part in reversed(at) if isinstance(part, str)), "")
+    return f"entry {at[-1] + 1} of '{key}'"
 
 
 @frozen
@@ -85,17 +104,19 @@ class Number:
 
     @property
     def what(self) -> str:
+        if self.least == self.most and self.least is not None:
+            return f"{self.least:g}"
         bounds = [f"at least {self.least:g}"] if self.least is not None else []
         bounds += [f"at most {self.most:g}"] if self.most is not None else []
         return f"a {'whole ' if self.whole else ''}number {' and '.join(bounds)}".rstrip()
 
     def accepts(self, value: object) -> bool:
-        return type(value) is int or (type(value) is float and not self.whole)
+        return type(value) is int or (not self.whole and _finite(value))
 
     def decode(self, value: object, at: TomlPath, report: Report) -> Any:
         if (
-            not (type(value) is int or (type(value) is float and not self.whole))
-            or math.isnan(value)
+            not isinstance(value, int | float)
+            or not self.accepts(value)
             or (self.least is not None and value < self.least)
             or (self.most is not None and value > self.most)
         ):
@@ -135,7 +156,8 @@ class Choice:
 
     @property
     def what(self) -> str:
-        return f"one of {', '.join(repr(word) for word in self.words)}"
+        words = [f"'{word}'" for word in self.words]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, str)
@@ -147,7 +169,8 @@ class Choice:
             report(
                 at,
                 "KP012",
-                f"'{at[-1]}' must be {self.what}, not {value!r}{suggestion(value, self.words)}",
+                f"{_called(at)} must be {self.what}, not {shown(value)}"
+                + suggestion(value, self.words),
             )
             return MISSING
         return _refuse(self, value, at, report)
@@ -161,11 +184,11 @@ class ListOf:
     """An array of values of one kind; decodes to a tuple."""
 
     item: Kind
-    least: int = 0
+    least: Literal[0, 1] = 0
 
     @property
     def what(self) -> str:
-        return "an array" + (f" of at least {self.least}" if self.least else "")
+        return "an array" + (" that is not empty" if self.least else "")
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, list)
@@ -174,7 +197,7 @@ class ListOf:
         if not isinstance(value, list):
             return _refuse(self, value, at, report)
         if len(value) < self.least:
-            report(at, "KP012", f"'{at[-1]}' must be {self.what}, and has {len(value)}")
+            report(at, "KP012", f"{_called(at)} must be {self.what}, and has {len(value)}")
             return MISSING
         found = [self.item.decode(item, (*at, place), report) for place, item in enumerate(value)]
         return MISSING if any(item is MISSING for item in found) else tuple(found)

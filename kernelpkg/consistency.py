@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import keyword
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from kernelpkg.cases import Case, CaseProblem, expand, guard_problem
+from kernelpkg.cases import uses_function, variant_exprs
+from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
-from kernelpkg.errors import suggestion
-from kernelpkg.expr import Expr
+from kernelpkg.errors import shown, suggestion
+from kernelpkg.expr import DTYPES
 from kernelpkg.keys import REFUSED_SETTINGS
-from kernelpkg.picker import compile_picker
-from kernelpkg.source import SourceFile, find_function, read_source, signature_problem
+from kernelpkg.opschema import OpSchema
+from kernelpkg.positions import TomlPath
+from kernelpkg.source import (
+    SourceFile,
+    call_problem,
+    find_function,
+    read_source,
+    signature_problem,
+)
 from kernelpkg.spec import KernelSpec, Reference, Rule
+
+_SOURCE: Final = ("kernel", "source")
+_GRID_KEYS: Final = ("use", "rows")
+_CALLS: Final = {
+    "picker": ("args", "keys"),
+    "generator": ("axes", "generator", "device"),
+    "init": ("axes", "args", "generator"),
+}
+"""What functions of a kernel are called with, by their keys; the others get the op's arguments."""
 
 _OPTIONS: Final = {
     "distance": ("nearest",),
@@ -25,16 +43,20 @@ _OPTIONS: Final = {
 }
 
 
-def rule_problems(
-    axis: str, table: Mapping[str, Any], axes: Sequence[str], before: Sequence[Rule]
+def axis_problems(
+    axis: str, axes: Iterable[str], before: Sequence[Rule]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield (key, code, message) for what is wrong with one axis of a table of [[key]]."""
-    match = table["match"]
     if axis not in axes:
-        hint = suggestion(axis, axes)
+        hint = suggestion(axis, axes) or "; define it, or remove it here"
         yield "axis", "KP104", f"key axis '{axis}' is not defined in [axes]{hint}"
     if any(rule.axis == axis for rule in before):
-        yield "axis", "KP108", f"key axis '{axis}' has two rules; one axis takes one"
+        yield "axis", "KP108", f"key axis '{axis}' has two rules; keep one of them"
+
+
+def option_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for what is wrong with the options of a table of [[key]]."""
+    match = table["match"]
     for option, matches in _OPTIONS.items():
         if table[option] is not None and match not in matches:
             words = " and ".join(f"'{word}'" for word in matches)
@@ -47,7 +69,7 @@ def rule_problems(
     if match == "ranges" and bounds is None:
         yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"
     if bounds is not None and any(a >= b for a, b in pairwise(bounds)):
-        yield "bounds", "KP105", f"'bounds' must rise, and is {list(bounds)}"
+        yield "bounds", "KP105", f"'bounds' must rise, and is {shown(list(bounds))}"
 
 
 def variant_problems(
@@ -70,60 +92,79 @@ def variant_problems(
             "KP132",
             (f"argument '{name}' is a tensor and takes no 'value'; 'init' says what it holds"),
         )
-    shape, strides = table.get("shape"), table.get("strides")
+    yield from _size_problems(name, table.get("shape"), table.get("strides"))
+    if (table.get("init") == "randint") != ("high" in given):
+        at = "high" if "high" in given else "init"
+        yield at, "KP132", f"argument '{name}': init 'randint' and 'high' go together"
+
+
+def _size_problems(
+    name: str, shape: Sequence[str | int] | None, strides: Sequence[str | int] | None
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for a shape and strides that do not fit each other."""
     spread = [size for size in shape or () if str(size).startswith("*")]
+    if "*" in spread:
+        message = "a size that is spread needs its product, as in '*num_tokens'"
+        yield "shape", "KP132", f"argument '{name}': {message}"
     if len(spread) > 1:
         yield "shape", "KP132", f"argument '{name}': one size of a shape can be spread with '*'"
-    if strides is not None and shape is not None and len(strides) != len(shape):
-        yield (
-            "strides",
-            "KP132",
-            (f"argument '{name}' has {len(shape)} sizes and {len(strides)} strides"),
-        )
-    if strides is not None and spread:
+    if strides is None or shape is None:
+        return
+    if len(strides) != len(shape):
+        message = f"argument '{name}' has {len(shape)} sizes and {len(strides)} strides"
+        yield "strides", "KP132", f"{message}; give one for each size"
+    if spread:
         yield "strides", "KP132", f"argument '{name}': a spread shape takes no 'strides'"
-    if (table.get("init") == "randint") != ("high" in given):
-        yield "init", "KP132", f"argument '{name}': init 'randint' and 'high' go together"
+    if any(str(stride).startswith("*") and stride != "*" for stride in strides):
+        message = "a stride is a number, an expression, or '*' for any"
+        yield "strides", "KP132", f"argument '{name}': {message}"
 
 
 def check_kernel(spec: KernelSpec, document: Document) -> None:
     """Report everything in which the parts of a spec do not agree."""
     _check_names(spec, document)
-    _check_uses(spec, document)
-    _check_presence(spec, document)
-    _check_writes(spec, document)
+    _check_op(spec, document)
     _check_helion(spec, document)
-    _check_references(spec, document)
-    if document.sound:
-        _check_cases(spec, document)
+    if not document.torn:  # what is missing would be missed again
+        _check_uses(spec, document)
+        _check_presence(spec, document)
+        _check_accuracy(spec, document)
 
 
 def _check_names(spec: KernelSpec, document: Document) -> None:
-    """A name that is both an axis and an argument must mean the same thing."""
+    """A name must mean one thing: an axis, an argument, a dtype, or a key."""
     for axis in spec.axes:
-        if axis.name in spec.schema.arg_names and axis.expr.text != axis.name:
+        if axis.name in DTYPES or keyword.iskeyword(axis.name) or axis.name in _GRID_KEYS:
+            document.report(
+                ("axes", axis.name),
+                "KP108",
+                f"'{axis.name}' is a dtype, a keyword, or a key of [[inputs.grid]]; "
+                "give the axis another name",
+            )
+        elif axis.name in spec.schema.arg_names and axis.expr.name != axis.name:
             document.report(
                 ("axes", axis.name),
                 "KP108",
                 f"'{axis.name}' is an argument and an axis that means '{axis.expr.text}'; "
                 "give the axis another name",
             )
+    for name in spec.schema.arg_names:
+        if name in DTYPES or keyword.iskeyword(name):
+            document.report(
+                ("op", "schema"),
+                "KP108",
+                f"argument '{name}' has the name of a dtype or a keyword; give it another",
+            )
 
 
 def _check_uses(spec: KernelSpec, document: Document) -> None:
+    if spec.picker is not None or spec.generator is not None or uses_function(spec):
+        return  # a function gets all axes
     used = set(spec.key_axes)
-    exprs = [*spec.guards]
+    used.update(name for guard in spec.guards for name in guard.names())
     for arg in spec.args:
         for variant in arg.variants:
-            exprs += [dim.expr for dim in variant.shape or ()]
-            exprs += [stride for stride in variant.strides or () if stride is not None]
-            scalars = (variant.when, variant.dtype, variant.value, variant.high)
-            exprs += [expr for expr in scalars if isinstance(expr, Expr)]
-            if isinstance(variant.init, Reference):
-                used.update(axis.name for axis in spec.axes)
-    used.update(name for expr in exprs for name in expr.names())
-    if spec.picker is not None or spec.generator is not None:
-        return
+            used.update(name for expr in variant_exprs(variant) for name in expr.names())
     for axis in spec.axes:
         if axis.name not in used:
             document.report(
@@ -134,19 +175,20 @@ def _check_uses(spec: KernelSpec, document: Document) -> None:
 
 
 def _check_presence(spec: KernelSpec, document: Document) -> None:
+    """Lists of a config are positional over loads and stores, which shift with an argument."""
     exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
-    presence = {axis.expr.text: axis.name for axis in spec.axes}
+    presence = {axis.expr.tested: axis.name for axis in spec.axes if axis.expr.tested is not None}
     for arg in spec.schema.args:
         if not (arg.is_tensor and arg.optional):
             continue
-        texts = (f"{arg.name} is not None", f"{arg.name} is None")
-        axis = next((presence[text] for text in texts if text in presence), None)
+        axis = presence.get(arg.name)
         if axis is None:
             document.report(
                 ("axes",),
                 "KP107",
                 f"optional tensor '{arg.name}' has no axis for its presence; add "
-                f'has_{arg.name} = "{texts[0]}", for lists of a config shift without it',
+                f'has_{arg.name} = "{arg.name} is not None", for lists of a config shift '
+                "without it",
             )
         elif axis not in exact and spec.picker is None:
             document.report(
@@ -157,26 +199,33 @@ def _check_presence(spec: KernelSpec, document: Document) -> None:
             )
 
 
-def _check_writes(spec: KernelSpec, document: Document) -> None:
+def _check_op(spec: KernelSpec, document: Document) -> None:
+    schema = spec.schema
+    if not schema.written and not schema.returns:
+        message = "schema of an op that writes nothing; mark what it writes, as in 'Tensor(a!) out'"
+        document.report(("op", "schema"), "KP102", message)
+    if not any(arg.is_tensor and not arg.optional for arg in schema.args):
+        message = "schema of an op without a tensor that is always given; its device is the call's"
+        document.report(("op", "schema"), "KP102", message)
+    if (spec.fake_impl == "none") != (schema.returns == 0):
+        has = "returns nothing" if schema.returns == 0 else "returns a tensor"
+        wants = "'none'" if schema.returns == 0 else "'infer' or a function"
+        document.report(("op", "fake_impl"), "KP102", f"the op {has}, so fake_impl must be {wants}")
+
+
+def _check_accuracy(spec: KernelSpec, document: Document) -> None:
     written = (*spec.schema.written, *(("return",) if spec.schema.returns else ()))
     for name in spec.accuracy:
         if name not in written:
-            document.report(
-                ("accuracy", name),
-                "KP109",
-                f"'{name}' is not written by the op{suggestion(name, written)}",
-            )
+            hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
+            message = f"'{name}' is not written by the op{hint}"
+            document.report(("accuracy", name), "KP109", message)
     for name in written:
         if name not in spec.accuracy:
-            document.report(
-                ("accuracy",), "KP109", f"'{name}' is written by the op and has no [accuracy]"
+            message = (
+                f"'{name}' is written by the op and has no [accuracy]; say how near it must be"
             )
-    if not written:
-        document.report(("op", "schema"), "KP102", "schema of an op that writes nothing")
-    if (spec.fake_impl == "none") != (spec.schema.returns == 0):
-        has = "returns nothing" if spec.schema.returns == 0 else "returns a tensor"
-        wants = "'none'" if spec.schema.returns == 0 else "'infer' or a function"
-        document.report(("op", "fake_impl"), "KP102", f"the op {has}, so fake_impl must be {wants}")
+            document.report(("accuracy",), "KP109", message)
 
 
 def _check_helion(spec: KernelSpec, document: Document) -> None:
@@ -197,90 +246,65 @@ def _check_helion(spec: KernelSpec, document: Document) -> None:
             )
 
 
-def _check_references(spec: KernelSpec, document: Document) -> None:
-    places: list[tuple[tuple[str | int, ...], Reference | str | None]] = [
-        (("kernel", "source"), spec.source),
-        (("kernel", "reference"), spec.reference),
-        (("kernel", "picker"), spec.picker),
-        (("op", "fake_impl"), spec.fake_impl),
-        (("inputs", "generator"), spec.generator),
-    ]
-    for arg in spec.args:
-        for variant in arg.variants:
-            if isinstance(variant.init, Reference):
-                places.append((("args", arg.name), variant.init))
+def check_references(
+    references: Iterable[tuple[TomlPath, Reference]],
+    directory: Path,
+    schema: OpSchema | Any,
+    document: Document,
+) -> None:
+    """Report Python functions that are not where a manifest says, or take other arguments.
+
+    `schema` is MISSING where it could not be read; then nothing is held against it.
+    """
     files: dict[str, SourceFile | None] = {}
-    directory = Path(spec.directory)
-    for at, reference in places:
-        if not isinstance(reference, Reference):
-            continue
+    listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
+    source = next((reference.file for at, reference in listed if at == _SOURCE), None)
+    for at, reference in listed:
         if reference.file not in files:
-            files[reference.file] = _read(spec, directory, reference, at, document)
+            helion = reference.file == source
+            files[reference.file] = _read(directory, reference, at, document, helion=helion)
         file = files[reference.file]
-        if file is None or file.problems:
+        if file is None or not file.parsed:
             continue
         function = find_function(file, reference.name)
         if isinstance(function, str):
             document.report(at, "KP112", f"'{reference}': {function}")
-        elif at == ("kernel", "source"):
-            wrong = signature_problem(function, spec.schema)
+        elif at == _SOURCE:
+            wrong = None if schema is MISSING else signature_problem(function, schema)
             if wrong is not None:
-                document.report(
-                    ("op", "schema"), "KP103", f"{wrong} ({file.shown}:{function.lineno})"
-                )
+                place = f"{file.shown}:{function.lineno}"
+                document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
+        else:
+            wrong = call_problem(function, _called_with(at, schema))
+            if wrong is not None:
+                message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
+                document.report(at, "KP103", message)
+
+
+def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None:
+    """Name what a function is called with, by the key that refers to it."""
+    if at[-1] in _CALLS:
+        return _CALLS[str(at[-1])]
+    return None if schema is MISSING else schema.arg_names
 
 
 def _read(
-    spec: KernelSpec,
-    directory: Path,
-    reference: Reference,
-    at: tuple[str | int, ...],
-    document: Document,
+    directory: Path, reference: Reference, at: TomlPath, document: Document, *, helion: bool
 ) -> SourceFile | None:
     path = directory / reference.file
-    if not path.resolve().is_relative_to(directory.resolve()):
-        document.report(
-            at, "KP110", f"'{reference}' leaves the directory of its kernel; move the file into it"
-        )
-        return None
-    shown = f"kernels/{directory.name}/{reference.file}"
+    shown_path = f"kernels/{directory.name}/{reference.file}"
     try:
-        file = read_source(path, shown, helion=reference.file == spec.source.file)
-    except OSError as error:
-        document.report(at, "KP111", f"'{reference}': {shown} cannot be read: {error.strerror}")
+        if not path.resolve().is_relative_to(directory.resolve()):
+            message = f"'{reference}' leaves the directory of its kernel; move the file into it"
+            document.report(at, "KP110", message)
+            return None
+        file = read_source(path, shown_path, helion=helion)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
+        reason = getattr(error, "strerror", None) or "its links go round in a circle"
+        remedy = f"write it, or correct '{at[-1]}'"
+        message = f"'{reference}': {shown_path} cannot be read: {reason}; {remedy}"
+        document.report(at, "KP111", message)
         return None
     for problem in file.problems:
         document.report_elsewhere(problem)
     return file
-
-
-def _check_cases(spec: KernelSpec, document: Document) -> None:
-    cases: list[Case] = []
-    for grid in range(len(spec.grids)):
-        at = ("inputs", "grid", grid)
-        try:
-            cases += expand(spec, grid)
-        except CaseProblem as problem:
-            document.report(at, problem.code, str(problem))
-    if not cases:
-        if document.sound:
-            document.report(("inputs",), "KP144", "[inputs] has no cases; add an [[inputs.grid]]")
-        return
-    for case in cases:
-        wrong = guard_problem(spec, case)
-        if wrong is not None:
-            document.report(("inputs", "grid", case.grid), "KP142", f"case {case}: {wrong}")
-    if spec.picker is None and spec.rules:
-        _check_reach(spec, cases, document)
-
-
-def _check_reach(spec: KernelSpec, cases: Sequence[Case], document: Document) -> None:
-    tuned = {case.key(spec): case for case in cases if "tune" in case.use}
-    keys = [dict(zip(spec.key_axes, key, strict=True)) for key in tuned]
-    kept = list(tuned.values())
-    for place in compile_picker(spec.rules, keys, {}).unreachable():
-        document.report(
-            ("inputs", "grid", kept[place].grid),
-            "KP143",
-            f"case {kept[place]} would be tuned, and no call could reach it",
-        )

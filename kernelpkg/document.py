@@ -9,27 +9,32 @@ from typing import Any, Final
 
 from kernelpkg.codec import MISSING, Table
 from kernelpkg.digest import digest_bytes
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, shown
 from kernelpkg.keys import EDITION
 from kernelpkg.positions import TomlPath, key_lines, line_of
 
-_EDITION: Final = re.compile(r"^[ \t]*edition[ \t]*=[ \t]*(\d+)[ \t]*(?:#.*)?$", re.MULTILINE)
+_EDITION: Final = re.compile(r"[ \t]*edition[ \t]*=[ \t]*(\d{1,9})[ \t]*(?:#.*)?")
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_TEARING: Final = ("KP011", "KP012", "KP013", "KP102", "KP120")
 
 
 class Document:
     """A manifest on its way to a spec; collects what is wrong with it.
 
-    `shown` is the path that messages give. `values` is what the table of keys decoded.
+    `name` is the path that messages give. `values` is what the table of keys decoded.
     """
 
-    def __init__(self, path: Path, shown: str, table: Table) -> None:
-        self.shown = shown
+    def __init__(self, path: Path, name: str, table: Table) -> None:
+        self.shown = name
         self._found: list[tuple[TomlPath, str, str]] = []
         self._elsewhere: list[Problem] = []
         self.text, self.digest = self._read(path)
         self._check_edition()
-        self.values: dict[str, Any] = table.decode(self._parse(), (), self.report)
+        found = self._parse()
+        edition = found.get("edition")
+        if type(edition) is int and edition > EDITION:  # spelled as the scan does not see it
+            raise self._newer(self.line("edition"), shown(edition))
+        self.values: dict[str, Any] = table.decode(found, (), self.report)
 
     def _read(self, path: Path) -> tuple[str, str]:
         try:
@@ -42,25 +47,41 @@ class Document:
             raise self._broken(line, "KP003", "is not UTF-8; TOML files are") from None
 
     def _check_edition(self) -> None:
-        match = _EDITION.search(self.text)
-        if match is not None and int(match[1]) > EDITION:
-            raise self._broken(
-                self.text.count("\n", 0, match.start(1)) + 1,
-                "KP002",
-                f"edition {match[1]} is newer than this version of kernelpkg reads ({EDITION}); "
-                "upgrade kernelpkg",
-            )
+        """Find the edition before the first table, for a later one may be no TOML of today."""
+        for number, line in enumerate(self.text.split("\n"), 1):
+            match = _EDITION.fullmatch(line.rstrip("\r"))
+            if match is not None and int(match[1]) > EDITION:
+                raise self._newer(number, match[1])
+            if match is not None or line.lstrip().startswith("["):
+                return
+
+    def _newer(self, line: int, edition: str) -> PackError:
+        return self._broken(
+            line,
+            "KP002",
+            f"edition {edition} is newer than this version of kernelpkg reads ({EDITION}); "
+            "upgrade kernelpkg",
+        )
 
     def _parse(self) -> dict[str, Any]:
         try:
             return tomllib.loads(self.text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: a number of too many digits
             reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
             place = _PLACE.search(reason)
             end = self.text.rstrip("\n").count("\n") + 1
             line = int(place[1]) if place and place[1] else end
             reason = _PLACE.sub("", reason)
+            if reason.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate")):
+                reason = f"a key or table is given twice, keep one of them ({reason})"
+            elif "integer string conversion" in reason:
+                reason, line = "a number has too many digits", self._longest_number(end)
             raise self._broken(line, "KP003", f"does not parse as TOML: {reason}") from None
+
+    def _longest_number(self, end: int) -> int:
+        """Return the line that has the most digits; Python does not say where a number is."""
+        lines = self.text.split("\n")[:end]
+        return max(range(end), key=lambda place: sum(map(str.isdigit, lines[place]))) + 1
 
     def _broken(self, line: int, code: str, message: str) -> PackError:
         problem = Problem(path=self.shown, line=line, code=code, message=message)
@@ -73,6 +94,11 @@ class Document:
     def report_elsewhere(self, problem: Problem) -> None:
         """Note a problem of a file that the document refers to."""
         self._elsewhere.append(problem)
+
+    @property
+    def torn(self) -> bool:
+        """Whether parts of the document could not be read, so that others seem to lack them."""
+        return any(code in _TEARING for _, code, _ in self._found)
 
     @property
     def sound(self) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
+
+_LONG: Final = 80
+"""How much of a value a message shows."""
 
 
 @frozen(kw_only=True, order=True)
@@ -24,7 +27,28 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.code} {self.message}"
+        return _one_line(f"{place}: {self.code} {self.message}")
+
+
+def _one_line(text: str) -> str:
+    """Escape what cannot be shown on one line; keys of a manifest may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    """Return a value that was got, as Python writes it, shortened to what a line can hold."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+
+
+def quoted(text: str) -> str:
+    """Return a text of a manifest in quotes, shortened to what a line can hold."""
+    return f"'{text}'" if len(text) <= _LONG else f"'{text[: _LONG - 1]}…'"
 
 
 class KernelpkgError(Exception):
@@ -63,5 +87,7 @@ class ConfigError(KernelpkgError, ValueError):
 
 def suggestion(word: str, known: Iterable[Any]) -> str:
     """Return "; did you mean 'x'?" for the nearest of the known words, or nothing."""
+    if len(word) > _LONG:
+        return ""
     near = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

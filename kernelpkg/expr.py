@@ -1,15 +1,18 @@
-"""The expression language of manifests: parse, check the names, compile.
+"""The expression language of manifests: parse, check against the language, compile.
 
 One language serves axes, guards, shapes, dtypes and conditions. It is a closed subset of Python
 expressions: text becomes a Python tree, every node of the tree must be on the list, and code is
-made from the checked tree, never from the text. Reading an absent argument makes the whole
-expression absent.
+written from the checked tree, never taken from the text. Reading an absent argument makes the
+whole expression absent.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -21,11 +24,20 @@ DTYPES: Final = (
 )  # fmt: skip
 """The dtypes that an expression may name, as `torch` spells them."""
 
-_ATTRIBUTES = ("shape", "ndim", "dtype")
-_METHODS = {"numel": 0, "stride": 1, "is_contiguous": 0}
-_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
-_COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
-_TENSOR_USES = "shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"
+MAX_LENGTH: Final = 1000
+MAX_DEPTH: Final = 40
+"""How long and how deeply nested an expression may be; far more than a manifest needs."""
+
+_METHODS: Final[Mapping[str, int]] = {"numel": 0, "stride": 1, "is_contiguous": 0}
+_OPERATORS: Final[Mapping[type[ast.operator], str]] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
+}  # fmt: skip
+_COMPARISONS: Final[Mapping[type[ast.cmpop], str]] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+    ast.In: "in", ast.NotIn: "not in",
+}  # fmt: skip
+TENSOR_USES: Final = "shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"
+"""What expressions can read of a tensor, in words."""
 
 
 class ExprError(ValueError):
@@ -38,132 +50,178 @@ class Absent(Exception):
 
 @frozen(kw_only=True)
 class Expr:
-    """A checked expression: its text, and its tree, of nodes on the closed list alone."""
+    """A checked expression: its text, and its tree, of nodes on the closed list alone.
+
+    `can_fail` says that it divides or subtracts: its value may be missing, or below zero.
+    """
 
     text: str
     tree: ast.expr = field(eq=False, repr=False)
+    can_fail: bool = field(eq=False, repr=False)
+    _names: tuple[str, ...] = field(eq=False, repr=False)
 
     def names(self) -> tuple[str, ...]:
         """The names that it reads, in order of first use, without dtype names."""
-        found = (node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name))
-        return tuple(dict.fromkeys(name for name in found if name not in DTYPES))
+        return self._names
+
+    @property
+    def name(self) -> str | None:
+        """The name that it is, where it is nothing but a name."""
+        return self.tree.id if isinstance(self.tree, ast.Name) else None
+
+    @property
+    def tested(self) -> str | None:
+        """The name whose presence it tells, where it is `x is None` or `x is not None`."""
+        tree = self.tree
+        return tree.left.id if isinstance(tree, ast.Compare) and tests_none(tree) else None  # type: ignore[attr-defined]  # a checked test has a name on its left
 
 
-@frozen(kw_only=True)
-class Scope:
-    """What the names of an expression may stand for; an axis hides an argument of its name."""
+class _Found:
+    """What is found on a walk over a tree: the names read, and whether it divides or subtracts."""
 
-    tensors: frozenset[str] = frozenset()
-    scalars: frozenset[str] = frozenset()
-    optional: frozenset[str] = frozenset()
-    axes: frozenset[str] = frozenset()
-
-    def known(self) -> list[str]:
-        return sorted(self.tensors | self.scalars | self.axes)
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self.can_fail = False
 
 
+@lru_cache(maxsize=4096)
 def parse_expr(text: str) -> Expr:
-    """Read an expression; raise ExprError, which names the part that is not in the language."""
+    """Read an expression; raise ExprError, which names the part that is not in the language.
+
+    Kernels share most of their expressions, and share what is made from them here.
+    """
+    text = text.strip()
+    strange = re.search(r"[^\t -~]", text)
+    if strange is not None:
+        raise ExprError(f"has {strange[0]!a}; expressions are one line of ASCII")
+    if len(text) > MAX_LENGTH:
+        raise ExprError(f"is longer than {MAX_LENGTH} characters; name parts of it in [axes]")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ExprError(f"does not parse: {reason}") from None
     except (RecursionError, MemoryError):
-        raise ExprError("is nested too deeply") from None
-    _check_node(tree)
-    return Expr(text=text.strip(), tree=tree)
+        raise _too_deep() from None
+    found = _Found()
+    _check_node(tree, found)
+    return Expr(text=text, tree=tree, names=tuple(found.names), can_fail=found.can_fail)
 
 
-def _check_node(node: ast.expr) -> None:
+def _too_deep() -> ExprError:
+    return ExprError("is nested too deeply; name parts of it in [axes]")
+
+
+def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
+    """Refuse a node that is not on the list, and collect the names below it in their order."""
+    if depth > MAX_DEPTH:
+        raise _too_deep()
     match node:
-        case ast.Constant(value=bool() | int() | float() | None):
+        case ast.Constant(value=bool()):
             return
-        case ast.Name():
+        case ast.Constant(value=int()):
             return
-        case ast.List(elts=items):
-            for item in items:
-                _check_node(item)
-        case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
-            _check_node(operand)
+        case ast.Constant(value=float(number)):
+            if not math.isfinite(number):
+                raise ExprError("has a number that is not finite")
+        case ast.Constant(value=None):
+            raise ExprError("uses None other than in 'is None' and 'is not None'")
+        case ast.Name(id=name):
+            if name not in DTYPES:
+                found.names[name] = None
+        case ast.UnaryOp(op=ast.USub() | ast.Not() as op, operand=operand):
+            found.can_fail |= isinstance(op, ast.USub)
+            _check_node(operand, found, depth + 1)
         case ast.BoolOp(values=values):
             for value in values:
-                _check_node(value)
-        case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _OPERATORS):
-            _check_node(left)
-            _check_node(right)
-            divides = isinstance(op, ast.FloorDiv | ast.Mod)
-            if divides and isinstance(right, ast.Constant) and not right.value:
+                _check_node(value, found, depth + 1)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            found.can_fail |= isinstance(op, ast.FloorDiv | ast.Mod | ast.Sub)
+            _check_node(left, found, depth + 1)
+            _check_node(right, found, depth + 1)
+            if isinstance(op, ast.FloorDiv | ast.Mod) and _is_zero(right):
                 raise ExprError(f"divides by zero in '{ast.unparse(node)}'")
-        case ast.Compare(left=left, ops=ops, comparators=comparators):
-            _check_node(left)
-            for sign, right in zip(ops, comparators, strict=True):
-                is_none = isinstance(right, ast.Constant) and right.value is None
-                if isinstance(sign, ast.Is | ast.IsNot) != is_none:
-                    raise ExprError(
-                        "compares to None with other than 'is' and 'is not'"
-                        if is_none
-                        else "uses 'is' with other than None"
-                    )
-                if is_none and (len(ops) > 1 or not isinstance(left, ast.Name)):
-                    raise ExprError("tests something other than one name for None")
-                if not is_none and not isinstance(sign, _COMPARISONS):
-                    raise ExprError(f"uses '{ast.unparse(node)}', which is not in the language")
-                if isinstance(sign, ast.In | ast.NotIn) and not isinstance(right, ast.List):
-                    raise ExprError("needs a list in brackets after 'in'")
-                _check_node(right)
-        case ast.Subscript(value=ast.Attribute(value=ast.Name(), attr="shape"), slice=index):
-            _check_index(index)
-        case ast.Attribute(value=ast.Name(), attr="ndim" | "dtype"):
-            return
+        case ast.Compare():
+            _check_compare(node, found, depth)
+        case ast.Subscript(value=ast.Attribute(value=ast.Name(id=name), attr="shape")):
+            found.names[name] = None
+            _check_index(node.slice)
+        case ast.Attribute(value=ast.Name(id=name), attr="ndim" | "dtype"):
+            found.names[name] = None
         case ast.Attribute(attr="shape"):
             raise ExprError("reads a whole shape; read one size, as in 'x.shape[0]'")
-        case ast.Call(func=ast.Attribute(value=ast.Name(), attr=attr), args=args, keywords=[]) if (
-            _METHODS.get(attr) == len(args)
-        ):
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=name), attr=attr), args=args, keywords=[]
+        ) if attr in _METHODS and _METHODS[attr] == len(args):
+            found.names[name] = None
             for arg in args:
                 _check_index(arg)
         case ast.Attribute(attr=attr) | ast.Call(func=ast.Attribute(attr=attr)):
-            raise ExprError(f"uses '.{attr}'; of a tensor, {_TENSOR_USES} can be read")
+            raise ExprError(f"uses '.{attr}'; of a tensor, {TENSOR_USES} can be read")
         case ast.Constant(value=str(word)):
             raise ExprError(f"has a text '{word}'; names of dtypes are written without quotes")
+        case ast.List():
+            raise ExprError("has a list in other places than after 'in'")
         case _:
-            raise ExprError(f"uses '{ast.unparse(node)}', which is not in the language")
+            raise ExprError(f"uses {shown(node)}, which is not in the language")
+
+
+def _check_compare(node: ast.Compare, found: _Found, depth: int) -> None:
+    none = [_is_none(side) for side in node.comparators]
+    tests = [isinstance(sign, ast.Is | ast.IsNot) for sign in node.ops]
+    if any(none) and none != tests:
+        raise ExprError("compares to None with other than 'is' and 'is not'")
+    if any(tests) and none != tests:
+        raise ExprError("uses 'is' with other than None")
+    if any(none) and not tests_none(node):
+        raise ExprError("tests something other than one name for None")
+    _check_node(node.left, found, depth + 1)
+    for sign, right in zip(node.ops, node.comparators, strict=True):
+        if isinstance(sign, ast.In | ast.NotIn):
+            if not isinstance(right, ast.List):
+                raise ExprError("needs a list in brackets after 'in'")
+            if len(node.ops) > 1:
+                raise ExprError("has 'in' in a chain of comparisons; join them with 'and'")
+            for item in right.elts:
+                _check_node(item, found, depth + 1)
+        elif not _is_none(right):
+            _check_node(right, found, depth + 1)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def tests_none(node: ast.Compare) -> bool:
+    """Whether a comparison is `x is None` or `x is not None`."""
+    named = isinstance(node.left, ast.Name) and node.left.id not in DTYPES
+    return named and len(node.ops) == 1 and _is_none(node.comparators[0])
+
+
+def _is_zero(node: ast.expr) -> bool:
+    """Whether a checked divisor is zero for every call."""
+    if any(isinstance(part, ast.Name) for part in ast.walk(node)):
+        return False
+    return not eval(compile(ast.Expression(node), "<divisor>", "eval"), {"__builtins__": {}})
 
 
 def _check_index(node: ast.expr) -> None:
-    value = node.operand if isinstance(node, ast.UnaryOp) else node
-    if not (isinstance(value, ast.Constant) and type(value.value) is int) or (
+    number = node.operand if isinstance(node, ast.UnaryOp) else node
+    if not (isinstance(number, ast.Constant) and type(number.value) is int) or (
         isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.USub)
     ):
-        raise ExprError(f"has index '{ast.unparse(node)}'; an index is a whole number")
+        raise ExprError(f"has index {shown(node)}; an index is a whole number")
+    if number.value > 64:
+        raise ExprError(f"has index {shown(node)}; tensors have no more than 64 dimensions")
 
 
-def scope_problems(expr: Expr, scope: Scope) -> Iterator[tuple[str, str]]:
-    """Yield (name, what is wrong with it) for every name that does not fit the scope."""
-    read: set[str] = set()
-    tested: set[str] = set()
-    for node in ast.walk(expr.tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            read.add(node.value.id)
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is | ast.IsNot):
-            tested.add(ast.unparse(node.left))
-    for name in expr.names():
-        if name in scope.axes:
-            if name in read:
-                yield name, f"axis '{name}' is a value and has no attributes"
-        elif name in scope.tensors:
-            if name in tested and name not in scope.optional:
-                yield name, f"argument '{name}' is always given, so 'is None' says nothing"
-            if name not in read and name not in tested:
-                yield name, f"tensor '{name}' is no value; read its {_TENSOR_USES}"
-        elif name in scope.scalars:
-            if name in read:
-                yield name, f"argument '{name}' is a number and has no attributes"
-            if name in tested and name not in scope.optional:
-                yield name, f"argument '{name}' is always given, so 'is None' says nothing"
-        else:
-            yield name, ""
+def shown(node: ast.expr) -> str:
+    """Return a part of an expression in quotes, shortened."""
+    try:
+        text = ast.unparse(node)
+    except (RecursionError, ValueError):
+        return "a part"
+    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
 
 
 def given(value: Any) -> Any:
@@ -196,17 +254,17 @@ def compile_exprs(
     Names of `nullable` may be None: an expression that reads one of them then has the value
     `absent` (None for an axis, False for a guard). Dtypes are read as their names.
     """
+    known = frozenset(params)
     lines = [f"def compiled({', '.join(f'_{name}' for name in params)}):"]
+    values = []
     for place, expr in enumerate(exprs):
-        code = ast.unparse(_Coder(frozenset(params), nullable).visit(_copy(expr.tree)))
+        code = _code(expr.tree, known, nullable)
         if nullable.isdisjoint(expr.names()):
-            lines.append(f"    v{place} = {code}")
-        else:
-            lines += [
-                f"    try: v{place} = {code}",
-                f"    except Absent: v{place} = {absent!r}",
-            ]
-    lines.append(f"    return ({''.join(f'v{place}, ' for place in range(len(exprs)))})")
+            values.append(code)
+            continue
+        values.append(f"v{place}")
+        lines += [f"    try: v{place} = {code}", f"    except Absent: v{place} = {absent!r}"]
+    lines.append(f"    return ({''.join(f'{value}, ' for value in values)})")
     space: dict[str, Any] = {"Absent": Absent, "given": given, "dtype_name": dtype_name}
     exec(compile("\n".join(lines), "<manifest expressions>", "exec"), space)
     function: Callable[..., tuple[Any, ...]] = space["compiled"]
@@ -220,33 +278,38 @@ def evaluate(expr: Expr, values: Mapping[str, Any]) -> Any:
     return compile_exprs([expr], names, nullable=nullable)(*values.values())[0]
 
 
-def _copy(tree: ast.expr) -> ast.expr:
-    return ast.parse(ast.unparse(tree), mode="eval").body
+def _code(node: ast.expr, params: frozenset[str], nullable: frozenset[str]) -> str:
+    """Write the code of a checked tree: parameters with a `_` before them, reads guarded."""
 
+    def write(part: ast.expr) -> str:
+        return _code(part, params, nullable)
 
-class _Coder(ast.NodeTransformer):
-    """Turns a checked tree into the code that runs: parameters renamed, reads guarded."""
-
-    def __init__(self, params: frozenset[str], nullable: frozenset[str]) -> None:
-        self.params = params
-        self.nullable = nullable
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        if node.id not in self.params:
-            return ast.Constant(node.id)
-        name = ast.Name(f"_{node.id}")
-        return _call("given", name) if node.id in self.nullable else name
-
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        if isinstance(node.left, ast.Name) and isinstance(node.ops[0], ast.Is | ast.IsNot):
-            node.left = ast.Name(f"_{node.left.id}")
-            return node
-        return self.generic_visit(node)  # type: ignore[return-value]  # an expr stays an expr
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        self.generic_visit(node)
-        return _call("dtype_name", node) if node.attr == "dtype" else node
-
-
-def _call(function: str, argument: ast.expr) -> ast.Call:
-    return ast.Call(func=ast.Name(function), args=[argument], keywords=[])
+    match node:
+        case ast.Constant(value=value):
+            return repr(value)
+        case ast.Name(id=name):
+            if name not in params:
+                return repr(name)
+            return f"given(_{name})" if name in nullable else f"_{name}"
+        case ast.UnaryOp(op=op, operand=operand):
+            return f"({'not' if isinstance(op, ast.Not) else '-'} {write(operand)})"
+        case ast.BoolOp(op=op, values=values):
+            return f"({f' {type(op).__name__.lower()} '.join(map(write, values))})"
+        case ast.BinOp(left=left, op=sign, right=right):
+            return f"({write(left)} {_OPERATORS[type(sign)]} {write(right)})"
+        case ast.Compare(left=ast.Name(id=name), ops=[test]) if tests_none(node):
+            return f"(_{name} is {'not ' if isinstance(test, ast.IsNot) else ''}None)"
+        case ast.Compare(left=left, ops=ops, comparators=sides):
+            signs = (_COMPARISONS[type(sign)] for sign in ops)
+            pairs = zip(signs, map(write, sides), strict=True)
+            return f"({write(left)} {' '.join(f'{sign} {side}' for sign, side in pairs)})"
+        case ast.List(elts=items):
+            return f"({''.join(f'{write(item)}, ' for item in items)})"
+        case ast.Subscript(value=ast.Attribute(value=tensor), slice=index):
+            return f"{write(tensor)}.shape[{ast.unparse(index)}]"
+        case ast.Attribute(value=tensor, attr=attr):
+            read = f"{write(tensor)}.{attr}"
+            return f"dtype_name({read})" if attr == "dtype" else read
+        case ast.Call(func=ast.Attribute(value=tensor, attr=attr), args=args):
+            return f"{write(tensor)}.{attr}({', '.join(map(ast.unparse, args))})"
+    raise AssertionError(f"a node that was not checked: {ast.dump(node)}")

@@ -29,7 +29,7 @@ REFUSED_SETTINGS: Final = ("key", "autotuner_fn", "config", "configs", "static_s
 """Helion settings that kernelpkg sets itself, from the picker."""
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
-REFERENCE: Final = r"[^:]+\.py:" + NAME
+REFERENCE: Final = r"[A-Za-z0-9_./ -]+\.py:" + NAME
 
 _name = Text("an identifier (letters, digits and underscores)", NAME)
 _reference = Text("a reference of the form 'file.py:function'", REFERENCE)
@@ -193,7 +193,9 @@ _ACCURACY: Final = Table(
 )
 
 _edition = Key(
-    kind=Number(whole=True, least=1), required=True, doc="The edition of the manifest: 1"
+    kind=Number(whole=True, least=1, most=EDITION),
+    required=True,
+    doc="The edition of the manifest: 1",
 )
 
 KERNEL_MANIFEST: Final = Table(
@@ -332,7 +334,8 @@ PACK_MANIFEST: Final = Table(
                 keys={
                     "routes": Key(
                         kind=MapOf(
-                            item=_ROUTE, key=Text("a native op, as in '_C::name'", r"\w+::\w+")
+                            item=_ROUTE,
+                            key=Text("a native op, as in '_C::name'", f"{NAME}::{NAME}"),
                         ),
                         default={},
                         doc="Native ops that ops of the pack can answer",

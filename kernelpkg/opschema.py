@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -14,6 +15,8 @@ _ARG = re.compile(
     r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z]+)(?P<mutated>!?)\))?(?P<optional>\??)"
     r"\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:=\s*(?P<default>[^\s,]+))?"
 )
+_INT = re.compile(r"[+-]?[0-9]{1,19}")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
 _TYPES = ("Tensor", "int", "SymInt", "float", "bool")
 
@@ -29,8 +32,13 @@ class OpArg:
     name: str
     type: str
     optional: bool = False
-    mutated: bool = False
+    alias: str = ""
     default: object = NO_DEFAULT
+
+    @property
+    def mutated(self) -> bool:
+        """Whether the op writes into it; only written arguments have an alias."""
+        return bool(self.alias)
 
     @property
     def is_tensor(self) -> bool:
@@ -73,11 +81,17 @@ def parse_schema(text: str) -> OpSchema:
         raise SchemaError("is not of the form '(arguments) -> returns'")
     args = tuple(_parse_arg(part) for part in _split(outer["args"]))
     seen: set[str] = set()
+    aliases: dict[str, str] = {}
     defaulted = ""
     for arg in args:
         if arg.name in seen:
             raise SchemaError(f"names argument '{arg.name}' twice")
         seen.add(arg.name)
+        if arg.alias and aliases.setdefault(arg.alias, arg.name) != arg.name:
+            raise SchemaError(
+                f"arguments '{aliases[arg.alias]}' and '{arg.name}' have one alias "
+                f"'{arg.alias}!'; give each its own letter"
+            )
         if arg.default is NO_DEFAULT and defaulted:
             raise SchemaError(f"argument '{arg.name}' needs a default, as '{defaulted}' has one")
         if arg.default is not NO_DEFAULT:
@@ -92,7 +106,9 @@ def _split(args: str) -> list[str]:
 def _parse_arg(part: str) -> OpArg:
     match = _ARG.fullmatch(part)
     if match is None:
-        raise SchemaError(f"has an argument that does not read as 'Type name': '{part}'")
+        raise SchemaError(
+            f"has an argument that does not read as 'Type name' or 'Type name=default': '{part}'"
+        )
     if match["type"] not in _TYPES:
         raise SchemaError(
             f"argument '{match['name']}' has type '{match['type']}'; "
@@ -108,7 +124,7 @@ def _parse_arg(part: str) -> OpArg:
         name=match["name"],
         type=kind,
         optional=bool(match["optional"]),
-        mutated=bool(match["mutated"]),
+        alias=match["alias"] or "",
         default=_parse_default(match["name"], kind, bool(match["optional"]), match["default"]),
     )
 
@@ -120,14 +136,14 @@ def _parse_default(name: str, kind: str, optional: bool, text: str | None) -> ob
         return None
     if kind == "bool" and text in ("True", "False"):
         return text == "True"
-    try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text)
-    except ValueError:
-        pass
-    raise SchemaError(f"argument '{name}' has default '{text}', which is no {kind}")
+    if kind == "int" and _INT.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    if kind == "float" and _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    wanted = f"a {kind}{' or None' if optional else ''}" if kind != "int" else "an int of 64 bits"
+    if kind == "Tensor":
+        wanted = "None" if optional else "none, for it is always given"
+    raise SchemaError(f"argument '{name}' has default '{text}'; it must be {wanted}")
 
 
 def _parse_returns(text: str) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import bisect
-import json
 import re
+import tomllib
 from typing import Final
 
 TomlPath = tuple[str | int, ...]
@@ -40,6 +40,7 @@ class _Scanner:
         self.at = 0
         self.lines: dict[TomlPath, int] = {}
         self.arrays: dict[TomlPath, int] = {}
+        self.implied: set[TomlPath] = set()
         self.breaks = [match.start() for match in re.finditer("\n", self.text)]
 
     def scan(self) -> dict[TomlPath, int]:
@@ -68,8 +69,15 @@ class _Scanner:
         self.at += 2 if double else 1
         path: TomlPath = ()
         for key in keys[:-1]:
-            path = self._inside((*path, key))
+            path = (*path, key)
+            if path not in self.lines:
+                self._note(path, start)
+                self.implied.add(path)
+            path = self._inside(path)
         path = (*path, keys[-1])
+        if path in self.implied:  # its own header says where it stands
+            self.implied.remove(path)
+            del self.lines[path]
         if double:
             self._note(path, start)
             place = self.arrays.get(path, -1) + 1
@@ -90,9 +98,7 @@ class _Scanner:
             assert match is not None, "the document was not accepted by tomllib"
             self.at = match.end()
             word = match[0]
-            if word[0] == '"':
-                word = json.loads(re.sub(r"\\U([0-9A-Fa-f]{8})", _wide, word))
-            keys.append(word.strip("'") if word[:1] == "'" else word)
+            keys.append(next(iter(tomllib.loads(f"{word}=0"))) if word[0] in "\"'" else word)
             self._skip(_BLANK)
             if self.text[self.at] != ".":
                 return keys
@@ -134,7 +140,3 @@ class _Scanner:
         if self.text[self.at] == ",":
             self.at += 1
             self._skip(_SKIP)
-
-
-def _wide(match: re.Match[str]) -> str:
-    return json.dumps(chr(int(match[1], 16)))[1:-1]

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -23,9 +23,10 @@ _MODULES: Final = "_kernelpkg_kernels"
 
 @frozen(kw_only=True)
 class SourceFile:
-    """One parsed file: its functions by name, and what is wrong with its imports."""
+    """One file: whether it parses, its functions by name, and what is wrong with it."""
 
     shown: str
+    parsed: bool = True
     functions: Mapping[str, ast.FunctionDef]
     problems: tuple[Problem, ...]
 
@@ -36,12 +37,12 @@ def read_source(path: Path, shown: str, *, helion: bool) -> SourceFile:
     Raises OSError where the file cannot be read.
     """
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
+        tree = ast.parse(path.read_bytes(), shown)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        reason = getattr(error, "msg", None) or str(error)
+        reason = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
         problem = Problem(path=shown, line=line, code="KP114", message=f"does not parse: {reason}")
-        return SourceFile(shown=shown, functions={}, problems=(problem,))
+        return SourceFile(shown=shown, parsed=False, functions={}, problems=(problem,))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     return SourceFile(
         shown=shown,
@@ -52,7 +53,7 @@ def read_source(path: Path, shown: str, *, helion: bool) -> SourceFile:
 
 def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[Problem]:
     allowed = _ALLOWED if helion else _ALLOWED - {"helion"}
-    for node in ast.walk(tree):
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -69,6 +70,16 @@ def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[
                     message=f"imports '{name}'; this file may import {what} and the standard "
                     "library, so that the kernel stays one directory",
                 )
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements and those inside them; expressions, which hold none, are not walked."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, inner, ()))
+        for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            yield from _statements(part.body)
 
 
 def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
@@ -90,8 +101,25 @@ def parameters(function: ast.FunctionDef) -> tuple[str, ...]:
     return tuple(names)
 
 
+def call_problem(function: ast.FunctionDef, given: Sequence[str] | None) -> str | None:
+    """Say that a function cannot be called with so many arguments by place, or return None."""
+    args = function.args
+    most = len(args.posonlyargs) + len(args.args)
+    least = most - len(args.defaults)
+    kept = (node for node in args.kw_defaults if node is None)
+    if given is None or (
+        least <= len(given) <= (len(given) if args.vararg else most) and not list(kept)
+    ):
+        return None
+    got = ", ".join(parameters(function))
+    return f"takes ({got}), and is called with ({', '.join(given)})"
+
+
 def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None:
     """Say where a Helion function's signature and the op's schema disagree, or return None."""
+    if function.decorator_list:
+        name = ast.unparse(function.decorator_list[0])
+        return f"the function is decorated with '{name}'; kernelpkg makes it a kernel, remove it"
     names = parameters(function)
     if names != schema.arg_names:
         wanted, got = ", ".join(schema.arg_names), ", ".join(names)
@@ -148,7 +176,11 @@ def load_module(directory: Path, file: str) -> ModuleType:
     apart. Raises PackError, with the line, where the file fails to import.
     """
     path = directory / file
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise _failure(f"kernels/{directory.name}/{file}", 0, "KP111", message) from None
     mark = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()[:16]
     name = f"{_MODULES}_{mark}_{directory.name}_{path.stem}"
     if name in sys.modules:
@@ -163,17 +195,19 @@ def load_module(directory: Path, file: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
-        raise PackError(
-            problems=(_import_failure(error, path, f"kernels/{directory.name}/{file}"),)
-        ) from None
+        raise _import_failure(error, path, f"kernels/{directory.name}/{file}") from None
     finally:
         sys.dont_write_bytecode = writes
     return module
 
 
-def _import_failure(error: Exception, path: Path, shown: str) -> Problem:
+def _failure(shown: str, line: int, code: str, message: str) -> PackError:
+    return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
+
+
+def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
     line, trace = 1, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
@@ -181,9 +215,14 @@ def _import_failure(error: Exception, path: Path, shown: str) -> Problem:
         trace = trace.tb_next
     text = " ".join(str(error).split())
     message = f"fails to import: {type(error).__name__}: {text}"
-    return Problem(path=shown, line=line, code="KP114", message=message)
+    return _failure(shown, line, "KP114", message)
 
 
 def load_function(directory: Path, reference: Reference) -> Any:
     """Return the function that a reference of the kernel in `directory` names."""
-    return getattr(load_module(directory, reference.file), reference.name)
+    module = load_module(directory, reference.file)
+    found = getattr(module, reference.name, None)
+    if not callable(found):
+        message = f"has no function '{reference.name}' once it has run"
+        raise _failure(f"kernels/{directory.name}/{reference.file}", 0, "KP112", message)
+    return found

@@ -1,0 +1,197 @@
+"""Packs for tests: small, written where a test wants them, and unloaded behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from kernelpkg import cli
+
+MANIFEST = """\
+edition = 1
+[kernel]
+name = "NAME"
+version = 1
+summary = "Twice the input."
+[op]
+schema = "(Tensor input) -> Tensor"
+fake_impl = "infer"
+[helion]
+requires = ">=1.4"
+[axes]
+num_tokens = "input.shape[0]"
+[[key]]
+axis = "num_tokens"
+match = "ceil"
+[inputs]
+[[inputs.grid]]
+num_tokens = [1, 4]
+[args]
+input = { shape = ["num_tokens"], dtype = "float32" }
+[accuracy]
+return = { rtol = 1e-6 }
+"""
+
+KERNEL = """\
+import helion.language as hl
+import torch
+
+
+def NAME(input: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(input)
+    for tile in hl.tile(input.size(0)):
+        out[tile] = input[tile] * 2
+    return out
+"""
+
+HOST = """\
+import torch
+
+
+def reference(input: torch.Tensor) -> torch.Tensor:
+    return input * 2
+"""
+
+PACK = """\
+edition = 1
+[pack]
+name = "demo"
+version = "0.1.0"
+namespace = "demo"
+license = "Apache-2.0"
+kernels = "*"
+"""
+
+CONFIGS = """\
+{
+  "edition": 1,
+  "kernel": "NAME",
+  "platform": "nvidia_h200",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [16], "num_warps": 4}],
+  "cases": [{"key": {"num_tokens": 1}, "config": 0}, {"key": {"num_tokens": 4}, "config": 0}]
+}
+"""
+
+
+@frozen
+class PackDirectory:
+    """A pack on disk that a test writes and changes."""
+
+    root: Path
+
+    def kernel(self, name: str) -> Path:
+        """Write a kernel that doubles its input; returns its directory."""
+        directory = self.root / "kernels" / name
+        directory.mkdir(parents=True)
+        texts = {"kernel.toml": MANIFEST, "kernel.py": KERNEL, "host.py": HOST}
+        for file, text in texts.items():
+            (directory / file).write_text(text.replace("NAME", name))
+        return directory
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text that a file of the pack has."""
+        path = self.root / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def configs(self, name: str, text: str = CONFIGS, platform: str = "nvidia_h200") -> None:
+        """Write a config file of a kernel."""
+        path = self.root / "configs" / name / f"{platform}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("NAME", name))
+
+
+def write_pack(root: Path) -> PackDirectory:
+    """Write a pack "demo" with one good kernel, "twice"."""
+    (root / "manifests").mkdir(parents=True)
+    (root / "manifests" / "demo.toml").write_text(PACK)
+    pack = PackDirectory(root)
+    pack.kernel("twice")
+    return pack
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> PackDirectory:
+    """A pack "demo" with one good kernel, "twice", which doubles its input."""
+    return write_pack(tmp_path / "demo")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> PackDirectory:
+    """A second pack like `demo`, with the same namespace, below another root."""
+    return write_pack(tmp_path / "other")
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no test see the environment of who runs it, or ops that another left in "demo"."""
+    for name in ("KERNELPKG_PATH", "KERNELPKG_DISABLE", "KERNELPKG_NO_PROGRESS"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    forget("demo")
+
+
+def forget(namespace: str) -> None:
+    """Unload the ops of a namespace, where anything was loaded at all."""
+    register = sys.modules.get("kernelpkg.register")
+    if register is not None:
+        names = [n for n in register.get_registered_kernels() if n.startswith(f"{namespace}::")]
+        if names:
+            register.unload(*names)
+
+
+_BLOCK = re.compile(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SECONDS = re.compile(r"\d+\.\d s\)")
+
+
+@pytest.fixture
+def run_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[Path], int]]:
+    """Do what a page of the documentation shows, in an empty directory.
+
+    A block below the name of a file is written there; one of Python is run; and of a console, each
+    command must print what is shown below it, stderr first, where `...` stands for any text.
+    """
+
+    def run(page: Path) -> int:
+        monkeypatch.chdir(tmp_path)
+        count = 0
+        for file, kind, text in _BLOCK.findall(page.read_text()):
+            if file:
+                path = tmp_path / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            elif kind == "python":
+                exec(compile(text, str(page), "exec"), {})
+            elif kind == "console":
+                for command in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                    line, _, shown = command.partition("\n")
+                    assert _printed(line, capsys, shown), line
+                    count += 1
+        return count
+
+    yield run
+    forget("my_kernels")
+
+
+def _printed(line: str, capsys: pytest.CaptureFixture[str], shown: str) -> bool:
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "kernelpkg"]
+    with contextlib.suppress(SystemExit):
+        cli.main(words[3:])
+    out, err = capsys.readouterr()
+    pattern = re.escape(_SECONDS.sub("0.0 s)", shown)).replace(re.escape("..."), ".*")
+    if re.fullmatch(pattern, _SECONDS.sub("0.0 s)", err + out), re.DOTALL) is None:
+        print(f"{line}\n{err}{out}")
+        return False
+    return True
