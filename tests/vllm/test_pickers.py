@@ -12,81 +12,16 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from kernelpkg.manifest import read_kernel, read_pack
 from kernelpkg.picker import Picker, compile_picker
 from kernelpkg.spec import Rule, Scalar
 
 pytestmark = pytest.mark.vllm
 
 FOLDER = Path("vllm", "kernels", "helion")
-FP8 = "float8_e4m3fn"
 
-RULES: dict[str, tuple[tuple[Rule, ...], dict[str, Scalar]]] = {
-    "silu_mul_fp8": (
-        (
-            Rule(axis="in_dtype", match="exact"),
-            Rule(axis="intermediate_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"in_dtype": "bfloat16"},
-    ),
-    "per_token_group_fp8_quant": (
-        (
-            Rule(axis="out_dtype", match="exact"),
-            Rule(axis="hidden_size", match="nearest"),
-            Rule(axis="group_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"out_dtype": FP8},
-    ),
-    "dynamic_per_token_scaled_fp8_quant": (
-        (
-            Rule(axis="has_scale_ub", match="exact"),
-            Rule(axis="hidden_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"has_scale_ub": False},
-    ),
-    "rms_norm_dynamic_per_token_quant": (
-        (
-            Rule(axis="out_dtype", match="exact"),
-            Rule(axis="has_residual", match="exact"),
-            Rule(axis="has_scale_ub", match="exact"),
-            Rule(axis="hidden_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"out_dtype": FP8, "has_residual": False, "has_scale_ub": False},
-    ),
-    "rms_norm_per_block_quant": (
-        (
-            Rule(axis="out_dtype", match="exact"),
-            Rule(axis="has_residual", match="exact"),
-            Rule(axis="has_scale_ub", match="exact"),
-            Rule(axis="hidden_size", match="nearest"),
-            Rule(axis="group_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"out_dtype": FP8, "has_residual": False, "has_scale_ub": False},
-    ),
-    "silu_and_mul_per_block_quant": (
-        (
-            Rule(axis="out_dtype", match="exact"),
-            Rule(axis="has_scale_ub", match="exact"),
-            Rule(axis="intermediate_size", match="nearest"),
-            Rule(axis="group_size", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"out_dtype": FP8, "has_scale_ub": False},
-    ),
-    "fused_qk_norm_rope": (
-        (
-            Rule(axis="is_neox", match="exact"),
-            Rule(axis="num_heads_q", match="nearest"),
-            Rule(axis="num_heads_k", match="nearest"),
-            Rule(axis="num_tokens", match="ceil"),
-        ),
-        {"is_neox": True},
-    ),
-}
+ROOT = Path(__file__).parents[2]
+KERNELS = read_pack(ROOT, "kernelpkg").kernels
 
 RENAMED = {
     "silu_mul_fp8": {"intermediate": "intermediate_size", "numtokens": "num_tokens"},
@@ -108,9 +43,10 @@ TIES = {
 }
 
 
-def rules_of(kernel: str) -> tuple[tuple[Rule, ...], dict[str, Scalar]]:
+def rules_of(kernel: str) -> tuple[tuple[Rule, ...], Mapping[str, Scalar]]:
     """Return the rules of a kernel, and the values of axes that vLLM's keys do not name."""
-    return RULES[kernel]
+    spec = read_kernel(ROOT, kernel)
+    return spec.rules, spec.defaults
 
 
 @frozen
@@ -207,7 +143,7 @@ def calls(keys: list[dict[str, Any]]) -> list[dict[str, int]]:
 
 SHIPPED = [
     (kernel, platform)
-    for kernel in RULES
+    for kernel in KERNELS
     for platform in ("nvidia_h100", "nvidia_h200" if kernel == "silu_mul_fp8" else "nvidia_b200")
 ]
 
