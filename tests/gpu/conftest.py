@@ -1,0 +1,38 @@
+"""Tests that need an NVIDIA GPU; without one they are not collected.
+
+KERNELPKG_GPU_DRY_RUN=1 runs them on the CPU, in Helion's interpreter, to find mistakes in the tests
+themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import kernelpkg
+
+DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
+DEVICE = "cpu" if DRY_RUN else "cuda"
+ROOT = Path(__file__).parents[2]
+
+collect_ignore_glob = [] if DRY_RUN or torch.cuda.is_available() else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("gpu")
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    return DEVICE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pack() -> kernelpkg.LoadReport:
+    """The first pack, loaded for this GPU."""
+    return kernelpkg.load(root=ROOT, device=DEVICE, strict=True)

@@ -1,0 +1,222 @@
+"""The seven ops on a GPU, against their float32 references and inside PyTorch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from kernelpkg import discover, get_kernel_by_name
+from kernelpkg.accuracy import compare_all
+from kernelpkg.cases import Case, cases_of
+from kernelpkg.check import check_case
+from kernelpkg.errors import CallError
+from kernelpkg.inputs import SENTINEL, make_inputs
+from kernelpkg.manifest import kernel_names, read_kernel
+from kernelpkg.source import load_function
+from kernelpkg.spec import KernelSpec
+
+ROOT = discover.own_root()
+SPECS = {name: read_kernel(ROOT, name) for name in kernel_names(ROOT)}
+DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
+
+each_op = pytest.mark.parametrize("name", list(SPECS))
+
+
+def kernel(name: str) -> Any:
+    found = get_kernel_by_name(f"kernelpkg::{name}")
+    assert found is not None
+    return found
+
+
+def sized(spec: KernelSpec, tokens: int, **axes: Any) -> Case:
+    """A case of the test grid with another token count and other axes."""
+    base = next(case for case in cases_of(spec, "test") if case.grid == 1)
+    return Case(values={**base.values, "num_tokens": tokens, **axes}, use=("test",), grid=1)
+
+
+def disagreement(spec: KernelSpec, call: Any, args: Any, want_args: Any) -> list[str]:
+    """What a call writes, held against what the reference writes."""
+    reference = load_function(discover.Path(spec.directory), spec.reference)
+    got, want = call(*args), reference(*want_args)
+    found = compare_all(spec.schema, (args, got), (want_args, want), spec.accuracy)
+    return [agreement.problem for agreement in found if agreement.problem is not None]
+
+
+def copies(args: Any) -> tuple[Any, ...]:
+    """The same arguments in other memory, with the same strides."""
+    return tuple(
+        torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device=a.device).copy_(a)
+        if isinstance(a, torch.Tensor)
+        else a
+        for a in args
+    )
+
+
+@each_op
+def test_whole_grid(name: str, device: str) -> None:
+    """Every case of the test grid agrees with the reference."""
+    spec = SPECS[name]
+    cases = cases_of(spec, "test")
+    if DRY_RUN:
+        cases = tuple(case for case in cases if case.grid == 1)
+    problems = [check_case(spec, kernel(name), case, device=device) for case in cases]
+    assert [problem for problem in problems if problem is not None] == []
+    assert len(cases) >= 12
+
+
+EDGES = {
+    "zero": lambda x: x.zero_(),
+    "nan": lambda x: x.view(-1)[::7].fill_(float("nan")),
+    "inf": lambda x: x.view(-1)[3::11].fill_(float("inf")),
+    "minus inf": lambda x: x.view(-1)[5::13].fill_(float("-inf")),
+    "large": lambda x: x.mul_(1e4),
+    "small": lambda x: x.mul_(1e-6),
+}
+
+
+@each_op
+@pytest.mark.parametrize("edge", list(EDGES))
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_edges(name: str, edge: str, tokens: int, device: str) -> None:
+    """Zeros, infinities, NaN, large and small values are treated as by the reference."""
+    spec = SPECS[name]
+    case = sized(spec, tokens)
+    args = make_inputs(spec, case, device=device)
+    place = spec.schema.arg_names.index("qkv" if "qkv" in spec.schema.arg_names else "input")
+    EDGES[edge](args[place][: max(1, tokens - 1)])
+    assert disagreement(spec, kernel(name), args, copies(args)) == []
+
+
+@each_op
+@pytest.mark.parametrize("order", [(1, 16), (16, 1), (1, 2, 1, 33)], ids=str)
+def test_no_wrong_rows(name: str, order: tuple[int, ...], device: str) -> None:
+    """One kernel called with one token and with many gives right rows, in both orders."""
+    spec, fresh = SPECS[name], kernel(name)
+    fresh.dispatcher.table.clear()
+    fresh._configured = None
+    for tokens in order:
+        assert check_case(spec, fresh, sized(spec, tokens), device=device) is None
+    if device == "cuda":
+        assert fresh.get_configured_op().compiled_count() == 2
+
+
+@each_op
+def test_equal_configs_share_code(name: str, device: str) -> None:
+    """Fifty-one token counts compile two kernels: for one token, and for more."""
+    spec, fresh = SPECS[name], kernel(name)
+    fresh.dispatcher.table.clear()
+    fresh._configured = None
+    counts = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
+    assert len(counts) == 51
+    for tokens in counts:
+        fresh(*make_inputs(spec, sized(spec, tokens), device=device))
+    assert len(fresh.dispatcher.table) == 51
+    if device == "cuda":
+        assert fresh.get_configured_op().compiled_count() == 2
+
+
+@each_op
+def test_compiles_without_breaks(name: str, device: str) -> None:
+    """torch.compile sees one op, in one graph, for every token count."""
+    spec, op = SPECS[name], kernel(name).op
+    torch._dynamo.reset()
+    frames = torch._dynamo.testing.CompileCounterWithBackend("inductor")
+    compiled = torch.compile(lambda *args: op(*args), fullgraph=True, dynamic=True, backend=frames)
+    traced = []
+    for tokens in (7, 11, 33):  # none equals a size or a head count, which would be one symbol
+        args = make_inputs(spec, sized(spec, tokens), device=device)
+        assert disagreement(spec, compiled, args, copies(args)) == []
+        traced.append(frames.frame_count)
+    assert len(set(traced)) == 1
+
+
+@each_op
+def test_opcheck(name: str, device: str) -> None:
+    """torch.library.opcheck finds nothing."""
+    spec = SPECS[name]
+    args = make_inputs(spec, sized(spec, 3), device=device)
+    checks = ["test_autograd_registration", "test_faketensor"]
+    if not any("float8" in str(arg.dtype) for arg in args if isinstance(arg, torch.Tensor)):
+        checks.append("test_schema")  # which multiplies arguments, as FP8 tensors cannot be
+    if device == "cuda":
+        checks.append("test_aot_dispatch_dynamic")
+    torch.library.opcheck(kernel(name).op, args, test_utils=checks)
+
+
+@each_op
+@pytest.mark.skipif(DRY_RUN, reason="the CPU has no CUDA graphs")
+def test_cuda_graph(name: str, device: str) -> None:
+    """A captured call replays with new values in its inputs."""
+    spec, call = SPECS[name], kernel(name)
+    case = sized(spec, 4)
+    args = make_inputs(spec, case, device=device)
+    call(*copies(args))
+    torch.cuda.synchronize()
+    static = copies(args)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call(*static)
+    fresh = make_inputs(spec, case, device=device)
+    place = spec.schema.arg_names.index("qkv" if "qkv" in spec.schema.arg_names else "input")
+    fresh[place].mul_(0.5)
+    for there, here in zip(static, fresh, strict=True):
+        if isinstance(there, torch.Tensor):
+            there.copy_(here)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert disagreement(spec, lambda *_: result, static, copies(fresh)) == []
+
+
+@each_op
+def test_first_calls_from_threads(name: str, device: str) -> None:
+    """Several threads may make the first call of an op at once."""
+    spec, fresh = SPECS[name], kernel(name)
+    fresh.dispatcher.table.clear()
+    fresh._configured = None
+    problems: list[str | None] = []
+    threads = [
+        threading.Thread(
+            target=lambda: problems.append(check_case(spec, fresh, sized(spec, 6), device=device))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == [None] * 4
+
+
+@each_op
+def test_empty_call_launches_nothing(name: str, device: str) -> None:
+    """No tokens: outputs of the right shape, and no kernel is compiled."""
+    spec, fresh = SPECS[name], kernel(name)
+    fresh._configured = None
+    result = fresh(*make_inputs(spec, sized(spec, 0), device=device))
+    assert fresh._configured is None
+    assert result is None or result.numel() == 0
+
+
+@pytest.mark.skipif(DRY_RUN, reason="one device is not enough")
+@each_op
+def test_two_devices_are_refused(name: str, device: str) -> None:
+    """Tensors on several devices are refused before anything is launched."""
+    spec = SPECS[name]
+    args = list(make_inputs(spec, sized(spec, 3), device=device))
+    place = max(i for i, arg in enumerate(args) if isinstance(arg, torch.Tensor))
+    args[place] = args[place].cpu()
+    with pytest.raises(CallError, match="all must be on one device"):
+        kernel(name)(*args)
+
+
+def test_sentinel_is_seen() -> None:
+    """The check notices an element that the kernel leaves unwritten."""
+    spec = SPECS["dynamic_per_token_scaled_fp8_quant"]
+    case = sized(spec, 3)
+    got = make_inputs(spec, case, device="cpu", sentinel=SENTINEL)
+    want = make_inputs(spec, case, device="cpu", sentinel=-SENTINEL)
+    assert disagreement(spec, lambda *_: None, got, want) != []
