@@ -11,8 +11,8 @@ from attrs import frozen
 from kernelpkg.opschema import OpSchema
 from kernelpkg.spec import Accuracy
 
-_CODES = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz)
-_FAR = 1 << 20
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_FAR = 1 << 40
 """More steps than there are codes: what a NaN is away from a number."""
 
 
@@ -21,8 +21,8 @@ class Agreement:
     """One written argument held against the reference.
 
     `equal` is the share of equal elements; `steps` the most codes that one is off, None for
-    dtypes that are no codes; `error` the largest excess of an absolute difference over its
-    tolerance's relative part, None for codes. `problem` is None where the bounds hold.
+    values held against tolerances; `error` the largest relative difference, None for codes.
+    `problem` is None where the bounds hold.
     """
 
     name: str
@@ -78,7 +78,7 @@ def _compare_codes(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Acc
         problem = (
             f"{name}{list(place)} is {got[place].float().item():.6g}, the reference's "
             f"{want[place].float().item():.6g}, "
-            f"{'a NaN' if steps >= _FAR // 2 else f'{int(apart[place])} codes'} apart "
+            f"{'a NaN' if apart[place] >= _FAR // 2 else f'{int(apart[place])} codes'} apart "
             f"(at most {bounds.steps}); {int(off.sum())} of {got.numel()} are off"
         )
     elif equal < bounds.equal:
@@ -87,19 +87,23 @@ def _compare_codes(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Acc
 
 
 def _ordinals(tensor: torch.Tensor) -> torch.Tensor:
-    """Number the codes of an 8-bit dtype in the order of their values; the zeros are one."""
-    if tensor.dtype not in _CODES:
-        return tensor.int()
-    bits = tensor.contiguous().view(torch.uint8).int()
-    ordinals = torch.where(bits >= 128, -(bits & 127), bits)
+    """Number the codes of a dtype in the order of their values; the zeros are one."""
+    if not tensor.dtype.is_floating_point:
+        return tensor.long()
+    integer = _INTEGERS[tensor.dtype.itemsize]
+    bits = tensor.contiguous().view(integer).long()
+    ordinals = torch.where(bits < 0, torch.iinfo(integer).min - bits, bits)
     return torch.where(tensor.float().isnan(), _FAR, ordinals)
 
 
 def written(schema: OpSchema, args: Sequence[Any], result: Any) -> dict[str, torch.Tensor]:
-    """Return what a call wrote, by name; a returned tensor is "return"."""
+    """Return what a call wrote, by name; a returned tensor is "return".
+
+    Trailing arguments with defaults may be left out.
+    """
     found = {
         arg.name: value
-        for arg, value in zip(schema.args, args, strict=True)
+        for arg, value in zip(schema.args, args, strict=False)
         if arg.mutated and value is not None
     }
     results = result if isinstance(result, tuple | list) else (result,)
@@ -119,7 +123,27 @@ def compare_all(
 ) -> tuple[Agreement, ...]:
     """Hold everything that a call wrote against the reference, given as (args, result) pairs."""
     left, right = written(schema, *got), written(schema, *want)
+    return tuple(_compare_one(name, left[name], right.get(name), bounds) for name in left)
+
+
+def _compare_one(
+    name: str, got: torch.Tensor, want: torch.Tensor | None, bounds: Mapping[str, Accuracy]
+) -> Agreement:
+    if not isinstance(want, torch.Tensor):
+        told = f"the reference does not give {name}"
+        return Agreement(name=name, equal=0.0, steps=None, error=None, problem=told)
+    return compare(name, got, want, bounds.get(name, bounds.get("return", Accuracy())))
+
+
+def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tuple[str, ...]:
+    """Say which arguments differ from the reference's though the op may not write them."""
+    inputs = [
+        compare(arg.name, left, right, Accuracy())
+        for arg, left, right in zip(schema.args, got, want, strict=False)
+        if arg.is_tensor and not arg.mutated and left is not None
+    ]
     return tuple(
-        compare(name, left[name], right[name], bounds.get(name, bounds.get("return", Accuracy())))
-        for name in left
+        f"{found.problem}; the schema does not let it be written"
+        for found in inputs
+        if found.problem is not None
     )

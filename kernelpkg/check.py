@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kernelpkg.accuracy import compare_all
+from kernelpkg.accuracy import compare_all, untouched
 from kernelpkg.cases import Case, CaseProblem, smallest_case
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.inputs import SENTINEL, make_inputs
@@ -38,4 +38,5 @@ def check_case(
     want = reference(*want_args)
     found = compare_all(spec.schema, (got_args, got), (want_args, want), spec.accuracy)
     wrong = [agreement.problem for agreement in found if agreement.problem is not None]
+    wrong += untouched(spec.schema, got_args, want_args)
     return f"case {case}: {'; '.join(wrong)}" if wrong else None

@@ -54,8 +54,8 @@ class Dispatcher:
 
     `compiled` makes the launcher of a config; `interpreted` runs a call where nothing is compiled
     (on a CPU, or when asked for); `empty` answers a call whose output has no elements, or returns
-    None for one that has; `unfit` are the errors by which a launch says that a borrowed config
-    does not fit this GPU.
+    None for one that has; `unfit` are the errors by which a launch says that its config needs
+    more than this GPU has.
     """
 
     def __init__(
@@ -87,11 +87,12 @@ class Dispatcher:
 
     def implementation(self) -> Launch:
         """Return the function of the op's arguments that is registered with PyTorch."""
-        params, key = [], []
+        params, key, grad = [], [], []
         space: dict[str, Any] = {
-            "table": self.table,
+            "find": self.table.get,
             "resolve": self.resolve,
             "grad_enabled": self._grad_enabled,
+            "check_grad": self.check_grad,
         }
         for place, arg in enumerate(self.schema.args):
             name = f"a{place}"
@@ -101,11 +102,16 @@ class Dispatcher:
                 space[f"d{place}"] = arg.default
                 params.append(f"{name}=d{place}")
             key.append(_key_code(name, optional=arg.optional) if arg.is_tensor else name)
+            if arg.is_tensor:
+                given = f"{name} is not None and " if arg.optional else ""
+                grad.append(f"{given}{name}.requires_grad")
         names = ", ".join(f"a{place}" for place in range(len(self.schema.args)))
         code = (
             f"def call({', '.join(params)}):\n"
+            f"    if grad_enabled() and ({' or '.join(grad) or 'False'}):\n"
+            f"        check_grad(({names},))\n"
             f"    key = ({', '.join(key)},)\n"
-            "    launch = table.get(key)\n"
+            "    launch = find(key)\n"
             "    if launch is None:\n"
             f"        return resolve(key, ({names},))\n"
             f"    return launch({names})\n"
@@ -120,41 +126,68 @@ class Dispatcher:
         Raises CallError where the call is not accepted, and ConfigError where no config may run.
         """
         with self._lock:
-            self._check_grad(args)
-            axes = self._acceptance().axes_of(args)
-            launch = self._empty(args)
-            if launch is None and self._interpret(args):
-                launch = self._interpreted
-            if launch is not None:
-                result = launch(*args)
-            else:
-                launch, result = self._first_launch(axes, args)
-            if len(self.table) >= TABLE_LIMIT:
-                self.table.clear()
-            self.table[key] = launch
-            return result
+            known = self.table.get(key)
+            if known is None:
+                return self._first_call(key, args)
+        return known(*args)  # another thread was here first
 
-    def _check_grad(self, args: Sequence[Any]) -> None:
+    def _first_call(self, key: Any, args: Sequence[Any]) -> Any:
+        axes = self._acceptance().axes_of(args)
+        launch = self._empty(args)
+        if launch is None and self._interpret(args):
+            launch = self._interpreted
+        if launch is not None:
+            result = launch(*args)
+        else:
+            launch, result = self._first_launch(axes, args)
+        if len(self.table) >= TABLE_LIMIT:
+            self.table.clear()
+        self.table[key] = launch
+        return result
+
+    def check_grad(self, args: Sequence[Any]) -> None:
+        """Raise CallError for a tensor that requires grad, where gradients are recorded.
+
+        Trailing arguments with defaults may be left out, as a fake implementation gets them.
+        """
         if not self._grad_enabled():
             return
-        for arg, value in zip(self.schema.args, args, strict=True):
+        for arg, value in zip(self.schema.args, args, strict=False):
             if arg.is_tensor and value is not None and value.requires_grad:
                 raise CallError(
                     f"{self.op}: argument '{arg.name}' requires grad, and the op has no backward; "
                     "detach it, or call the op under torch.no_grad()"
                 )
 
+    def check_devices(self, args: Sequence[Any]) -> None:
+        """Raise CallError for tensors on several devices; arguments are as in check_grad."""
+        first: tuple[str, Any] | None = None
+        for arg, value in zip(self.schema.args, args, strict=False):
+            if not arg.is_tensor or value is None:
+                continue
+            if first is None:
+                first = arg.name, value.device
+            elif value.device != first[1]:
+                raise CallError(
+                    f"{self.op}: argument '{arg.name}' is on {value.device}, and '{first[0]}' on "
+                    f"{first[1]}; all must be on one device"
+                )
+
     def _first_launch(self, axes: Sequence[Scalar], args: Sequence[Any]) -> tuple[Launch, Any]:
-        """Launch with the best config that this GPU can run."""
+        """Launch with the best config that this GPU can run.
+
+        One tuned for this very call must run; any other may need more than this GPU has, and then
+        the next one is tried.
+        """
         failed = ""
         for chosen in self.plan.options(axes, args):
             launch = self._compiled(args, chosen)
-            if chosen.mode == "tuned":
+            if chosen.outcome == "exact" and chosen.mode == "tuned":
                 return launch, launch(*args)
             try:
                 return launch, launch(*args)
             except self._unfit() as error:
-                failed = f" ({chosen.reason}: {error})"
+                failed = f" ({chosen.reason}: {' '.join(str(error).split())})"
         told = ", ".join(
             f"{name} = {value}"
             for name, value in zip(self._acceptance().axis_names, axes, strict=True)
@@ -166,6 +199,6 @@ class Dispatcher:
 
 
 def _key_code(name: str, *, optional: bool) -> str:
-    grad = f"{name}.requires_grad and grad_enabled()"
-    code = f"({name}.shape, {name}.stride(), {name}.dtype, {name}.get_device(), {grad})"
-    return f"None if {name} is None else {code}" if optional else code
+    """Write what a signature holds of a tensor; flat, for each tuple costs its making and hash."""
+    facts = f"{name}.shape, {name}.stride(), {name}.dtype, {name}.get_device()"
+    return f"None if {name} is None else ({facts})" if optional else facts

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from kernelpkg import configs, platforms
 from kernelpkg.cases import show
 from kernelpkg.configs import ConfigFile
+from kernelpkg.errors import ConfigError
 from kernelpkg.fields import without_positional
 from kernelpkg.picker import Picker, Step, compile_picker, relax
 from kernelpkg.platforms import Platform
@@ -122,7 +123,12 @@ class ConfigPlan:
         if self.custom is None:
             return table.picker.pick(values).index
         keys = [key for key in table.keys if key]
-        found = None if args is None else self.custom(args, keys)
+        found = self.custom(args, keys) if keys and args is not None else None
+        if found is not None and found not in keys:
+            raise ConfigError(
+                f"the config picker of '{self.spec.name}' returned {dict(found)}, which is none "
+                "of the tuned keys"
+            )
         return None if found is None else table.keys.index(found)
 
     def _chosen(

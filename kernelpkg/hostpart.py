@@ -11,35 +11,48 @@ import inspect
 import textwrap
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from kernelpkg.errors import RegistrationError
+
+_PURE: Final = ("cdiv", "next_power_of_2")
+"""Functions of Helion that are arithmetic, and run anywhere."""
 
 
 def infer_fake(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of the same arguments that runs only the host part of a Helion function.
 
-    Raises RegistrationError where the host part asks Helion for more than `hl.specialize`, or
-    where there is no source to read.
+    Raises RegistrationError where the host part asks Helion for more than `hl.specialize`,
+    `helion.cdiv` and `helion.next_power_of_2`, or where there is no source to read.
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError):
+        tree = ast.Module(body=[], type_ignores=[])
+    found = tree.body[0] if tree.body else None
+    if not isinstance(found, ast.FunctionDef):
         raise RegistrationError(
             f"kernel '{function.__name__}': its source cannot be read, so its fake implementation "
             "cannot be inferred; give one"
-        ) from None
-    found = tree.body[0]
-    assert isinstance(found, ast.FunctionDef)
-    scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+        )
+    closed = dict(inspect.getclosurevars(function).nonlocals)
     found.decorator_list = []
     found.returns = None
-    for arg in found.args.args:
+    for arg in (*found.args.posonlyargs, *found.args.args, *found.args.kwonlyargs):
         arg.annotation = None
-    found.body = _HostPart(function.__name__, scope).body(found.body)
-    code = compile(ast.fix_missing_locations(tree), f"<host part of {found.name}>", "exec")
-    exec(code, scope)
-    fake: Callable[..., Any] = scope[found.name]
+    found.args.defaults = []
+    found.args.kw_defaults = [None] * len(found.args.kwonlyargs)
+    found.body = _HostPart(function.__name__, {**function.__globals__, **closed}).body(found.body)
+    # Made inside a function of what it closes over, so that it reads the module's own globals.
+    outer = ast.parse(f"def make({', '.join(closed)}):\n    return {found.name}").body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    outer.body.insert(0, found)
+    module = ast.fix_missing_locations(ast.Module(body=[outer], type_ignores=[]))
+    made: dict[str, Any] = {}
+    exec(compile(module, f"<host part of {found.name}>", "exec"), function.__globals__, made)
+    fake: types.FunctionType = made["make"](**closed)
+    fake.__defaults__ = function.__defaults__
+    fake.__kwdefaults__ = function.__kwdefaults__
     return fake
 
 
@@ -62,6 +75,9 @@ class _HostPart(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> Any:
         return self._block(node)
 
+    def visit_While(self, node: ast.While) -> Any:
+        return self._block(node)
+
     def visit_With(self, node: ast.With) -> Any:
         return self._block(node)
 
@@ -73,24 +89,25 @@ class _HostPart(ast.NodeTransformer):
         if not self._of_helion(node.func):
             return node
         name = ast.unparse(node.func)
-        if name.rpartition(".")[2] == "specialize" and len(node.args) == 1:
+        last = name.rpartition(".")[2]
+        if last == "specialize" and len(node.args) == 1:
             return node.args[0]
+        if last in _PURE:
+            return node
         raise RegistrationError(
             f"kernel '{self.name}': its host part calls {name}, so its fake implementation cannot "
             "be inferred; give one"
         )
 
     def _block(self, node: Any) -> Any:
-        bodies = {
-            field: self.body(value)
-            for field, value in ast.iter_fields(node)
-            if field in ("body", "orelse") and value
-        }
-        for field, value in ast.iter_fields(node):
-            if isinstance(value, ast.expr):
-                setattr(node, field, self.visit(value))
-        for field, kept in bodies.items():
-            setattr(node, field, kept)
+        for field in ("body", "orelse"):
+            if getattr(node, field, None):
+                setattr(node, field, self.body(getattr(node, field)))
+        for field in ("iter", "test"):
+            if hasattr(node, field):
+                setattr(node, field, self.visit(getattr(node, field)))
+        for item in getattr(node, "items", ()):
+            self.visit(item)
         return node
 
     def _of_helion(self, function: ast.expr) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from attrs import frozen
@@ -14,6 +14,9 @@ from kernelpkg.errors import UsageError
 from kernelpkg.platforms import Platform
 
 Device = Literal["auto", "cpu", "cuda"]
+
+_SET: Final = frozenset({"1", "true", "yes", "on"})
+_UNSET: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 @frozen(kw_only=True)
@@ -53,6 +56,12 @@ def detect(
     )
 
 
-def asked_to_interpret() -> bool:
-    """Whether HELION_INTERPRET is set; everything but "", "0" and "false" sets it, as in Helion."""
-    return os.environ.get("HELION_INTERPRET", "").lower() not in ("", "0", "false")
+def asked_to_interpret(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether HELION_INTERPRET is set, in Helion's words; raises UsageError for any other."""
+    word = environment.get("HELION_INTERPRET", "").strip().lower()
+    if word not in _SET | _UNSET:
+        raise UsageError(
+            f"HELION_INTERPRET is '{word}'; Helion takes {', '.join(sorted(_SET))} and "
+            f"{', '.join(sorted(_UNSET - {''}))}"
+        )
+    return word in _SET

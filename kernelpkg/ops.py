@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.library import Library
 
 from kernelpkg.errors import RegistrationError
@@ -70,15 +72,46 @@ class RegisteredOp:
         return getattr(getattr(torch.ops, self.namespace), self.name)
 
     def close(self) -> None:
-        """Give the name back; calls through objects taken earlier fail from then on."""
-        self._library._destroy()
+        """Give the name back; calls through objects taken earlier raise from then on."""
         namespace = getattr(torch.ops, self.namespace)
-        namespace.__dict__.pop(self.name, None)
+        packet = vars(namespace).pop(self.name, None)
+        if packet is not None:
+            overloads = [value for value in vars(packet).values() if isinstance(value, OpOverload)]
+            for overload in overloads:
+                overload.__class__ = _ClosedOverload
+            packet.__class__ = _ClosedPacket
+        self._library._destroy()
         if self.name in getattr(namespace, "_dir", ()):
             namespace._dir.remove(self.name)
 
 
+class _ClosedOverload(OpOverload):
+    """What an op that was taken back becomes for those who still hold it.
+
+    PyTorch itself would follow a pointer to what is gone, and end the process.
+    """
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        raise RegistrationError(f"op '{self.name()}' was unloaded; load its pack again")
+
+
+class _ClosedPacket(OpOverloadPacket):
+    """The same, of all overloads of an op together."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        name = self._qualified_op_name
+        raise RegistrationError(f"op '{name}' was unloaded; load its pack again")
+
+
 def infer_schema(function: Callable[..., Any], mutates_args: tuple[str, ...]) -> str:
-    """Return the schema of a function with annotations, as torch.library infers it."""
+    """Return the schema of a function with annotations, as torch.library infers it.
+
+    Aliases are of letters alone, as people write them; torch.library counts them as a0, a1, ….
+    """
     schema: str = torch.library.infer_schema(function, mutates_args=mutates_args)
-    return schema
+    return re.sub(r"(?<=Tensor\()a([0-9]+)(?=!\))", _letters, schema)
+
+
+def _letters(found: re.Match[str]) -> str:
+    first, second = divmod(int(found[1]), 26)
+    return chr(ord("a") + first) + chr(ord("a") + second)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -27,6 +29,7 @@ InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
 NAMESPACE: Final = "kernelpkg"
 
 _REGISTRY: dict[str, HelionKernelWrapper] = {}
+_REGISTERING = threading.RLock()
 
 
 class HelionKernelWrapper:
@@ -97,7 +100,13 @@ class HelionKernelWrapper:
         return self.op(*args, **kwargs)
 
     def fake(self, *args: Any) -> Any:
-        """The fake implementation: shapes, strides and dtypes of the results, and no values."""
+        """The fake implementation: shapes, strides and dtypes of the results, and no values.
+
+        Raises CallError where a tensor requires grad or tensors are on several devices, for these
+        would not reach the real implementation: a compiled graph takes gradients apart first.
+        """
+        self.dispatcher.check_grad(args)
+        self.dispatcher.check_devices(args)
         return None if self._fake_impl is None else self._fake_impl(*args)
 
     def get_configured_op(self) -> seam.ConfiguredHelionKernel:
@@ -136,29 +145,31 @@ class HelionKernelWrapper:
 
         Raises RegistrationError where the name is taken; then nothing has changed.
         """
-        if self.qualified in _REGISTRY:
-            raise RegistrationError(
-                f"kernel '{self.qualified}' is registered already; choose another name, or unload "
-                "the other"
+        with _REGISTERING:
+            if self.qualified in _REGISTRY:
+                raise RegistrationError(
+                    f"kernel '{self.qualified}' is registered already; choose another name, or "
+                    "unload the other"
+                )
+            problem = ops.name_problem(self.namespace, self.op_name)
+            if problem is not None:
+                raise RegistrationError(problem)
+            self._op = RegisteredOp(
+                namespace=self.namespace,
+                name=self.op_name,
+                schema=self.schema.text,
+                implementation=self.dispatcher.implementation(),
+                fake=self.fake,
             )
-        problem = ops.name_problem(self.namespace, self.op_name)
-        if problem is not None:
-            raise RegistrationError(problem)
-        self._op = RegisteredOp(
-            namespace=self.namespace,
-            name=self.op_name,
-            schema=self.schema.text,
-            implementation=self.dispatcher.implementation(),
-            fake=self.fake,
-        )
-        _REGISTRY[self.qualified] = self
+            _REGISTRY[self.qualified] = self
 
     def unregister(self) -> None:
         """Give the name back; harmless where the op is not registered."""
-        if self._op is not None:
-            self._op.close()
-            self._op = None
-            _REGISTRY.pop(self.qualified, None)
+        with _REGISTERING:
+            if self._op is not None:
+                self._op.close()
+                self._op = None
+                _REGISTRY.pop(self.qualified, None)
 
     def _select(self, args: Sequence[Any]) -> seam.Selection:
         axes = self.acceptance.axes_of(args)
@@ -173,12 +184,12 @@ class HelionKernelWrapper:
 
     def _empty(self, args: Sequence[Any]) -> Launch | None:
         """Return what answers a call whose outputs all have no elements, or None."""
+        written = [args[place] for place, arg in enumerate(self.schema.args) if arg.mutated]
+        if any(output is not None and output.numel() for output in written):
+            return None
         if self.schema.returns == 0:
-            outputs = [args[place] for place, arg in enumerate(self.schema.args) if arg.mutated]
-            given = [output for output in outputs if output is not None]
-            return _nothing if all(output.numel() == 0 for output in given) else None
-        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
-        if all(tensor.numel() for tensor in tensors):
+            return _nothing
+        if all(arg.numel() for arg in args if isinstance(arg, torch.Tensor)):
             return None
         result = self.fake(*args)
         results = result if isinstance(result, tuple | list) else (result,)
@@ -194,8 +205,8 @@ def _selection(chosen: Chosen) -> seam.Selection:
 
 
 def _interprets(args: Sequence[Any]) -> bool:
-    tensor = next(arg for arg in args if isinstance(arg, torch.Tensor))
-    return tensor.device.type == "cpu" or asked_to_interpret()
+    on_cpu = any(isinstance(arg, torch.Tensor) and arg.device.type == "cpu" for arg in args)
+    return on_cpu or asked_to_interpret()
 
 
 def _on_device_of(args: Sequence[Any], launch: Launch) -> Launch:
@@ -228,17 +239,21 @@ class _PickedPlan:
     def __init__(self, op_name: str, picker: ConfigPicker | None, directory: Path | None) -> None:
         self.op_name = op_name
         self.picker = picker
-        self.platform = detect().platform.name
         self.tuned: dict[tuple[tuple[str, Scalar], ...], Chosen] = {}
-        path = None if directory is None else directory / op_name / f"{self.platform}.json"
-        if path is not None and path.exists():
-            self._read(path)
+        if directory is not None:
+            self._read(directory / op_name / f"{self.platform}.json")
         self.keys = [dict(key) for key in self.tuned if key]
 
+    @cached_property
+    def platform(self) -> str:
+        """The platform of this machine; not asked for while modules are imported, if possible."""
+        return detect().platform.name
+
     def _read(self, path: Path) -> None:
-        text = json.loads(path.read_text(encoding="utf-8"))
-        axes = {axis for case in text.get("cases", ()) for axis in case.get("key", ())}
-        file = configs.read(path, str(path), self.op_name, self.platform, sorted(axes), {})
+        if not path.exists():
+            return
+        axes = _axes_of(path)
+        file = configs.read(path, str(path), self.op_name, self.platform, axes, {})
         for case in file.cases:
             config = file.configs[case.config]
             self.tuned[_frozen(case.key)] = Chosen(
@@ -272,6 +287,18 @@ class _PickedPlan:
             mode="default",
             reason="nothing is tuned; Helion's own default",
         )
+
+
+def _axes_of(path: Path) -> tuple[str, ...]:
+    """The axes that the first case of a config file names; without a manifest, all must name them.
+
+    Empty for a file that is not one, whose problems are the reader's.
+    """
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        return tuple(next(case["key"] for case in cases if case["key"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        return ()
 
 
 def _frozen(key: CaseKey) -> tuple[tuple[str, Scalar], ...]:
@@ -349,7 +376,13 @@ def _wrap(
     configs_dir: Path | None,
 ) -> HelionKernelWrapper:
     settings = seam.check_settings(seam.explicit_settings(helion_settings), op_name)
-    schema = parse_schema(ops.infer_schema(function, mutates_args))
+    try:
+        schema = parse_schema(ops.infer_schema(function, mutates_args))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise RegistrationError(
+            f"kernel '{op_name}': no schema for its signature: {text}"
+        ) from None
     if fake_impl is None and schema.returns:
         fake_impl = hostpart.infer_fake(function)
     return HelionKernelWrapper(

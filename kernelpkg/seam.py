@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import threading
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import helion
@@ -27,6 +29,12 @@ Selector = Callable[[Sequence[Any]], "Selection"]
 """Takes the arguments of a call and returns what it runs with; raises ConfigError for nothing."""
 
 HELION_VERSION: Final = importlib.metadata.version("helion")
+
+_PRESET: Final = {"static_shapes": False, "force_autotune": False, "autotune_effort": "full"}
+"""Settings under which Helion asks `autotuner_fn` and nothing else; the last two keep
+HELION_FORCE_AUTOTUNE and HELION_AUTOTUNE_EFFORT=none from going around it."""
+
+_INT32_MAX: Final = 2**31 - 1
 
 _IGNORED: Final = ("TensorOperationInWrapper",)
 """Helion warnings that say nothing of a kernel here: views in the host part are the usual form."""
@@ -143,20 +151,19 @@ class ConfiguredHelionKernel:
         self.op_name = op_name
         self.raw_kernel_func = raw_kernel_func
         self._select = select
-        self._forced: Selection | None = None
-        self._kernel = helion.kernel(
-            key=self.key,
-            autotuner_fn=self._autotuner,
-            static_shapes=False,
-            **settings,
-        )(raw_kernel_func)
-        self._interpreter = helion.kernel(static_shapes=False, ref_mode=RefMode.EAGER, **settings)(
-            raw_kernel_func
-        )
+        self._forced = threading.local()
+        preset = {**settings, **_PRESET}
+        hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
+        wide = {"index_dtype": torch.int64}
+        self._kernel = helion.kernel(**{**preset, **hooks})(raw_kernel_func)
+        self._wide_kernel = helion.kernel(**{**wide, **preset, **hooks})(raw_kernel_func)
+        eager = {"ref_mode": RefMode.EAGER, "print_output_code": False}  # it refuses to print
+        self._interpreter = helion.kernel(**{**preset, **eager})(raw_kernel_func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call through Helion, with both hooks."""
-        return self._kernel(*args, **kwargs)
+        given = self._kernel.normalize_args(*args, **kwargs)
+        return self._kernel_for(given)(*given)
 
     def key(self, *args: Any) -> Hashable:
         """The part of Helion's cache key that is ours: the config, and the size classes."""
@@ -175,36 +182,62 @@ class ConfiguredHelionKernel:
         """Compile a call with a given selection and return what launches it.
 
         What is returned fits calls with the shapes, strides, dtypes and scalars of `args` only.
+        Raises ConfigError where Helion refuses the config.
         """
-        self._forced = selection
-        try:
-            bound = self._kernel.bind(tuple(args))
+        kernel = self._kernel_for(args)
+        with self._forcing(selection):
+            bound = kernel.bind(tuple(args))
             if bound._run is None:
-                config = selection.config
-                bound.set_config(
-                    bound.config_spec.default_config() if config is None else to_config(config)
-                )
+                self._configure(bound, selection.config)
+        if "tensor_descriptor" not in str(bound._config):
+            run: Callable[..., Any] = bound._run
+            return run
+
+        def launch_aligned(*args: Any) -> Any:
+            # The code depends on the alignment of pointers, which Helion looks at per call.
+            with self._forcing(selection):
+                return kernel(*args)
+
+        return launch_aligned
+
+    def _configure(self, bound: Any, config: Mapping[str, Any] | None) -> None:
+        try:
+            bound.set_config(
+                bound.config_spec.default_config() if config is None else to_config(config)
+            )
         except helion.exc.InvalidConfig as error:
             text = " ".join(str(error).split())
             raise ConfigError(
                 f"kernel '{self.op_name}': Helion {HELION_VERSION} refuses the config "
-                f"{selection.config}: {text}"
+                f"{config}: {text}"
             ) from None
-        finally:
-            self._forced = None
-        if "tensor_descriptor" in str(bound._config):
-            # Its code depends on the alignment of pointers, which Helion looks at per call.
-            whole: Callable[..., Any] = self._kernel
-            return whole
-        run: Callable[..., Any] = bound._run
-        return run
 
     def compiled_count(self) -> int:
         """How many kernels were compiled so far."""
-        return len({id(bound) for bound in self._kernel._bound_kernels.values()})
+        kernels = (self._kernel, self._wide_kernel)
+        return len({id(bound) for kernel in kernels for bound in kernel._bound_kernels.values()})
+
+    def _kernel_for(self, args: Sequence[Any]) -> Any:
+        """Return the kernel that can address all elements of a call.
+
+        Helion takes 64-bit indices where a tensor has 2**31 elements; a view of fewer elements
+        can lie as far apart.
+        """
+        far = any(isinstance(arg, torch.Tensor) and _is_far(arg) for arg in args)
+        return self._wide_kernel if far else self._kernel
 
     def _selection(self, args: Sequence[Any]) -> Selection:
-        return self._forced if self._forced is not None else self._select(args)
+        forced: Selection | None = getattr(self._forced, "selection", None)
+        return self._select(args) if forced is None else forced
+
+    @contextmanager
+    def _forcing(self, selection: Selection) -> Iterator[None]:
+        """Let both hooks answer with one selection, in this thread."""
+        self._forced.selection = selection
+        try:
+            yield
+        finally:
+            self._forced.selection = None
 
     def _autotuner(self, bound: Any, args: Sequence[Any], **_: Any) -> PresetConfigSearch:
         def select(args: Sequence[Any]) -> helion.Config:
@@ -212,6 +245,12 @@ class ConfiguredHelionKernel:
             return bound.config_spec.default_config() if config is None else config
 
         return PresetConfigSearch(args, select)
+
+
+def _is_far(tensor: torch.Tensor) -> bool:
+    """Whether the last element of a tensor lies out of reach of a 32-bit index."""
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.numel() > 0 and last > _INT32_MAX
 
 
 def to_config(config: Mapping[str, Any]) -> helion.Config:
@@ -236,6 +275,7 @@ def run_autotune(
     chosen = {
         **settings,
         "static_shapes": False,
+        "ref_mode": RefMode.OFF,
         "autotune_effort": autotune_effort,
         "autotune_ignore_errors": True,
     }
