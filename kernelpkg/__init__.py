@@ -18,14 +18,14 @@ _PLACES: Final = {
     "Problem": "errors",
     "RegistrationError": "errors",
     "UsageError": "errors",
-    "KernelReport": "loader",
-    "LoadReport": "loader",
     "load": "loader",
     "HelionKernelWrapper": "register",
     "get_kernel_by_name": "register",
     "get_registered_kernels": "register",
     "register_kernel": "register",
     "unload": "register",
+    "KernelReport": "report",
+    "LoadReport": "report",
     "ConfiguredHelionKernel": "seam",
     "PresetConfigSearch": "seam",
 }
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from kernelpkg.errors import Problem as Problem
     from kernelpkg.errors import RegistrationError as RegistrationError
     from kernelpkg.errors import UsageError as UsageError
-    from kernelpkg.loader import KernelReport as KernelReport
-    from kernelpkg.loader import LoadReport as LoadReport
     from kernelpkg.loader import load as load
     from kernelpkg.register import HelionKernelWrapper as HelionKernelWrapper
     from kernelpkg.register import get_kernel_by_name as get_kernel_by_name
     from kernelpkg.register import get_registered_kernels as get_registered_kernels
     from kernelpkg.register import register_kernel as register_kernel
     from kernelpkg.register import unload as unload
+    from kernelpkg.report import KernelReport as KernelReport
+    from kernelpkg.report import LoadReport as LoadReport
     from kernelpkg.seam import ConfiguredHelionKernel as ConfiguredHelionKernel
     from kernelpkg.seam import PresetConfigSearch as PresetConfigSearch
 

@@ -1,37 +1,41 @@
-"""The command line: the only module that prints and exits."""
+"""The command line: the only module that prints and exits.
+
+Each command imports what it needs when it runs: `list`, `schema` and `explain` answer in a
+fraction of the time that one import of torch takes.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from kernelpkg import __version__, configs, discover, doctor, scaffold, schema
-from kernelpkg import explain as explaining
-from kernelpkg.cases import cases_of
-from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, suggestion
-from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg import __version__
+from kernelpkg.errors import KernelpkgError, UsageError, suggestion
 
 FINE: Final = 0
 FOUND: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
+"""128 and the number of SIGINT, as shells have it."""
+
+_EPILOG: Final = """\
+exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage
+environment: KERNELPKG_PATH         directories that hold packs, separated by colons
+             KERNELPKG_DISABLE      ops that are not registered, separated by commas
+             KERNELPKG_NO_PROGRESS  no progress bars
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 for fine, 1 for findings or failed kernels, 2 for wrong usage."""
-    parser = _parser()
-    options, others = parser.parse_known_args(arguments)
-    axes = [text for text in others if options.command == "explain" and text[:1] != "-"]
-    if len(axes) < len(others):
-        wrong = next(text for text in others if text not in axes)
-        parser.error(f"argument '{wrong}' is not known")
-    if axes:  # argparse takes positional arguments behind an option for unknown
-        options.axes = [*options.axes, *axes]
     try:
+        options = _options(arguments)
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -41,27 +45,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KernelpkgError as error:
         print(error, file=sys.stderr)
         return FOUND
-    except BrokenPipeError:
+    except BrokenPipeError:  # who read the output has seen enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FOUND
     except KeyboardInterrupt:
         print("kernelpkg: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"kernelpkg: {message}; 'kernelpkg --help' lists the commands\n")
+        self.exit(USAGE, f"kernelpkg: {message}; '{self.prog} --help' says what there is\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        known = action.choices
+        if known is not None and value not in known:
+            what = "command" if action.dest == "command" else "choice"
+            hint = suggestion(str(value), known) or f"; known are {', '.join(known)}"
+            raise argparse.ArgumentError(None, f"'{value}' is no {what}{hint}")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    axes = [text for text in others if options.command == "explain" and text[:1] != "-"]
+    if len(axes) < len(others):
+        wrong = next(text for text in others if text not in axes)
+        parser.error(f"'{wrong}' is no argument of '{options.command}'")
+    if axes:  # argparse takes positional arguments behind an option for unknown
+        options.axes = [*options.axes, *axes]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kernelpkg", description="Helion kernels as packages.")
+    parser = _Parser(
+        prog="kernelpkg",
+        description="Helion kernels as packages.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"kernelpkg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, run: Any, *, pack: bool = True) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        found.add_argument("--root", type=Path, metavar="DIR", help="a directory that holds packs")
+    def command(
+        name: str, text: str, run: Callable[[argparse.Namespace], int], *, pack: bool = True
+    ) -> argparse.ArgumentParser:
+        described = f"{text[0].upper()}{text[1:]}."
+        found = commands.add_parser(name, help=text, description=described, allow_abbrev=False)
+        found.add_argument("--root", type=Path, metavar="DIR", help="the directory of the pack")
         if pack:
             found.add_argument("--pack", metavar="NAME", help="the pack, where there are several")
         found.add_argument("--json", action="store_true", help="print one JSON document")
@@ -69,44 +101,56 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     load = command("load", "load a pack and register its ops", _load)
-    load.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    load.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run"
+    )
     load.add_argument(
         "--smoke", action="store_true", help="run each op's smallest case against its reference"
     )
     load.add_argument(
-        "--strict", action="store_true", help="exit 1 where an op runs in a worse mode than tuned"
+        "--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt"
     )
     command("list", "list the packs, their kernels and what is tuned", _list)
     new = command("new", "write a new kernel that loads as it is", _new, pack=False)
-    new.add_argument("name", metavar="NAME")
+    new.add_argument("name", metavar="NAME", help="the name of the kernel and of its op")
     found = command("schema", "print the JSON Schema of manifests", _schema, pack=False)
     found.add_argument("kind", nargs="?", choices=("kernel", "pack"), default="kernel")
     found.add_argument("--write", action="store_true", help="write both beside the manifests")
     why = command("explain", "say which config a call gets, and why", _explain)
-    why.add_argument("op", metavar="OP")
-    why.add_argument("axes", nargs="*", metavar="AXIS=VALUE")
-    why.add_argument("--platform", required=True, help="a platform or GPU, as in nvidia_h200")
+    why.add_argument("op", metavar="OP", help="the name of an op, with or without namespace")
+    why.add_argument("axes", nargs="*", metavar="AXIS=VALUE", help="a fact of the call")
+    why.add_argument(
+        "--platform", required=True, metavar="NAME", help="a platform or GPU, as in nvidia_h200"
+    )
     command("doctor", "say what runs on this machine, and why not more", _doctor, pack=False)
     return parser
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))
+    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as aligned columns; the first row is the head."""
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as aligned columns."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def _complain(lines: Iterable[object]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _load(options: argparse.Namespace) -> int:
-    from kernelpkg.loader import load  # imports torch and helion, which other commands do without
-
-    with _Progress("loading") as progress:
+    try:
+        from kernelpkg.loader import load
+    except ImportError as error:
+        raise KernelpkgError(
+            f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
+        ) from None
+    with _Progress() as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
             options.pack,
             root=options.root,
@@ -114,58 +158,24 @@ def _load(options: argparse.Namespace) -> int:
             smoke=options.smoke,
             progress=progress.step,
         )
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
+    _complain((*report.notes, *report.failures()))
     if options.json:
         _print_json(report.to_json())
     elif report.kernels:
-        head = ["op", "status", "mode", "platform", "cases", "configs", "check", "reason"]
-        rows = [
-            [
-                kernel.op,
-                kernel.status,
-                kernel.mode or "-",
-                kernel.platform,
-                str(kernel.cases),
-                str(kernel.configs),
-                "-" if kernel.check is None else "ok" if kernel.check == "ok" else "FAILED",
-                kernel.reason if kernel.status != "failed" else "see above",
-            ]
-            for kernel in report.kernels
-        ]
-        print("\n".join(_table([head, *rows])))
-        print(_summary(report))
-    for kernel in report.kernels:
-        if kernel.check not in (None, "ok"):
-            print(f"{kernel.op}: check failed: {kernel.check}", file=sys.stderr)
-    worse = [k for k in report.kernels if k.mode in ("default", "interpret")]
-    return FOUND if not report.ok or (options.strict and worse) else FINE
-
-
-def _summary(report: Any) -> str:
-    counts = {
-        status: sum(kernel.status == status for kernel in report.kernels)
-        for status in ("registered", "failed", "disabled")
-    }
-    parts = [
-        f"{count} {status}" for status, count in counts.items() if count or status == "registered"
-    ]
-    checks = [kernel.check == "ok" for kernel in report.kernels if kernel.check is not None]
-    if checks:
-        parts.append(f"{sum(checks)} of {len(checks)} checks ok")
-    where = f"{report.platform}, {report.seconds:.1f} s"
-    return f"pack {report.pack}: {', '.join(parts)} ({where})"
+        _print_table(report.rows())
+        print(report.summary())
+    return FINE if report.ok and (report.best or not options.strict) else FOUND
 
 
 class _Progress:
     """A progress bar on a terminal, and nothing elsewhere."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self) -> None:
         self._bar: Any = None
         if sys.stderr.isatty() and not os.environ.get("KERNELPKG_NO_PROGRESS"):
             from tqdm import tqdm  # where no bar is shown, not needed
 
-            self._bar = tqdm(desc=what, unit=" kernels", leave=False)
+            self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
 
     def __enter__(self) -> _Progress:
         return self
@@ -174,129 +184,107 @@ class _Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self, name: str) -> None:
+    def step(self, what: str, done: int, steps: int) -> None:
+        """Show what is about to be done, how many steps are done, and of how many."""
         if self._bar is not None:
-            self._bar.set_postfix_str(name)
-            self._bar.update()
+            self._bar.total = steps
+            self._bar.n = done
+            self._bar.set_description_str(what)
 
 
 def _list(options: argparse.Namespace) -> int:
-    packs: list[dict[str, Any]] = []
-    problems: list[Problem] = []
-    for root in discover.roots(options.root, os.environ):
-        for name in root.packs():
-            if options.pack not in (None, name):
-                continue
-            try:
-                pack = read_pack(root.path, name)
-            except PackError as error:
-                problems += error.problems
-                continue
-            kernels = []
-            for kernel in pack.kernels:
-                try:
-                    spec = read_kernel(root.path, kernel)
-                except PackError as error:
-                    problems += error.problems
-                    continue
-                kernels.append(
-                    {
-                        "name": spec.name,
-                        "op": f"{pack.namespace}::{spec.name}",
-                        "version": spec.version,
-                        "cases": len(cases_of(spec, "tune")),
-                        "platforms": list(configs.platforms_of(root.path, spec.name)),
-                        "summary": spec.summary,
-                    }
-                )
-            packs.append(
-                {
-                    "pack": pack.name,
-                    "version": pack.version,
-                    "origin": root.origin,
-                    "kernels": kernels,
-                }
-            )
-    if options.pack is not None and not packs and not problems:
-        raise UsageError(
-            f"pack '{options.pack}' is not there; 'kernelpkg list' shows those that are"
-        )
-    for problem in problems:
-        print(problem, file=sys.stderr)
+    from kernelpkg import catalogue, discover
+
+    roots = discover.roots(options.root, os.environ)
+    packs, problems = catalogue.survey(roots, options.pack)
+    if not packs and not problems:
+        if options.pack is not None:
+            discover.find_pack(options.pack, options.root, os.environ)
+        raise UsageError(f"{options.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
+    _complain(problems)
     if options.json:
-        _print_json({"packs": packs})
+        _print_json({"packs": [pack.to_json() for pack in packs]})
     else:
-        for found in packs:
-            print(f"pack {found['pack']} {found['version']} (from {found['origin']})")
-            head = ["op", "version", "grid", "tuned for", "summary"]
-            rows = [
-                [
-                    kernel["op"],
-                    str(kernel["version"]),
-                    str(kernel["cases"]),
-                    ", ".join(kernel["platforms"]) or "-",
-                    kernel["summary"],
-                ]
-                for kernel in found["kernels"]
-            ]
-            print("\n".join(_table([head, *rows])))
+        for number, pack in enumerate(packs):
+            print(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
+            _print_table(pack.rows())
     return FOUND if problems else FINE
 
 
 def _new(options: argparse.Namespace) -> int:
-    root = options.root or Path.cwd()
-    files = scaffold.new_kernel(root, options.name, make_pack=options.root is not None)
+    from kernelpkg import scaffold
+
+    root = options.root or Path()
+    made = scaffold.new_kernel(root, options.name, make_pack=options.root is not None)
     if options.json:
-        _print_json({"root": str(root), "files": list(files)})
+        document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
+        _print_json(document)
         return FINE
-    for file in files:
+    for file in made.files:
         print(f"wrote {root / file}")
-    print(f"check it with: kernelpkg load --root {root} --smoke")
+    for remark in made.remarks:
+        print(remark)
+    print(f"check it with: python -m kernelpkg load --root {root} --smoke")
     return FINE
 
 
 def _schema(options: argparse.Namespace) -> int:
+    from kernelpkg import configs, schema
+
     if not options.write:
         print(schema.schema_text(options.kind), end="")
         return FINE
-    root = options.root or Path.cwd()
-    for kind, (file, _) in schema.FILES.items():
-        path = root / file
+    root = options.root or Path()
+    paths = {root / file: kind for kind, (file, _) in schema.FILES.items()}
+    for path in paths:
         if not path.parent.is_dir():
             raise UsageError(f"{path.parent} is no directory; go to a pack, or give --root DIR")
-        configs.replace_text(path, schema.schema_text(kind))
-        print(f"wrote {path}")
+    for path, kind in paths.items():
+        try:
+            configs.replace_text(path, schema.schema_text(kind))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    if options.json:
+        _print_json({"files": [str(path) for path in paths]})
+    else:
+        print("\n".join(f"wrote {path}" for path in paths))
     return FINE
 
 
 def _explain(options: argparse.Namespace) -> int:
-    given = {}
+    from kernelpkg import discover, explain
+    from kernelpkg.manifest import read_kernel, read_pack
+
+    given: dict[str, str] = {}
     for text in options.axes:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise UsageError(f"'{text}' is not of the form AXIS=VALUE")
+        if name in given:
+            raise UsageError(f"axis '{name}' is given twice")
         given[name] = value
     root, name = discover.find_pack(options.pack, options.root, os.environ)
     pack = read_pack(root.path, name)
-    kernel = options.op.rpartition("::")[2]
-    if kernel not in pack.kernels:
-        hint = suggestion(kernel, pack.kernels) or f"; it has {', '.join(pack.kernels)}"
-        raise UsageError(f"pack '{name}' has no op '{kernel}'{hint}")
-    spec = read_kernel(root.path, kernel)
-    found = explaining.explain(pack, spec, options.platform, given)
+    namespace, _, kernel = options.op.rpartition("::")
+    if kernel not in pack.kernels or namespace not in ("", pack.namespace):
+        known = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
+        hint = suggestion(options.op, known) or f"; it has {', '.join(known)}"
+        raise UsageError(f"pack '{name}' has no op '{options.op}'{hint}")
+    found = explain.explain(pack, read_kernel(root.path, kernel), options.platform, given)
     if options.json:
         _print_json(found.to_json())
     else:
-        print("\n".join(explaining.lines(found)))
+        print("\n".join(explain.lines(found)))
     return FINE if found.chosen is not None else FOUND
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    findings = doctor.examine()
+    from kernelpkg import discover, doctor
+
+    findings = doctor.examine(discover.roots(options.root, os.environ), os.environ)
     if options.json:
-        _print_json(
-            {"findings": [{"name": f.name, "status": f.status, "text": f.text} for f in findings]}
-        )
+        document = [{"name": f.name, "status": f.status, "text": f.text} for f in findings]
+        _print_json({"findings": document})
     else:
-        print("\n".join(_table([[f.name, f.status, f.text] for f in findings])))
+        _print_table([(f.name, f.status, f.text) for f in findings])
     return FOUND if any(finding.status == "missing" for finding in findings) else FINE

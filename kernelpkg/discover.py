@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,33 +27,39 @@ class Root:
     origin: str
 
     def packs(self) -> tuple[str, ...]:
-        """The names of its packs, in alphabetical order."""
-        return tuple(sorted(path.stem for path in self.path.glob("manifests/*.toml")))
+        """The names of its packs, in alphabetical order; raises PackError where it is unreadable.
+
+        They are its manifests/<pack>.toml; files that begin with a dot are none.
+        """
+        try:
+            names = os.listdir(self.path / "manifests")
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            path = str(self.path / "manifests")
+            raise _broken(path, f"directory cannot be read: {error.strerror}") from None
+        return tuple(
+            sorted(n.removesuffix(".toml") for n in names if n.endswith(".toml") and n[0] != ".")
+        )
 
 
 def own_root() -> Path:
     """The root of the first pack: inside the installed package, or the source tree around it."""
-    package = Path(__file__).parent
+    package = Path(__file__).absolute().parent
     installed = package / "pack"
     return installed if installed.is_dir() else package.parent
 
 
-def roots(given: Path | None, environment: Mapping[str, str]) -> Iterator[Root]:
+def roots(given: Path | None, environment: Mapping[str, str]) -> Iterator[Root | PackError]:
     """Yield the roots to look into, in order of precedence; a given root is the only one.
 
-    Raises PackError where a named root is no directory.
+    What is named and is no root is yielded as the error that says so.
     """
     if given is not None:
         yield _root(given, "--root")
         return
-    for part in environment.get(PATH_VARIABLE, "").split(os.pathsep):
-        if part:
-            yield _root(Path(part), PATH_VARIABLE)
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
-        place = _located(entry.value)
-        if place is None:
-            raise _missing(entry.value, f"entry point '{entry.name}'", "a module that is installed")
-        yield Root(path=place, origin=f"entry point '{entry.name}'")
+    yield from _named(environment)
+    yield from _installed()
     yield Root(path=own_root(), origin="kernelpkg")
 
 
@@ -65,37 +70,78 @@ def find_pack(
 
     Without a name it is the only pack of the given root, of the first root of KERNELPKG_PATH, or
     our own; installed packs are asked for by name. Raises PackError where a root does not exist
-    or has no packs, and UsageError where the name is not known, or which pack is not clear.
+    or has no packs, and UsageError where the name is not known, or which pack is not clear. An
+    installed package that is broken stands in the way of no pack that is found elsewhere.
     """
-    if name is not None:
-        known: list[str] = []
-        for root in roots(given, environment):
-            if name in root.packs():
-                return root, name
-            known += root.packs()
-        raise UsageError(
-            f"pack '{name}' is not there{suggestion(name, known)}"
-            f"{'; known are ' + ', '.join(known) if known else ''}"
-        )
-    root = next(r for r in roots(given, environment) if not r.origin.startswith("entry point"))
+    if name is None:
+        return _only_pack(given, environment)
+    known: list[str] = []
+    errors: list[PackError] = []
+    for root in roots(given, environment):
+        if isinstance(root, PackError):
+            errors.append(root)
+            if given is not None or not _is_entry(root):
+                raise root
+            continue
+        if name in root.packs():
+            return root, name
+        known += root.packs()
+    if errors:
+        raise PackError(problems=tuple(p for error in errors for p in error.problems))
+    remedy = suggestion(name, known) or f"; known are {', '.join(dict.fromkeys(known)) or 'none'}"
+    raise UsageError(f"pack '{name}' is not there{remedy}")
+
+
+def _only_pack(given: Path | None, environment: Mapping[str, str]) -> tuple[Root, str]:
+    named = roots(given, environment) if given is not None else _named(environment)
+    root = next(iter(named), Root(path=own_root(), origin="kernelpkg"))
+    if isinstance(root, PackError):
+        raise root
     packs = root.packs()
     if not packs:
-        message = "has no packs; a pack is a file manifests/<pack>.toml"
-        raise PackError(problems=(Problem(path=str(root.path), code="KP606", message=message),))
+        raise _broken(
+            str(root.path),
+            "has no packs; a pack is a file manifests/<pack>.toml, which "
+            f"'kernelpkg new NAME --root {root.path}' writes with a first kernel",
+            code="KP606",
+        )
     if len(packs) > 1:
         raise UsageError(f"{root.path} has packs {', '.join(packs)}; choose one with --pack")
     return root, packs[0]
 
 
-def _root(path: Path, origin: str) -> Root:
-    if not path.is_dir():
-        raise _missing(str(path), origin, "a directory")
-    return Root(path=path.absolute(), origin=origin)
+def _named(environment: Mapping[str, str]) -> Iterator[Root | PackError]:
+    for part in environment.get(PATH_VARIABLE, "").split(os.pathsep):
+        if part:
+            yield _root(Path(part), PATH_VARIABLE)
 
 
-def _missing(path: str, origin: str, wanted: str) -> PackError:
-    message = f"root of {origin} is not {wanted}"
-    return PackError(problems=(Problem(path=path, code="KP604", message=message),))
+def _installed() -> Iterator[Root | PackError]:
+    from importlib.metadata import entry_points  # 30 ms, which a root that is given does without
+
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        origin = f"entry point '{entry.name}'"
+        place = _located(entry.module)
+        if place is None:
+            path = f"{GROUP}:{entry.name}"
+            yield _broken(path, f"module '{entry.module}' is not there; reinstall its package")
+        else:
+            yield Root(path=place, origin=origin)
+
+
+def _is_entry(error: PackError) -> bool:
+    return error.problems[0].path.startswith(f"{GROUP}:")
+
+
+def _root(path: Path, origin: str) -> Root | PackError:
+    if path.is_dir():
+        return Root(path=path.absolute(), origin=origin)
+    what = "is not a directory" if path.exists() else "does not exist"
+    return _broken(str(path), f"root of {origin} {what}; name one that holds manifests/")
+
+
+def _broken(path: str, message: str, *, code: str = "KP604") -> PackError:
+    return PackError(problems=(Problem(path=path, code=code, message=message),))
 
 
 def _located(module: str) -> Path | None:
@@ -112,4 +158,6 @@ def _located(module: str) -> Path | None:
         place = Path(location, *rest)
         if place.is_dir():
             return place
+        if place.with_suffix(".py").is_file():
+            return place.parent
     return None

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from attrs import frozen
 from packaging.version import Version
 
+from kernelpkg.discover import Root
+from kernelpkg.errors import PackError, UsageError
+
 _NEEDS: Final = {"torch": "2.11", "helion": "1.4", "triton": "3.6"}
 """The oldest versions that kernelpkg is tested with."""
+
+_VARIABLES: Final = ("HELION_INTERPRET", "KERNELPKG_DISABLE", "KERNELPKG_PATH")
+"""What changes where and how ops run."""
+
+_COMPILERS: Final = ("cc", "gcc", "clang")
+"""Triton compiles its launchers with one of them, unless CC names another."""
+
+Status = Literal["ok", "missing", "limited"]
 
 
 @frozen(kw_only=True)
@@ -18,27 +31,27 @@ class Finding:
     """One fact of the machine: whether it is as needed, and what to do where it is not."""
 
     name: str
-    status: Literal["ok", "missing", "limited"]
+    status: Status
     text: str
 
 
-def examine() -> tuple[Finding, ...]:
-    """Look at Python, the packages, the GPU, and the modes that ops can run in."""
-    findings = [Finding(name="python", status="ok", text=f"{platform.python_version()}")]
-    findings += [_package(name, oldest) for name, oldest in _NEEDS.items()]
-    if any(f.status == "missing" for f in findings):
+def examine(
+    roots: Iterable[Root | PackError], environment: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    """Look at Python, the packages, the packs, the GPU, and the modes that ops can run in."""
+    findings = [Finding(name="python", status="ok", text=platform.python_version())]
+    packages = [_package(name, oldest) for name, oldest in _NEEDS.items()]
+    findings += packages
+    findings += [_packs(root) for root in roots]
+    findings += [
+        Finding(name="environment", status="ok", text=f"{name} is '{environment[name]}'")
+        for name in _VARIABLES
+        if environment.get(name)
+    ]
+    if any(finding.status == "missing" for finding in packages):
         text = "no op runs here before the packages above are there"
-        return (*findings, Finding(name="interpret", status="missing", text=text))
-    gpu = _gpu()
-    findings.append(gpu)
-    findings.append(
-        Finding(
-            name="interpret", status="ok", text="ops run on CPU tensors in Helion's interpreter"
-        )
-    )
-    compiles = "ops compile for this GPU at first use" if gpu.status == "ok" else gpu.text
-    findings.append(Finding(name="compile", status=gpu.status, text=compiles))
-    return tuple(findings)
+        return (*findings, Finding(name="run", status="missing", text=text))
+    return (*findings, *_modes(environment))
 
 
 def _package(name: str, oldest: str) -> Finding:
@@ -53,14 +66,38 @@ def _package(name: str, oldest: str) -> Finding:
     return Finding(name=name, status="ok", text=version)
 
 
-def _gpu() -> Finding:
-    from kernelpkg.machine import detect  # imports torch, which is known to be there by now
+def _packs(root: Root | PackError) -> Finding:
+    try:
+        if isinstance(root, PackError):
+            raise root
+        names = root.packs()
+    except PackError as error:
+        return Finding(name="packs", status="missing", text=str(error))
+    text = f"{', '.join(names) or 'none'} in {root.path} (from {root.origin})"
+    return Finding(name="packs", status="ok" if names else "limited", text=text)
 
-    machine = detect("auto")
-    if machine.device == "cpu":
+
+def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Say what ops do with tensors on the CPU and on the GPU."""
+    try:
+        from kernelpkg.machine import detect  # imports torch, whose failure is a finding here
+
+        found = detect("auto")
+    except UsageError as error:
+        return (Finding(name="run", status="missing", text=str(error)),)
+    except (ImportError, OSError, RuntimeError) as error:
+        text = f"torch cannot be imported: {' '.join(str(error).split())}; install it again"
+        return (Finding(name="run", status="missing", text=text),)
+    cpu = Finding(name="cpu", status="ok", text="ops run in Helion's interpreter, for tests")
+    if found.device == "cpu":
         text = "PyTorch sees no GPU, so nothing is compiled"
-        return Finding(name="gpu", status="limited", text=text)
-    if machine.interpret:
-        text = f"{machine.gpu}, and HELION_INTERPRET is set, so nothing is compiled"
-        return Finding(name="gpu", status="limited", text=text)
-    return Finding(name="gpu", status="ok", text=f"{machine.gpu}, platform {machine.platform.name}")
+        return (cpu, Finding(name="gpu", status="limited", text=text))
+    text = f"{found.gpu}, platform {found.platform.name}: "
+    if found.interpret:
+        text += "HELION_INTERPRET is set, so nothing is compiled; unset it"
+        return (cpu, Finding(name="gpu", status="limited", text=text))
+    if not any(map(shutil.which, (environment.get("CC") or "cc", *_COMPILERS))):
+        text += "Triton needs a C compiler, and there is none; install gcc"
+        return (cpu, Finding(name="gpu", status="missing", text=text))
+    text += "ops are compiled at their first call"
+    return (cpu, Finding(name="gpu", status="ok", text=text))

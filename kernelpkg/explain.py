@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ from attrs import frozen
 from kernelpkg import platforms
 from kernelpkg.cases import Case, guard_problem, needed_axes, show
 from kernelpkg.errors import UsageError, suggestion
-from kernelpkg.fallback import Chosen, Outcome, read_plan
+from kernelpkg.expr import DTYPES
+from kernelpkg.fallback import Chosen, ConfigPlan, Outcome, read_plan
 from kernelpkg.picker import Step
+from kernelpkg.platforms import Platform
 from kernelpkg.spec import KernelSpec, PackSpec, Scalar
 
 
@@ -65,24 +68,27 @@ def explain(
 ) -> Explanation:
     """Say what a call with the given axis values, as texts, runs with on a platform.
 
-    Axes that are not given come from `[inputs] default`. Raises UsageError for an axis that the
-    kernel does not have or that has no value, and PackError for config files that are wrong.
+    Axes that are not given come from `[inputs] default`. Raises UsageError for a platform without
+    a name, an axis that the kernel does not have, that has no value, or whose value it cannot
+    take, and PackError for config files that are wrong.
     """
-    here = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants)
-    names = [axis.name for axis in spec.axes]
-    for name in given:
-        if name not in names:
-            hint = suggestion(name, names) or f"; it has {', '.join(names)}"
-            raise UsageError(f"kernel '{spec.name}' has no axis '{name}'{hint}")
+    try:
+        here = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants)
+    except ValueError:
+        raise UsageError(
+            f"platform '{platform}' is not a name such as nvidia_h200 or cpu"
+        ) from None
     if spec.picker is not None:
         raise UsageError(
             f"kernel '{spec.name}' picks with '{spec.picker}', which needs the arguments of a call"
         )
-    axes: dict[str, Scalar] = {name: read_value(text) for name, text in given.items()}
+    names = [axis.name for axis in spec.axes]
+    axes = {name: _read_axis(spec, name, text) for name, text in given.items()}
     values = {name: axes.get(name, spec.defaults.get(name)) for name in names}
-    for name in spec.key_axes:
-        if name not in given and name not in spec.defaults:
-            raise UsageError(f"axis '{name}' has no default; give {name}=VALUE")
+    lacking = [n for n in spec.key_axes if n not in given and n not in spec.defaults]
+    if lacking:
+        what = f"axes {', '.join(lacking)} have" if len(lacking) > 1 else f"axis {lacking[0]} has"
+        raise UsageError(f"{what} no default; give {' '.join(f'{n}=VALUE' for n in lacking)}")
     filled = tuple(n for n in needed_axes(spec) if n not in given and n in spec.defaults)
     known = {name: value for name, value in values.items() if name in given or name in filled}
     plan = read_plan(pack, spec, here)
@@ -96,7 +102,7 @@ def explain(
         filled=filled,
         outcome="miss" if chosen is None else chosen.outcome,
         chosen=chosen,
-        reason=_reason(chosen, refused),
+        reason=_reason(chosen, refused) + _unknown(here, plan),
         trace=plan.trace([values[name] for name in names]),
     )
 
@@ -107,6 +113,40 @@ def _reason(chosen: Chosen | None, refused: str | None) -> str:
     return "no config is tuned, and [miss] action is 'error'" if chosen is None else chosen.reason
 
 
+def _unknown(here: Platform, plan: ConfigPlan) -> str:
+    """Point out a platform that is probably misspelt: no GPU that is known, and nothing tuned."""
+    if here.arch is not None or here.name == platforms.CPU or plan.tables:
+        return ""
+    return f"; '{here.name}' is no GPU that kernelpkg knows"
+
+
+def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
+    """Read the value of an axis; raises UsageError for one that no call can have."""
+    axis = next((axis for axis in spec.axes if axis.name == name), None)
+    if axis is None:
+        names = [axis.name for axis in spec.axes]
+        hint = suggestion(name, names) or f"; it has {', '.join(names)}"
+        raise UsageError(f"kernel '{spec.name}' has no axis '{name}'{hint}")
+    value = read_value(text)
+    grids = [grid for grid in spec.grids if name in grid.axes]
+    seen = [value for grid in grids for value in grid.axes[name]]
+    seen += [row[name] for grid in spec.grids for row in grid.rows if name in row]
+    seen += [spec.defaults[name]] if name in spec.defaults else []
+    kinds = {_kind(value) for value in seen}
+    kind = _kind(value)
+    if value is None or not kinds or kind in kinds:
+        if kind != "the name of a dtype" or value in DTYPES:
+            return value
+        raise UsageError(f"axis '{name}' is '{text}', which is no dtype{suggestion(text, DTYPES)}")
+    raise UsageError(f"axis '{name}' is '{text}'; it must be {' or '.join(sorted(kinds))}")
+
+
+def _kind(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "the name of a dtype" if isinstance(value, str) else "a number"
+
+
 def read_value(text: str) -> Scalar:
     """Read an axis value of the command line: true, false, none, a number, or a dtype's name."""
     words: dict[str, Scalar] = {"true": True, "false": False, "none": None}
@@ -114,23 +154,33 @@ def read_value(text: str) -> Scalar:
         return words[text.lower()]
     for kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             continue
+        if math.isfinite(value):
+            return value
     return text
 
 
 def lines(found: Explanation) -> list[str]:
     """Return an explanation for people."""
     axes = [
-        f"{name}={show(value)}{' (default)' if name in found.filled else ''}"
+        f"{name}={show(value)}{' (from [inputs] default)' if name in found.filled else ''}"
         for name, value in found.axes.items()
     ]
-    text = [f"{found.kernel} on {found.platform}: {', '.join(axes)}"]
+    text = [f"{found.kernel} on {found.platform}", f"call:    {', '.join(axes) or 'no axes'}"]
     for step in found.trace:
-        text.append(f"  {step.axis} = {show(step.value)}  [{step.match}]  {step.text}")
+        rule = f"rule:    {step.axis} {step.match}: {show(step.value)} {step.text}"
+        other = step.chosen is not None and step.chosen != step.value
+        text.append(f"{rule}: {show(step.chosen)}" if other else rule)
     text.append(f"outcome: {found.outcome}; {found.reason}")
-    if found.chosen is not None and found.chosen.config is not None:
-        config = ", ".join(f"{name}={value}" for name, value in found.chosen.config.items())
-        text.append(f"config:  {config}")
+    if found.chosen is not None:
+        items = (found.chosen.config or {}).items()
+        config = ", ".join(f"{name}={_plain(value)}" for name, value in items)
+        text.append(f"config:  {config or 'as Helion chooses'}")
     return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,10 +7,12 @@ other from loading.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from attrs import evolve, frozen
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -20,74 +22,33 @@ from kernelpkg.accept import Acceptance
 from kernelpkg.cases import cases_of
 from kernelpkg.check import smoke_check
 from kernelpkg.digest import digest_bytes, digest_value
-from kernelpkg.errors import (
-    PackError,
-    Problem,
-    RegistrationError,
-)
-from kernelpkg.fallback import ConfigPlan, CustomPicker, read_plan
+from kernelpkg.document import Document
+from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
+from kernelpkg.fallback import ConfigPlan, read_plan
 from kernelpkg.inputs import make_inputs
+from kernelpkg.keys import PACK_MANIFEST
 from kernelpkg.machine import Device, Machine, detect
 from kernelpkg.manifest import problem_at, read_kernel, read_pack
-from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name
+from kernelpkg.pins import Pins
+from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name, get_registered_kernels
+from kernelpkg.report import KernelReport, LoadReport, Mode
 from kernelpkg.source import load_function
 from kernelpkg.spec import KernelSpec, PackSpec, Reference, Scalar
 
 DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
-"""Ops that are not to be registered, by name, separated by commas."""
+"""Ops that are not to be registered, by name, with or without namespace, separated by commas."""
 
-Status = Literal["registered", "failed", "disabled"]
-Mode = Literal["prebuilt", "tuned", "default", "interpret"]
-
-
-@frozen(kw_only=True)
-class KernelReport:
-    """What became of one kernel.
-
-    `cases` and `configs` count what is tuned on `platform`: keys, and distinct configs. `reason`
-    says why the mode is not a better one, or why the op is not there. `check` is None where no
-    smoke check ran, "ok", or what disagreed.
-    """
-
-    name: str
-    op: str
-    status: Status
-    mode: Mode | None = None
-    platform: str
-    cases: int = 0
-    configs: int = 0
-    reason: str = ""
-    check: str | None = None
-    problems: tuple[Problem, ...] = ()
+Progress = Callable[[str, int, int], None]
+"""Takes what is about to be done, how many steps are done, and of how many."""
 
 
 @frozen(kw_only=True)
-class LoadReport:
-    """What became of a pack; `problems` are those that kept it, or kernels of it, from loading."""
+class _Loaded:
+    """An op that this module registered: the root it came from, and the digest of all it is."""
 
-    pack: str
-    device: str
-    platform: str
-    seconds: float
-    kernels: tuple[KernelReport, ...]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether no kernel failed, to load or in its smoke check."""
-        bad = [k for k in self.kernels if k.status == "failed" or k.check not in (None, "ok")]
-        return not bad and not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of `load --json`."""
-        names = ("name", "op", "status", "mode", "platform", "cases", "configs", "reason", "check")
-        return {
-            "pack": self.pack,
-            "device": self.device,
-            "platform": self.platform,
-            "seconds": self.seconds,
-            "kernels": [{name: getattr(k, name) for name in names} for k in self.kernels],
-        }
+    root: str
+    digest: str
+    wrapper: HelionKernelWrapper
 
 
 @frozen(kw_only=True)
@@ -95,12 +56,13 @@ class _Ready:
     """A kernel that was read and checked, and waits to be registered."""
 
     spec: KernelSpec
-    wrapper: HelionKernelWrapper
+    loaded: _Loaded
+    before: _Loaded | None
     report: KernelReport
 
 
-_LOADED: dict[str, str] = {}
-"""The digest of each kernel that this module registered, by the name of its op."""
+_LOADED: dict[str, _Loaded] = {}
+_LOCK: Final = threading.RLock()
 
 
 def load(
@@ -110,66 +72,115 @@ def load(
     device: Device = "auto",
     smoke: bool = False,
     strict: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
     environment: Mapping[str, str] = os.environ,
 ) -> LoadReport:
-    """Load a pack and register its ops; a second call changes nothing.
+    """Load a pack and register its ops; loading it again changes nothing but what was edited.
 
-    `pack` is its name, found below `root`, in KERNELPKG_PATH, among installed packages or here;
-    without a name it is the only pack of the root, or the first pack. `device` is what the report
-    speaks of: an op runs on CPU and CUDA tensors alike. `smoke` runs the smallest case of each op
-    against its reference. `strict` raises PackError where anything failed, after all that could
-    be registered was. `progress` is told the name of each kernel when it is done.
+    `pack` is its name, found below `root`, in KERNELPKG_PATH, among installed packages, or as our
+    own; without a name it is the only pack of `root`, of the first root of KERNELPKG_PATH, or our
+    own. `device` is what the report speaks of: an op runs on CPU and CUDA tensors alike. `smoke`
+    runs the smallest case of each op against its reference. `strict` raises PackError where
+    anything failed, after all that could be registered was.
+
+    A second load keeps every op whose manifest, Python files and configs are as before, so that
+    `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
+    kernel is broken, the op as it was loaded before stays, and the report says so. An op that
+    KERNELPKG_DISABLE names by then is given back. Ops whose kernels are gone from the disk stay
+    until `unload`.
 
     Raises UsageError for a pack or a device that is not there.
     """
     start = time.perf_counter()
-    given = None if root is None else Path(root)
+    name = pack or ""
     try:
-        place, name = discover.find_pack(pack, given, environment)
+        place, name = discover.find_pack(pack, None if root is None else Path(root), environment)
         spec = read_pack(place.path, name)
         machine = detect(device, extra=spec.platforms, variants=spec.variants)
+        _check_namespace(spec)
     except PackError as error:
         if strict:
             raise
+        machine = detect(device)
         return LoadReport(
-            pack=pack or "",
-            device=device,
-            platform="",
+            pack=name,
+            device=machine.device,
+            platform=machine.platform.name,
             seconds=time.perf_counter() - start,
             kernels=(),
             problems=error.problems,
         )
-    disabled = {name.strip() for name in environment.get(DISABLE_VARIABLE, "").split(",")}
-    prepared = [_prepare(spec, kernel, machine, disabled) for kernel in spec.kernels]
-    reports = [_finish(ready) if isinstance(ready, _Ready) else ready for ready in prepared]
-    for number, ready in enumerate(prepared):
-        if smoke:
-            reports[number] = _with_check(reports[number], ready, machine)
-        progress(spec.kernels[number])
-    problems = [problem for report in reports for problem in report.problems]
+    with _LOCK:
+        reports, notes = _load(spec, machine, environment, smoke=smoke, progress=progress)
     found = LoadReport(
         pack=spec.name,
         device=machine.device,
         platform=machine.platform.name,
         seconds=time.perf_counter() - start,
-        kernels=tuple(reports),
-        problems=tuple(problems),
+        kernels=reports,
+        problems=tuple(problem for report in reports for problem in report.problems),
+        notes=notes,
     )
     if strict and not found.ok:
-        raise PackError(problems=found.problems or tuple(map(_check_problem, found.kernels)))
+        raise PackError(problems=found.failures())
     return found
 
 
-def _check_problem(report: KernelReport) -> Problem:
-    path = f"kernels/{report.name}/kernel.toml"
-    return Problem(
-        path=path, code="KP701", message=f"check failed: {report.check or report.reason}"
-    )
+def _load(
+    pack: PackSpec,
+    machine: Machine,
+    environment: Mapping[str, str],
+    *,
+    smoke: bool,
+    progress: Progress,
+) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
+    names = pack.kernels
+    steps = len(names) * (2 if smoke else 1)
+    words = environment.get(DISABLE_VARIABLE, "").split(",")
+    disabled = [word.strip() for word in words if word.strip()]
+    prepared: list[_Ready | KernelReport] = []
+    for number, name in enumerate(names):
+        progress(f"reading {name}", number, steps)
+        prepared.append(_prepare(pack, name, machine, disabled))
+    reports = [_finish(ready) if isinstance(ready, _Ready) else ready for ready in prepared]
+    for report in reports:
+        if report.status == "disabled":
+            _give_back(report.op, pack)
+    if smoke:
+        for number, ready in enumerate(prepared):
+            progress(f"checking {names[number]}", len(names) + number, steps)
+            reports[number] = _with_check(reports[number], ready, machine)
+    progress("done", steps, steps)
+    return tuple(reports), tuple(_unknown(disabled, pack))
+
+
+def _check_namespace(pack: PackSpec) -> None:
+    if pack.namespace in ops.RESERVED:
+        document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
+        message = f"namespace '{pack.namespace}' is in use by PyTorch or vLLM; choose another"
+        line = document.line("pack", "namespace")
+        raise PackError(
+            problems=(Problem(path=pack.path, line=line, code="KP605", message=message),)
+        )
+
+
+def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
+    """Yield a note for each name to disable that neither this pack nor a loaded one has."""
+    ours = [f"{pack.namespace}::{kernel}" for kernel in pack.kernels]
+    known = {*ours, *pack.kernels}
+    for qualified in get_registered_kernels():
+        known |= {qualified, qualified.split("::")[1]}
+    for word in disabled:
+        namespace, separator, _ = word.rpartition("::")
+        if word in known or (separator and namespace != pack.namespace):
+            continue
+        hint = suggestion(word, ours if separator else pack.kernels)
+        message = f"'{word}' is no op of pack '{pack.name}', so nothing is switched off{hint}"
+        yield Problem(path=DISABLE_VARIABLE, code="KP607", message=message)
 
 
 def _prepare(
-    pack: PackSpec, name: str, machine: Machine, disabled: set[str]
+    pack: PackSpec, name: str, machine: Machine, disabled: list[str]
 ) -> _Ready | KernelReport:
     """Read and check one kernel; registers nothing."""
     failed = KernelReport(
@@ -181,26 +192,65 @@ def _prepare(
     if name in disabled or failed.op in disabled:
         reason = f"switched off by {DISABLE_VARIABLE}"
         return evolve(failed, status="disabled", reason=reason)
+    pins = Pins()
     try:
         spec = read_kernel(Path(pack.root), name)
-        return _check(pack, spec, machine, failed)
+        return _check(pack, spec, machine, failed, pins)
     except PackError as error:
-        count = len(error.problems)
-        reason = str(error.problems[0]) + (f" (and {count - 1} more)" if count > 1 else "")
-        return evolve(failed, reason=reason, problems=error.problems)
+        problems = error.problems
+    except Exception as error:  # whatever it is, it must not keep the other kernels from loading
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"cannot be loaded: {text}; kernelpkg did not foresee this, please report it"
+        path = f"kernels/{name}/kernel.toml"
+        problems = (Problem(path=path, code="KP700", message=message),)
+    pins.undo()
+    return _failed(failed, problems, stays=_own_before(pack, failed.op) is not None)
 
 
-def _check(pack: PackSpec, spec: KernelSpec, machine: Machine, report: KernelReport) -> _Ready:
-    _check_requires(spec)
-    directory = Path(spec.directory)
-    function = load_function(directory, spec.source)
-    load_function(directory, spec.reference)
-    plan = read_plan(pack, spec, machine.platform, custom=_custom(spec))
-    try:
-        settings = seam.check_settings(spec.settings, spec.name)
-        fake = _fake(spec, function)
-    except RegistrationError as error:
-        raise _failed(spec, "KP153", str(error), "helion") from None
+def _failed(
+    report: KernelReport, problems: tuple[Problem, ...], *, stays: bool = False
+) -> KernelReport:
+    count = len(problems)
+    reason = str(problems[0]) + (f" (and {count - 1} more)" if count > 1 else "")
+    reason += "; the op as it was loaded before stays" if stays else ""
+    return evolve(report, status="failed", mode=None, reason=reason, problems=problems)
+
+
+def _check(
+    pack: PackSpec, spec: KernelSpec, machine: Machine, report: KernelReport, pins: Pins
+) -> _Ready:
+    """Check one kernel against this machine; raises PackError with every problem of it."""
+    digest = _digest(pack, spec)
+    problems: list[Problem] = []
+
+    def attempt(step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except PackError as error:
+            problems.extend(error.problems)
+        except RegistrationError as error:
+            problems.append(problem_at(spec, "KP153", str(error), "helion"))
+        return None
+
+    attempt(lambda: _check_requires(spec))
+    settings = attempt(lambda: seam.check_settings(spec.settings, spec.name))
+    functions = {
+        reference: attempt(partial(_function, spec, reference, pins))
+        for reference in _references(spec)
+    }
+    function = functions[spec.source]
+    custom = None if spec.picker is None else functions[spec.picker]
+    plan = attempt(lambda: read_plan(pack, spec, machine.platform, custom=custom))
+    fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
+    if spec.fake_impl == "infer" and function is not None:
+        fake = attempt(lambda: hostpart.infer_fake(function))
+    before = _before(report.op)
+    if before is None or before.root != _identity(pack):
+        taken = _taken(report.op, before)
+        if taken is not None:
+            problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
+    if problems:
+        raise PackError(problems=tuple(dict.fromkeys(problems)))
     wrapper = HelionKernelWrapper(
         op_name=spec.name,
         namespace=pack.namespace,
@@ -208,18 +258,16 @@ def _check(pack: PackSpec, spec: KernelSpec, machine: Machine, report: KernelRep
         schema=spec.schema,
         fake_impl=fake,
         helion_settings=settings,
-        acceptance=lambda: Acceptance(spec, f"{pack.namespace}::{spec.name}"),
+        acceptance=lambda: Acceptance(spec, report.op),
         plan=plan,
         input_generator=lambda: _Inputs(spec, machine.device),
     )
-    taken = _taken(pack, spec)
-    if taken is not None:
-        raise _failed(spec, "KP605", taken, "kernel", "name")
-    return _Ready(spec=spec, wrapper=wrapper, report=_described(report, spec, plan, machine))
-
-
-def _failed(spec: KernelSpec, code: str, message: str, *at: str) -> PackError:
-    return PackError(problems=(problem_at(spec, code, message, *at),))
+    return _Ready(
+        spec=spec,
+        loaded=_Loaded(root=_identity(pack), digest=digest, wrapper=wrapper),
+        before=before,
+        report=_described(report, spec, plan, machine),
+    )
 
 
 def _check_requires(spec: KernelSpec) -> None:
@@ -227,24 +275,26 @@ def _check_requires(spec: KernelSpec) -> None:
         wanted = SpecifierSet(spec.requires)
     except InvalidSpecifier:
         message = f"requires '{spec.requires}' is not a version specifier such as '>=1.4'"
-        raise _failed(spec, "KP151", message, "helion", "requires") from None
+        problem = problem_at(spec, "KP151", message, "helion", "requires")
+        raise PackError(problems=(problem,)) from None
     if not wanted.contains(seam.HELION_VERSION, prereleases=True):
         message = f"requires Helion {spec.requires}, and {seam.HELION_VERSION} is installed"
-        raise _failed(spec, "KP151", message, "helion", "requires")
+        problem = problem_at(spec, "KP151", message, "helion", "requires")
+        raise PackError(problems=(problem,))
 
 
-def _fake(spec: KernelSpec, function: Any) -> Any:
-    if spec.fake_impl == "none":
-        return None
-    if isinstance(spec.fake_impl, Reference):
-        return load_function(Path(spec.directory), spec.fake_impl)
-    return hostpart.infer_fake(function)
+def _references(spec: KernelSpec) -> tuple[Reference, ...]:
+    """Every function that the manifest names, the source first."""
+    inits = [variant.init for arg in spec.args for variant in arg.variants]
+    named = [spec.source, spec.reference, spec.fake_impl, spec.picker, spec.generator, *inits]
+    return tuple(dict.fromkeys(item for item in named if isinstance(item, Reference)))
 
 
-def _custom(spec: KernelSpec) -> CustomPicker | None:
-    if spec.picker is None:
-        return None
-    found: CustomPicker = load_function(Path(spec.directory), spec.picker)
+def _function(spec: KernelSpec, reference: Reference, pins: Pins) -> Any:
+    """Load one function of a kernel; raises PackError where its file cannot be run."""
+    directory = Path(spec.directory)
+    found = load_function(directory, reference)
+    pins.pin(directory / reference.file)
     return found
 
 
@@ -259,58 +309,89 @@ def _described(
     reason = ""
     if machine.interpret:
         mode = "interpret"
-        reason = "no GPU" if machine.device == "cpu" else "HELION_INTERPRET is set"
+        reason = "HELION_INTERPRET is set"
+        if machine.device == "cpu":
+            reason = "no GPU" if detect("auto").device == "cpu" else "device cpu was asked for"
     elif own is None:
         default = "Helion's own default" if spec.default is None else "[helion] default"
+        if spec.miss == "error":
+            default = "[miss] action is 'error'"
         borrowed = [table.platform for table in plan.tables]
         source = f"borrows from {', '.join(borrowed)}, then {default}" if borrowed else default
         reason = f"no config for {machine.platform.name}; {source}"
-        if spec.miss == "error" and not borrowed:
-            reason = f"no config for {machine.platform.name}, and [miss] action is 'error'"
     return evolve(
         report, status="registered", mode=mode, cases=cases, configs=distinct, reason=reason
     )
 
 
-def _taken(pack: PackSpec, spec: KernelSpec) -> str | None:
-    """Say why the op's name cannot be had, or return None; one of ours can be taken over."""
-    qualified = f"{pack.namespace}::{spec.name}"
-    other = get_kernel_by_name(qualified)
-    if other is None:
-        return ops.name_problem(pack.namespace, spec.name)
-    if qualified in _LOADED and _LOADED[qualified].startswith(f"{pack.root}\0"):
+def _identity(pack: PackSpec) -> str:
+    """The root of a pack, however it was spelled."""
+    return str(Path(pack.root).resolve())
+
+
+def _before(qualified: str) -> _Loaded | None:
+    """What this module registered under a name, if it is there still."""
+    loaded = _LOADED.get(qualified)
+    if loaded is None or get_kernel_by_name(qualified) is not loaded.wrapper:
         return None
-    return f"op '{qualified}' is registered already, by another pack"
+    return loaded
 
 
-def _digest(spec: KernelSpec) -> str:
-    """The digest of all that a kernel is made of, behind its root."""
-    root = Path(spec.directory).parent.parent
-    files = [*Path(spec.directory).glob("*"), *(root / "configs" / spec.name).glob("*.json")]
-    found = {str(path): digest_bytes(path.read_bytes()) for path in files if path.is_file()}
-    return f"{root}\0{digest_value(found)}"
+def _own_before(pack: PackSpec, qualified: str) -> _Loaded | None:
+    before = _before(qualified)
+    return before if before is not None and before.root == _identity(pack) else None
+
+
+def _taken(qualified: str, before: _Loaded | None) -> str | None:
+    """Say why the op's name cannot be had, or return None."""
+    if before is not None:
+        who = f"by the pack in {before.root}"
+    elif get_kernel_by_name(qualified) is not None:
+        who = "with register_kernel"
+    else:
+        return ops.name_problem(*qualified.split("::"))
+    return f"op '{qualified}' is registered already, {who}; rename one, or unload the other"
+
+
+def _digest(pack: PackSpec, spec: KernelSpec) -> str:
+    """The digest of all that makes up the op of a kernel."""
+    directory = Path(spec.directory)
+    files = [directory / reference.file for reference in _references(spec)]
+    files += sorted(Path(pack.root, "configs", spec.name).glob("*.json"))
+    found = {
+        str(path.relative_to(pack.root)): digest_bytes(path.read_bytes())
+        for path in files
+        if path.is_file()
+    }
+    platforms = [dict(pack.platforms), pack.variants]
+    return digest_value([spec.digest, platforms, found])
 
 
 def _finish(ready: _Ready) -> KernelReport:
     """Register one kernel that was checked; one that is there already and has not changed stays."""
-    wrapper, digest = ready.wrapper, _digest(ready.spec)
-    before = get_kernel_by_name(wrapper.qualified)
+    loaded, before = ready.loaded, ready.before
+    wrapper = loaded.wrapper
     if before is not None:
-        if (
-            _LOADED.get(wrapper.qualified) == digest
-            and before.plan.platform == wrapper.plan.platform
-        ):
+        same = before.wrapper.plan.platform == wrapper.plan.platform
+        if before.digest == loaded.digest and same:
             return ready.report
-        before.unregister()
+        before.wrapper.unregister()
     try:
         wrapper.register()
     except RegistrationError as error:
+        if before is not None:
+            before.wrapper.register()
         problem = problem_at(ready.spec, "KP605", str(error), "op", "schema")
-        return evolve(
-            ready.report, status="failed", mode=None, reason=str(problem), problems=(problem,)
-        )
-    _LOADED[wrapper.qualified] = digest
+        return _failed(ready.report, (problem,), stays=before is not None)
+    _LOADED[wrapper.qualified] = loaded
     return ready.report
+
+
+def _give_back(qualified: str, pack: PackSpec) -> None:
+    """Unregister an op that an earlier load of this pack registered."""
+    before = _own_before(pack, qualified)
+    if before is not None:
+        before.wrapper.unregister()
 
 
 class _Inputs(Mapping[tuple[tuple[str, Scalar], ...], tuple[Any, ...]]):

@@ -1,0 +1,156 @@
+"""The wheel: it works away from the source tree, and a pack of others installs beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+ROOT = Path(__file__).parents[1]
+KERNELS = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))
+
+pytestmark = pytest.mark.wheel
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program without what the environment of the tests adds to the path of Python."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KERNELPKG"))}
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def build(project: Path, into: Path) -> Path:
+    """Build the wheel of a project; with the hatchling that is there, or one from the network."""
+    there = importlib.util.find_spec("hatchling") is not None
+    isolation = ["--no-build-isolation"] if there else []
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "-w", into, project]
+    done = run(*command, cwd=into)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = into.glob("*.whl")
+    return wheel
+
+
+@frozen
+class Environment:
+    """A virtual environment that has kernelpkg from its wheel, and lies away from its source."""
+
+    directory: Path
+    wheel: Path
+
+    def python(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return run(self.directory / "bin/python", "-I", *arguments, cwd=self.directory)
+
+    def install(self, wheel: Path) -> None:
+        python = self.directory / "bin/python"
+        command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel]
+        done = run(*command, cwd=self.directory)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """What `pip install kernelpkg` makes; torch, helion and triton are those of the tests."""
+    wheel = build(ROOT, tmp_path_factory.mktemp("wheel"))
+    directory = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(directory, symlinks=True)
+    made = Environment(directory, wheel)
+    (site,) = directory.glob("lib/python*/site-packages")
+    outer = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (site / "outer.pth").write_text("\n".join(outer))
+    made.install(wheel)
+    return made
+
+
+def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
+    names = set(zipfile.ZipFile(environment.wheel).namelist())
+    wanted = {"kernelpkg/py.typed", "kernelpkg/pack/manifests/kernelpkg.toml"}
+    wanted |= {"kernelpkg/pack/manifests/pack.schema.json"}
+    wanted |= {"kernelpkg/pack/kernels/kernel.schema.json"}
+    for directory in ("kernels", "configs", "manifests"):
+        wanted |= {
+            f"kernelpkg/pack/{path.relative_to(ROOT)}"
+            for path in (ROOT / directory).rglob("*")
+            if path.suffix in (".toml", ".py", ".json")
+        }
+    wanted |= {f"kernelpkg/{path.name}" for path in (ROOT / "kernelpkg").glob("*.py")}
+    assert wanted - names == set()
+    assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
+    assert {name for name in names if "test" in name or "cache" in name} == set()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"kernelpkg"}
+
+
+def test_the_wheel_says_what_it_needs_and_installs_a_command(environment):
+    with zipfile.ZipFile(environment.wheel) as archive:
+        (metadata,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        text = archive.read(metadata).decode()
+    assert "\nRequires-Python: >=3.11\n" in text
+    assert "\nLicense-Expression: Apache-2.0\n" in text
+    done = run(environment.directory / "bin/kernelpkg", "--version", cwd=environment.directory)
+    assert done.stdout.startswith("kernelpkg ")
+
+
+def test_the_first_pack_loads_from_the_wheel(environment):
+    place = environment.python("-c", "import kernelpkg; print(kernelpkg.__file__)").stdout
+    assert Path(place).is_relative_to(environment.directory)
+    done = environment.python("-m", "kernelpkg", "load", "--smoke", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    head, *rows, summary = done.stdout.splitlines()
+    assert head.split()[:2] == ["op", "status"]
+    assert [(row.split()[0], row.split()[6]) for row in rows] == [
+        (f"kernelpkg::{name}", "ok") for name in KERNELS
+    ]
+    assert len(rows) == 7
+    assert summary.startswith("pack kernelpkg: 7 registered, 7 of 7 checks ok (cpu, ")
+
+
+OTHERS = """
+import sys
+
+import torch
+
+import kernelpkg
+
+report = kernelpkg.load("my_kernels", device="cpu", smoke=True, strict=True)
+assert "my_kernels" not in sys.modules
+x = torch.ones(3, 8)
+print([kernel.op for kernel in report.kernels], torch.ops.my_kernels.scale(x, 2.5).sum().item())
+"""
+
+
+def test_a_pack_of_others_is_installed_found_and_called(environment, tmp_path):
+    page = (ROOT / "docs/adding_a_kernel.md").read_text()
+    found = re.search(r"^`pyproject.toml`\n\n```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(found[1])
+    pack = project / "my_kernels"
+    done = environment.python("-m", "kernelpkg", "new", "scale", "--root", pack)
+    assert done.returncode == 0, done.stderr
+    (pack / "__init__.py").write_text("raise ImportError('a pack is not imported')\n")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    environment.install(build(project, wheels))
+    shutil.rmtree(project)
+
+    done = environment.python("-c", OTHERS)
+    assert (done.returncode, done.stdout) == (0, "['my_kernels::scale'] 60.0\n"), done.stderr
+    listed = environment.python("-m", "kernelpkg", "list")
+    assert "\npack my_kernels 0.1.0 (from entry point 'my_kernels')\n" in f"\n{listed.stdout}"
+    assert "\npack kernelpkg 0.1.0 (from kernelpkg)\n" in f"\n{listed.stdout}"
