@@ -19,7 +19,7 @@ def smoke_check(spec: KernelSpec, kernel: HelionKernelWrapper, *, device: str) -
         return check_case(spec, kernel, smallest_case(spec), device=device) or "ok"
     except (KernelpkgError, CaseProblem) as error:
         return " ".join(str(error).split())
-    except Exception as error:  # a kernel may raise anything, and one must not stop the others
+    except (Exception, SystemExit) as error:  # one kernel must not stop the others
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

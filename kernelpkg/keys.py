@@ -188,6 +188,10 @@ _ACCURACY: Final = Table(
             kind=Number(least=0, most=1), default=0.0, doc="The least share of equal elements"
         ),
         "rtol": Key(kind=Number(least=0), default=0.0, doc="Relative tolerance"),
+        "rounding": Key(
+            kind=_name,
+            doc="A tensor argument: one rounding of its dtype is allowed as well, relative",
+        ),
         "atol": Key(kind=Number(least=0), default=0.0, doc="Absolute tolerance"),
     }
 )

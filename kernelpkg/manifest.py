@@ -20,8 +20,13 @@ def read_kernel(root: Path, name: str) -> KernelSpec:
 
     Raises PackError with every problem of the manifest and of the files that it names.
     """
-    directory = root / "kernels" / name
-    document = Document(directory / "kernel.toml", f"kernels/{name}/kernel.toml", KERNEL_MANIFEST)
+    directory, shown = root / "kernels" / name, f"kernels/{name}/kernel.toml"
+    if not directory.is_dir():
+        others = kernel_names(root)
+        remedy = suggestion(name, others) or f"; 'kernelpkg new {name}' writes one"
+        message = f"kernel '{name}' is named by the pack, and is not there{remedy}"
+        raise PackError(problems=(Problem(path=shown, code="KP602", message=message),))
+    document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST)
     reader = KernelReader(document, directory)
     spec = reader.read()
     consistency.check_references(reader.references, directory, reader.schema, document)
@@ -38,7 +43,7 @@ def read_kernel(root: Path, name: str) -> KernelSpec:
 def read_pack(root: Path, name: str) -> PackSpec:
     """Read `manifests/<name>.toml` below a root; raises PackError with every problem of it.
 
-    Kernels are named but not read: one that is broken keeps no other from loading.
+    Kernels are named but not read: one that is broken or missing keeps no other from loading.
     """
     shown = f"manifests/{name}.toml"
     document = Document(root / shown, shown, PACK_MANIFEST)
@@ -92,10 +97,6 @@ def _kernels(document: Document, root: Path) -> tuple[str, ...]:
             document.report(
                 (*at, place), "KP602", f"kernel '{kernel}' is named twice; name it once"
             )
-        elif kernel not in found:
-            remedy = suggestion(kernel, found) or f"; 'kernelpkg new {kernel}' writes one"
-            message = f"kernel '{kernel}' has no kernels/{kernel}/kernel.toml{remedy}"
-            document.report((*at, place), "KP602", message)
     if not kernels:
         message = "the pack has no kernels; 'kernelpkg new NAME' writes one"
         document.report(at, "KP601", message)

@@ -12,7 +12,7 @@ NO_DEFAULT: Final = object()
 """Stands for the default of an argument that has none (None is a default of its own)."""
 
 _ARG = re.compile(
-    r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z]+)(?P<mutated>!?)\))?(?P<optional>\??)"
+    r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z][a-z0-9]*)(?P<mutated>!?)\))?(?P<optional>\??)"
     r"\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:=\s*(?P<default>[^\s,]+))?"
 )
 _INT = re.compile(r"[+-]?[0-9]{1,19}")

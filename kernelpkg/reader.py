@@ -42,9 +42,12 @@ def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
 
 
 def check_identifier(document: Document, at: TomlPath, name: str) -> None:
-    """Report a name that Python cannot have."""
+    """Report a name that Python, or an attribute of `torch.ops.<namespace>`, cannot have."""
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         document.report(at, "KP101", f"'{name}' is a keyword of Python; choose another name")
+    elif name == "name" or name.startswith("_"):
+        message = f"'{name}' would hide an attribute of torch.ops; choose another name"
+        document.report(at, "KP101", message)
 
 
 class KernelReader:
@@ -334,7 +337,17 @@ class KernelReader:
             if any(value is MISSING for value in table.values()):
                 continue
             found[name] = Accuracy(**table)
+            self._check_rounding(name, table["rounding"])
         return found
+
+    def _check_rounding(self, name: str, argument: str | None) -> None:
+        if argument is None or self.schema is MISSING:
+            return
+        tensors = [arg.name for arg in self.schema.args if arg.is_tensor and not arg.optional]
+        if argument not in tensors:
+            remedy = suggestion(argument, tensors) or f"; there are {', '.join(tensors)}"
+            message = f"'rounding' names '{argument}', which is no tensor that is always given"
+            self.report(("accuracy", name, "rounding"), "KP109", message + remedy)
 
 
 def _size_text(text: str | int) -> str:

@@ -114,13 +114,15 @@ class Accuracy:
     """How far a written argument may be from the reference.
 
     `steps`: adjacent codes at most (FP8, INT8); `equal`: the least share of equal elements;
-    `rtol` and `atol` as in `torch.testing.assert_close`.
+    `rtol` and `atol` as in `torch.testing.assert_close`. `rounding` names a tensor argument, and
+    allows a relative difference of the machine epsilon of its dtype where that is more than `rtol`.
     """
 
     steps: int | None = None
     equal: float = 0.0
     rtol: float = 0.0
     atol: float = 0.0
+    rounding: str | None = None
 
 
 @frozen(kw_only=True, eq=False)

@@ -180,3 +180,18 @@ def test_reading_needs_no_torch():
         "sys.exit(bool({'torch', 'helion', 'triton', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_kernel_that_is_not_there_keeps_the_pack(tmp_path):
+    """A pack that names a missing kernel is read, and the kernel alone is refused."""
+    root = tmp_path / "pack"
+    shutil.copytree(GOOD, root)
+    path = root / "manifests" / "good.toml"
+    path.write_text(path.read_text().replace('kernels = "*"', 'kernels = ["x", "softmax"]'))
+    assert read_pack(root, "good").kernels == ("x", "softmax")
+    with pytest.raises(PackError) as caught:
+        read_kernel(root, "softmax")
+    assert str(caught.value) == (
+        "kernels/softmax/kernel.toml: KP602 kernel 'softmax' is named by the pack, and is not "
+        "there; 'kernelpkg new softmax' writes one"
+    )

@@ -510,6 +510,23 @@ EDITS = {
             "kernels/x/kernel.toml:59: KP131 argument 'factor' is not in the schema; it has out, input, residual, bool, group",
         ],
     ),
+    "rounding of what is no tensor": (
+        MANIFEST,
+        "out = { rtol",
+        'out = { rounding = "group", rtol',
+        [
+            "kernels/x/kernel.toml:62: KP109 'rounding' names 'group', which is no tensor that is always given; there are out, input",
+        ],
+    ),
+    "name that torch.ops has": (
+        MANIFEST,
+        'name = "x"',
+        'name = "name"',
+        [
+            "kernels/x/kernel.toml:4: KP101 'name' would hide an attribute of torch.ops; choose another name",
+            "kernels/x/kernel.toml:4: KP101 kernel is named 'name', its directory 'x'; give both the same name",
+        ],
+    ),
     "accuracy of what is not written": (
         MANIFEST,
         "out = { rtol",
@@ -981,14 +998,6 @@ EDITS = {
         'kernels = ["x", "x"]',
         [
             "manifests/good.toml:8: KP602 kernel 'x' is named twice; name it once",
-        ],
-    ),
-    "kernel that is not there": (
-        PACK,
-        'kernels = "*"',
-        'kernels = ["x", "softmax"]',
-        [
-            "manifests/good.toml:8: KP602 kernel 'softmax' has no kernels/softmax/kernel.toml; 'kernelpkg new softmax' writes one",
         ],
     ),
     "route to an op that is not there": (

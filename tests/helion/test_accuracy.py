@@ -176,6 +176,17 @@ def test_non_contiguous_tensors_are_compared_by_value():
 WRITES = parse_schema("(Tensor(a!) out, Tensor x, Tensor(b!)? extra, int n) -> Tensor")
 
 
+def test_one_rounding_of_an_argument_is_allowed():
+    """A scale of values that were rounded to bfloat16 may be one bfloat16 rounding off."""
+    schema = parse_schema("(Tensor(a!) scale, Tensor input) -> ()")
+    bounds = {"scale": Accuracy(rtol=1e-5, rounding="input")}
+    want = torch.ones(4)
+    for dtype, agrees in ((torch.bfloat16, True), (torch.float32, False)):
+        x = torch.ones(4, dtype=dtype)
+        found = compare_all(schema, ((want * 1.007, x), None), ((want, x), None), bounds)
+        assert (found[0].problem is None) is agrees
+
+
 def test_all_that_was_written():
     """Written arguments and results are compared by name; absent ones are left out."""
     out, x = torch.ones(2), torch.zeros(2)
