@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -172,7 +173,9 @@ def run_page(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
             elif kind == "python":
-                exec(compile(text, str(page), "exec"), {})
+                path = tmp_path / f"example_{len(text)}.py"  # Helion reads the source of kernels
+                path.write_text(text)
+                runpy.run_path(str(path))
             elif kind == "console":
                 for command in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
                     line, _, shown = command.partition("\n")

@@ -17,7 +17,11 @@ def no_gpu(monkeypatch):
 
 
 def test_adding_a_kernel_goes_as_it_is_written(run_page):
-    assert run_page(DOCS / "adding_a_kernel.md") == 5
+    assert run_page(DOCS.parent / "README.md") == 4
+
+
+def test_packs_go_as_they_are_written(run_page):
+    assert run_page(DOCS / "packs.md") == 2
 
 
 def test_the_command_line_prints_what_its_page_shows(run_page):

@@ -30,7 +30,8 @@ VALUES: list[Any] = [
     "input", "input.shape[0]", "a" * 2000, "1+" * 900 + "1", "\n", "\0", "é", "host.py:x",
     "host.py:pick", "../host.py:pick", "kernel.py:x", "-num_tokens", "1//0",
     "num_tokens % num_tokens", "dtype", "residual is None", "not dtype", "dtype*9999999999",
-    "int8", "() -> ()", "exact", "(Tensor x) -> Tensor", "ranges", "ignore", "randint", [], [[]], [1], ["x"], {}, {"a": 1}, [{}],
+    "int8", "() -> ()", "exact", "(Tensor x) -> Tensor", "ranges", "ignore", "randint", [],
+    [[]], [1], ["x"], {}, {"a": 1}, [{}],
     [{"when": "x"}], {"shape": []}, {"shape": [], "dtype": "float32"}, {"value": 1},
     datetime.date(2000, 1, 1), datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC),
 ]  # fmt: skip
