@@ -19,6 +19,8 @@ DEVICE = "cpu" if DRY_RUN else "cuda"
 ROOT = Path(__file__).parents[2]
 
 collect_ignore_glob = [] if DRY_RUN or torch.cuda.is_available() else ["test_*.py"]
+if torch.cuda.device_count() < 2:
+    collect_ignore_glob.append("test_devices.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
