@@ -190,7 +190,8 @@ _ACCURACY: Final = Table(
         "rtol": Key(kind=Number(least=0), default=0.0, doc="Relative tolerance"),
         "rounding": Key(
             kind=_name,
-            doc="A tensor argument: one rounding of its dtype is allowed as well, relative",
+            doc="A tensor argument to whose dtype values are rounded on the way; twice its machine "
+            "epsilon is allowed",
         ),
         "atol": Key(kind=Number(least=0), default=0.0, doc="Absolute tolerance"),
     }

@@ -114,8 +114,9 @@ class Accuracy:
     """How far a written argument may be from the reference.
 
     `steps`: adjacent codes at most (FP8, INT8); `equal`: the least share of equal elements;
-    `rtol` and `atol` as in `torch.testing.assert_close`. `rounding` names a tensor argument, and
-    allows a relative difference of the machine epsilon of its dtype where that is more than `rtol`.
+    `rtol` and `atol` as in `torch.testing.assert_close`. `rounding` names a tensor argument to
+    whose dtype the op rounds values on its way: it allows a relative difference of twice the
+    machine epsilon of that dtype, where that is more than `rtol`.
     """
 
     steps: int | None = None
