@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kernelpkg.cases import (
@@ -15,6 +15,7 @@ from kernelpkg.cases import (
     guard_problems,
     needed_axes,
 )
+from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
 from kernelpkg.expr import Expr
 from kernelpkg.picker import compile_picker
@@ -58,7 +59,8 @@ def _expanded(spec: KernelSpec, document: Document) -> list[Case]:
 
 
 def _refused(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:
-    for case, guard, message in guard_problems(spec, cases):
+    names = {name for guard in spec.guards for name in guard.names()}
+    for case, guard, message in guard_problems(spec, _distinct(cases, names)):
         yield case, "KP142", guard.text, f"{message}; change the case or the guard"
 
 
@@ -75,7 +77,11 @@ def _unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str,
         always = arg.variants and arg.variants[-1].when is None
         if axis is None and always and not any(risky.values()):
             continue
-        for case in cases:
+        read = [expr for variant in arg.variants for expr in risky[id(variant)]]
+        read += [variant.when for variant in arg.variants if variant.when is not None]
+        names = {name for expr in read for name in expr.names()}
+        names |= set() if axis is None else {axis.name}
+        for case in _distinct(cases, names):
             variant = evaluate.variant(arg, case)
             if variant is not None:
                 for expr in risky[id(variant)]:
@@ -95,6 +101,17 @@ def _unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str,
                         f"its 'when' must agree with the axis"
                     )
                     yield case, "KP133", arg.name, message
+
+
+def _distinct(cases: Iterable[Case], names: Collection[str]) -> Iterator[Case]:
+    """Yield the first case of a grid with its values of some axes; the others say nothing new."""
+    seen = set()
+    for case in cases:
+        values = case.values
+        mark = (case.grid, *[values.get(name, MISSING) for name in names])
+        if mark not in seen:
+            seen.add(mark)
+            yield case
 
 
 def _risky(variant: ArgVariant) -> Iterator[Expr]:

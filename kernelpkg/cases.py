@@ -39,6 +39,10 @@ class Case:
         """The values of the axes that a case key names, in the order of the rules."""
         return tuple(self.values[axis] for axis in spec.key_axes)
 
+    def ones(self) -> int:
+        """How many sizes are 1."""
+        return sum(type(value) is int and value == 1 for value in self.values.values())
+
     def size(self) -> float:
         """A measure of how large the inputs are: the product of the whole numbers."""
         return math.prod(value for value in self.values.values() if type(value) is int)
@@ -92,11 +96,15 @@ def cases_of(spec: KernelSpec, use: str) -> tuple[Case, ...]:
 
 
 def smallest_case(spec: KernelSpec) -> Case:
-    """The case with the smallest inputs that are not empty, of those for tests if there are any."""
+    """The smallest case that can show a mistake, of those for tests if there are any.
+
+    Empty inputs show none, and a size of one hides many: a sum over the wrong dimension, a row
+    that was not written, a factor that cancels.
+    """
     cases = cases_of(spec, "test") or tuple(
         case for grid in range(len(spec.grids)) for case in expand(spec, grid)
     )
-    return min(cases, key=lambda case: (case.size() == 0, case.size()))
+    return min(cases, key=lambda case: (case.size() == 0, case.ones(), case.size()))
 
 
 def needed_axes(spec: KernelSpec) -> tuple[str, ...]:

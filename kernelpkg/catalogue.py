@@ -101,6 +101,7 @@ def _entry(root: Root, name: str, problems: list[Problem]) -> PackEntry:
     for kernel in pack.kernels:
         try:
             spec = read_kernel(root.path, kernel)
+            tuned = platforms_of(root.path, spec.name)
         except PackError as error:
             problems += error.problems
             continue
@@ -110,7 +111,7 @@ def _entry(root: Root, name: str, problems: list[Problem]) -> PackEntry:
                 op=f"{pack.namespace}::{spec.name}",
                 version=spec.version,
                 cases=len(cases_of(spec, "tune")),
-                platforms=platforms_of(root.path, spec.name),
+                platforms=tuned,
                 summary=spec.summary,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from kernelpkg import jsontext
 from kernelpkg.errors import PackError, Problem, suggestion
-from kernelpkg.fields import FIELDS, Config, wanted_instead
+from kernelpkg.fields import FIELDS, LIMITED, Config, wanted_instead
 from kernelpkg.jsontext import JsonPath
 from kernelpkg.matching import identity
 from kernelpkg.spec import CaseKey, Scalar
@@ -44,6 +44,13 @@ class ConfigFile:
     configs: tuple[Config, ...] = ()
     cases: tuple[TunedCase, ...] = ()
 
+    def counts(self) -> tuple[int, int]:
+        """How many cases are tuned, and how many distinct configs they have."""
+        used = {case.config for case in self.cases}
+        return len(self.cases), _distinct([self.configs[place] for place in used])
+
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 _FILE: dict[str, type] = {
     "edition": int,
@@ -63,9 +70,49 @@ _TYPES: dict[type, str] = {
 }
 
 
+@frozen(kw_only=True)
+class StoredFile:
+    """A config file that was read and checked, kept as its text: a fifth of what it decodes to."""
+
+    kernel: str
+    platform: str
+    _counts: tuple[int, int]
+    _text: str = field(repr=False)
+
+    def counts(self) -> tuple[int, int]:
+        """How many cases are tuned, and how many distinct configs they have."""
+        return self._counts
+
+    def content(self) -> ConfigFile:
+        """Decode the text; nothing is read from disk."""
+        document = json.loads(self._text)
+        return ConfigFile(
+            kernel=self.kernel,
+            platform=self.platform,
+            tuned_with=document["tuned_with"],
+            configs=tuple(document["configs"]),
+            cases=tuple(TunedCase(**case) for case in document["cases"]),
+        )
+
+
 def platforms_of(root: Path, kernel: str) -> tuple[str, ...]:
-    """Return the platforms that a kernel has config files for, by name."""
-    return tuple(sorted(path.stem for path in (root / "configs" / kernel).glob("*.json")))
+    """Return the platforms that a kernel has config files for, by name.
+
+    Raises PackError where their directory cannot be read.
+    """
+    try:
+        names = os.listdir(root / "configs" / kernel)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        message = f"directory cannot be read: {error.strerror}; correct its permissions"
+        raise _failed(f"configs/{kernel}", 0, "KP501", message) from None
+    return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
+
+
+def config_id(config: Config) -> str:
+    """Return a text that is equal for equal configs, whatever the order of their fields."""
+    return _CANONICAL(config)
 
 
 def write(path: Path, file: ConfigFile) -> None:
@@ -100,8 +147,22 @@ def read(
 
     `shown` is the path in messages. Raises PackError with every problem of the file.
     """
+    return store(path, shown, kernel, platform, axes, defaults).content()
+
+
+def store(
+    path: Path,
+    shown: str,
+    kernel: str,
+    platform: str,
+    axes: Sequence[str],
+    defaults: Mapping[str, Scalar],
+    *,
+    read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+) -> StoredFile:
+    """Read and check a config file as `read` does, and keep its text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         document, repeated = jsontext.parse(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
@@ -113,9 +174,9 @@ def read(
         message = f"the file cannot be read ({reason}); restore it or tune again"
         raise _failed(shown, 0, "KP501", message) from error
     reading = _Reading(axes=tuple(axes), defaults=defaults)
-    found = reading.file(document, kernel, platform)
+    reading.file(document, kernel, platform)
     if not (repeated or reading.found):
-        return found
+        return StoredFile(kernel=kernel, platform=platform, counts=_counts(document), text=text)
     lines, again = jsontext.lines(text)
     problems = [
         Problem(path=shown, line=lines.get(at, 0), code=code, message=message)
@@ -125,6 +186,21 @@ def read(
         message = f"{_place(at[:-1])}field '{at[-1]}' is given twice; keep one of them"
         problems.append(Problem(path=shown, line=line, code="KP502", message=message))
     raise PackError(problems=tuple(problems))
+
+
+def _counts(document: Mapping[str, Any]) -> tuple[int, int]:
+    """Count the cases of a document, and the distinct configs that they have."""
+    used = {case["config"] for case in document["cases"]}
+    return len(document["cases"]), _distinct([document["configs"][place] for place in used])
+
+
+def _distinct(found: Iterable[Config]) -> int:
+    """Count configs that differ; those whose usual fields differ need no id, which takes 6 us."""
+    alike: dict[str, list[Config]] = {}
+    for config in found:
+        usual = [config.get(name) for name in ("block_sizes", "num_warps", "num_stages")]
+        alike.setdefault(repr(usual), []).append(config)
+    return sum(len(set(map(config_id, group))) if group[1:] else 1 for group in alike.values())
 
 
 def _failed(shown: str, line: int, code: str, message: str) -> PackError:
@@ -175,18 +251,23 @@ class _Reading:
 
     axes: tuple[str, ...]
     defaults: Mapping[str, Scalar]
+    known: frozenset[str] = field(init=False)
     found: list[tuple[JsonPath, str, str]] = field(factory=list)
+
+    @known.default
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.axes)
 
     def add(self, at: JsonPath, code: str, problem: str) -> None:
         self.found.append((at, code, f"{_place(at)}{problem}"))
 
-    def file(self, document: object, kernel: str, platform: str) -> ConfigFile:
-        """Return the content of the file, without what is wrong in it."""
+    def file(self, document: object, kernel: str, platform: str) -> None:
+        """Check the document of a file."""
         edition = document.get("edition") if isinstance(document, dict) else None
         if type(edition) is int and edition != EDITION:
             known = f"this version of kernelpkg reads edition {EDITION}"
             self.add(("edition",), "KP507", f"edition {edition} cannot be read; {known}")
-            return ConfigFile(kernel=kernel, platform=platform)
+            return
         given = self.fields((), document, _FILE, required=_FILE)
         for name, wanted in (("kernel", kernel), ("platform", platform)):
             found = given.get(name, wanted)
@@ -200,21 +281,11 @@ class _Reading:
         for place, config in enumerate(configs):
             self.config(("configs", place), config)
         first: dict[tuple[object, ...], int] = {}
-        tuned = []
         for place, case in enumerate(cases):
             at = ("cases", place)
             fields = self.fields(at, case, _CASE, required=("key", "config"))
             self.index(at, fields.get("config"), given.get("configs"))
             self.key((*at, "key"), fields.get("key", {}), first)
-            if "key" in fields and "config" in fields:
-                tuned.append(TunedCase(**fields))
-        return ConfigFile(
-            kernel=kernel,
-            platform=platform,
-            tuned_with=tuned_with,
-            configs=tuple(configs),
-            cases=tuple(tuned),
-        )
 
     def fields(
         self,
@@ -248,13 +319,14 @@ class _Reading:
         if not isinstance(config, dict):
             self.add(at, "KP502", f"an object is expected, not {_shown(config)}")
             return
-        for name, value in config.items():
-            wanted = wanted_instead(name, value)
-            if name not in FIELDS:
-                problem = f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
-                self.add((*at, name), "KP502", problem)
-            elif wanted is not None:
-                self.add((*at, name), "KP508", f"{name} is {_shown(value)}; it must be {wanted}")
+        for name in config.keys() - FIELDS:
+            problem = f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
+            self.add((*at, name), "KP502", problem)
+        for name in LIMITED & config.keys():
+            wanted = wanted_instead(name, config[name])
+            if wanted is not None:
+                value = _shown(config[name])
+                self.add((*at, name), "KP508", f"{name} is {value}; it must be {wanted}")
 
     def index(self, at: JsonPath, index: int | None, configs: Sequence[object] | None) -> None:
         """Check the position of a case's config, where both are known."""
@@ -268,20 +340,23 @@ class _Reading:
     def key(self, at: JsonPath, key: Mapping[str, Scalar], first: dict[Any, int]) -> None:
         """Check the key of a case; `first` holds the cases of the keys so far."""
         before = len(self.found)
+        for axis in key.keys() - self.known:
+            problem = f"axis '{axis}' has no rule{suggestion(axis, self.axes)}"
+            self.add((*at, axis), "KP506", problem)
         for axis, value in key.items():
-            if axis not in self.axes:
-                problem = f"axis '{axis}' has no rule{suggestion(axis, self.axes)}"
-                self.add((*at, axis), "KP506", problem)
             if isinstance(value, dict | list):
                 problem = f"axis '{axis}' must be a number, text, true, false or null"
                 self.add((*at, axis), "KP502", f"{problem}, not {_shown(value)}")
-        filled = {**self.defaults, **key} if key else {}
+        row: list[Scalar] = []
         for axis in self.axes if key else ():
-            if axis not in filled:
+            if axis in key:
+                row.append(key[axis])
+            elif axis in self.defaults:
+                row.append(self.defaults[axis])
+            else:
                 self.add(at, "KP506", f"axis '{axis}' is missing and has no default")
         if len(self.found) > before:
             return
-        same = tuple(identity(filled[axis]) for axis in self.axes) if key else None
-        place = first.setdefault(same, int(at[1]))
+        place = first.setdefault(tuple(map(identity, row)) if key else None, int(at[1]))
         if place != at[1]:
             self.add(at, "KP504", f"is the key of case {place} too; keep one of them")

@@ -13,6 +13,7 @@ from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr import DTYPES
+from kernelpkg.files import Files
 from kernelpkg.keys import REFUSED_SETTINGS
 from kernelpkg.opschema import OpSchema
 from kernelpkg.positions import TomlPath
@@ -251,19 +252,20 @@ def check_references(
     directory: Path,
     schema: OpSchema | Any,
     document: Document,
+    files: Files,
 ) -> None:
     """Report Python functions that are not where a manifest says, or take other arguments.
 
     `schema` is MISSING where it could not be read; then nothing is held against it.
     """
-    files: dict[str, SourceFile | None] = {}
+    known: dict[str, SourceFile | None] = {}
     listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
     source = next((reference.file for at, reference in listed if at == _SOURCE), None)
     for at, reference in listed:
-        if reference.file not in files:
+        if reference.file not in known:
             helion = reference.file == source
-            files[reference.file] = _read(directory, reference, at, document, helion=helion)
-        file = files[reference.file]
+            known[reference.file] = _read(directory, reference, at, document, files, helion=helion)
+        file = known[reference.file]
         if file is None or not file.parsed:
             continue
         function = find_function(file, reference.name)
@@ -289,16 +291,22 @@ def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None
 
 
 def _read(
-    directory: Path, reference: Reference, at: TomlPath, document: Document, *, helion: bool
+    directory: Path,
+    reference: Reference,
+    at: TomlPath,
+    document: Document,
+    files: Files,
+    *,
+    helion: bool,
 ) -> SourceFile | None:
     path = directory / reference.file
     shown_path = f"kernels/{directory.name}/{reference.file}"
     try:
-        if not path.resolve().is_relative_to(directory.resolve()):
+        if not files.resolve(path).is_relative_to(files.resolve(directory)):
             message = f"'{reference}' leaves the directory of its kernel; move the file into it"
             document.report(at, "KP110", message)
             return None
-        file = read_source(path, shown_path, helion=helion)
+        file = read_source(path, shown_path, helion=helion, files=files)
     except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
         reason = getattr(error, "strerror", None) or "its links go round in a circle"
         remedy = f"write it, or correct '{at[-1]}'"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final, Protocol
 
 from kernelpkg.errors import CallError, ConfigError
@@ -116,7 +118,7 @@ class Dispatcher:
             f"        return resolve(key, ({names},))\n"
             f"    return launch({names})\n"
         )
-        exec(compile(code, f"<dispatch of {self.op}>", "exec"), space)
+        exec(_compiled(code), space)
         call: Launch = space["call"]
         return call
 
@@ -196,6 +198,12 @@ class Dispatcher:
             f"{self.op}: no config for this call on {self.plan.platform} ({told}){failed}; "
             "tune one, or let [miss] action be 'default'"
         )
+
+
+@lru_cache(maxsize=1024)
+def _compiled(code: str) -> CodeType:
+    """Compile the code of an implementation, which ops with like arguments share; 0.15 ms each."""
+    return compile(code, "<dispatch>", "exec", dont_inherit=True)
 
 
 def _key_code(name: str, *, optional: bool) -> str:

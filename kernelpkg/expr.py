@@ -265,8 +265,14 @@ def compile_exprs(
         values.append(f"v{place}")
         lines += [f"    try: v{place} = {code}", f"    except Absent: v{place} = {absent!r}"]
     lines.append(f"    return ({''.join(f'{value}, ' for value in values)})")
+    return _compiled("\n".join(lines))
+
+
+@lru_cache(maxsize=4096)
+def _compiled(code: str) -> Callable[..., tuple[Any, ...]]:
+    """Make the function of a code; kernels share most of theirs, as they do expressions."""
     space: dict[str, Any] = {"Absent": Absent, "given": given, "dtype_name": dtype_name}
-    exec(compile("\n".join(lines), "<manifest expressions>", "exec"), space)
+    exec(compile(code, "<manifest expressions>", "exec"), space)
     function: Callable[..., tuple[Any, ...]] = space["compiled"]
     return function
 

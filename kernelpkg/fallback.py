@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,10 +11,11 @@ from attrs import field, frozen
 
 from kernelpkg import configs, platforms
 from kernelpkg.cases import show
-from kernelpkg.configs import ConfigFile
+from kernelpkg.configs import ConfigFile, StoredFile, config_id
 from kernelpkg.errors import ConfigError
 from kernelpkg.fields import without_positional
-from kernelpkg.picker import Picker, Step, compile_picker, relax
+from kernelpkg.files import Files
+from kernelpkg.picker import Picker, Step, compile_picker
 from kernelpkg.platforms import Platform
 from kernelpkg.spec import CaseKey, KernelSpec, PackSpec, Scalar
 
@@ -43,15 +44,39 @@ class Chosen:
 
 
 @frozen(kw_only=True)
-class _Table:
-    """The tuned configs of one platform, with their picker."""
+class _Compiled:
+    """Tuned configs with their picker: per case its key, its config and the id of that."""
 
-    platform: str
-    fits: bool | None
     picker: Picker
     keys: tuple[CaseKey, ...]
     configs: tuple[Mapping[str, Any], ...]
     ids: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class _Table:
+    """The tuned configs of one platform, compiled at the first call that asks for them.
+
+    With 50 cases, a table that was not asked is a text of 20 KB; one that was has 119 KB more
+    (tracemalloc, CPython 3.11, 2026-11-22).
+    """
+
+    platform: str
+    spec: KernelSpec
+    file: ConfigFile | StoredFile
+
+    @cached_property
+    def compiled(self) -> _Compiled:
+        """What answers calls; made from memory alone, for calls may come while Dynamo traces."""
+        file = self.file.content() if isinstance(self.file, StoredFile) else self.file
+        keys = tuple(case.key for case in file.cases)
+        ids = tuple(map(config_id, file.configs))
+        return _Compiled(
+            picker=compile_picker(self.spec.rules, keys, self.spec.defaults),
+            keys=keys,
+            configs=tuple(file.configs[case.config] for case in file.cases),
+            ids=tuple(ids[case.config] for case in file.cases),
+        )
 
 
 @frozen(kw_only=True)
@@ -90,35 +115,32 @@ class ConfigPlan:
     def trace(self, axes: Sequence[Scalar]) -> tuple[Step, ...]:
         """What the rules do with a call over the platform's own cases, or the first borrowed."""
         values = tuple(axes[place] for place in self._places)
-        return self.tables[0].picker.explain(values) if self.tables else ()
+        return self.tables[0].compiled.picker.explain(values) if self.tables else ()
 
     def _from_table(
         self, table: _Table, values: tuple[Scalar, ...], args: Sequence[Any] | None
     ) -> Iterator[Chosen]:
         own = table.platform == self.platform
         where = "" if own else f"{self.platform} has no config; borrowed from {table.platform}: "
-        index = self._picked(table, values, args)
+        picker, keys = table.compiled.picker, table.compiled.keys
+        index = self._picked(table.compiled, values, args)
         if index is not None:
-            outcome = table.picker.pick(values).outcome if self.custom is None else "exact"
-            reason = where + _how(outcome, table.keys[index])
+            outcome = picker.pick(values).outcome if self.custom is None else "exact"
+            reason = where + _how(outcome, keys[index])
             yield self._chosen(table, index, outcome if own else "default", reason)
         elif self.custom is None:
-            keys = [key for key in table.keys if key]
-            near, differing = relax(self.spec.rules, keys, self.spec.defaults, values)
+            near, differing = picker.relax(values)
             if near is not None and differing:
-                index = table.keys.index(keys[near])
                 axes = ", ".join(differing)
                 reason = f"{where}variant was never tuned ({axes}); {_how('', keys[near])}, "
                 yield self._chosen(
-                    table, index, "default", f"{reason}without its positional lists", strip=True
+                    table, near, "default", f"{reason}without its positional lists", strip=True
                 )
-        if table.picker.default_index is not None:
-            yield self._chosen(
-                table, table.picker.default_index, "default", f"{where}the case {{}}"
-            )
+        if picker.default_index is not None:
+            yield self._chosen(table, picker.default_index, "default", f"{where}the case {{}}")
 
     def _picked(
-        self, table: _Table, values: tuple[Scalar, ...], args: Sequence[Any] | None
+        self, table: _Compiled, values: tuple[Scalar, ...], args: Sequence[Any] | None
     ) -> int | None:
         if self.custom is None:
             return table.picker.pick(values).index
@@ -134,16 +156,16 @@ class ConfigPlan:
     def _chosen(
         self, table: _Table, index: int, outcome: Outcome, reason: str, *, strip: bool = False
     ) -> Chosen:
-        config = table.configs[index]
+        config = table.compiled.configs[index]
         if strip:
             config = without_positional(config)
         return Chosen(
-            config_id=_config_id(config) if strip else table.ids[index],
+            config_id=config_id(config) if strip else table.compiled.ids[index],
             config=config,
             outcome=outcome,
             mode="tuned" if table.platform == self.platform else "default",
             platform=table.platform,
-            key=table.keys[index],
+            key=table.compiled.keys[index],
             reason=reason,
         )
 
@@ -152,7 +174,7 @@ class ConfigPlan:
         none = f"{self.platform} has no config for this call" if self.own() else "nothing is tuned"
         which = "Helion's own default" if config is None else "[helion] default"
         return Chosen(
-            config_id=HELION_DEFAULT if config is None else _config_id(config),
+            config_id=HELION_DEFAULT if config is None else config_id(config),
             config=config,
             outcome="default",
             mode="default",
@@ -163,47 +185,56 @@ class ConfigPlan:
 def make_plan(
     spec: KernelSpec,
     platform: str,
-    files: Sequence[ConfigFile],
+    files: Sequence[ConfigFile | StoredFile],
     *,
     fits: Mapping[str, bool | None] | None = None,
     custom: CustomPicker | None = None,
 ) -> ConfigPlan:
-    """Compile the rules of a kernel over config files, given in the order of preference.
+    """Put the rules of a kernel over config files, given in the order of preference.
 
     `fits` says of a borrowed platform whether its configs fit this GPU's shared memory; those that
     do not are left out.
     """
     known = fits or {}
-    tables = [_table(spec, file, known.get(file.platform, True)) for file in files]
     names = [axis.name for axis in spec.axes]
     return ConfigPlan(
         spec=spec,
         platform=platform,
-        tables=tuple(table for table in tables if table.fits is not False),
+        tables=tuple(
+            _Table(platform=file.platform, spec=spec, file=file)
+            for file in files
+            if known.get(file.platform) is not False
+        ),
         custom=custom,
         places=tuple(names.index(axis) for axis in spec.key_axes),
     )
 
 
 def read_plan(
-    pack: PackSpec, spec: KernelSpec, here: Platform, *, custom: CustomPicker | None = None
+    pack: PackSpec,
+    spec: KernelSpec,
+    here: Platform,
+    *,
+    custom: CustomPicker | None = None,
+    files: Files | None = None,
 ) -> ConfigPlan:
-    """Read the config files that calls on a platform may use, and compile the rules over them.
+    """Read the config files that calls on a platform may use, and put the rules over them.
 
-    Raises PackError with every problem of the files.
+    `files` keeps what was read. Raises PackError with every problem of the files.
     """
     root = Path(pack.root)
     available = configs.platforms_of(root, spec.name)
     names = [here.name] if here.name in available else []
     names += platforms.chain(here, available, extra=pack.platforms)
-    files = [
-        configs.read(
+    stored = [
+        configs.store(
             root / "configs" / spec.name / f"{name}.json",
             f"configs/{spec.name}/{name}.json",
             spec.name,
             name,
             spec.key_axes,
             spec.defaults,
+            read_bytes=(files or Files()).read,
         )
         for name in names
     ]
@@ -212,25 +243,7 @@ def read_plan(
         or platforms.fits(platforms.resolve(name, extra=pack.platforms), here)
         for name in names
     }
-    return make_plan(spec, here.name, files, fits=fits, custom=custom)
-
-
-def _table(spec: KernelSpec, file: ConfigFile, fits: bool | None) -> _Table:
-    keys = tuple(case.key for case in file.cases)
-    configs = tuple(file.configs[case.config] for case in file.cases)
-    ids = tuple(_config_id(config) for config in file.configs)
-    return _Table(
-        platform=file.platform,
-        fits=fits,
-        picker=compile_picker(spec.rules, keys, spec.defaults),
-        keys=keys,
-        configs=configs,
-        ids=tuple(ids[case.config] for case in file.cases),
-    )
-
-
-def _config_id(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return make_plan(spec, here.name, stored, fits=fits, custom=custom)
 
 
 def _how(outcome: str, key: CaseKey) -> str:

@@ -84,6 +84,9 @@ _AMD = frozenset({"waves_per_eu", "matrix_instr_nonkdim"})
 FIELDS: Final = POSITIONAL | _SINCE_1_4 | _SINCE_1_5 | _AMD
 """The fields that a config may have."""
 
+LIMITED: Final = frozenset({"num_warps", "num_stages", "block_sizes", "load_eviction_policies"})
+"""The fields that `wanted_instead` looks at."""
+
 
 def without_positional(config: Config) -> dict[str, Any]:
     """Return a config that may be used for another variant than the one it was tuned for."""

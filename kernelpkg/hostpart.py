@@ -19,17 +19,14 @@ _PURE: Final = ("cdiv", "next_power_of_2")
 """Functions of Helion that are arithmetic, and run anywhere."""
 
 
-def infer_fake(function: Callable[..., Any]) -> Callable[..., Any]:
+def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> Callable[..., Any]:
     """Return a function of the same arguments that runs only the host part of a Helion function.
 
-    Raises RegistrationError where the host part asks Helion for more than `hl.specialize`,
-    `helion.cdiv` and `helion.next_power_of_2`, or where there is no source to read.
+    `tree` is that of its file, for whoever has it, and is taken apart. Raises RegistrationError
+    where the host part asks Helion for more than `hl.specialize`, `helion.cdiv` and
+    `helion.next_power_of_2`, or where there is no source to read.
     """
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        tree = ast.Module(body=[], type_ignores=[])
-    found = tree.body[0] if tree.body else None
+    found = _definition(function, tree)
     if not isinstance(found, ast.FunctionDef):
         raise RegistrationError(
             f"kernel '{function.__name__}': its source cannot be read, so its fake implementation "
@@ -54,6 +51,22 @@ def infer_fake(function: Callable[..., Any]) -> Callable[..., Any]:
     fake.__defaults__ = function.__defaults__
     fake.__kwdefaults__ = function.__kwdefaults__
     return fake
+
+
+def _definition(function: Callable[..., Any], tree: ast.Module | None) -> ast.stmt | None:
+    """Return the statement that defined a function: that of its tree, or one read anew."""
+    line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
+    for node in [] if tree is None else tree.body:
+        if isinstance(node, ast.FunctionDef) and (node.name, node.lineno) == (
+            function.__name__,
+            line,
+        ):
+            return node
+    try:
+        read = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return read.body[0] if read.body else None
 
 
 class _HostPart(ast.NodeTransformer):
@@ -111,10 +124,13 @@ class _HostPart(ast.NodeTransformer):
         return node
 
     def _of_helion(self, function: ast.expr) -> bool:
-        parts = ast.unparse(function).split(".")
-        value: Any = self.scope.get(parts[0])
-        for part in parts[1:]:
-            value = getattr(value, part, None)
-        name = value.__name__ if isinstance(value, types.ModuleType) else None
-        module = name or getattr(value, "__module__", None) or ""
+        names = []
+        while isinstance(function, ast.Attribute):
+            names.append(function.attr)
+            function = function.value
+        value: Any = self.scope.get(function.id) if isinstance(function, ast.Name) else None
+        for name in reversed(names):
+            value = getattr(value, name, None)
+        module = value.__name__ if isinstance(value, types.ModuleType) else None
+        module = module or getattr(value, "__module__", None) or ""
         return module == "helion" or module.startswith("helion.")

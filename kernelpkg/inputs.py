@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from kernelpkg.accept import Acceptance
-from kernelpkg.cases import Case, CaseProblem, show
+from kernelpkg.cases import Case, CaseProblem, cases_of, show
 from kernelpkg.errors import CallError
 from kernelpkg.expr import Expr, compile_exprs
 from kernelpkg.source import load_function
-from kernelpkg.spec import ArgSpec, ArgVariant, KernelSpec, Reference
+from kernelpkg.spec import ArgSpec, ArgVariant, KernelSpec, Reference, Scalar
 
 SENTINEL: Final = 96.0
 """What a written argument holds before a call: exact in every dtype from float8 to int8."""
@@ -42,6 +42,24 @@ def make_inputs(
         args = tuple(made.values())
     check_axes(spec, case, args)
     return args
+
+
+class CaseInputs(Mapping[tuple[tuple[str, Scalar], ...], tuple[Any, ...]]):
+    """The arguments of every case for tuning, by case; made when they are read."""
+
+    def __init__(self, spec: KernelSpec, device: str) -> None:
+        self._spec = spec
+        self._device = device
+        self._cases = {tuple(case.values.items()): case for case in cases_of(spec, "tune")}
+
+    def __getitem__(self, key: tuple[tuple[str, Scalar], ...]) -> tuple[Any, ...]:
+        return make_inputs(self._spec, self._cases[key], device=self._device)
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, Scalar], ...]]:
+        return iter(self._cases)
+
+    def __len__(self) -> int:
+        return len(self._cases)
 
 
 def seed(spec: KernelSpec, case: Case) -> int:

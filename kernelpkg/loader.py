@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import evolve, frozen
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg import discover, hostpart, ops, seam
 from kernelpkg.accept import Acceptance
-from kernelpkg.cases import cases_of
 from kernelpkg.check import smoke_check
-from kernelpkg.digest import digest_bytes, digest_value
+from kernelpkg.collector import collector_at_rest
+from kernelpkg.digest import digest_value
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
 from kernelpkg.fallback import ConfigPlan, read_plan
-from kernelpkg.inputs import make_inputs
+from kernelpkg.files import Files
+from kernelpkg.inputs import CaseInputs
 from kernelpkg.keys import PACK_MANIFEST
 from kernelpkg.machine import Device, Machine, detect
 from kernelpkg.manifest import problem_at, read_kernel, read_pack
@@ -33,7 +33,7 @@ from kernelpkg.pins import Pins
 from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name, get_registered_kernels
 from kernelpkg.report import KernelReport, LoadReport, Mode
 from kernelpkg.source import load_function
-from kernelpkg.spec import KernelSpec, PackSpec, Reference, Scalar
+from kernelpkg.spec import KernelSpec, PackSpec, Reference
 
 DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
 """Ops that are not to be registered, by name, with or without namespace, separated by commas."""
@@ -110,7 +110,7 @@ def load(
             kernels=(),
             problems=error.problems,
         )
-    with _LOCK:
+    with _LOCK, collector_at_rest():
         reports, notes = _load(spec, machine, environment, smoke=smoke, progress=progress)
     found = LoadReport(
         pack=spec.name,
@@ -134,14 +134,15 @@ def _load(
     smoke: bool,
     progress: Progress,
 ) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
-    names = pack.kernels
+    names, root = pack.kernels, _identity(pack)
+    ops.know_this_module()
     steps = len(names) * (2 if smoke else 1)
     words = environment.get(DISABLE_VARIABLE, "").split(",")
     disabled = [word.strip() for word in words if word.strip()]
     prepared: list[_Ready | KernelReport] = []
     for number, name in enumerate(names):
         progress(f"reading {name}", number, steps)
-        prepared.append(_prepare(pack, name, machine, disabled))
+        prepared.append(_prepare(pack, root, name, machine, disabled))
     reports = [_finish(ready) if isinstance(ready, _Ready) else ready for ready in prepared]
     for report in reports:
         if report.status == "disabled":
@@ -180,7 +181,7 @@ def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
 
 
 def _prepare(
-    pack: PackSpec, name: str, machine: Machine, disabled: list[str]
+    pack: PackSpec, root: str, name: str, machine: Machine, disabled: list[str]
 ) -> _Ready | KernelReport:
     """Read and check one kernel; registers nothing."""
     failed = KernelReport(
@@ -192,10 +193,10 @@ def _prepare(
     if name in disabled or failed.op in disabled:
         reason = f"switched off by {DISABLE_VARIABLE}"
         return evolve(failed, status="disabled", reason=reason)
-    pins = Pins()
+    pins, files = Pins(), Files()
     try:
-        spec = read_kernel(Path(pack.root), name)
-        return _check(pack, spec, machine, failed, pins)
+        spec = read_kernel(Path(pack.root), name, files)
+        return _check(pack, root, spec, machine, failed, pins, files)
     except PackError as error:
         problems = error.problems
     except Exception as error:  # whatever it is, it must not keep the other kernels from loading
@@ -217,10 +218,15 @@ def _failed(
 
 
 def _check(
-    pack: PackSpec, spec: KernelSpec, machine: Machine, report: KernelReport, pins: Pins
+    pack: PackSpec,
+    root: str,
+    spec: KernelSpec,
+    machine: Machine,
+    report: KernelReport,
+    pins: Pins,
+    files: Files,
 ) -> _Ready:
     """Check one kernel against this machine; raises PackError with every problem of it."""
-    digest = _digest(pack, spec)
     problems: list[Problem] = []
 
     def attempt(step: Callable[[], Any]) -> Any:
@@ -235,17 +241,18 @@ def _check(
     attempt(lambda: _check_requires(spec))
     settings = attempt(lambda: seam.check_settings(spec.settings, spec.name))
     functions = {
-        reference: attempt(partial(_function, spec, reference, pins))
+        reference: attempt(partial(_function, spec, reference, pins, files))
         for reference in _references(spec)
     }
     function = functions[spec.source]
     custom = None if spec.picker is None else functions[spec.picker]
-    plan = attempt(lambda: read_plan(pack, spec, machine.platform, custom=custom))
+    plan = attempt(lambda: read_plan(pack, spec, machine.platform, custom=custom, files=files))
     fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
     if spec.fake_impl == "infer" and function is not None:
-        fake = attempt(lambda: hostpart.infer_fake(function))
+        tree = files.tree(Path(spec.directory, spec.source.file), spec.source.file)
+        fake = attempt(lambda: hostpart.infer_fake(function, tree))
     before = _before(report.op)
-    if before is None or before.root != _identity(pack):
+    if before is None or before.root != root:
         taken = _taken(report.op, before)
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
@@ -260,27 +267,20 @@ def _check(
         helion_settings=settings,
         acceptance=lambda: Acceptance(spec, report.op),
         plan=plan,
-        input_generator=lambda: _Inputs(spec, machine.device),
+        input_generator=lambda: CaseInputs(spec, machine.device),
     )
     return _Ready(
         spec=spec,
-        loaded=_Loaded(root=_identity(pack), digest=digest, wrapper=wrapper),
+        loaded=_Loaded(root=root, digest=_digest(pack, spec, files), wrapper=wrapper),
         before=before,
         report=_described(report, spec, plan, machine),
     )
 
 
 def _check_requires(spec: KernelSpec) -> None:
-    try:
-        wanted = SpecifierSet(spec.requires)
-    except InvalidSpecifier:
-        message = f"requires '{spec.requires}' is not a version specifier such as '>=1.4'"
-        problem = problem_at(spec, "KP151", message, "helion", "requires")
-        raise PackError(problems=(problem,)) from None
-    if not wanted.contains(seam.HELION_VERSION, prereleases=True):
-        message = f"requires Helion {spec.requires}, and {seam.HELION_VERSION} is installed"
-        problem = problem_at(spec, "KP151", message, "helion", "requires")
-        raise PackError(problems=(problem,))
+    wrong = seam.requires_problem(spec.requires)
+    if wrong is not None:
+        raise PackError(problems=(problem_at(spec, "KP151", wrong, "helion", "requires"),))
 
 
 def _references(spec: KernelSpec) -> tuple[Reference, ...]:
@@ -290,11 +290,12 @@ def _references(spec: KernelSpec) -> tuple[Reference, ...]:
     return tuple(dict.fromkeys(item for item in named if isinstance(item, Reference)))
 
 
-def _function(spec: KernelSpec, reference: Reference, pins: Pins) -> Any:
+def _function(spec: KernelSpec, reference: Reference, pins: Pins, files: Files) -> Any:
     """Load one function of a kernel; raises PackError where its file cannot be run."""
     directory = Path(spec.directory)
-    found = load_function(directory, reference)
-    pins.pin(directory / reference.file)
+    path = directory / reference.file
+    found = load_function(directory, reference, files)
+    pins.pin(path, files.read(path))
     return found
 
 
@@ -303,8 +304,7 @@ def _described(
 ) -> KernelReport:
     """Fill in how the op will run here, and why not better."""
     own = plan.own()
-    cases = 0 if own is None else len(own.keys)
-    distinct = 0 if own is None else len(set(own.ids))
+    cases, distinct = (0, 0) if own is None else own.file.counts()
     mode: Mode = "tuned" if own is not None else "default"
     reason = ""
     if machine.interpret:
@@ -353,18 +353,10 @@ def _taken(qualified: str, before: _Loaded | None) -> str | None:
     return f"op '{qualified}' is registered already, {who}; rename one, or unload the other"
 
 
-def _digest(pack: PackSpec, spec: KernelSpec) -> str:
-    """The digest of all that makes up the op of a kernel."""
-    directory = Path(spec.directory)
-    files = [directory / reference.file for reference in _references(spec)]
-    files += sorted(Path(pack.root, "configs", spec.name).glob("*.json"))
-    found = {
-        str(path.relative_to(pack.root)): digest_bytes(path.read_bytes())
-        for path in files
-        if path.is_file()
-    }
+def _digest(pack: PackSpec, spec: KernelSpec, files: Files) -> str:
+    """The digest of all that makes up the op of a kernel: what was read for it."""
     platforms = [dict(pack.platforms), pack.variants]
-    return digest_value([spec.digest, platforms, found])
+    return digest_value([spec.digest, platforms, files.digests(Path(pack.root))])
 
 
 def _finish(ready: _Ready) -> KernelReport:
@@ -392,24 +384,6 @@ def _give_back(qualified: str, pack: PackSpec) -> None:
     before = _own_before(pack, qualified)
     if before is not None:
         before.wrapper.unregister()
-
-
-class _Inputs(Mapping[tuple[tuple[str, Scalar], ...], tuple[Any, ...]]):
-    """The arguments of every case for tuning, by case; made when they are read."""
-
-    def __init__(self, spec: KernelSpec, device: str) -> None:
-        self._spec = spec
-        self._device = device
-        self._cases = {tuple(case.values.items()): case for case in cases_of(spec, "tune")}
-
-    def __getitem__(self, key: tuple[tuple[str, Scalar], ...]) -> tuple[Any, ...]:
-        return make_inputs(self._spec, self._cases[key], device=self._device)
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, Scalar], ...]]:
-        return iter(self._cases)
-
-    def __len__(self) -> int:
-        return len(self._cases)
 
 
 def _with_check(

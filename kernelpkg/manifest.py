@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ from kernelpkg.casecheck import check_cases
 from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.files import Files
 from kernelpkg.keys import KERNEL_MANIFEST, PACK_MANIFEST
 from kernelpkg.reader import KernelReader, check_identifier, read_expr
 from kernelpkg.spec import KernelName, KernelSpec, PackSpec, Route
 
 
-def read_kernel(root: Path, name: str) -> KernelSpec:
+def read_kernel(root: Path, name: str, files: Files | None = None) -> KernelSpec:
     """Read `kernels/<name>/kernel.toml` below a root, and check it against its Python files.
 
-    Raises PackError with every problem of the manifest and of the files that it names.
+    `files` keeps what was read of these, for whoever runs them next. Raises PackError with every
+    problem of the manifest and of the files that it names.
     """
     directory, shown = root / "kernels" / name, f"kernels/{name}/kernel.toml"
     if not directory.is_dir():
@@ -29,7 +32,9 @@ def read_kernel(root: Path, name: str) -> KernelSpec:
     document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST)
     reader = KernelReader(document, directory)
     spec = reader.read()
-    consistency.check_references(reader.references, directory, reader.schema, document)
+    consistency.check_references(
+        reader.references, directory, reader.schema, document, files or Files()
+    )
     if spec is not None:
         consistency.check_kernel(spec, document)
         if document.sound:
@@ -54,8 +59,20 @@ def read_pack(root: Path, name: str) -> PackSpec:
 
 
 def kernel_names(root: Path) -> tuple[str, ...]:
-    """The directories of `kernels/` that hold a manifest, in alphabetical order."""
-    found = (path.parent.name for path in root.glob("kernels/*/kernel.toml"))
+    """The directories of `kernels/` that hold a manifest, in alphabetical order.
+
+    Raises PackError where `kernels/` cannot be read.
+    """
+    try:
+        names = os.listdir(root / "kernels")
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        message = f"directory cannot be read: {error.strerror}; correct its permissions"
+        raise PackError(
+            problems=(Problem(path="kernels", code="KP001", message=message),)
+        ) from None
+    found = (name for name in names if os.path.exists(root / "kernels" / name / "kernel.toml"))
     return tuple(sorted(name for name in found if not name.startswith(".")))
 
 
@@ -87,16 +104,18 @@ def _read_pack(document: Document, root: Path, name: str) -> PackSpec:
 
 
 def _kernels(document: Document, root: Path) -> tuple[str, ...]:
-    found, at = kernel_names(root), ("pack", "kernels")
+    at = ("pack", "kernels")
     wanted = document.get(*at)
     if wanted is MISSING:
         return ()
-    kernels: tuple[str, ...] = found if wanted == "*" else wanted
+    kernels: tuple[str, ...] = kernel_names(root) if wanted == "*" else wanted
+    known: set[str] = set()
     for place, kernel in enumerate(kernels):
-        if kernel in kernels[:place]:
+        if kernel in known:
             document.report(
                 (*at, place), "KP602", f"kernel '{kernel}' is named twice; name it once"
             )
+        known.add(kernel)
     if not kernels:
         message = "the pack has no kernels; 'kernelpkg new NAME' writes one"
         document.report(at, "KP601", message)

@@ -7,6 +7,7 @@ it left over.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final, Literal
 
 from attrs import field, frozen
@@ -117,6 +118,40 @@ class Picker:
                 steps.append(_not_reached(rule, value))
         return tuple(steps)
 
+    def relax(self, values: tuple[Scalar, ...]) -> tuple[int | None, tuple[str, ...]]:
+        """Return the position of the key that a call which misses may use, and what axes differ.
+
+        A variant is the keys with the same values of the `exact` axes. The first variant in which
+        the other rules find a key is taken: fewest axes that differ first, then those of later
+        rules.
+        """
+        exact = [place for place, rule in enumerate(self.rules) if rule.match == "exact"]
+        choices = []
+        for tuned, root in self._variants:
+            moved = list(values)
+            differing = []
+            for place in exact:
+                if identity(tuned[place]) != identity(values[place]):
+                    differing.append(place)
+                    moved[place] = tuned[place]
+            cost = len(differing), [-place for place in differing], [order(moved[p]) for p in exact]
+            choices.append((cost, root, moved, differing))
+        for _, root, moved, differing in sorted(choices, key=lambda choice: choice[0]):
+            found = _walk(root, tuple(moved))
+            if found.index is not None:
+                return found.index, tuple(self.rules[place].axis for place in differing)
+        return None, ()
+
+    @cached_property
+    def _variants(self) -> tuple[tuple[tuple[Scalar, ...], _Level | _Leaf], ...]:
+        """The variants, compiled once: the values of a key of each, and the tree of its keys."""
+        exact = [place for place, rule in enumerate(self.rules) if rule.match == "exact"]
+        variants: dict[tuple[object, ...], list[_Row]] = {}
+        for index, row in self.rows:
+            variant = tuple(identity(row[place]) for place in exact)
+            variants.setdefault(variant, []).append((index, row))
+        return tuple((rows[0][1], _build(self.rules, rows)) for rows in variants.values())
+
     def unreachable(self) -> tuple[int, ...]:
         """Return the positions of the keys that not even a call equal to them gets."""
         return tuple(index for index, row in self.rows if _walk(self._root, row).index != index)
@@ -160,32 +195,8 @@ def relax(
     defaults: Mapping[str, Scalar],
     values: tuple[Scalar, ...],
 ) -> tuple[int | None, tuple[str, ...]]:
-    """Return the position of the key that a call which misses may use, and the axes that differ.
-
-    A variant is the keys with the same values of the `exact` axes. The first variant in which the
-    other rules find a key is taken: fewest axes that differ first, then those of later rules.
-    """
-    exact = [place for place, rule in enumerate(rules) if rule.match == "exact"]
-    variants: dict[tuple[object, ...], list[_Row]] = {}
-    for index, row in compile_picker(rules, keys, defaults).rows:
-        variant = tuple(identity(row[place]) for place in exact)
-        variants.setdefault(variant, []).append((index, row))
-    choices = []
-    for rows in variants.values():
-        moved = list(values)
-        differing = []
-        for place in exact:
-            tuned = rows[0][1][place]
-            if identity(tuned) != identity(values[place]):
-                differing.append(place)
-                moved[place] = tuned
-        cost = len(differing), [-place for place in differing], [order(moved[p]) for p in exact]
-        choices.append((cost, rows, moved, differing))
-    for _, rows, moved, differing in sorted(choices, key=lambda choice: choice[0]):
-        found = _walk(_build(rules, rows), tuple(moved))
-        if found.index is not None:
-            return found.index, tuple(rules[place].axis for place in differing)
-    return None, ()
+    """Return what `Picker.relax` does, of keys that are compiled for this one call."""
+    return compile_picker(rules, keys, defaults).relax(values)
 
 
 def _filled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import linecache
 import tokenize
 from pathlib import Path
@@ -18,12 +19,12 @@ class Pins:
     def __init__(self) -> None:
         self._before: dict[str, Any] = {}
 
-    def pin(self, path: Path) -> None:
+    def pin(self, path: Path, content: bytes) -> None:
         """Keep a file's lines; an entry without a time of change is never looked at again."""
         file = str(path)
         if file not in self._before:
-            with tokenize.open(file) as source:
-                lines = source.readlines()
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+            lines = io.StringIO(content.decode(encoding), newline=None).readlines()
             self._before[file] = linecache.cache.get(file)
             linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
 

@@ -136,7 +136,7 @@ def resolve(
     """Return the platform of a GPU by its name, or of a platform by its own.
 
     `extra` names the platforms of further GPUs. With `variants` apart, a variant has configs of
-    its own and shares none with its base.
+    its own and shares none with its base, unless `extra` names its platform.
     """
     gpu = canonical(name)
     further = {canonical(key): canonical(platform) for key, platform in extra.items()}
@@ -145,7 +145,7 @@ def resolve(
     arch = _BASES.get(base)
     family, shared = _ARCHITECTURES[arch] if arch else (None, None)
     return Platform(
-        name=base if variants == "together" else gpu,
+        name=base if variants == "together" else further.get(gpu, gpu),
         gpu=gpu,
         base=base,
         family=family,

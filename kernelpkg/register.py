@@ -407,6 +407,8 @@ def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
     """Return the kernel of an op, named with its namespace, or without where only one fits."""
     if name in _REGISTRY:
         return _REGISTRY[name]
+    if "::" in name:
+        return None
     found = [kernel for key, kernel in _REGISTRY.items() if key.split("::")[1] == name]
     return found[0] if len(found) == 1 else None
 

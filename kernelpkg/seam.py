@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 import helion
@@ -21,6 +22,7 @@ from attrs import frozen
 from helion.autotuner.base_search import BaseAutotuner
 from helion.runtime.ref_mode import RefMode
 from helion.runtime.settings import default_autotuner_fn
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg.errors import ConfigError, RegistrationError, suggestion
 from kernelpkg.keys import REFUSED_SETTINGS
@@ -76,6 +78,18 @@ def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
         for arg in args
         if isinstance(arg, torch.Tensor)
     )
+
+
+@lru_cache(maxsize=64)
+def requires_problem(requires: str) -> str | None:
+    """Say that the installed Helion is not what a kernel requires, or return None."""
+    try:
+        wanted = SpecifierSet(requires)
+    except InvalidSpecifier:
+        return f"requires '{requires}' is not a version specifier such as '>=1.4'"
+    if not wanted.contains(HELION_VERSION, prereleases=True):
+        return f"requires Helion {requires}, and {HELION_VERSION} is installed"
+    return None
 
 
 def check_settings(settings: Mapping[str, Any], op_name: str) -> dict[str, Any]:

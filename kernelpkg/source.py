@@ -8,12 +8,13 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final
 
 from attrs import frozen
 
 from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.files import Files
 from kernelpkg.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.spec import Reference
 
@@ -31,13 +32,13 @@ class SourceFile:
     problems: tuple[Problem, ...]
 
 
-def read_source(path: Path, shown: str, *, helion: bool) -> SourceFile:
+def read_source(path: Path, shown: str, *, helion: bool, files: Files | None = None) -> SourceFile:
     """Parse a file and check its imports: torch, the standard library, and helion where allowed.
 
     Raises OSError where the file cannot be read.
     """
     try:
-        tree = ast.parse(path.read_bytes(), shown)
+        tree = (files or Files()).tree(path, shown)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         reason = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
@@ -141,7 +142,7 @@ def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None
         if default is not NO_DEFAULT and default != arg.default:
             said = "none" if arg.default is NO_DEFAULT else arg.default
             return f"argument '{arg.name}' has default {default} in the function, {said} by schema"
-    returned = "None" if function.returns is None else ast.unparse(function.returns)
+    returned = "None" if function.returns is None else _written(function.returns)
     if (returned == "None") != (schema.returns == 0):
         return f"the schema returns {schema.returns} tensors, the function is annotated {returned}"
     return None
@@ -152,8 +153,23 @@ def _hint(arg: OpArg) -> str:
     return f"{base} | None" if arg.optional else base
 
 
+def _written(node: ast.expr) -> str:
+    """Write an annotation out; the usual ones at once, for `ast.unparse` takes 30 us of each."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Constant(value=None):
+            return "None"
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return f"{module}.{name}"
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+            return f"{_written(left)} | None"
+        case _:
+            return ast.unparse(node)
+
+
 def _annotated(node: ast.expr) -> str:
-    text = ast.unparse(node).strip("'\"").replace("typing.", "")
+    text = _written(node).strip("'\"").replace("typing.", "")
     if text.startswith("Optional[") and text.endswith("]"):
         text = f"{text[9:-1]} | None"
     if text.startswith("None | "):
@@ -168,39 +184,41 @@ def _literal(node: ast.expr) -> Any:
         return ast.unparse(node)
 
 
-def load_module(directory: Path, file: str) -> ModuleType:
+def load_module(directory: Path, file: str, files: Files | None = None) -> ModuleType:
     """Run a file under a private module name and return its module; a second call returns it too.
 
     The module is in `sys.modules` while it runs, for Helion resolves globals through it. The name
     holds a digest of path and content, so that kernels of several packs, and edited ones, stay
     apart. Raises PackError, with the line, where the file fails to import.
     """
-    path = directory / file
+    path, files = directory / file, files or Files()
     try:
-        content = path.read_bytes()
+        content = files.read(path)
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         raise _failure(f"kernels/{directory.name}/{file}", 0, "KP111", message) from None
-    mark = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()[:16]
+    mark = hashlib.sha256(str(files.resolve(path)).encode() + b"\0" + content).hexdigest()[:16]
     name = f"{_MODULES}_{mark}_{directory.name}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    writes = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # a pack may lie in a directory that others read
     try:
-        spec.loader.exec_module(module)
+        exec(_code(path, files), vars(module))
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, Exception | SystemExit):
             raise
         raise _import_failure(error, path, f"kernels/{directory.name}/{file}") from None
-    finally:
-        sys.dont_write_bytecode = writes
     return module
+
+
+def _code(path: Path, files: Files) -> CodeType:
+    """Compile the tree that was checked; an import would read and parse the file once more."""
+    tree = files.tree(path, str(path))
+    return compile(tree, str(path), "exec", dont_inherit=True)
 
 
 def _failure(shown: str, line: int, code: str, message: str) -> PackError:
@@ -218,9 +236,9 @@ def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
     return _failure(shown, line, "KP114", message)
 
 
-def load_function(directory: Path, reference: Reference) -> Any:
+def load_function(directory: Path, reference: Reference, files: Files | None = None) -> Any:
     """Return the function that a reference of the kernel in `directory` names."""
-    module = load_module(directory, reference.file)
+    module = load_module(directory, reference.file, files)
     found = getattr(module, reference.name, None)
     if not callable(found):
         message = f"has no function '{reference.name}' once it has run"

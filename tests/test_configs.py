@@ -12,7 +12,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelpkg.configs import ConfigFile, TunedCase, platforms_of, read, write
+from kernelpkg.configs import ConfigFile, TunedCase, platforms_of, read, store, write
 from kernelpkg.errors import PackError
 from kernelpkg.fields import FIELDS, POSITIONAL, without_positional
 
@@ -479,3 +479,39 @@ def test_lines_do_not_depend_on_the_layout(tmp_path):
     line = 1 + [row.strip() for row in content.splitlines()].index('"block_sizes": [')
     expected = 'KP508 config 0: block_sizes is [8, "]", 64]; it must be a list of powers of two'
     assert problems_of(tmp_path / "nvidia_h200.json", content) == [f"{SHOWN}:{line}: {expected}"]
+
+
+def test_a_stored_file_needs_no_disk(tmp_path):
+    """What was checked is decoded from memory, for calls may come after the file is gone."""
+    path = tmp_path / "it.json"
+    path.write_text(TEXT)
+    found = store(path, SHOWN, "x", "nvidia_h200", AXES, DEFAULTS)
+    path.unlink()
+    assert found.counts() == FILE.counts() == (3, 2)
+    assert found.content() == FILE
+
+
+def test_equal_configs_count_once():
+    """Neither the order of fields nor a config that no case has makes one more."""
+    file = ConfigFile(
+        kernel="x",
+        platform="nvidia_h200",
+        configs=({"num_warps": 4, "num_stages": 1}, {"num_stages": 1, "num_warps": 4}, {}),
+        cases=(TunedCase(key={}, config=0), TunedCase(key={"num_tokens": 1}, config=1)),
+    )
+    assert file.counts() == (2, 1)
+
+
+def test_a_directory_of_configs_that_cannot_be_read(tmp_path, monkeypatch):
+    """It is no directory without configs; one that is not there is."""
+
+    def listdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    assert platforms_of(tmp_path, "x") == ()
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(PackError) as caught:
+        platforms_of(tmp_path, "x")
+    assert str(caught.value) == (
+        "configs/x: KP501 directory cannot be read: Permission denied; correct its permissions"
+    )

@@ -17,10 +17,12 @@ LAYERS = (
     {"errors"},
     # Texts and numbers in, values out.
     {
+        "collector",
         "digest",
         "expr",
         "exprtypes",
         "fields",
+        "files",
         "jsontext",
         "opschema",
         "pins",

@@ -109,6 +109,12 @@ def test_known_gpus(name, base, family, arch, shared):
     )
 
 
+def test_a_named_platform_holds_for_variants_apart():
+    """A name that the pack gives wins over the variant's own."""
+    extra = {"nvidia_h200_sxm": "nvidia_h200"}
+    assert resolve("NVIDIA H200 SXM", extra=extra, variants="apart").name == "nvidia_h200"
+
+
 def test_variants_apart_have_their_own_platform():
     """With variants apart, only the name of the configs changes."""
     together = resolve("NVIDIA H100 PCIe")
@@ -237,10 +243,8 @@ def test_chain_of_an_extra_name():
     """A GPU that the pack maps to a known platform borrows like that one."""
     extra = {"ACME H100 clone": "nvidia_h100"}
     clone = resolve("ACME H100 clone", extra=extra, variants="apart")
-    assert chain(clone, ("nvidia_h200", "nvidia_h100"), extra=extra) == (
-        "nvidia_h100",
-        "nvidia_h200",
-    )
+    assert clone.name == "nvidia_h100"
+    assert chain(clone, ("nvidia_h200", "nvidia_h100"), extra=extra) == ("nvidia_h200",)
     own = resolve("NVIDIA H100")
     assert chain(own, ("acme_h100_clone", "cpu"), extra=extra) == ("acme_h100_clone",)
 

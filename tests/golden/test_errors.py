@@ -1271,3 +1271,17 @@ def test_every_code_of_the_source_is_documented():
     documented = [code for code, _, _ in rows]
     assert sorted(known) == sorted(documented)
     assert documented == sorted(documented)
+
+
+def test_no_permission_for_the_kernels(root, monkeypatch):
+    """A directory that cannot be read is not one without kernels."""
+
+    def listdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(PackError) as caught:
+        kernel_names(root)
+    assert str(caught.value) == (
+        "kernels: KP001 directory cannot be read: Permission denied; correct its permissions"
+    )

@@ -88,7 +88,7 @@ def test_a_check_that_fails_is_said_on_stderr_and_status_1(demo, capsys):
         "demo::twice  registered  interpret  cpu       0      0        FAILED  no GPU\n"
         "pack demo: 1 registered, 0 of 1 checks ok (cpu, 0.0 s)\n"
     )
-    assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=1: ")
+    assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=4: ")
     assert err.count("\n") == 1
 
 

@@ -563,7 +563,7 @@ def test_strict_raises_with_every_problem_after_the_rest_was_registered(demo):
 
 def test_strict_raises_where_a_smoke_check_fails(demo):
     demo.edit("kernels/twice/host.py", "* 2", "* 3")
-    with pytest.raises(PackError, match="kernels/twice: KP701 check failed: case num_tokens=1: "):
+    with pytest.raises(PackError, match="kernels/twice: KP701 check failed: case num_tokens=4: "):
         load(demo, strict=True, smoke=True)
 
 

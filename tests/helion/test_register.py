@@ -105,6 +105,7 @@ def test_taken_names():
         "other"
     )
     assert get_kernel_by_name("doubled") is first
+    assert get_kernel_by_name("elsewhere::doubled") is None
     library = torch.library.Library("kernelpkg", "FRAGMENT")
     library.define("foreign(Tensor x) -> Tensor")
     with pytest.raises(RegistrationError) as caught:

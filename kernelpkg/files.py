@@ -1,0 +1,60 @@
+"""The files of one kernel, each read once and parsed once, while it is checked and registered."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from kernelpkg.digest import digest_bytes
+
+
+class Files:
+    """What was read for one kernel, so that what is checked, run, kept and digested is the same.
+
+    It lives no longer than the loading of its kernel; an edit on disk is seen by the next one.
+    """
+
+    def __init__(self) -> None:
+        self._content: dict[Path, bytes] = {}
+        self._trees: dict[Path, ast.Module] = {}
+        self._real: dict[Path, Path] = {}
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a file; raises OSError where it cannot be read."""
+        found = self._content.get(path)
+        if found is None:
+            found = self._content[path] = path.read_bytes()
+        return found
+
+    def tree(self, path: Path, shown: str) -> ast.Module:
+        """Return a Python file as a tree; raises OSError, and what `ast.parse` raises.
+
+        `shown` is the path in the messages of a SyntaxError.
+        """
+        found = self._trees.get(path)
+        if found is None:
+            found = self._trees[path] = ast.parse(self.read(path), shown)
+        return found
+
+    def resolve(self, path: Path) -> Path:
+        """Return a path without symbolic links; raises OSError or RuntimeError for a circle.
+
+        A file that is no link itself is where its directory is, which is looked up once.
+        """
+        found = self._real.get(path)
+        if found is None:
+            if path.is_symlink():
+                found = path.resolve()
+            else:
+                if path.parent not in self._real:
+                    self._real[path.parent] = path.parent.resolve()
+                found = self._real[path.parent] / path.name
+            self._real[path] = found
+        return found
+
+    def digests(self, root: Path) -> dict[str, str]:
+        """Return the digests of all files that were read, by their paths below a root."""
+        return {
+            str(path.relative_to(root)): digest_bytes(content)
+            for path, content in self._content.items()
+        }

@@ -1,0 +1,43 @@
+"""The files of one kernel: each is read once and parsed once."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from kernelpkg.digest import digest_bytes
+from kernelpkg.files import Files
+
+
+def test_an_edit_is_not_seen_twice(tmp_path):
+    """What was read stays what it was, as content, tree and digest; new files see the edit."""
+    path = tmp_path / "kernel.py"
+    path.write_text("x = 1")
+    files = Files()
+    assert files.read(path) == b"x = 1"
+    path.write_text("x = 2")
+    assert files.read(path) == b"x = 1"
+    assert ast.unparse(files.tree(path, "kernel.py")) == "x = 1"
+    assert files.tree(path, "kernel.py") is files.tree(path, "kernel.py")
+    assert files.digests(tmp_path) == {"kernel.py": digest_bytes(b"x = 1")}
+    assert Files().read(path) == b"x = 2"
+
+
+def test_links_are_followed(tmp_path):
+    """A file below a linked directory, and a linked file, are where they really are."""
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "it.py").write_text("")
+    (tmp_path / "link").symlink_to(real)
+    (tmp_path / "other.py").symlink_to(real / "it.py")
+    for path in (tmp_path / "link" / "it.py", tmp_path / "other.py", real / "it.py"):
+        assert Files().resolve(path) == (real / "it.py").resolve()
+
+
+def test_a_circle_of_links(tmp_path):
+    """Links that go round in a circle raise, as they do for Path.resolve."""
+    (tmp_path / "a.py").symlink_to(tmp_path / "b.py")
+    (tmp_path / "b.py").symlink_to(tmp_path / "a.py")
+    with pytest.raises((OSError, RuntimeError)):
+        Files().resolve(tmp_path / "a.py")
