@@ -13,6 +13,7 @@ from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr import DTYPES
+from kernelpkg.fields import FIELDS, POSITIONAL, wanted_instead
 from kernelpkg.files import Files
 from kernelpkg.keys import REFUSED_SETTINGS
 from kernelpkg.opschema import OpSchema
@@ -238,13 +239,23 @@ def _check_helion(spec: KernelSpec, document: Document) -> None:
                 f"setting '{setting}' is made from the rules by kernelpkg; remove it",
             )
     for name, value in (spec.default or {}).items():
-        if isinstance(value, tuple) and name != "block_sizes":
+        at = ("helion", "default", name)
+        if name not in FIELDS:
+            remedy = suggestion(name, sorted(FIELDS)) or "; see helion.Config for those there are"
+            document.report(at, "KP152", f"default config has no field '{name}'{remedy}")
+        elif name in POSITIONAL or (isinstance(value, tuple) and name != "block_sizes"):
             document.report(
-                ("helion", "default", name),
+                at,
                 "KP152",
-                f"default config has a list '{name}'; scalars and block_sizes only, for lists "
-                "belong to one set of given arguments",
+                f"default config has '{name}', which is made of a value per load, store or loop; "
+                "scalars and block_sizes only, for lists belong to one set of given arguments",
             )
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            wanted = wanted_instead(name, plain)
+            if wanted is not None:
+                message = f"default config has {name} = {plain!r}; it must be {wanted}"
+                document.report(at, "KP152", message)
 
 
 def check_references(

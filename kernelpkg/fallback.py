@@ -85,7 +85,8 @@ class ConfigPlan:
 
     The order: the rules over the platform's own cases; the nearest tuned variant, without its
     positional lists; its `{}` case; the same on the platforms it may borrow from; `[helion]
-    default`, or Helion's own default.
+    default`, or Helion's own default. Where a miss is an error, only what the rules find among the
+    platform's own cases, and its `{}` case.
     """
 
     spec: KernelSpec
@@ -107,9 +108,11 @@ class ConfigPlan:
         the call, for a kernel whose picker is a function of its own.
         """
         values = tuple(axes[place] for place in self._places)
+        strict = self.spec.miss == "error"
         for table in self.tables:
-            yield from self._from_table(table, values, args)
-        if self.spec.miss == "default":
+            if table.platform == self.platform or not strict:
+                yield from self._from_table(table, values, args)
+        if not strict:
             yield self._default()
 
     def trace(self, axes: Sequence[Scalar]) -> tuple[Step, ...]:
@@ -128,7 +131,7 @@ class ConfigPlan:
             outcome = picker.pick(values).outcome if self.custom is None else "exact"
             reason = where + _how(outcome, keys[index])
             yield self._chosen(table, index, outcome if own else "default", reason)
-        elif self.custom is None:
+        elif self.custom is None and self.spec.miss == "default":
             near, differing = picker.relax(values)
             if near is not None and differing:
                 axes = ", ".join(differing)

@@ -84,7 +84,11 @@ _AMD = frozenset({"waves_per_eu", "matrix_instr_nonkdim"})
 FIELDS: Final = POSITIONAL | _SINCE_1_4 | _SINCE_1_5 | _AMD
 """The fields that a config may have."""
 
-LIMITED: Final = frozenset({"num_warps", "num_stages", "block_sizes", "load_eviction_policies"})
+_PID_TYPES = ("flat", "xyz", "persistent_blocked", "persistent_interleaved")
+
+LIMITED: Final = frozenset(
+    {"num_warps", "num_stages", "block_sizes", "load_eviction_policies", "pid_type"}
+)
 """The fields that `wanted_instead` looks at."""
 
 
@@ -108,6 +112,8 @@ def wanted_instead(name: str, value: object) -> str | None:
         policies = value if isinstance(value, list) else [value]
         if any(policy not in ("", "first", "last") for policy in policies):
             return "made of '', 'first' and 'last'"
+    if name == "pid_type" and value not in _PID_TYPES:
+        return f"one of {', '.join(map(repr, _PID_TYPES))}"
     return None
 
 

@@ -30,6 +30,7 @@ from kernelpkg.keys import PACK_MANIFEST
 from kernelpkg.machine import Device, Machine, detect
 from kernelpkg.manifest import problem_at, read_kernel, read_pack
 from kernelpkg.pins import Pins
+from kernelpkg.platforms import Platform
 from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name, get_registered_kernels
 from kernelpkg.report import KernelReport, LoadReport, Mode
 from kernelpkg.source import load_function
@@ -246,7 +247,9 @@ def _check(
     }
     function = functions[spec.source]
     custom = None if spec.picker is None else functions[spec.picker]
-    plan = attempt(lambda: read_plan(pack, spec, machine.platform, custom=custom, files=files))
+    plan = attempt(
+        lambda: read_plan(pack, spec, _platform(pack, machine), custom=custom, files=files)
+    )
     fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
     if spec.fake_impl == "infer" and function is not None:
         tree = files.tree(Path(spec.directory, spec.source.file), spec.source.file)
@@ -299,11 +302,18 @@ def _function(spec: KernelSpec, reference: Reference, pins: Pins, files: Files) 
     return found
 
 
+def _platform(pack: PackSpec, machine: Machine) -> Platform:
+    """The platform that calls on CUDA tensors run on, also where the report is of the CPU."""
+    if machine.device == "cuda":
+        return machine.platform
+    return detect("auto", extra=pack.platforms, variants=pack.variants).platform
+
+
 def _described(
     report: KernelReport, spec: KernelSpec, plan: ConfigPlan, machine: Machine
 ) -> KernelReport:
     """Fill in how the op will run here, and why not better."""
-    own = plan.own()
+    own = plan.own() if plan.platform == machine.platform.name else None
     cases, distinct = (0, 0) if own is None else own.file.counts()
     mode: Mode = "tuned" if own is not None else "default"
     reason = ""
@@ -314,10 +324,10 @@ def _described(
             reason = "no GPU" if detect("auto").device == "cpu" else "device cpu was asked for"
     elif own is None:
         default = "Helion's own default" if spec.default is None else "[helion] default"
-        if spec.miss == "error":
-            default = "[miss] action is 'error'"
         borrowed = [table.platform for table in plan.tables]
         source = f"borrows from {', '.join(borrowed)}, then {default}" if borrowed else default
+        if spec.miss == "error":
+            source = "[miss] action is 'error'"
         reason = f"no config for {machine.platform.name}; {source}"
     return evolve(
         report, status="registered", mode=mode, cases=cases, configs=distinct, reason=reason

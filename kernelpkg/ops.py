@@ -60,8 +60,10 @@ class RegisteredOp:
         self.namespace = namespace
         self.name = name
         self._library = Library(namespace, "FRAGMENT")  # closed below
+        self._defined = False
         try:
             self._library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+            self._defined = True
             for key in DEVICES:
                 self._library.impl(name, implementation, key)
             torch.library.register_fake(self.qualified, fake, lib=self._library)
@@ -83,8 +85,9 @@ class RegisteredOp:
     def close(self) -> None:
         """Give the name back; calls through objects taken earlier raise from then on."""
         namespace = getattr(torch.ops, self.namespace)
-        packet = vars(namespace).pop(self.name, None)
-        if packet is not None:
+        packet = vars(namespace).get(self.name) if self._defined else None
+        if isinstance(packet, OpOverloadPacket):
+            del vars(namespace)[self.name]
             overloads = [value for value in vars(packet).values() if isinstance(value, OpOverload)]
             for overload in overloads:
                 overload.__class__ = _ClosedOverload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from typing import Final
@@ -19,6 +20,17 @@ _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
 _TYPES = ("Tensor", "int", "SymInt", "float", "bool")
+
+
+def name_problem(name: str) -> str | None:
+    """Say why an op or a namespace cannot have a name, or return None."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return f"'{name}' is no identifier; use letters, digits and underscores"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"'{name}' is a keyword of Python; choose another name"
+    if name == "name" or name.startswith("_"):
+        return f"'{name}' would hide an attribute of torch.ops; choose another name"
+    return None
 
 
 class SchemaError(ValueError):

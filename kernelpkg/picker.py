@@ -123,7 +123,7 @@ class Picker:
 
         A variant is the keys with the same values of the `exact` axes. The first variant in which
         the other rules find a key is taken: fewest axes that differ first, then those of later
-        rules.
+        rules. A call whose own variant was tuned gets none: its rules have the last word.
         """
         exact = [place for place, rule in enumerate(self.rules) if rule.match == "exact"]
         choices = []
@@ -134,6 +134,8 @@ class Picker:
                 if identity(tuned[place]) != identity(values[place]):
                     differing.append(place)
                     moved[place] = tuned[place]
+            if not differing:
+                return None, ()  # this variant was tuned, and its rules say that the call misses
             cost = len(differing), [-place for place in differing], [order(moved[p]) for p in exact]
             choices.append((cost, root, moved, differing))
         for _, root, moved, differing in sorted(choices, key=lambda choice: choice[0]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr import Expr, ExprError, parse_expr
 from kernelpkg.exprtypes import Scope, ValueType, infer, value_problem, wants
 from kernelpkg.keys import USES
-from kernelpkg.opschema import NO_DEFAULT, OpSchema, SchemaError, parse_schema
+from kernelpkg.opschema import NO_DEFAULT, OpSchema, SchemaError, name_problem, parse_schema
 from kernelpkg.positions import TomlPath
 from kernelpkg.spec import (
     Accuracy,
@@ -43,11 +42,9 @@ def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
 
 def check_identifier(document: Document, at: TomlPath, name: str) -> None:
     """Report a name that Python, or an attribute of `torch.ops.<namespace>`, cannot have."""
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        document.report(at, "KP101", f"'{name}' is a keyword of Python; choose another name")
-    elif name == "name" or name.startswith("_"):
-        message = f"'{name}' would hide an attribute of torch.ops; choose another name"
-        document.report(at, "KP101", message)
+    wrong = name_problem(name)
+    if wrong is not None:
+        document.report(at, "KP101", wrong)
 
 
 class KernelReader:

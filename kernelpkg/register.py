@@ -17,7 +17,7 @@ from kernelpkg.errors import ConfigError, RegistrationError
 from kernelpkg.fallback import HELION_DEFAULT, Chosen
 from kernelpkg.machine import asked_to_interpret, detect
 from kernelpkg.ops import RegisteredOp
-from kernelpkg.opschema import OpSchema, parse_schema
+from kernelpkg.opschema import OpSchema, name_problem, parse_schema
 from kernelpkg.spec import CaseKey, Scalar
 
 ConfigPicker = Callable[[tuple[Any, ...], Sequence[CaseKey]], CaseKey | None]
@@ -107,7 +107,10 @@ class HelionKernelWrapper:
         """
         self.dispatcher.check_grad(args)
         self.dispatcher.check_devices(args)
-        return None if self._fake_impl is None else self._fake_impl(*args)
+        if self._fake_impl is None:
+            return None
+        rest = self.schema.args[len(args) :]  # PyTorch leaves out what equals its default
+        return self._fake_impl(*args, *(arg.default for arg in rest))
 
     def get_configured_op(self) -> seam.ConfiguredHelionKernel:
         """Return the kernel as Helion has it, with both hooks from this kernel's picker."""
@@ -375,6 +378,10 @@ def _wrap(
     input_generator: InputGenerator | None,
     configs_dir: Path | None,
 ) -> HelionKernelWrapper:
+    for word in (op_name, namespace):
+        wrong = name_problem(word)
+        if wrong is not None:
+            raise RegistrationError(f"kernel '{op_name}': {wrong}")
     settings = seam.check_settings(seam.explicit_settings(helion_settings), op_name)
     try:
         schema = parse_schema(ops.infer_schema(function, mutates_args))

@@ -168,7 +168,7 @@ def test_nothing_tuned(spec, default, which, config_id):
 
 
 def test_a_miss_can_be_an_error(spec):
-    """[miss] action = "error" leaves tuned and borrowed configs, and makes nothing up."""
+    """[miss] action = "error" leaves what is tuned here, and makes nothing up."""
     strict = evolve(spec, miss="error")
     assert _options(make_plan(strict, HERE, []), 16) == []
     plan = make_plan(strict, HERE, [_file((_key(16), SMALL))])
@@ -296,3 +296,30 @@ def test_read_plan_of_a_broken_file(spec, tmp_path):
     path.write_text('{"edition": 1')
     with pytest.raises(PackError, match="ends in the middle of its JSON"):
         read_plan(pack, spec, platforms.resolve("NVIDIA H200"))
+
+
+def test_a_tuned_variant_keeps_to_its_rules(spec):
+    """Another variant stands in for one that was never tuned, not for one whose rules say miss."""
+    strict = evolve(
+        spec, rules=(*spec.rules[:3], Rule(axis="num_tokens", match="ceil", over="miss"))
+    )
+    file = _file((_key(16), SMALL), (_key(4096, dtype="float16"), LARGE))
+    plan = make_plan(strict, HERE, [file])
+    (chosen,) = _options(plan, 100)
+    assert (chosen.mode, chosen.config) == ("default", {"num_warps": 1})
+    borrowed = _options(plan, 100, dtype="float32")[0]
+    assert borrowed.key == _key(4096, dtype="float16")
+
+
+def test_a_miss_that_is_an_error_allows_what_was_tuned_here(spec):
+    """Only the rules over the platform's own cases, and its `{}` case."""
+    strict = evolve(spec, miss="error")
+    own, other = (
+        _file((_key(16), SMALL)),
+        _file((_key(16, bound=False), LARGE), platform="nvidia_h100"),
+    )
+    plan = make_plan(strict, HERE, [own, other])
+    assert [found.config for found in _options(plan, 8)] == [SMALL]
+    assert _options(plan, 8, bound=False) == []
+    empty = make_plan(strict, HERE, [_file((_key(16), SMALL), ({}, PLAIN)), other])
+    assert [found.config for found in _options(empty, 8, bound=False)] == [PLAIN]

@@ -952,12 +952,22 @@ EDITS = {
             "kernels/x/kernel.toml:16: KP150 setting 'static_shapes' is made from the rules by kernelpkg; remove it",
         ],
     ),
+    "default config that no GPU runs": (
+        MANIFEST,
+        "num_warps = 4",
+        "num_warps = 3, num_warpz = 4, pid_type = \"bogus\"",
+        [
+            "kernels/x/kernel.toml:17: KP152 default config has no field 'num_warpz'; did you mean 'num_warps'?",
+            "kernels/x/kernel.toml:17: KP152 default config has num_warps = 3; it must be a power of two from 1 to 32",
+            "kernels/x/kernel.toml:17: KP152 default config has pid_type = 'bogus'; it must be one of 'flat', 'xyz', 'persistent_blocked', 'persistent_interleaved'",
+        ],
+    ),
     "default config with lists": (
         MANIFEST,
         "num_warps = 4",
         "range_unroll_factors = [4]",
         [
-            "kernels/x/kernel.toml:17: KP152 default config has a list 'range_unroll_factors'; scalars and block_sizes only, for lists belong to one set of given arguments",
+            "kernels/x/kernel.toml:17: KP152 default config has 'range_unroll_factors', which is made of a value per load, store or loop; scalars and block_sizes only, for lists belong to one set of given arguments",
         ],
     ),
     "pack of another file": (
@@ -1108,7 +1118,8 @@ def test_all_problems_come_in_one_run_in_the_order_of_lines(root):
         "give both the same name",
         "kernels/x/kernel.toml:8: KP112 'host.py:refrence': kernels/x/host.py has no function "
         "'refrence' at its top level; did you mean 'reference'?",
-        "kernels/x/kernel.toml:17: KP152 default config has a list 'range_unroll_factors'; "
+        "kernels/x/kernel.toml:17: KP152 default config has 'range_unroll_factors', "
+        "which is made of a value per load, store or loop; "
         "scalars and block_sizes only, for lists belong to one set of given arguments",
         "kernels/x/kernel.toml:22: KP108 'group' is an argument and an axis that means 'groups'; "
         "give the axis another name",

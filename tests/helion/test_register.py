@@ -365,3 +365,41 @@ def test_interpretation_is_asked_for_by_name(monkeypatch):
     assert torch.equal(kernel(torch.ones(1, 2)), torch.full((1, 2), 2.0))
     monkeypatch.setenv("HELION_INTERPRET", "0")
     assert torch.equal(kernel(torch.ones(2, 2)), torch.full((2, 2), 2.0))
+
+
+@pytest.mark.parametrize("name", ["name", "_dir", "bad name", "class", "a.b"])
+def test_names_that_cannot_be_are_refused(name):
+    """A name that Python or torch.ops cannot have is refused, and the namespace stays whole."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    with pytest.raises(RegistrationError, match=r"choose another name|is no identifier"):
+        register_kernel(name, namespace="names")(double)
+    register_kernel("double", namespace="names", fake_impl=torch.empty_like)(double)
+    unload("names::double")
+
+
+def test_a_fake_gets_the_defaults_of_the_schema():
+    """PyTorch leaves out arguments that equal their defaults; a fake without defaults gets them."""
+    seen = []
+
+    def scale(x: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
+        return x * factor
+
+    def fake(x, factor):
+        seen.append(factor)
+        return torch.empty_like(x)
+
+    register_kernel("scale", namespace="names", fake_impl=fake)(scale)
+    try:
+        result = torch.compile(
+            lambda x: torch.ops.names.scale(x),  # noqa: PLW0108  # Dynamo takes functions
+            backend="eager",
+            fullgraph=True,
+        )(torch.ones(3))
+        assert seen
+        assert set(seen) == {2.0}
+        assert torch.equal(result, torch.full((3,), 2.0))
+    finally:
+        unload("names::scale")
