@@ -12,7 +12,7 @@ from attrs import field, frozen
 from kernelpkg import configs, platforms
 from kernelpkg.cases import show
 from kernelpkg.configs import ConfigFile, StoredFile, config_id
-from kernelpkg.errors import ConfigError
+from kernelpkg.errors import ConfigError, PackError, Problem
 from kernelpkg.fields import without_positional
 from kernelpkg.files import Files
 from kernelpkg.picker import Picker, Step, compile_picker
@@ -220,33 +220,49 @@ def read_plan(
     *,
     custom: CustomPicker | None = None,
     files: Files | None = None,
+    dropped: list[Problem] | None = None,
 ) -> ConfigPlan:
     """Read the config files that calls on a platform may use, and put the rules over them.
 
-    `files` keeps what was read. Raises PackError with every problem of the files.
+    `files` keeps what was read. Raises PackError with every problem of the files; with a list
+    `dropped`, the files of all platforms are read, and only the platform's own may not be broken:
+    the problems of others go to the list, and nothing is borrowed from them.
     """
-    root = Path(pack.root)
-    available = configs.platforms_of(root, spec.name)
+    available = configs.platforms_of(Path(pack.root), spec.name)
     names = [here.name] if here.name in available else []
     names += platforms.chain(here, available, extra=pack.platforms)
-    stored = [
-        configs.store(
-            root / "configs" / spec.name / f"{name}.json",
-            f"configs/{spec.name}/{name}.json",
-            spec.name,
-            name,
-            spec.key_axes,
-            spec.defaults,
-            read_bytes=(files or Files()).read,
-        )
-        for name in names
-    ]
+    others = [] if dropped is None else [name for name in available if name not in names]
+    problems: list[Problem] = []
+    stored = []
+    for name in (*names, *others):
+        try:
+            found = _stored(pack, spec, name, files or Files())
+        except PackError as error:
+            own = dropped is None or name == here.name
+            (problems if own or dropped is None else dropped).extend(error.problems)
+        else:
+            stored += [] if name in others else [found]
+    if problems:
+        raise PackError(problems=tuple(problems))
     fits = {
         name: name == here.name
         or platforms.fits(platforms.resolve(name, extra=pack.platforms), here)
         for name in names
     }
     return make_plan(spec, here.name, stored, fits=fits, custom=custom)
+
+
+def _stored(pack: PackSpec, spec: KernelSpec, name: str, files: Files) -> StoredFile:
+    """Read the config file of one platform."""
+    return configs.store(
+        Path(pack.root, "configs", spec.name, f"{name}.json"),
+        f"configs/{spec.name}/{name}.json",
+        spec.name,
+        name,
+        spec.key_axes,
+        spec.defaults,
+        read_bytes=files.read,
+    )
 
 
 def _how(outcome: str, key: CaseKey) -> str:

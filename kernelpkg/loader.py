@@ -247,9 +247,9 @@ def _check(
     }
     function = functions[spec.source]
     custom = None if spec.picker is None else functions[spec.picker]
-    plan = attempt(
-        lambda: read_plan(pack, spec, _platform(pack, machine), custom=custom, files=files)
-    )
+    dropped: list[Problem] = []
+    here = _platform(pack, machine)
+    plan = attempt(lambda: read_plan(pack, spec, here, custom=custom, files=files, dropped=dropped))
     fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
     if spec.fake_impl == "infer" and function is not None:
         tree = files.tree(Path(spec.directory, spec.source.file), spec.source.file)
@@ -260,7 +260,7 @@ def _check(
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
     if problems:
-        raise PackError(problems=tuple(dict.fromkeys(problems)))
+        raise PackError(problems=tuple(dict.fromkeys([*problems, *dropped])))
     wrapper = HelionKernelWrapper(
         op_name=spec.name,
         namespace=pack.namespace,
@@ -276,7 +276,7 @@ def _check(
         spec=spec,
         loaded=_Loaded(root=root, digest=_digest(pack, spec, files), wrapper=wrapper),
         before=before,
-        report=_described(report, spec, plan, machine),
+        report=evolve(_described(report, spec, plan, machine), problems=tuple(dropped)),
     )
 
 

@@ -72,8 +72,19 @@ def kernel_names(root: Path) -> tuple[str, ...]:
         raise PackError(
             problems=(Problem(path="kernels", code="KP001", message=message),)
         ) from None
-    found = (name for name in names if os.path.exists(root / "kernels" / name / "kernel.toml"))
-    return tuple(sorted(name for name in found if not name.startswith(".")))
+    shown = (name for name in names if not name.startswith("."))
+    return tuple(sorted(name for name in shown if _holds_manifest(root / "kernels" / name)))
+
+
+def _holds_manifest(directory: Path) -> bool:
+    """Whether a directory has a manifest; one that cannot be looked into counts, to be told of."""
+    try:
+        os.stat(directory / "kernel.toml")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _read_pack(document: Document, root: Path, name: str) -> PackSpec:

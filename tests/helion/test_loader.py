@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import kernelpkg
 from kernelpkg import seam
 from kernelpkg.errors import PackError, UsageError
+from kernelpkg.manifest import kernel_names
 
 
 def load(pack, **options):
@@ -631,3 +633,30 @@ def test_no_config_for_this_gpu_is_the_reason_for_a_default(demo, monkeypatch, p
         demo.edit(f"configs/twice/{platform}.json", "nvidia_h200", platform)
     (kernel,) = kernelpkg.load(root=demo.root, environment={}).kernels
     assert (kernel.mode, kernel.reason) == ("default", reason)
+
+
+def test_a_broken_config_file_of_another_platform_is_told_and_the_op_stays(demo):
+    """Files of all platforms are checked on any machine; only its own can take an op off."""
+    demo.configs("twice", "{", platform="nvidia_b200")
+    report = kernelpkg.load(root=demo.root, device="cpu")
+    assert [kernel.status for kernel in report.kernels] == ["registered"]
+    (problem,) = report.problems
+    assert str(problem) == (
+        "configs/twice/nvidia_b200.json:1: KP501 the file ends in the middle of its JSON "
+        "(Expecting property name enclosed in double quotes); restore it or tune again"
+    )
+    assert not report.ok
+
+
+def test_a_kernel_directory_that_cannot_be_read_is_told(demo, monkeypatch):
+    """A directory without permission does not vanish from a pack of all kernels."""
+    demo.kernel("thrice")
+    stat = os.stat
+
+    def refuse(path, *args, **kwargs):
+        if "thrice" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr("kernelpkg.manifest.os.stat", refuse)
+    assert kernel_names(demo.root) == ("thrice", "twice")
