@@ -116,8 +116,8 @@ class OurSide:
     def picked(self, plan: ConfigPlan, args: tuple[Any, ...]) -> Mapping[str, Scalar]:
         """Return the key that a call gets."""
         table = plan.tables[0]
-        index = table.picker.pick(self.values(args)).index
-        return {} if index is None else table.keys[index]
+        index = table.compiled.picker.pick(self.values(args)).index
+        return {} if index is None else table.compiled.keys[index]
 
     def dispatch(self) -> Callable[..., Any]:
         """Return the op's implementation, with launchers that do nothing."""
@@ -152,11 +152,11 @@ def first_sides(ours: OurSide, theirs: TheirPicker, made: list[tuple[Any, ...]])
         return per_call(lambda: [function(args, keys) for args in made], count)
 
     def axes_and_pick() -> float:
-        pick, values = ours.plan().tables[0].picker.pick, ours.values
+        pick, values = ours.plan().tables[0].compiled.picker.pick, ours.values
         return per_call(lambda: [pick(values(args)) for args in made], count)
 
     def pick_alone() -> float:
-        pick = ours.plan().tables[0].picker.pick
+        pick = ours.plan().tables[0].compiled.picker.pick
         values = [ours.values(args) for args in made]
         return per_call(lambda: [pick(value) for value in values], count)
 
@@ -171,7 +171,7 @@ def repeated_sides(ours: OurSide, theirs: TheirPicker, args: tuple[Any, ...], ca
     """One call, again and again."""
     times = range(calls)
     plan, call = ours.plan(), ours.dispatch()
-    pick, values = plan.tables[0].picker.pick, ours.values
+    pick, values = plan.tables[0].compiled.picker.pick, ours.values
     value, function, keys = values(args), theirs.function, theirs.keys
     return {
         "theirs": lambda: per_call(lambda: [function(args, keys) for _ in times], calls),

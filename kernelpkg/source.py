@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -142,10 +143,22 @@ def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None
         if default is not NO_DEFAULT and default != arg.default:
             said = "none" if arg.default is NO_DEFAULT else arg.default
             return f"argument '{arg.name}' has default {default} in the function, {said} by schema"
-    returned = "None" if function.returns is None else _written(function.returns)
-    if (returned == "None") != (schema.returns == 0):
-        return f"the schema returns {schema.returns} tensors, the function is annotated {returned}"
+    wanted = _returned(schema.returns)
+    if function.returns is None:
+        silent = f"the function says nothing of what it returns; write '-> {wanted}'"
+        return silent if schema.returns else None
+    returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
+    returned = returned.replace("Tuple[", "tuple[")
+    if returned != wanted:
+        return f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
     return None
+
+
+def _returned(count: int) -> str:
+    """The annotation of a function that returns so many tensors."""
+    if count < 2:
+        return "torch.Tensor" if count else "None"
+    return f"tuple[{', '.join(['torch.Tensor'] * count)}]"
 
 
 def _hint(arg: OpArg) -> str:

@@ -141,7 +141,15 @@ GOOD = "def k(out: torch.Tensor, x: torch.Tensor | None, n: int, f: float = 1.0,
         (
             " -> None",
             " -> torch.Tensor",
-            "the schema returns 0 tensors, the function is annotated torch.Tensor",
+            "by the schema the function returns 'None', and is annotated 'torch.Tensor'",
+        ),
+        (
+            " -> None",
+            " -> Tuple[Tensor, Tensor]",
+            (
+                "by the schema the function returns 'None', and is annotated "
+                "'tuple[torch.Tensor, torch.Tensor]'"
+            ),
         ),
         (
             "def k",
@@ -257,3 +265,14 @@ def test_what_is_gone_when_it_is_loaded_is_a_problem(kernel):
     with pytest.raises(PackError) as caught:
         load_function(directory, Reference(file="gone.py", name="f"))
     assert str(caught.value) == "kernels/x/gone.py: KP111 cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("returns", ["tuple[torch.Tensor, torch.Tensor]", "Tuple[Tensor, Tensor]"])
+def test_the_number_of_returned_tensors_is_checked(returns):
+    """A schema of two tensors takes a function annotated with two, and no other."""
+    two = parse_schema("(Tensor x) -> (Tensor, Tensor)")
+    assert signature_problem(function(f"def k(x: torch.Tensor) -> {returns}: ..."), two) is None
+    assert signature_problem(function("def k(x: torch.Tensor) -> torch.Tensor: ..."), two) == (
+        "by the schema the function returns 'tuple[torch.Tensor, torch.Tensor]', "
+        "and is annotated 'torch.Tensor'"
+    )

@@ -376,7 +376,7 @@ EDITS = {
         "-> None",
         "-> torch.Tensor",
         [
-            "kernels/x/kernel.toml:11: KP103 the schema returns 0 tensors, the function is annotated torch.Tensor (kernels/x/kernel.py:7)",
+            "kernels/x/kernel.toml:11: KP103 by the schema the function returns 'None', and is annotated 'torch.Tensor' (kernels/x/kernel.py:7)",
         ],
     ),
     "signature without annotation": (
