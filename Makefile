@@ -8,7 +8,7 @@ OLD_HELION := 1.4.0
 OLD := .helion-$(OLD_HELION)
 # The Python to make the environment with: the first that is new enough, unless PYTHON=... says.
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
-  $$python -c 'import sys, venv; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && \
+  $$python -c 'import ensurepip, sys, venv; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && \
   { echo $$python; break; }; done)
 # Tests run in two processes; each imports torch and Helion.
 WORKERS ?= 2

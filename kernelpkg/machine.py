@@ -40,6 +40,8 @@ def detect(
     HELION_INTERPRET=1 lets everything run in Helion's interpreter, on a GPU too. Raises UsageError
     where "cuda" is asked for and PyTorch sees no GPU.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device '{device}' is none of auto, cpu and cuda")
     has_gpu = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
         raise UsageError("device 'cuda' was asked for, and PyTorch sees no GPU")

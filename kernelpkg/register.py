@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -320,7 +321,7 @@ def register_kernel(
     helion_settings: Any = None,
     input_generator: InputGenerator | None = None,
     namespace: str = NAMESPACE,
-    configs_dir: Path | None = None,
+    configs_dir: str | os.PathLike[str] | None = None,
 ) -> Callable[[Callable[..., Any]], HelionKernelWrapper]: ...
 def register_kernel(
     op_name: str | Callable[..., Any] | None = None,
@@ -331,7 +332,7 @@ def register_kernel(
     helion_settings: Any = None,
     input_generator: InputGenerator | None = None,
     namespace: str = NAMESPACE,
-    configs_dir: Path | None = None,
+    configs_dir: str | os.PathLike[str] | None = None,
 ) -> HelionKernelWrapper | Callable[[Callable[..., Any]], HelionKernelWrapper]:
     """Register a Helion function as an op, without a manifest; bare or with arguments.
 
@@ -376,7 +377,7 @@ def _wrap(
     mutates_args: tuple[str, ...],
     helion_settings: Any,
     input_generator: InputGenerator | None,
-    configs_dir: Path | None,
+    configs_dir: str | os.PathLike[str] | None,
 ) -> HelionKernelWrapper:
     for word in (op_name, namespace):
         wrong = name_problem(word)
@@ -400,7 +401,9 @@ def _wrap(
         fake_impl=fake_impl,
         helion_settings=settings,
         acceptance=_AnyCall,
-        plan=_PickedPlan(op_name, config_picker, configs_dir),
+        plan=_PickedPlan(
+            op_name, config_picker, None if configs_dir is None else Path(configs_dir)
+        ),
         input_generator=input_generator,
     )
 

@@ -660,3 +660,9 @@ def test_a_kernel_directory_that_cannot_be_read_is_told(demo, monkeypatch):
 
     monkeypatch.setattr("kernelpkg.manifest.os.stat", refuse)
     assert kernel_names(demo.root) == ("thrice", "twice")
+
+
+def test_a_device_that_is_none_is_refused(demo):
+    """A word that is no device is not taken for "auto"."""
+    with pytest.raises(UsageError, match="device 'tpu' is none of auto, cpu and cuda"):
+        kernelpkg.load(root=demo.root, device="tpu")
