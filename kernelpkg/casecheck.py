@@ -118,9 +118,11 @@ def _risky(variant: ArgVariant) -> Iterator[Expr]:
     """The expressions of a variant that may have no value, or one below zero."""
     sizes = [dim.expr for dim in variant.shape or ()]
     sizes += [stride for stride in variant.strides or () if stride is not None]
-    for expr in (*sizes, variant.high, variant.value):
-        if expr is not None and expr.can_fail and (expr is not variant.value or expr.names()):
+    for expr in (*sizes, variant.high):
+        if expr is not None and (expr.can_fail or expr.names()):
             yield expr
+    if variant.value is not None and variant.value.can_fail and variant.value.names():
+        yield variant.value
 
 
 def _value_problem(expr: Expr, variant: ArgVariant, case: Case, evaluate: Evaluator) -> str | None:

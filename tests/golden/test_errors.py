@@ -952,6 +952,15 @@ EDITS = {
             "kernels/x/kernel.toml:16: KP150 setting 'static_shapes' is made from the rules by kernelpkg; remove it",
         ],
     ),
+    "size below zero": (
+        MANIFEST,
+        "num_tokens = [0, 3]",
+        "num_tokens = [-1, 3]",
+        [
+            "kernels/x/kernel.toml:49: KP133 case num_tokens=-1, hidden_size=8, group=4, dtype=float32, has_residual=false: 'num_tokens' of argument 'input' is -1, and cannot be below zero",
+            "kernels/x/kernel.toml:49: KP133 case num_tokens=-1, hidden_size=8, group=4, dtype=float32, has_residual=false: 'num_tokens' of argument 'out' is -1, and cannot be below zero",
+        ],
+    ),
     "default config that no GPU runs": (
         MANIFEST,
         "num_warps = 4",
