@@ -238,8 +238,10 @@ def read_plan(
         try:
             found = _stored(pack, spec, name, files or Files())
         except PackError as error:
-            own = dropped is None or name == here.name
-            (problems if own or dropped is None else dropped).extend(error.problems)
+            if dropped is None or name == here.name:
+                problems.extend(error.problems)
+            else:
+                dropped.extend(error.problems)
         else:
             stored += [] if name in others else [found]
     if problems:

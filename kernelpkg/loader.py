@@ -30,7 +30,7 @@ from kernelpkg.keys import PACK_MANIFEST
 from kernelpkg.machine import Device, Machine, detect
 from kernelpkg.manifest import problem_at, read_kernel, read_pack
 from kernelpkg.pins import Pins
-from kernelpkg.platforms import Platform
+from kernelpkg.platforms import CPU, Platform
 from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name, get_registered_kernels
 from kernelpkg.report import KernelReport, LoadReport, Mode
 from kernelpkg.source import load_function
@@ -140,10 +140,11 @@ def _load(
     steps = len(names) * (2 if smoke else 1)
     words = environment.get(DISABLE_VARIABLE, "").split(",")
     disabled = [word.strip() for word in words if word.strip()]
+    here = _platform(pack, machine)
     prepared: list[_Ready | KernelReport] = []
     for number, name in enumerate(names):
         progress(f"reading {name}", number, steps)
-        prepared.append(_prepare(pack, root, name, machine, disabled))
+        prepared.append(_prepare(pack, root, name, machine, here, disabled))
     reports = [_finish(ready) if isinstance(ready, _Ready) else ready for ready in prepared]
     for report in reports:
         if report.status == "disabled":
@@ -182,7 +183,7 @@ def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
 
 
 def _prepare(
-    pack: PackSpec, root: str, name: str, machine: Machine, disabled: list[str]
+    pack: PackSpec, root: str, name: str, machine: Machine, here: Platform, disabled: list[str]
 ) -> _Ready | KernelReport:
     """Read and check one kernel; registers nothing."""
     failed = KernelReport(
@@ -197,7 +198,7 @@ def _prepare(
     pins, files = Pins(), Files()
     try:
         spec = read_kernel(Path(pack.root), name, files)
-        return _check(pack, root, spec, machine, failed, pins, files)
+        return _check(pack, root, spec, machine, here, failed, pins, files)
     except PackError as error:
         problems = error.problems
     except Exception as error:  # whatever it is, it must not keep the other kernels from loading
@@ -223,6 +224,7 @@ def _check(
     root: str,
     spec: KernelSpec,
     machine: Machine,
+    here: Platform,
     report: KernelReport,
     pins: Pins,
     files: Files,
@@ -248,7 +250,6 @@ def _check(
     function = functions[spec.source]
     custom = None if spec.picker is None else functions[spec.picker]
     dropped: list[Problem] = []
-    here = _platform(pack, machine)
     plan = attempt(lambda: read_plan(pack, spec, here, custom=custom, files=files, dropped=dropped))
     fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
     if spec.fake_impl == "infer" and function is not None:
@@ -321,7 +322,7 @@ def _described(
         mode = "interpret"
         reason = "HELION_INTERPRET is set"
         if machine.device == "cpu":
-            reason = "no GPU" if detect("auto").device == "cpu" else "device cpu was asked for"
+            reason = "no GPU" if plan.platform == CPU else "device cpu was asked for"
     elif own is None:
         default = "Helion's own default" if spec.default is None else "[helion] default"
         borrowed = [table.platform for table in plan.tables]
