@@ -337,6 +337,17 @@ PACK_MANIFEST: Final = Table(
         "vllm": Key(
             kind=Table(
                 keys={
+                    "requires": Key(
+                        kind=Text(),
+                        default="",
+                        doc="The releases of vLLM that the pack is for, as in '>=0.33,<0.34'; "
+                        "all unless given",
+                    ),
+                    "axes": Key(
+                        kind=MapOf(item=MapOf(item=_name, key=_name), key=_name),
+                        default={},
+                        doc="Per kernel, what vLLM's config files call an axis, and its name here",
+                    ),
                     "routes": Key(
                         kind=MapOf(
                             item=_ROUTE,
@@ -344,7 +355,7 @@ PACK_MANIFEST: Final = Table(
                         ),
                         default={},
                         doc="Native ops that ops of the pack can answer",
-                    )
+                    ),
                 }
             ),
             default={},

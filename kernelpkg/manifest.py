@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg import consistency
 from kernelpkg.casecheck import check_cases
@@ -110,6 +113,8 @@ def _read_pack(document: Document, root: Path, name: str) -> PackSpec:
         platforms=get("platforms", "names"),
         variants=get("platforms", "variants"),
         models=get("models"),
+        vllm_requires=_vllm_requires(document),
+        vllm_axes=_vllm_axes(document, kernels),
         routes=_routes(document, kernels),
     )
 
@@ -131,6 +136,30 @@ def _kernels(document: Document, root: Path) -> tuple[str, ...]:
         message = "the pack has no kernels; 'kernelpkg new NAME' writes one"
         document.report(at, "KP601", message)
     return kernels
+
+
+def _vllm_requires(document: Document) -> str:
+    text: Any = document.get("vllm", "requires")
+    if text is MISSING:
+        return ""
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        message = f"'{text}' is not a version specifier such as '>=0.33,<0.34'"
+        document.report(("vllm", "requires"), "KP608", message)
+    return str(text)
+
+
+def _vllm_axes(
+    document: Document, kernels: tuple[str, ...]
+) -> Mapping[KernelName, Mapping[str, str]]:
+    tables: Any = document.get("vllm", "axes")
+    for kernel in {} if tables is MISSING else tables:
+        if kernel not in kernels and kernels:
+            remedy = suggestion(kernel, kernels) or f"; it has {', '.join(kernels)}"
+            message = f"names axes of kernel '{kernel}', which the pack does not have{remedy}"
+            document.report(("vllm", "axes", kernel), "KP603", message)
+    return {} if tables is MISSING else tables
 
 
 def _routes(document: Document, kernels: tuple[str, ...]) -> tuple[Route, ...]:

@@ -165,7 +165,11 @@ class KernelSpec:
 
 @frozen(kw_only=True)
 class Route:
-    """One native op of vLLM that an op of the pack can answer."""
+    """One native op of vLLM that an op of the pack can answer.
+
+    `when` are conditions over the axes and arguments of the op; `capture_only` leaves a call to
+    the native op unless a CUDA graph is being captured.
+    """
 
     target: str
     op: str
@@ -175,7 +179,11 @@ class Route:
 
 @frozen(kw_only=True)
 class PackSpec:
-    """A pack: kernels that are loaded, locked, built and vendored together."""
+    """A pack: kernels that are loaded, locked, built and vendored together.
+
+    `vllm_requires` is a version specifier, empty for any release; `vllm_axes` names per kernel
+    the axis that a name in vLLM's config files stands for.
+    """
 
     name: str
     path: str
@@ -188,4 +196,6 @@ class PackSpec:
     platforms: Mapping[str, str]
     variants: Literal["together", "apart"]
     models: Mapping[str, Mapping[str, Scalar]]
+    vllm_requires: str
+    vllm_axes: Mapping[KernelName, Mapping[str, str]]
     routes: tuple[Route, ...]

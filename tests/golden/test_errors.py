@@ -1027,6 +1027,22 @@ EDITS = {
             "manifests/good.toml:18: KP603 route '_C::x' names op 'y', which the pack does not have; it has x",
         ],
     ),
+    "vllm requires no version": (
+        PACK,
+        "[vllm.routes]",
+        '[vllm]\nrequires = "0.33"\n[vllm.routes]',
+        [
+            "manifests/good.toml:18: KP608 '0.33' is not a version specifier such as '>=0.33,<0.34'",
+        ],
+    ),
+    "vllm axes of a kernel that is not there": (
+        PACK,
+        "[vllm.routes]",
+        '[vllm.axes]\ny = { numtokens = "num_tokens" }\n[vllm.routes]',
+        [
+            "manifests/good.toml:18: KP603 names axes of kernel 'y', which the pack does not have; it has x",
+        ],
+    ),
     "route of no native op": (
         PACK,
         '"_C::x"',
