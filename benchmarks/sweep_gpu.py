@@ -9,6 +9,7 @@ best, the one that is best for the most cases is taken, so that few kernels have
 from __future__ import annotations
 
 import argparse
+import ast
 import collections
 import importlib.metadata
 import multiprocessing
@@ -19,8 +20,8 @@ from typing import Any
 
 from kernelpkg import configs, discover
 from kernelpkg.cases import Case, cases_of
-from kernelpkg.digest import digest_bytes
 from kernelpkg.manifest import kernel_names, read_kernel
+from kernelpkg.source import source_digest
 
 NEAR = 1.03
 REPEATS = 15
@@ -157,7 +158,7 @@ def write(root: Path, name: str, measured: list[tuple[Case, list[float]]], gpu: 
                 for package in ("torch", "triton", "helion")
             },
             "gpu": gpu,
-            "source": digest_bytes((Path(spec.directory) / spec.source.file).read_bytes()),
+            "source": source_digest(ast.parse(Path(spec.directory, spec.source.file).read_bytes())),
             "effort": f"{len(CANDIDATES[name])} configs",
             "date": time.strftime("%Y-%m-%d"),
         },

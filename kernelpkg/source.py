@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.files import Files
 from kernelpkg.opschema import NO_DEFAULT, OpArg, OpSchema
@@ -82,6 +83,16 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(getattr(node, inner, ()))
         for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
             yield from _statements(part.body)
+
+
+def source_digest(tree: ast.Module) -> str:
+    """Return the digest of what a file does: its tree, without comments, layout and docstrings."""
+    copy = ast.parse(ast.unparse(tree))
+    for node in ast.walk(copy):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[documented:] or [ast.Pass()]
+    return digest_bytes(ast.unparse(copy).encode())
 
 
 def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:

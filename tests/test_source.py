@@ -19,6 +19,7 @@ from kernelpkg.source import (
     parameters,
     read_source,
     signature_problem,
+    source_digest,
 )
 from kernelpkg.spec import Reference
 
@@ -276,3 +277,17 @@ def test_the_number_of_returned_tensors_is_checked(returns):
         "by the schema the function returns 'tuple[torch.Tensor, torch.Tensor]', "
         "and is annotated 'torch.Tensor'"
     )
+
+
+def test_the_digest_of_a_source_is_of_what_it_does():
+    plain = source_digest(ast.parse("def f(x):\n    return x + 1\n"))
+    same = '"""Words."""\n\ndef f(\n    x\n):  # comment\n    """Doc."""\n    return (x + 1)\n'
+    assert source_digest(ast.parse(same)) == plain
+    assert source_digest(ast.parse("def f(x):\n    return x + 2\n")) != plain
+
+
+def test_a_digest_leaves_the_tree_as_it_was():
+    tree = ast.parse('def f():\n    """Doc."""\n')
+    before = ast.dump(tree)
+    source_digest(tree)
+    assert ast.dump(tree) == before

@@ -11,9 +11,10 @@ def reference(
 ) -> None:
     """Quantise input [T, H] to result f8 [T, H], its scales to scale fp32 [T, 1].
 
-    As in vLLM's quantization/w8a8/fp8/common.cu: NaN (in the input, or of inf / inf) leaves the
-    scale alone and becomes 448, infinity without scale_ub gives an infinite scale, with which
-    finite values become 0; a scale is 1 / (448 * 512) at least, where 448 is the range of f8.
+    As in vLLM's quantization/w8a8/fp8/common.cu: NaN (in the input, or of inf / inf)
+    leaves the scale alone and becomes 448, infinity without scale_ub gives an infinite
+    scale, with which finite values become 0; a scale is 1 / (448 * 512) at least, where
+    448 is the range of f8.
     """
     x = input.to(torch.float32)
     absmax = x.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax(dim=-1, keepdim=True)

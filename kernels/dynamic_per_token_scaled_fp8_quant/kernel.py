@@ -12,8 +12,9 @@ def dynamic_per_token_scaled_fp8_quant(
 ) -> None:
     """Quantise input [T, H] to result f8 [T, H], its scales to scale fp32 [T, 1].
 
-    input is bf16, fp16 or fp32; scale_ub, an upper bound of max|x|, has one fp32 element;
-    +-448 is the range of float8_e4m3fn, 1 / (448 * 512) vLLM's smallest scale for it.
+    input is bf16, fp16 or fp32; scale_ub, an upper bound of max|x|, has one fp32
+    element; +-448 is the range of float8_e4m3fn, 1 / (448 * 512) vLLM's smallest scale
+    for it.
     """
     num_tokens, hidden_size = input.shape
     hl.specialize(hidden_size)
@@ -21,7 +22,7 @@ def dynamic_per_token_scaled_fp8_quant(
         bound = scale_ub.view(-1)
     for tile_m in hl.tile(num_tokens):
         x = input[tile_m, :].to(torch.float32)
-        # Comparisons, not maximum and clamp: NaN leaves the scale alone and becomes 448.
+        # Comparisons, not maximum and clamp: NaN is left out and becomes 448.
         magnitude = torch.abs(x)
         absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
         if scale_ub is not None:

@@ -22,14 +22,17 @@ def reference(
 ) -> None:
     """Rewrite the query and key heads of qkv [T, (q + k + v) * head_dim].
 
-    As in vLLM's CUDA op (csrc, fused_qknorm_rope_kernel.cu), all arithmetic is float32 and the
-    only rounding to the dtype of qkv is the last; cos_sin_cache [P, rotary_dim] may have a
-    dtype of its own, position_ids [T] is int64. NaN and infinity spread by plain arithmetic.
+    As in vLLM's CUDA op (csrc, fused_qknorm_rope_kernel.cu), all arithmetic is float32
+    and the only rounding to the dtype of qkv is the last; cos_sin_cache [P, rotary_dim]
+    may have a dtype of its own, position_ids [T] is int64. NaN and infinity spread by
+    plain arithmetic.
     """
     rotary_dim = cos_sin_cache.size(1)
     all_heads = num_heads_q + num_heads_k + num_heads_v
     heads = qkv.view(qkv.size(0), all_heads, head_dim)[:, : num_heads_q + num_heads_k]
-    weight = torch.cat((q_weight.expand(num_heads_q, -1), k_weight.expand(num_heads_k, -1)))
+    weight = torch.cat(
+        (q_weight.expand(num_heads_q, -1), k_weight.expand(num_heads_k, -1))
+    )
     x = heads.float()
     rms = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     x = x * (rms * weight.float())
@@ -48,7 +51,7 @@ def reference(
 def cos_sin_cache(
     axes: Mapping[str, Any], args: Mapping[str, Any], generator: torch.Generator
 ) -> torch.Tensor:
-    """Return [max_position, rotary_dim]: cosines, then sines, of RoPE's angles with base 10000."""
+    """Return RoPE's cosines, then sines: [max_position, rotary_dim], of base 10000."""
     device = generator.device
     even = torch.arange(0, axes["rotary_dim"], 2, dtype=torch.float32, device=device)
     inverse_frequency = 10000.0 ** (-even / axes["rotary_dim"])

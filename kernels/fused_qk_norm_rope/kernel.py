@@ -20,8 +20,8 @@ def fused_qk_norm_rope(
 ) -> None:
     """Rewrite the query and key heads of qkv [T, (q + k + v) * head_dim]; values stay.
 
-    cos_sin_cache is [P, rotary_dim], position_ids [T] int64. Each element is read once and
-    written once; the arithmetic is float32 throughout, as in vLLM's CUDA op.
+    cos_sin_cache is [P, rotary_dim], position_ids [T] int64. Each element is read once
+    and written once; the arithmetic is float32 throughout, as in vLLM's CUDA op.
     """
     num_tokens = qkv.size(0)
     q_heads = hl.specialize(num_heads_q)
@@ -29,6 +29,8 @@ def fused_qk_norm_rope(
     all_heads = qk_heads + hl.specialize(num_heads_v)
     dim = hl.specialize(head_dim)
     rotary_dim = hl.specialize(cos_sin_cache.size(1))
+    # Code that is compiled for a cache of one position is wrong for a longer one.
+    hl.specialize(cos_sin_cache.size(0))
     half = rotary_dim // 2
     heads = qkv.view(num_tokens, all_heads, dim)[:, :qk_heads, :]
     cos_cache = cos_sin_cache[:, :half]

@@ -16,7 +16,7 @@ def per_token_group_fp8_quant(
     dummy_is_scale_transposed: bool = False,
     dummy_is_tma_aligned: bool = False,
 ) -> None:
-    """Quantise input [T, H] to output_q f8 [T, H], its scales to output_s fp32 [T, H / group_size].
+    """Quantise input [T, H] to output_q f8 [T, H]; scales to output_s fp32 [T, H / g].
 
     input is bf16, fp16 or fp32; output_s may have any strides.
     """
@@ -33,15 +33,18 @@ def per_token_group_fp8_quant(
         absmax = torch.clamp(absmax, min=eps)
         scale = absmax / fp8_max
         if scale_ue8m0:
-            # The smallest 2**k >= max(absmax / fp8_max, 1e-10), exactly (1e-10 is vLLM's): the
-            # difference of two floats' bits is that of their exponents in the upper 9 bits, plus
-            # a fraction that 0x7FFFFF rounds up; 0x3F800000 is 1.0, 0x7F800000 infinity.
+            # The smallest 2**k >= max(absmax / fp8_max, 1e-10), exactly (1e-10 is
+            # vLLM's): the difference of two floats' bits is that of their exponents in
+            # the upper 9 bits, plus a fraction that 0x7FFFFF rounds up; 0x3F800000 is
+            # 1.0, 0x7F800000 infinity.
             dividend = torch.clamp(absmax, min=1e-10 * fp8_max).view(torch.int32)
             divisor = torch.full_like(absmax, fp8_max).view(torch.int32)
             power = ((dividend - divisor + 0x7FFFFF) & -0x800000) + 0x3F800000
-            scale = torch.where(dividend < 0x7F800000, power, dividend).view(torch.float32)
-        # Also for NaN, which becomes fp8_min.  No upper clamp: the scale is no less than absmax
-        # / fp8_max, but for a rounding error far below half a step.
+            scale = torch.where(dividend < 0x7F800000, power, dividend).view(
+                torch.float32
+            )
+        # Also for NaN, which becomes fp8_min. No upper clamp: the scale is no less than
+        # absmax / fp8_max, but for a rounding error far below half a step.
         y = x / scale[:, :, None]
         y = torch.where(y > fp8_min, y, fp8_min)
         output_s[tile_m, tile_g] = scale

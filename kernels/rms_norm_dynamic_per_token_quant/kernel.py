@@ -13,10 +13,10 @@ def rms_norm_dynamic_per_token_quant(
     scale_ub: torch.Tensor | None,
     residual: torch.Tensor | None,
 ) -> None:
-    """Write codes to result [T, H], scales to scale [T, 1] and input + residual to residual.
+    """Write codes to result [T, H], scales to scale [T, 1], the sum to residual.
 
-    A program holds whole rows. As in vLLM's CUDA op, a NaN passes for no value in the maximum
-    and becomes 448 in f8, 0 in int8.
+    A program holds whole rows. As in vLLM's CUDA op, a NaN passes for no value in the
+    maximum and becomes 448 in f8, 0 in int8.
     """
     num_tokens = input.size(0)
     hidden_size = hl.specialize(input.size(1))
@@ -33,7 +33,11 @@ def rms_norm_dynamic_per_token_quant(
             x = x + residual[tile_m, :].to(torch.float32)
         rms = torch.rsqrt((x * x).sum(-1) / hidden_size + epsilon)
         normed = (x * rms[:, None]).to(input.dtype).to(torch.float32)
-        y = (normed * weight[None, :].to(torch.float32)).to(input.dtype).to(torch.float32)
+        y = (
+            (normed * weight[None, :].to(torch.float32))
+            .to(input.dtype)
+            .to(torch.float32)
+        )
 
         magnitude = torch.abs(y)
         s = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
@@ -45,7 +49,9 @@ def rms_norm_dynamic_per_token_quant(
 
         q = y / s[:, None]
         if is_int8:
-            q = torch.where(torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0))
+            q = torch.where(
+                torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0)
+            )
         else:
             q = torch.clamp(torch.where(q < quant_max, q, quant_max), min=-quant_max)
         result[tile_m, :] = q.to(result.dtype)

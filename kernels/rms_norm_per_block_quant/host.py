@@ -14,16 +14,19 @@ def reference(
     group_size: int,
     is_scale_transposed: bool,
 ) -> None:
-    """Write result [T, H] f8 or int8, scale [T, H / g] f32 and, if given, residual [T, H].
+    """Write result [T, H] f8 or int8, scale [T, H / g] f32, residual [T, H] if given.
 
     Rounding points, constants and the treatment of NaN are those of vLLM's CUDA op
-    (csrc, fused_kernels/layernorm_utils.cuh and quant_conversions.cuh): the float32 sum is
-    normalised before residual is rounded; the normalised value and its product with weight
-    are each rounded to the input dtype; a maximum passes over NaN; a NaN quotient gives 448
-    in f8 and 0 in int8. The least scale is 1 / (448 * 512) for f8 and 2**-23 for int8.
+    (csrc, fused_kernels/layernorm_utils.cuh and quant_conversions.cuh): the float32 sum
+    is normalised before residual is rounded; the normalised value and its product with
+    weight are each rounded to the input dtype; a maximum passes over NaN; a NaN
+    quotient gives 448 in f8 and 0 in int8. The least scale is 1 / (448 * 512) for f8
+    and 2**-23 for int8.
     """
     is_int8 = result.dtype == torch.int8
-    quant_max, min_scale = (127.0, 2.0**-23) if is_int8 else (448.0, 1.0 / (448.0 * 512.0))
+    quant_max, min_scale = (
+        (127.0, 2.0**-23) if is_int8 else (448.0, 1.0 / (448.0 * 512.0))
+    )
     x = input.float()
     if residual is not None:
         x = x + residual.float()

@@ -1,4 +1,4 @@
-"""RMSNorm, optionally after a residual add, quantised with one scale per group of a token."""
+"""RMSNorm, optionally after a residual add, quantised per group of a token."""
 
 import helion.language as hl
 import torch
@@ -15,10 +15,11 @@ def rms_norm_per_block_quant(
     group_size: int,
     is_scale_transposed: bool,
 ) -> None:
-    """Write codes to result [T, H], scales to scale [T, H / g] and input + residual to residual.
+    """Write codes to result [T, H], scales to scale [T, H / g], the sum to residual.
 
-    A program holds whole rows as [H / g, g]; the strides of scale place its elements. As in
-    vLLM's CUDA op, a NaN passes for no value in the maximum and becomes 448 in f8, 0 in int8.
+    A program holds whole rows as [H / g, g]; the strides of scale place its elements.
+    As in vLLM's CUDA op, a NaN passes for no value in the maximum and becomes 448 in
+    f8, 0 in int8.
     """
     num_tokens = input.size(0)
     hidden_size = hl.specialize(input.size(1))
@@ -41,7 +42,11 @@ def rms_norm_per_block_quant(
             x = x + sums[tile_m, :, :].to(torch.float32)
         rms = torch.rsqrt((x * x).sum(-1).sum(-1) / hidden_size + epsilon)
         normed = (x * rms[:, None, None]).to(input.dtype).to(torch.float32)
-        y = (normed * weights[None, :, :].to(torch.float32)).to(input.dtype).to(torch.float32)
+        y = (
+            (normed * weights[None, :, :].to(torch.float32))
+            .to(input.dtype)
+            .to(torch.float32)
+        )
 
         magnitude = torch.abs(y)
         s = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
@@ -53,7 +58,9 @@ def rms_norm_per_block_quant(
 
         q = y / s[:, :, None]
         if is_int8:
-            q = torch.where(torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0))
+            q = torch.where(
+                torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0)
+            )
         else:
             q = torch.clamp(torch.where(q < quant_max, q, quant_max), min=-quant_max)
         codes[tile_m, :, :] = q.to(result.dtype)

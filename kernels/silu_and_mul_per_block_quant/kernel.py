@@ -1,4 +1,4 @@
-"""SiLU-and-multiply, quantised with one scale per token and group: the Helion function."""
+"""SiLU-and-multiply, quantised with one scale per token and group."""
 
 import helion.language as hl
 import torch
@@ -14,9 +14,10 @@ def silu_and_mul_per_block_quant(
 ) -> None:
     """Quantise silu(input[:, :I]) * input[:, I:] to out f8 or int8 [T, I].
 
-    input is bf16, fp16 or fp32 [T, 2I]; scales, fp32 [T, I / group_size], may have any strides;
-    scale_ub, an upper bound of max|y|, has one fp32 element.  +-448 is the range of float8_e4m3fn;
-    the smallest scales, 1 / (448 * 512) and the epsilon of float32, 2**-23, are vLLM's.
+    input is bf16, fp16 or fp32 [T, 2I]; scales, fp32 [T, I / group_size], may have any
+    strides; scale_ub, an upper bound of max|y|, has one fp32 element. +-448 is the
+    range of float8_e4m3fn; the smallest scales, 1 / (448 * 512) and the epsilon of
+    float32, 2**-23, are vLLM's.
     """
     num_tokens, width = input.shape
     size = hl.specialize(group_size)
@@ -29,7 +30,7 @@ def silu_and_mul_per_block_quant(
         a = halves[tile_m, 0, tile_g, :].to(torch.float32)
         b = halves[tile_m, 1, tile_g, :].to(torch.float32)
         y = a * torch.sigmoid(a) * b
-        # Comparisons, not maximum and clamp: NaN leaves the scale alone and becomes 448, or 0.
+        # Comparisons, not maximum and clamp: NaN is left out and becomes 448, or 0.
         magnitude = torch.abs(y)
         absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
         if scale_ub is not None:

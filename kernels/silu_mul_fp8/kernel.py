@@ -7,7 +7,8 @@ import torch
 def silu_mul_fp8(input: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return silu(input[..., :I]) * input[..., I:] / scale as float8_e4m3fn [..., I].
 
-    input is bf16, fp16 or fp32 [..., 2I], scale is fp32 [1]; +-448 is the range of float8_e4m3fn.
+    input is bf16, fp16 or fp32 [..., 2I], scale is fp32 [1]; +-448 is the range of
+    float8_e4m3fn.
     """
     width = hl.specialize(input.shape[-1])
     size = width // 2
@@ -15,7 +16,9 @@ def silu_mul_fp8(input: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     gate = rows[:, :size]
     up = rows[:, size:]
     divisor = scale.view(-1)
-    out = torch.empty([rows.shape[0], size], dtype=torch.float8_e4m3fn, device=input.device)
+    out = torch.empty(
+        [rows.shape[0], size], dtype=torch.float8_e4m3fn, device=input.device
+    )
     for tile_n, tile_m in hl.tile([size, rows.shape[0]]):
         a = gate[tile_m, tile_n].to(torch.float32)
         b = up[tile_m, tile_n].to(torch.float32)
