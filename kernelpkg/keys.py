@@ -278,6 +278,11 @@ _ROUTE: Final = Table(
         "when": Key(
             kind=ListOf(item=_expression), default=(), doc="Which calls, beyond those accepted"
         ),
+        "eager": Key(
+            kind=ListOf(item=_expression),
+            default=(),
+            doc="Which of those where no CUDA graph is being captured; all unless given",
+        ),
         "capture_only": Key(
             kind=Flag(), default=False, doc="Only while a CUDA graph is being captured"
         ),

@@ -14,6 +14,7 @@ from kernelpkg.casecheck import check_cases
 from kernelpkg.codec import MISSING
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.expr import Expr
 from kernelpkg.files import Files
 from kernelpkg.keys import KERNEL_MANIFEST, PACK_MANIFEST
 from kernelpkg.reader import KernelReader, check_identifier, read_expr
@@ -171,17 +172,29 @@ def _routes(document: Document, kernels: tuple[str, ...]) -> tuple[Route, ...]:
             remedy = suggestion(route["op"], kernels) or f"; it has {', '.join(kernels)}"
             message = f"route '{target}' names op '{route['op']}', which the pack does not have"
             document.report((*at, "op"), "KP603", message + remedy)
-        texts: Any = () if route["when"] is MISSING else route["when"]
-        when = [read_expr(document, (*at, "when", place), t) for place, t in enumerate(texts)]
+        if route["capture_only"] is True and route["eager"]:
+            message = (
+                f"route '{target}' has conditions on eager calls, and takes none of them "
+                "(capture_only); remove one of the two"
+            )
+            document.report((*at, "eager"), "KP609", message)
         routes.append(
             Route(
                 target=target,
                 op=route["op"],
-                when=tuple(expr for expr in when if expr is not None),
+                when=_conditions(document, (*at, "when"), route["when"]),
+                eager=_conditions(document, (*at, "eager"), route["eager"]),
                 capture_only=route["capture_only"],
             )
         )
     return tuple(routes)
+
+
+def _conditions(document: Document, at: tuple[str | int, ...], texts: Any) -> tuple[Expr, ...]:
+    """Read a list of expressions; those that are wrong are reported and left out."""
+    given = () if texts is MISSING else texts
+    exprs = [read_expr(document, (*at, place), text) for place, text in enumerate(given)]
+    return tuple(expr for expr in exprs if expr is not None)
 
 
 def problem_at(spec: KernelSpec, code: str, message: str, *at: str | int) -> Problem:

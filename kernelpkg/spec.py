@@ -167,13 +167,14 @@ class KernelSpec:
 class Route:
     """One native op of vLLM that an op of the pack can answer.
 
-    `when` are conditions over the axes and arguments of the op; `capture_only` leaves a call to
-    the native op unless a CUDA graph is being captured.
+    `when` are conditions over the axes and arguments of the op, and `eager` further ones on calls
+    while no CUDA graph is being captured, of which `capture_only` leaves all to the native op.
     """
 
     target: str
     op: str
     when: tuple[Expr, ...] = ()
+    eager: tuple[Expr, ...] = ()
     capture_only: bool = False
 
 

@@ -1051,6 +1051,14 @@ EDITS = {
             "manifests/good.toml:18: KP013 '_C.x' must be a native op, as in '_C::name'",
         ],
     ),
+    "route with conditions on calls that it never takes": (
+        PACK,
+        "capture_only = true",
+        'capture_only = true, eager = ["num_tokens > 1024"]',
+        [
+            "manifests/good.toml:18: KP609 route '_C::x' has conditions on eager calls, and takes none of them (capture_only); remove one of the two",
+        ],
+    ),
     "route with a wrong expression": (
         PACK,
         "num_tokens <= 512",
