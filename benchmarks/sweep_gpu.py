@@ -177,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, required=True, help="where configs/ is written")
     parser.add_argument("--workers", type=int, default=12)
+    parser.add_argument("--only", nargs="+", metavar="OP", help="all ops unless given")
     options = parser.parse_args()
     import torch
 
@@ -184,7 +185,8 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     measured = collections.defaultdict(list)
     root = discover.own_root()
-    tasks = [task for name in kernel_names(root) for task in tasks_of(name)]
+    names = options.only or kernel_names(root)
+    tasks = [task for name in names for task in tasks_of(name)]
     with context.Pool(options.workers, _start, (context.Lock(),), maxtasksperchild=None) as pool:
         for number, found in enumerate(pool.imap(measure, tasks)):
             measured[tasks[number][0]] += found

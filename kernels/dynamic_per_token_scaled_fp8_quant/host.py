@@ -20,7 +20,8 @@ def reference(
     absmax = x.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax(dim=-1, keepdim=True)
     if scale_ub is not None:
         absmax = torch.fmin(absmax, scale_ub.view(-1))
-    s = (absmax / 448.0).clamp(min=1.0 / (448.0 * 512.0))
+    # By a tensor, for PyTorch multiplies by the reciprocal of a number on a GPU.
+    s = (absmax / absmax.new_full((), 448.0)).clamp(min=1.0 / (448.0 * 512.0))
     y = torch.nan_to_num(x / s, nan=448.0).clamp(-448.0, 448.0)
     scale.copy_(s)
     result.copy_(y)

@@ -24,10 +24,9 @@ def reference(
     """
     num_tokens, hidden_size = input.shape
     x = input.to(torch.float32).view(num_tokens, hidden_size // group_size, group_size)
-    scale = (
-        x.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax(dim=-1).clamp(min=eps)
-        / fp8_max
-    )
+    absmax = x.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax(dim=-1).clamp(min=eps)
+    # By a tensor, for PyTorch multiplies by the reciprocal of a number on a GPU.
+    scale = absmax / absmax.new_full((), fp8_max)
     if scale_ue8m0:
         mantissa, exponent = torch.frexp(scale.clamp(min=1e-10))  # mantissa in [0.5, 1)
         power = torch.ldexp(

@@ -31,7 +31,12 @@ def per_token_group_fp8_quant(
         magnitude = torch.abs(x)
         absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
         absmax = torch.clamp(absmax, min=eps)
+        # A GPU's fast division may be two units off. One step with what it leaves over
+        # makes it exact, so that values halfway between codes go where they should;
+        # what is left over of infinity is NaN, and then there is nothing to correct.
         scale = absmax / fp8_max
+        rest = absmax - scale * fp8_max
+        scale = torch.where(rest == rest, scale + rest / fp8_max, scale)
         if scale_ue8m0:
             # The smallest 2**k >= max(absmax / fp8_max, 1e-10), exactly (1e-10 is
             # vLLM's): the difference of two floats' bits is that of their exponents in
@@ -45,7 +50,10 @@ def per_token_group_fp8_quant(
             )
         # Also for NaN, which becomes fp8_min. No upper clamp: the scale is no less than
         # absmax / fp8_max, but for a rounding error far below half a step.
-        y = x / scale[:, :, None]
+        inverse = 1.0 / scale[:, :, None]
+        y = x * inverse
+        left = x - y * scale[:, :, None]
+        y = torch.where(left == left, y + left * inverse, y)
         y = torch.where(y > fp8_min, y, fp8_min)
         output_s[tile_m, tile_g] = scale
         codes[tile_m, tile_g, :] = y.to(output_q.dtype)

@@ -35,7 +35,8 @@ def reference(
     s = torch.fmax(y.abs(), y.new_zeros(())).amax(-1, keepdim=True)
     if scale_ub is not None:
         s = torch.fmin(s, scale_ub.view(-1))
-    s = (s / quant_max).clamp(min=min_scale)
+    # By a tensor, for PyTorch multiplies by the reciprocal of a number on a GPU.
+    s = (s / s.new_full((), quant_max)).clamp(min=min_scale)
     scale.copy_(s)
     q = y / s
     if is_int8:

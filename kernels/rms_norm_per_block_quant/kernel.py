@@ -49,14 +49,23 @@ def rms_norm_per_block_quant(
         )
 
         magnitude = torch.abs(y)
-        s = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
+        largest = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
         if scale_ub is not None:
             bound = upper[0]
-            s = torch.where(bound < s, bound, s)
-        s = torch.clamp(s / quant_max, min=min_scale)
+            largest = torch.where(bound < largest, bound, largest)
+        # A GPU's fast division may be two units off. One step with what it leaves over
+        # makes it exact, so that values halfway between codes go where they should;
+        # what is left over of infinity is NaN, and then there is nothing to correct.
+        s = largest / quant_max
+        rest = largest - s * quant_max
+        s = torch.where(rest == rest, s + rest / quant_max, s)
+        s = torch.clamp(s, min=min_scale)
         scale[tile_m, :] = s
 
-        q = y / s[:, :, None]
+        inverse = 1.0 / s[:, :, None]
+        q = y * inverse
+        left = y - q * s[:, :, None]
+        q = torch.where(left == left, q + left * inverse, q)
         if is_int8:
             q = torch.where(
                 torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0)

@@ -27,15 +27,17 @@ def reference(
     absmax = y.abs().nan_to_num(nan=0.0, posinf=torch.inf).amax(dim=-1)
     if scale_ub is not None:
         absmax = torch.fmin(absmax, scale_ub.view(-1))
+    # By a tensor, for PyTorch multiplies by the reciprocal of a number on a GPU.
+    maximum = absmax.new_full((), 127.0 if out.dtype == torch.int8 else 448.0)
     if out.dtype == torch.int8:
-        scale = (absmax / 127.0).clamp(min=torch.finfo(torch.float32).eps)
+        scale = (absmax / maximum).clamp(min=torch.finfo(torch.float32).eps)
         q = (
             torch.nan_to_num(y / scale.unsqueeze(-1), nan=0.0)
             .round()
             .clamp(-128.0, 127.0)
         )
     else:
-        scale = (absmax / 448.0).clamp(min=1.0 / (448.0 * 512.0))
+        scale = (absmax / maximum).clamp(min=1.0 / (448.0 * 512.0))
         q = torch.nan_to_num(y / scale.unsqueeze(-1), nan=448.0).clamp(-448.0, 448.0)
     scales.copy_(scale)
     out.copy_(q.flatten(-2))

@@ -1,0 +1,158 @@
+"""The routed ops against vLLM's CUDA ops on this GPU: which calls are worth a route.
+
+Both sides in one run, on the same tensors, alternating. `cold` is the median of replayed CUDA
+graphs of one launch, each after a write that fills the L2; `warm` is one of twenty launches in one
+graph; `host` is the time that the host spends in one eager call. All in microseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kernelpkg
+from kernelpkg import discover
+from kernelpkg.cases import Case
+from kernelpkg.inputs import make_inputs
+from kernelpkg.manifest import read_kernel
+from kernelpkg.spec import KernelSpec
+
+TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+NO_BOUND = {"has_scale_ub": False}
+SIZES: dict[str, list[dict[str, Any]]] = {
+    "per_token_group_fp8_quant": [{"hidden_size": size} for size in (2048, 4096, 7168)],
+    "dynamic_per_token_scaled_fp8_quant": [
+        {"hidden_size": size, **NO_BOUND} for size in (2048, 4096, 8192)
+    ],
+    "rms_norm_dynamic_per_token_quant": [
+        {"hidden_size": size, "has_residual": residual, **NO_BOUND}
+        for size in (2048, 4096, 8192)
+        for residual in (False, True)
+    ],
+    "rms_norm_per_block_quant": [
+        {"hidden_size": size, "has_residual": residual, **NO_BOUND}
+        for size in (2048, 4096, 7168)
+        for residual in (False, True)
+    ],
+    "silu_and_mul_per_block_quant": [
+        {"intermediate_size": size, **NO_BOUND} for size in (2048, 8192, 14336)
+    ],
+    "fused_qk_norm_rope": [{"num_heads_q": heads} for heads in (16, 32, 64)],
+}
+WARM = 20
+
+
+def load_native(library: Path) -> None:
+    """Import vLLM's extension module from its file, which makes torch.ops._C's ops."""
+    import importlib.util
+
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)
+    try:
+        spec = importlib.util.spec_from_file_location("vllm._C_stable_libtorch", library)
+        assert spec is not None and spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def captured(call: Callable[[], Any], times: int) -> Callable[[], None]:
+    """Return what replays a graph of so many calls."""
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(times):
+            call()
+    replay: Callable[[], None] = graph.replay
+    return replay
+
+
+def gpu_us(replays: list[Callable[[], None]], repeats: int, flush: Any) -> list[float]:
+    """The median GPU time of each replay, in turn."""
+    events: list[list[Any]] = [[] for _ in replays]
+    for _ in range(repeats):
+        for place, replay in enumerate(replays):
+            if flush is not None:
+                flush.zero_()
+            pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            pair[0].record()
+            replay()
+            pair[1].record()
+            events[place].append(pair)
+    torch.cuda.synchronize()
+    return [statistics.median(a.elapsed_time(b) for a, b in found) * 1e3 for found in events]
+
+
+def host_us(calls: list[Callable[[], Any]], rounds: int = 7, number: int = 100) -> list[float]:
+    """The best mean time that the host spends in one call of each, in turn."""
+    best = [float("inf")] * len(calls)
+    for _ in range(rounds):
+        for place, call in enumerate(calls):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(number):
+                call()
+            best[place] = min(best[place], (time.perf_counter() - start) / number * 1e6)
+    torch.cuda.synchronize()
+    return best
+
+
+def measure(spec: KernelSpec, axes: dict[str, Any], tokens: int, flush: Any) -> dict[str, Any]:
+    """Time one case of one op on both sides."""
+    wanted = {**spec.defaults, **axes, "num_tokens": tokens}
+    values = {axis.name: wanted[axis.name] for axis in spec.axes}
+    args = make_inputs(spec, Case(values=values, use=("bench",), grid=0), device="cuda")
+    ours = getattr(torch.ops.kernelpkg, spec.name)
+    native = getattr(torch.ops._C, spec.name)
+    calls = [lambda: ours(*args), lambda: native(*args)]
+    cold = gpu_us([captured(call, 1) for call in calls], 25, flush)
+    warm = [t / WARM for t in gpu_us([captured(call, WARM) for call in calls], 7, None)]
+    host = host_us(calls) if tokens == 64 else [0.0, 0.0]
+    return {"op": spec.name, "axes": axes, "tokens": tokens, "cold": cold, "warm": warm} | (
+        {"host": host} if tokens == 64 else {}
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--library", type=Path, required=True, help="_C_stable_libtorch.abi3.so")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    load_native(options.library)
+    root = discover.own_root()
+    kernelpkg.load(root=root, device="cuda", strict=True)
+    flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "helion")}
+    print(torch.cuda.get_device_name(), versions, "ours / native")
+    rows = []
+    for name, sizes in SIZES.items():
+        spec = read_kernel(root, name)
+        for axes in sizes:
+            for tokens in TOKENS:
+                row = measure(spec, axes, tokens, flush)
+                rows.append(row)
+                told = "  ".join(
+                    f"{what} {row[what][0]:7.2f} /{row[what][1]:7.2f}"
+                    for what in ("cold", "warm", "host")
+                    if what in row
+                )
+                print(f"{name} {axes} T={tokens:5} {told}", flush=True)
+    if options.json is not None:
+        found = {"gpu": torch.cuda.get_device_name(), "versions": versions, "rows": rows}
+        options.json.write_text(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
