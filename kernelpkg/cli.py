@@ -29,6 +29,7 @@ exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage
 environment: KERNELPKG_PATH         directories that hold packs, separated by colons
              KERNELPKG_DISABLE      ops that are not registered, separated by commas
              KERNELPKG_NO_PROGRESS  no progress bars
+             KERNELPKG_VLLM_ROUTES  native ops of vLLM that are answered: all, none, or a list
 """
 
 
@@ -121,6 +122,33 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("axes", nargs="*", metavar="AXIS=VALUE", help="a fact of the call")
     why.add_argument(
         "--platform", required=True, metavar="NAME", help="a platform or GPU, as in nvidia_h200"
+    )
+    for name, text, run in (
+        ("import", "take vLLM's config files into the pack", _import),
+        ("export", "write the pack's config files as vLLM's", _export),
+    ):
+        moved = command(name, text, run)
+        moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
+        moved.add_argument(
+            "directory", type=Path, metavar="DIR", help="a vLLM tree, or its folder of configs"
+        )
+        moved.add_argument("--replace", action="store_true", help="overwrite files that differ")
+        moved.add_argument(
+            "--dry-run", action="store_true", help="write nothing, say what would be"
+        )
+    vendor = command("vendor", "write the pack into vLLM's sources", _vendor)
+    vendor.add_argument(
+        "--into",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a source tree of vLLM, or an unpacked wheel",
+    )
+    what = vendor.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
+    what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
+    vendor.add_argument(
+        "--replace", action="store_true", help="overwrite files that were edited or are not ours"
     )
     command("doctor", "say what runs on this machine, and why not more", _doctor, pack=False)
     return parser
@@ -276,6 +304,64 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print("\n".join(explain.lines(found)))
     return FINE if found.chosen is not None else FOUND
+
+
+def _import(options: argparse.Namespace) -> int:
+    from kernelpkg import exchange
+
+    return _transfer(options, exchange.plan_import)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from kernelpkg import exchange
+
+    return _transfer(options, exchange.plan_export)
+
+
+def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
+    from kernelpkg import discover
+    from kernelpkg.manifest import read_pack
+
+    root, name = discover.find_pack(options.pack, options.root, os.environ)
+    found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
+    if not options.dry_run:
+        found.carry_out()
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print("\n".join(found.lines(dry_run=options.dry_run)))
+    return FINE
+
+
+def _vendor(options: argparse.Namespace) -> int:
+    from kernelpkg import discover, vendor
+    from kernelpkg.manifest import read_pack
+
+    if options.check and options.replace:
+        raise UsageError("--check writes nothing, so leave out --replace")
+    root, name = discover.find_pack(options.pack, options.root, os.environ)
+    found = vendor.plan_vendoring(read_pack(root.path, name), options.into)
+    if found.tree.version is None:
+        _complain([f"{options.into}: the version of this vLLM is not known; going on"])
+    if options.check:
+        if options.json:
+            _print_json(found.to_json(check=True))
+        else:
+            print("\n".join(found.drift_lines()))
+        return FOUND if found.drift() else FINE
+    in_the_way = () if options.replace else found.conflicts()
+    if options.dry_run:
+        _complain(in_the_way)
+    else:
+        found.carry_out(replace=options.replace)
+    if options.json:
+        _print_json(found.to_json())
+    elif options.dry_run:
+        for line in found.diff(problem.path for problem in in_the_way):
+            print(line)
+    else:
+        print("\n".join(found.lines()))
+    return FOUND if in_the_way else FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:

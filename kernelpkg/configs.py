@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,14 @@ from kernelpkg.spec import CaseKey, Scalar
 EDITION: Final = 1
 """The edition of config files that this version reads and writes."""
 
-TUNED_WITH: Final = ("helion", "triton", "torch", "driver", "gpu", "source", "effort", "date")
-"""What a config file may say of how it was made; all of it is text."""
+TUNED_WITH: Final = (
+    *("helion", "triton", "torch", "driver", "gpu", "source", "effort", "date"),
+    *("origin", "filled"),
+)
+"""What a config file may say of how it was made; all of it is text.
+
+A file that was imported has its `origin`, and in `filled` the axes that its keys lacked there.
+"""
 
 
 @frozen(kw_only=True)
@@ -115,10 +122,10 @@ def config_id(config: Config) -> str:
     return _CANONICAL(config)
 
 
-def write(path: Path, file: ConfigFile) -> None:
-    """Write a file as a whole or not at all; equal configs become one.
+def dumps(file: ConfigFile) -> str:
+    """Return the text of a file; equal configs become one.
 
-    The bytes follow from the value alone: one line per config and per case, names sorted.
+    It follows from the value alone: one line per config and per case, names sorted.
     """
     texts = [_dumps(config) for config in file.configs]
     distinct = list(dict.fromkeys(texts))
@@ -132,7 +139,12 @@ def write(path: Path, file: ConfigFile) -> None:
     lines = [f"  {_dumps(name)}: {_dumps(value)}," for name, value in head.items()]
     lines += [f'  "tuned_with": {_dumps(dict(file.tuned_with))},']
     lines += [f'  "configs": {_block(distinct)},', f'  "cases": {_block(cases)}']
-    replace_text(path, "\n".join(["{", *lines, "}", ""]))
+    return "\n".join(["{", *lines, "}", ""])
+
+
+def write(path: Path, file: ConfigFile) -> None:
+    """Write a file as a whole or not at all."""
+    replace_text(path, dumps(file))
 
 
 def read(
@@ -161,18 +173,14 @@ def store(
     read_bytes: Callable[[Path], bytes] = Path.read_bytes,
 ) -> StoredFile:
     """Read and check a config file as `read` does, and keep its text."""
+    text = ""
     try:
         text = read_bytes(path).decode()
         document, repeated = jsontext.parse(text)
-    except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        what = "ends in the middle of its JSON" if cut else f"is not JSON at column {error.colno}"
-        message = f"the file {what} ({error.msg}); restore it or tune again"
-        raise _failed(shown, error.lineno, "KP501", message) from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"the file cannot be read ({reason}); restore it or tune again"
-        raise _failed(shown, 0, "KP501", message) from error
+        line, what = jsontext.unreadable(error, text)
+        message = f"{what}; restore it or tune again"
+        raise _failed(shown, line, "KP501", message) from error
     reading = _Reading(axes=tuple(axes), defaults=defaults)
     reading.file(document, kernel, platform)
     if not (repeated or reading.found):
@@ -203,6 +211,19 @@ def _distinct(found: Iterable[Config]) -> int:
     return sum(len(set(map(config_id, group))) if group[1:] else 1 for group in alike.values())
 
 
+def config_problems(config: object) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield (place in the config, code, message) for what is wrong with a config of a file."""
+    if not isinstance(config, dict):
+        yield (), "KP502", f"an object is expected, not {shown_json(config)}"
+        return
+    for name in config.keys() - FIELDS:
+        yield (name,), "KP502", f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
+    for name in LIMITED & config.keys():
+        wanted = wanted_instead(name, config[name])
+        if wanted is not None:
+            yield (name,), "KP508", f"{name} is {shown_json(config[name])}; it must be {wanted}"
+
+
 def _failed(shown: str, line: int, code: str, message: str) -> PackError:
     return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
 
@@ -218,16 +239,33 @@ def _block(lines: Sequence[str]) -> str:
 
 def replace_text(path: Path, text: str) -> None:
     """Put a text in a file's place at once, through a file beside it that a failure removes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    replace_texts({path: text})
+
+
+def replace_texts(texts: Mapping[Path, str]) -> None:
+    """Put texts in their files' places, each at once; none where one of them cannot be written.
+
+    All are written beside their places before the first of them is moved there. A failure leaves
+    no file and no directory behind.
+    """
+    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in texts}
+    above = {parent for path in texts for parent in path.parents if not parent.exists()}
     try:
-        with beside.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside[path].open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in texts:
+            os.replace(beside[path], path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        for left in beside.values():
+            with contextlib.suppress(OSError):
+                left.unlink()
+        for made in sorted(above, reverse=True):
+            with contextlib.suppress(OSError):  # one that is no longer empty, or was not made
+                made.rmdir()
         raise
 
 
@@ -239,7 +277,7 @@ def _place(at: JsonPath) -> str:
     return "tuned_with: " if at[:1] == ("tuned_with",) else ""
 
 
-def _shown(value: object) -> str:
+def shown_json(value: object) -> str:
     """Return a value as it stands in the file, shortened."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}..."
@@ -296,7 +334,7 @@ class _Reading:
     ) -> dict[str, Any]:
         """Return the fields of an object that are known and of their types."""
         if not isinstance(value, dict):
-            self.add(at, "KP502", f"an object is expected, not {_shown(value)}")
+            self.add(at, "KP502", f"an object is expected, not {shown_json(value)}")
             return {}
         found = {}
         for name, item in value.items():
@@ -306,7 +344,7 @@ class _Reading:
                 found[name] = item
                 continue
             else:
-                problem = f"field '{name}' must be {_TYPES[known[name]]}, not {_shown(item)}"
+                problem = f"field '{name}' must be {_TYPES[known[name]]}, not {shown_json(item)}"
             self.add((*at, name), "KP502", problem)
         for name in required:
             if name not in value:
@@ -316,17 +354,8 @@ class _Reading:
 
     def config(self, at: JsonPath, config: object) -> None:
         """Check one config."""
-        if not isinstance(config, dict):
-            self.add(at, "KP502", f"an object is expected, not {_shown(config)}")
-            return
-        for name in config.keys() - FIELDS:
-            problem = f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
-            self.add((*at, name), "KP502", problem)
-        for name in LIMITED & config.keys():
-            wanted = wanted_instead(name, config[name])
-            if wanted is not None:
-                value = _shown(config[name])
-                self.add((*at, name), "KP508", f"{name} is {value}; it must be {wanted}")
+        for place, code, problem in config_problems(config):
+            self.add((*at, *place), code, problem)
 
     def index(self, at: JsonPath, index: int | None, configs: Sequence[object] | None) -> None:
         """Check the position of a case's config, where both are known."""
@@ -346,7 +375,7 @@ class _Reading:
         for axis, value in key.items():
             if isinstance(value, dict | list):
                 problem = f"axis '{axis}' must be a number, text, true, false or null"
-                self.add((*at, axis), "KP502", f"{problem}, not {_shown(value)}")
+                self.add((*at, axis), "KP502", f"{problem}, not {shown_json(value)}")
         row: list[Scalar] = []
         for axis in self.axes if key else ():
             if axis in key:

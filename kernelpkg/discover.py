@@ -18,6 +18,9 @@ GROUP: Final = "kernelpkg.packs"
 PATH_VARIABLE: Final = "KERNELPKG_PATH"
 """Directories that hold packs, separated as in PATH."""
 
+DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
+"""Ops that are not to be registered, by name, with or without namespace, separated by commas."""
+
 
 @frozen(kw_only=True)
 class Root:
@@ -41,6 +44,12 @@ class Root:
         return tuple(
             sorted(n.removesuffix(".toml") for n in names if n.endswith(".toml") and n[0] != ".")
         )
+
+
+def disabled_ops(environment: Mapping[str, str]) -> list[str]:
+    """Return the ops that are not to be registered, as KERNELPKG_DISABLE spells them."""
+    words = environment.get(DISABLE_VARIABLE, "").split(",")
+    return [word.strip() for word in words if word.strip()]
 
 
 def own_root() -> Path:

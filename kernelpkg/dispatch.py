@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from kernelpkg.errors import CallError, ConfigError
 from kernelpkg.fallback import Chosen
-from kernelpkg.opschema import NO_DEFAULT, OpSchema
+from kernelpkg.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.spec import Scalar
 
 Launch = Callable[..., Any]
@@ -83,7 +83,7 @@ class Dispatcher:
         self._interpreted = interpreted
         self._empty = empty
         self._grad_enabled = grad_enabled
-        self._interpret = interpret
+        self.interprets = interpret
         self._unfit = unfit
         self._lock = threading.RLock()
 
@@ -103,10 +103,9 @@ class Dispatcher:
             else:
                 space[f"d{place}"] = arg.default
                 params.append(f"{name}=d{place}")
-            key.append(_key_code(name, optional=arg.optional) if arg.is_tensor else name)
+            key.append(key_code(name, arg))
             if arg.is_tensor:
-                given = f"{name} is not None and " if arg.optional else ""
-                grad.append(f"{given}{name}.requires_grad")
+                grad.append(grad_code(name, arg))
         names = ", ".join(f"a{place}" for place in range(len(self.schema.args)))
         code = (
             f"def call({', '.join(params)}):\n"
@@ -127,16 +126,20 @@ class Dispatcher:
 
         Raises CallError where the call is not accepted, and ConfigError where no config may run.
         """
+        return self.first_call(key, args)[1]
+
+    def first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
+        """Do as `resolve` does, and return the launcher too, for who keeps it by the same key."""
         with self._lock:
             known = self.table.get(key)
             if known is None:
                 return self._first_call(key, args)
-        return known(*args)  # another thread was here first
+        return known, known(*args)  # another thread was here first
 
-    def _first_call(self, key: Any, args: Sequence[Any]) -> Any:
+    def _first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
         axes = self._acceptance().axes_of(args)
         launch = self._empty(args)
-        if launch is None and self._interpret(args):
+        if launch is None and self.interprets(args):
             launch = self._interpreted
         if launch is not None:
             result = launch(*args)
@@ -145,7 +148,7 @@ class Dispatcher:
         if len(self.table) >= TABLE_LIMIT:
             self.table.clear()
         self.table[key] = launch
-        return result
+        return launch, result
 
     def check_grad(self, args: Sequence[Any]) -> None:
         """Raise CallError for a tensor that requires grad, where gradients are recorded.
@@ -206,7 +209,15 @@ def _compiled(code: str) -> CodeType:
     return compile(code, "<dispatch>", "exec", dont_inherit=True)
 
 
-def _key_code(name: str, *, optional: bool) -> str:
-    """Write what a signature holds of a tensor; flat, for each tuple costs its making and hash."""
+def key_code(name: str, arg: OpArg) -> str:
+    """Write what a signature holds of an argument; flat, for a tuple costs its making and hash."""
+    if not arg.is_tensor:
+        return name
     facts = f"{name}.shape, {name}.stride(), {name}.dtype, {name}.get_device()"
-    return f"None if {name} is None else ({facts})" if optional else facts
+    return f"None if {name} is None else ({facts})" if arg.optional else facts
+
+
+def grad_code(name: str, arg: OpArg) -> str:
+    """Write whether a tensor requires grad, which a signature does not hold."""
+    given = f"{name} is not None and " if arg.optional else ""
+    return f"{given}{name}.requires_grad"

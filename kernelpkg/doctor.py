@@ -17,7 +17,12 @@ from kernelpkg.errors import PackError, UsageError
 _NEEDS: Final = {"torch": "2.11", "helion": "1.4", "triton": "3.6"}
 """The oldest versions that kernelpkg is tested with."""
 
-_VARIABLES: Final = ("HELION_INTERPRET", "KERNELPKG_DISABLE", "KERNELPKG_PATH")
+_VARIABLES: Final = (
+    "HELION_INTERPRET",
+    "KERNELPKG_DISABLE",
+    "KERNELPKG_PATH",
+    "KERNELPKG_VLLM_ROUTES",
+)
 """What changes where and how ops run."""
 
 _COMPILERS: Final = ("cc", "gcc", "clang")

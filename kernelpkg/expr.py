@@ -277,6 +277,15 @@ def _compiled(code: str) -> Callable[..., tuple[Any, ...]]:
     return function
 
 
+def code_of(expr: Expr, params: frozenset[str], nullable: frozenset[str]) -> str:
+    """Write the code of an expression over parameters that each have a `_` before their names.
+
+    It is for a function among whose globals are `given` and `dtype_name`, and raises Absent where
+    it reads a parameter of `nullable` that is None.
+    """
+    return _code(expr.tree, params, nullable)
+
+
 def evaluate(expr: Expr, values: Mapping[str, Any]) -> Any:
     """Return the value of one expression over named values; None where it reads an absent one."""
     names = tuple(values)

@@ -12,18 +12,19 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from kernelpkg.errors import suggestion
+from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr import DTYPES, TENSOR_USES, Expr, shown, tests_none
 
 ValueType = Literal["flag", "whole", "number", "dtype"]
 """What an expression is worth: true or false, a whole number, any number, the name of a dtype."""
 
-_WORDS: Final[Mapping[ValueType, str]] = {
+WORDS: Final[Mapping[ValueType, str]] = {
     "flag": "true or false",
     "whole": "a whole number",
     "number": "a number",
     "dtype": "a dtype",
 }
+"""The types in words."""
 
 
 @frozen(kw_only=True)
@@ -56,7 +57,7 @@ def wants(found: ValueType | None, wanted: ValueType) -> str | None:
     """Say that a value of one type stands where another is wanted, or return None."""
     if found is None or found == wanted or (found == "whole" and wanted == "number"):
         return None
-    return f"is {_WORDS[found]}, and must be {_WORDS[wanted]}"
+    return f"is {WORDS[found]}, and must be {WORDS[wanted]}"
 
 
 def value_problem(value: object, wanted: ValueType | None) -> str | None:
@@ -64,7 +65,7 @@ def value_problem(value: object, wanted: ValueType | None) -> str | None:
     if isinstance(value, str):
         if value not in DTYPES:
             remedy = suggestion(value, DTYPES) or "; dtypes are spelled as in PyTorch"
-            return f"has value '{value}', which is no dtype{remedy}"
+            return f"has value {quoted(value)}, which is no dtype{remedy}"
         found: ValueType = "dtype"
     else:
         found = _constant_type(value)

@@ -23,65 +23,69 @@ POSITIONAL: Final = frozenset(
 Their entries shift when an optional tensor is None, which Helion accepts in silence.
 """
 
-# Parameters of helion.Config, in helion/runtime/config.py of 1.4.0.
-_SINCE_1_4 = frozenset(
-    {
-        "block_sizes",
-        "num_threads",
-        "loop_orders",
-        "flatten_loops",
-        "l2_groupings",
-        "reduction_loops",
-        "range_unroll_factors",
-        "range_warp_specializes",
-        "range_num_stages",
-        "range_multi_buffers",
-        "range_flattens",
-        "static_ranges",
-        "num_warps",
-        "num_stages",
-        "pid_type",
-        "num_sm_multiplier",
-        "maxnreg",
-        "advanced_controls_file",
-        "epilogue_subtile",
-        "xcd_remap",
-    }
+# Parameters of helion.Config in its own order, which is the one it writes them in; in
+# helion/runtime/config.py. 1.4.0 has those that are not named cute_*, and of the others not
+# cross_loop_pipeline, host_tensor_descriptors and reduction_fusion.
+_PARAMETERS: Final = (
+    "block_sizes",
+    "num_threads",
+    "loop_orders",
+    "flatten_loops",
+    "l2_groupings",
+    "reduction_loops",
+    "range_unroll_factors",
+    "range_warp_specializes",
+    "range_num_stages",
+    "range_multi_buffers",
+    "range_flattens",
+    "static_ranges",
+    "pallas_load_buffer_count",
+    "load_eviction_policies",
+    "load_cache_modifiers",
+    "store_cache_modifiers",
+    "cute_async_load_stages",
+    "cute_async_load_lookahead",
+    "cute_async_load_group_rows",
+    "cute_async_load_cache",
+    "cute_async_store_policy",
+    "cute_bf16x2_recurrence",
+    "cute_signed_bitfield_bf16",
+    "cute_proven_bounds",
+    "cute_affine_scan_schedule",
+    "cute_rng_packet",
+    "cute_independent_reduction",
+    "cute_replicated_reduction",
+    "cute_vector_packet_unroll",
+    "cute_vloop_sink",
+    "cute_lane_unroll",
+    "cute_pdl",
+    "cute_warp_aggregated_atomics",
+    "cute_packet_prefetch",
+    "cute_reduction_pipeline_depth",
+    "cute_host_paired_sum",
+    "num_warps",
+    "num_stages",
+    "indexing",
+    "atomic_indexing",
+    "pid_type",
+    "cross_loop_pipeline",
+    "num_sm_multiplier",
+    "maxnreg",
+    "host_tensor_descriptors",
+    "advanced_controls_file",
+    "epilogue_subtile",
+    "xcd_remap",
+    "reduction_fusion",
 )
 
-# The parameters that 1.5.1 adds to them.
-_SINCE_1_5 = frozenset(
-    {
-        "cross_loop_pipeline",
-        "host_tensor_descriptors",
-        "reduction_fusion",
-        "cute_async_load_stages",
-        "cute_async_load_lookahead",
-        "cute_async_load_group_rows",
-        "cute_async_load_cache",
-        "cute_async_store_policy",
-        "cute_bf16x2_recurrence",
-        "cute_signed_bitfield_bf16",
-        "cute_proven_bounds",
-        "cute_affine_scan_schedule",
-        "cute_rng_packet",
-        "cute_independent_reduction",
-        "cute_replicated_reduction",
-        "cute_vector_packet_unroll",
-        "cute_vloop_sink",
-        "cute_lane_unroll",
-        "cute_pdl",
-        "cute_warp_aggregated_atomics",
-        "cute_packet_prefetch",
-        "cute_reduction_pipeline_depth",
-        "cute_host_paired_sum",
-    }
-)
+# Further keywords that both versions take on AMD GPUs, in helion/autotuner/config_spec.py; Helion
+# writes them behind its parameters.
+_AMD: Final = ("matrix_instr_nonkdim", "waves_per_eu")
 
-# Further keywords that both versions take on AMD GPUs, in helion/autotuner/config_spec.py.
-_AMD = frozenset({"waves_per_eu", "matrix_instr_nonkdim"})
+ORDER: Final = {name: place for place, name in enumerate((*_PARAMETERS, *_AMD))}
+"""The place of each field in a config that Helion writes."""
 
-FIELDS: Final = POSITIONAL | _SINCE_1_4 | _SINCE_1_5 | _AMD
+FIELDS: Final = frozenset(ORDER)
 """The fields that a config may have."""
 
 _PID_TYPES = ("flat", "xyz", "persistent_blocked", "persistent_interleaved")

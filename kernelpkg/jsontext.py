@@ -34,6 +34,16 @@ def parse(text: str) -> tuple[Any, bool]:
     return document, repeated
 
 
+def unreadable(error: Exception, text: str) -> tuple[int, str]:
+    """Return the line and what is wrong, where a file, or `parse` of its text, raised an error."""
+    if isinstance(error, json.JSONDecodeError):
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "ends in the middle of its JSON" if cut else f"is not JSON at column {error.colno}"
+        return error.lineno, f"the file {what} ({error.msg})"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return 0, f"the file cannot be read ({reason})"
+
+
 def lines(text: str) -> tuple[dict[JsonPath, int], tuple[tuple[JsonPath, int], ...]]:
     """Return the line of each value of a text that parses, and each name that is there again.
 

@@ -21,6 +21,7 @@ from kernelpkg.accept import Acceptance
 from kernelpkg.check import smoke_check
 from kernelpkg.collector import collector_at_rest
 from kernelpkg.digest import digest_value
+from kernelpkg.discover import DISABLE_VARIABLE, disabled_ops
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
 from kernelpkg.fallback import ConfigPlan, read_plan
@@ -33,11 +34,9 @@ from kernelpkg.pins import Pins
 from kernelpkg.platforms import CPU, Platform
 from kernelpkg.register import HelionKernelWrapper, get_kernel_by_name, get_registered_kernels
 from kernelpkg.report import KernelReport, LoadReport, Mode
+from kernelpkg.routing import condition_problems
 from kernelpkg.source import load_function
 from kernelpkg.spec import KernelSpec, PackSpec, Reference
-
-DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
-"""Ops that are not to be registered, by name, with or without namespace, separated by commas."""
 
 Progress = Callable[[str, int, int], None]
 """Takes what is about to be done, how many steps are done, and of how many."""
@@ -138,8 +137,7 @@ def _load(
     names, root = pack.kernels, _identity(pack)
     ops.know_this_module()
     steps = len(names) * (2 if smoke else 1)
-    words = environment.get(DISABLE_VARIABLE, "").split(",")
-    disabled = [word.strip() for word in words if word.strip()]
+    disabled = disabled_ops(environment)
     here = _platform(pack, machine)
     prepared: list[_Ready | KernelReport] = []
     for number, name in enumerate(names):
@@ -154,7 +152,13 @@ def _load(
             progress(f"checking {names[number]}", len(names) + number, steps)
             reports[number] = _with_check(reports[number], ready, machine)
     progress("done", steps, steps)
-    return tuple(reports), tuple(_unknown(disabled, pack))
+    specs: dict[str, KernelSpec] = {
+        ready.spec.name: ready.spec for ready in prepared if isinstance(ready, _Ready)
+    }
+    routes = [(route, specs[route.op]) for route in pack.routes if route.op in specs]
+    notes = [*_unknown(disabled, pack)]
+    notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
+    return tuple(reports), tuple(notes)
 
 
 def _check_namespace(pack: PackSpec) -> None:

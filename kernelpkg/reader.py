@@ -47,6 +47,20 @@ def check_identifier(document: Document, at: TomlPath, name: str) -> None:
         document.report(at, "KP101", wrong)
 
 
+def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Scope:
+    """What the names of an expression stand for: arguments of a schema, MISSING for none, and axes.
+
+    Axes hide arguments.
+    """
+    args = () if schema is MISSING else schema.args
+    return Scope(
+        tensors=frozenset(arg.name for arg in args if arg.is_tensor),
+        scalars={arg.name: _TYPES[arg.type] for arg in args if not arg.is_tensor},
+        optional=frozenset(arg.name for arg in args if arg.optional),
+        axes=axes,
+    )
+
+
 class KernelReader:
     """Builds the spec of one kernel out of its decoded document.
 
@@ -61,10 +75,10 @@ class KernelReader:
         self.references: list[tuple[TomlPath, Reference]] = []
         self.schema = self._schema()
         self.axis_types: dict[str, ValueType | None] = {}
-        self.over_args = self._scope({})
+        self.over_args = scope_of(self.schema, {})
         self.axes = self._axes()
         self.over_axes = Scope(axes=self.axis_types)
-        self.over_both = self._scope(self.axis_types)
+        self.over_both = scope_of(self.schema, self.axis_types)
 
     def read(self) -> KernelSpec | None:
         """Return the spec, or None where the document is too broken to make one."""
@@ -118,15 +132,6 @@ class KernelReader:
         except SchemaError as error:
             self.report(("op", "schema"), "KP102", f"schema {error}")
             return MISSING
-
-    def _scope(self, axes: Mapping[str, ValueType | None]) -> Scope:
-        args = () if self.schema is MISSING else self.schema.args
-        return Scope(
-            tensors=frozenset(arg.name for arg in args if arg.is_tensor),
-            scalars={arg.name: _TYPES[arg.type] for arg in args if not arg.is_tensor},
-            optional=frozenset(arg.name for arg in args if arg.optional),
-            axes=axes,
-        )
 
     def _reference(self, *at: str) -> Reference | Any:
         text = self.get(*at)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, Protocol, overload
 
 import torch
 
@@ -31,6 +32,13 @@ NAMESPACE: Final = "kernelpkg"
 
 _REGISTRY: dict[str, HelionKernelWrapper] = {}
 _REGISTERING = threading.RLock()
+
+
+class Follower(Protocol):
+    """Keeps launchers of a kernel beyond the kernel's own table."""
+
+    def forget(self) -> None:
+        """Drop them, for the op has been given back."""
 
 
 class HelionKernelWrapper:
@@ -65,6 +73,7 @@ class HelionKernelWrapper:
         self._input_generator = input_generator
         self._configured: seam.ConfiguredHelionKernel | None = None
         self._op: RegisteredOp | None = None
+        self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.dispatcher = Dispatcher(
             op=self.qualified,
             schema=schema,
@@ -174,6 +183,12 @@ class HelionKernelWrapper:
                 self._op.close()
                 self._op = None
                 _REGISTRY.pop(self.qualified, None)
+                for follower in tuple(self._followers):
+                    follower.forget()
+
+    def tell(self, follower: Follower) -> None:
+        """Let a follower, for as long as it lives, be told when the op is given back."""
+        self._followers.add(follower)
 
     def _select(self, args: Sequence[Any]) -> seam.Selection:
         axes = self.acceptance.axes_of(args)

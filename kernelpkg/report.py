@@ -46,7 +46,8 @@ class LoadReport:
     """What became of a pack.
 
     `problems` are those that kept it, or kernels of it, from loading. `notes` are no failures, but
-    probably not what was meant, such as a name in KERNELPKG_DISABLE that no loaded pack has.
+    probably not what was meant, such as a name in KERNELPKG_DISABLE that no loaded pack has, or a
+    condition of a route that cannot be read.
     """
 
     pack: str

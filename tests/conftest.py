@@ -150,6 +150,51 @@ def forget(namespace: str) -> None:
             register.unload(*names)
 
 
+VLLM = {
+    "vllm/__init__.py": "",
+    "vllm/_version.py": '__version__ = version = "0.33.0"\n',
+    "vllm/utils/import_utils.py": "def has_helion() -> bool:\n    return True\n",
+    "vllm/kernels/helion/__init__.py": "",
+    "vllm/kernels/helion/ops/__init__.py": "",
+    "vllm/kernels/helion/register.py": """\
+def register_kernel(
+    op_name=None,
+    *,
+    config_picker,
+    fake_impl=None,
+    mutates_args=None,
+    helion_settings=None,
+    input_generator=None,
+):
+    return lambda function: function
+""",
+    "vllm/kernels/helion/case_key.py": """\
+class CaseKey(dict):
+    @classmethod
+    def default(cls): ...
+    def is_default(self): ...
+""",
+    "vllm/kernels/helion/config_manager.py": """\
+class ConfigManager:
+    def get_platform_configs(self, kernel_name, platform): ...
+""",
+    "vllm/kernels/helion/utils.py": """\
+_GPU_NAME_ALIASES: dict[str, str] = {"nvidia_h100_pcie": "nvidia_h100"}
+def canonicalize_gpu_name(name): ...
+""",
+}
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> Path:
+    """A directory with as much of vLLM's sources as vendoring looks at; none of it can run."""
+    for file, text in VLLM.items():
+        path = tmp_path / "sources" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "sources"
+
+
 _BLOCK = re.compile(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SECONDS = re.compile(r"\d+\.\d s\)")
 

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
 
 
-def run(name, folder):
+def run(name, folder, *options):
     """Return the document that a benchmark writes."""
     file = folder / "result.json"
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick"]
     done = subprocess.run(
-        [*command, "--json", str(file)], capture_output=True, text=True, check=False
+        [*command, *options, "--json", str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(file.read_text(encoding="utf-8"))
@@ -34,8 +34,10 @@ def check(document, *keys):
 
 def test_every_benchmark_is_run_here():
     """A benchmark that is added is added here too."""
-    here = {"bench_cli", "bench_dispatch", "bench_load", "bench_picker"}
-    assert set(BENCHMARKS) == here | {"bench_gpu"}  # the last needs a GPU
+    here = {"bench_cli", "bench_dispatch", "bench_load", "bench_picker", "bench_plugin"}
+    here |= {"bench_vendor"}
+    on_a_gpu = {"bench_gpu", "bench_native_gpu", "bench_routes_gpu"}
+    assert set(BENCHMARKS) == here | on_a_gpu
 
 
 def test_load(tmp_path):
@@ -63,3 +65,31 @@ def test_dispatch(tmp_path):
     heads = ("op_name", "arguments", "tensors", "op", "floor", "over_floor", "implementation")
     check(document, *heads, "op_median", "floor_median")
     assert len(document["results"]) == 7
+
+
+def test_plugin(tmp_path):
+    """A process with and without routes, and a call of each routed op on every way it can take."""
+    document = run("bench_plugin", tmp_path)
+    check(document, "what", "side", "least", "median", "over_first", "unit")
+    rows = [(row["what"], row["side"]) for row in document["results"]]
+    assert rows[:2] == [("process", "routes: none"), ("process", "routes: all")]
+    sides = ["original", "by when", "by the table", "by eager", "ours"]
+    assert [side for _, side in rows[2:]] == sides * 6
+    assert len(document["targets"]) == 3
+
+
+def test_routes_on_a_gpu(tmp_path):
+    """What needs a GPU runs on a CPU too, with ops that do nothing."""
+    document = run("bench_routes_gpu", tmp_path, "--device", "cpu")
+    check(document, "what", "side", "least", "median", "over_first", "unit")
+    assert len(document["results"]) == 6 * 5
+    assert len(document["targets"]) == 1
+
+
+def test_vendor(tmp_path):
+    """The command ends well in each of its states."""
+    document = run("bench_vendor", tmp_path)
+    check(document, "process", "least", "median", "over_pass")
+    names = [row["process"] for row in document["results"]]
+    assert names == ["pass", "import torch", "first", "again", "check"]
+    assert len(document["targets"]) == 3

@@ -44,7 +44,10 @@ USAGE = {
     "unknown-command": (["lod"], f"'lod' is no command; did you mean 'load'?; {HELP}"),
     "far-command": (
         ["xyz"],
-        "'xyz' is no command; known are load, list, new, schema, explain, doctor; " + HELP,
+        (
+            "'xyz' is no command; known are load, list, new, schema, explain, import, export, "
+            "vendor, doctor; " + HELP
+        ),
     ),
     "unknown-option": (["list", "--jsn"], f"'--jsn' is no argument of 'list'; {HELP}"),
     "shortened-option": (["list", "--js"], f"'--js' is no argument of 'list'; {HELP}"),
@@ -102,9 +105,21 @@ def test_help_names_every_command_and_the_exit_statuses(capsys):
     assert run("--help") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for word in ("load", "list", "new", "schema", "explain", "doctor"):
+    for word in (
+        "load",
+        "list",
+        "new",
+        "schema",
+        "explain",
+        "import",
+        "export",
+        "vendor",
+        "doctor",
+    ):
         assert f"\n    {word} " in out
     assert "exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage\n" in out
+    for name in ("PATH", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
+        assert f" KERNELPKG_{name} " in out
 
 
 def test_the_version_is_printed(capsys):

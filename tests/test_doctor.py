@@ -77,8 +77,9 @@ def test_a_machine_without_a_gpu_interprets(machine):
 
 def test_an_interpreter_that_was_asked_for_is_said(machine):
     machine.found.interpret = True
-    assert rows(HELION_INTERPRET="1")[4:] == [
+    assert rows(HELION_INTERPRET="1", KERNELPKG_VLLM_ROUTES="all")[4:] == [
         ("environment", "ok", "HELION_INTERPRET is '1'"),
+        ("environment", "ok", "KERNELPKG_VLLM_ROUTES is 'all'"),
         CPU,
         (
             "gpu",

@@ -17,6 +17,7 @@ LAYERS = (
     {"errors"},
     # Texts and numbers in, values out.
     {
+        "arrival",
         "collector",
         "digest",
         "expr",
@@ -30,25 +31,33 @@ LAYERS = (
         "positions",
     },
     # What manifests and reports say.
-    {"codec", "keys", "matching", "report", "spec"},
+    {"codec", "keys", "matching", "report", "spec", "tally"},
     # From files to checked values, and back.
     {"accept", "casecheck", "cases", "catalogue", "configs", "consistency", "discover"}
-    | {"document", "manifest", "picker", "reader", "schema", "source"},
+    | {"document", "manifest", "picker", "reader", "schema", "source"}
+    | {"transfer", "vllmconfigs", "vllmfolder", "vllmkeys", "vllmtree"}
+    | {"exprcode", "fixedsizes", "opaccuracy", "opfake", "opinputs", "oppicker", "oprules"}
+    | {"opsource", "optensors", "pycode", "pyfile", "sizeclass"},
     # From a call to a config; Helion.
-    {"dispatch", "fallback", "hostpart", "seam"},
+    {"dispatch", "fallback", "hostpart", "routecode", "routing", "seam"}
+    | {"opconfigs", "opfile", "vendorrecord", "vendorsteps"},
     # PyTorch; what answers without it.
-    {"accuracy", "explain", "inputs", "machine", "ops", "scaffold"},
+    {"accuracy", "exchange", "explain", "inputs", "machine", "ops", "routes", "scaffold"}
+    | {"vendor"},
     # Kernels as a whole.
     {"check", "register"},
     # Packs as a whole.
-    {"doctor", "loader"},
+    {"doctor", "loader", "routeline"},
+    # All of a process; vLLM's way in.
+    {"switchboard"},
+    {"plugin"},
     {"cli"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 HEAVY = {"torch", "helion", "triton"}
-SEAMS = {"accuracy", "inputs", "machine", "ops", "register", "seam"}
+SEAMS = {"accuracy", "inputs", "machine", "ops", "register", "routes", "seam"}
 """The modules that import torch or helion themselves."""
 
 
@@ -120,13 +129,21 @@ def test_only_the_seams_import_torch_or_helion():
 
 def test_only_what_runs_ops_reaches_torch():
     touched = {name for name in set(MODULES) - {"__init__"} if reached(name) & SEAMS}
-    assert touched - SEAMS == {"check", "loader"}
+    assert touched - SEAMS == {"check", "loader", "plugin", "routeline", "switchboard"}
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__init__", "cli"}))
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__init__", "cli", "plugin"}))
 def test_functions_import_only_what_is_slow(name):
     slow = {*HEAVY, "tqdm", "importlib"} | {f".{seam}" for seam in SEAMS}
     assert imports(name, inner=True) - slow == set()
+
+
+def test_importing_the_plugin_imports_nothing_of_the_package():
+    """vLLM imports it in every process, whether routes are asked for or not."""
+    tree = MODULES["plugin"]
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
+    tree.body.remove(typed)
+    assert imports("plugin", inner=False) == {"__future__", "os", "typing"}
 
 
 def test_importing_the_package_imports_nothing_of_it():

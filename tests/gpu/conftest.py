@@ -7,6 +7,7 @@ themselves.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ ROOT = Path(__file__).parents[2]
 collect_ignore_glob = [] if DRY_RUN or torch.cuda.is_available() else ["test_*.py"]
 if torch.cuda.device_count() < 2:
     collect_ignore_glob.append("test_devices.py")
+if "KERNELPKG_VLLM_LIBRARY" not in os.environ and find_spec("vllm") is None:
+    collect_ignore_glob.append("test_native.py")  # nothing to route
+if "KERNELPKG_VLLM_DIR" not in os.environ:
+    collect_ignore_glob.append("test_vendored.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -488,6 +488,26 @@ def test_a_name_to_disable_that_is_in_no_loaded_pack_is_pointed_out(demo, word, 
     assert report.ok
 
 
+def test_a_condition_of_a_route_that_is_wrong_is_pointed_out(demo):
+    """The ops are there all the same; a route to a kernel that failed has nothing to be read by."""
+    demo.kernel("bad")
+    (demo.root / "kernels/bad/kernel.toml").write_text("[")
+    path = demo.root / "manifests" / "demo.toml"
+    routes = "".join(
+        f'[vllm.routes."_C::{name}"]\nop = "{name}"\nwhen = ["num_token < 4"]\n'
+        for name in ("bad", "twice")
+    )
+    path.write_text(path.read_text() + routes)
+    report = load(demo)
+    assert [str(note) for note in report.notes] == [
+        (
+            "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not "
+            "known here; did you mean 'num_tokens'?"
+        )
+    ]
+    assert [kernel.status for kernel in report.kernels] == ["failed", "registered"]
+
+
 def test_a_broken_kernel_can_be_disabled(demo):
     demo.kernel("bad")
     (demo.root / "kernels/bad/kernel.toml").write_text("[")

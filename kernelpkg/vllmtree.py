@@ -1,0 +1,193 @@
+"""A tree of vLLM's sources, read without importing it: its release, and what it wants of ops."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from attrs import frozen
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from kernelpkg.errors import PackError, Problem
+
+HELION: Final = PurePosixPath("vllm/kernels/helion")
+"""Where vLLM keeps its Helion kernels, below the directory that holds `vllm/`."""
+
+OPS: Final = HELION / "ops"
+CONFIGS: Final = HELION / "configs"
+
+_REGISTER: Final = f"{HELION}/register.py"
+_UTILS: Final = f"{HELION}/utils.py"
+_WANTED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    _REGISTER: {
+        "register_kernel": (
+            "op_name",
+            "config_picker",
+            "fake_impl",
+            "mutates_args",
+            "helion_settings",
+            "input_generator",
+        )
+    },
+    f"{HELION}/case_key.py": {"CaseKey": ("default", "is_default")},
+    f"{HELION}/config_manager.py": {"ConfigManager": ("get_platform_configs",)},
+    _UTILS: {"canonicalize_gpu_name": ("name",)},
+    "vllm/utils/import_utils.py": {"has_helion": ()},
+}
+"""What vendored files rely on: functions with their parameters, and classes with their methods."""
+
+
+@frozen(kw_only=True)
+class VllmTree:
+    """A directory that holds `vllm/`, with its version and the GPU names it maps to others."""
+
+    path: Path
+    version: str | None
+    aliases: Mapping[str, str]
+
+    def spelled(self, platform: str) -> str:
+        """Return the name under which vLLM looks for the configs of a platform."""
+        plain = re.sub(r"[\s/-]+", "_", platform.lower())
+        return self.aliases.get(plain, plain)
+
+
+def read_tree(path: Path, requires: str) -> VllmTree:
+    """Read the tree in a directory; raises PackError with all that keeps ops from going into it.
+
+    `requires` are the releases of vLLM that the pack is for. Where the tree does not tell its own,
+    its version is None.
+    """
+    shown = str(path)
+    if not path.is_dir():
+        what = "is not a directory" if os.path.lexists(path) else "does not exist"
+        raise _wrong(shown, "KP801", f"{what}; name a source tree of vLLM or an unpacked wheel")
+    lacking = [file for file in _WANTED if not (path / file).is_file()]
+    lacking += [f"{OPS}/"] if not (path / OPS).is_dir() else []
+    if _REGISTER in lacking:
+        raise _wrong(shown, "KP801", f"is no tree of vLLM: {_REGISTER} is not there{_meant(path)}")
+    problems = [_problem(shown, "KP802", f"{file} is not there{_OTHER}") for file in lacking]
+    trees: dict[str, ast.Module] = {}
+    for file in _WANTED:
+        if file not in lacking:
+            try:
+                trees[file] = ast.parse((path / file).read_bytes())
+            except OSError as error:
+                message = f"cannot be read: {error.strerror}; correct its permissions"
+                problems.append(_problem(str(path / file), "KP803", message))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                problems.append(_problem(shown, "KP802", f"{file} does not parse{_OTHER}"))
+    for file, tree in trees.items():
+        problems += [_problem(shown, "KP802", text) for text in _differences(file, tree)]
+    aliases = aliases_of(trees.get(_UTILS))
+    if aliases is None and _UTILS in trees:
+        text = f"{_UTILS} has no table _GPU_NAME_ALIASES of names{_OTHER}"
+        problems.append(_problem(shown, "KP802", text))
+    version = version_of(path)
+    if version is not None and not _fits(version, requires):
+        message = f"holds vLLM {version}, and the pack is for {requires}; see [vllm] requires"
+        problems.append(_problem(shown, "KP804", message))
+    if problems:
+        raise PackError(problems=tuple(problems))
+    return VllmTree(path=path, version=version, aliases=aliases or {})
+
+
+_OTHER: Final = "; this version of kernelpkg writes for vLLM 0.33"
+
+
+def _problem(path: str, code: str, message: str) -> Problem:
+    return Problem(path=path, code=code, message=message)
+
+
+def _wrong(path: str, code: str, message: str) -> PackError:
+    return PackError(problems=(_problem(path, code, message),))
+
+
+def _meant(path: Path) -> str:
+    """Say which directory was meant, where one around or below the given one is a tree."""
+    near = [path.absolute().parents[i] for i in range(min(4, len(path.absolute().parents)))]
+    for other in [*near, path / "src"]:
+        if (other / _REGISTER).is_file():
+            return f"; did you mean {other}?"
+    return "; name the directory that holds vllm/"
+
+
+def _differences(file: str, tree: ast.Module) -> Iterator[str]:
+    """Say what a file does not have of what vendored files rely on."""
+    for name, wanted in _WANTED[file].items():
+        found = next((node for node in tree.body if getattr(node, "name", None) == name), None)
+        if isinstance(found, ast.ClassDef):
+            has = {getattr(node, "name", "") for node in found.body}
+            kind = "method"
+        elif isinstance(found, ast.FunctionDef):
+            args = found.args
+            has = {arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs)}
+            kind = "parameter"
+        else:
+            yield f"{file} has no '{name}'{_OTHER}"
+            continue
+        for part in wanted:
+            if part not in has:
+                yield f"{file}: '{name}' has no {kind} '{part}'{_OTHER}"
+        if name == "register_kernel" and isinstance(found, ast.FunctionDef):
+            yield from _more(found, wanted)
+
+
+def _more(function: ast.FunctionDef, known: Sequence[str]) -> Iterator[str]:
+    """Say which further parameters a registration would have to give."""
+    args = function.args
+    required = [arg.arg for arg in args.args[: len(args.args) - len(args.defaults)]]
+    pairs = zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    required += [arg.arg for arg, default in pairs if default is None]
+    for name in required:
+        if name not in known:
+            yield (f"{_REGISTER}: 'register_kernel' needs '{name}', which is not known{_OTHER}")
+
+
+def aliases_of(tree: ast.Module | None) -> Mapping[str, str] | None:
+    """Return the GPU names that vLLM's utils.py maps to others; None where it has no such table."""
+    for node in () if tree is None else tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(t, ast.Name) and t.id == "_GPU_NAME_ALIASES" for t in targets):
+            try:
+                found = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            except (ValueError, AttributeError):
+                return None
+            if isinstance(found, dict) and all(
+                isinstance(n, str) for p in found.items() for n in p
+            ):
+                return found
+    return None
+
+
+def version_of(path: Path) -> str | None:
+    """Return what `vllm/_version.py` assigns, or what the metadata of the wheel beside it says."""
+    try:
+        tree = ast.parse((path / "vllm" / "_version.py").read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.Module(body=[], type_ignores=[])
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if names & {"__version__", "version"} and isinstance(node.value.value, str):
+                return node.value.value
+    for place in sorted(path.glob("vllm-*.dist-info/METADATA")):
+        try:
+            head = place.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+        except OSError:
+            continue
+        found = re.search(r"^Version: (\S+)$", head, re.MULTILINE)
+        if found is not None:
+            return found[1]
+    return None
+
+
+def _fits(version: str, requires: str) -> bool:
+    try:
+        return SpecifierSet(requires).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False

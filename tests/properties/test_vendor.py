@@ -1,0 +1,176 @@
+"""Vendored pickers against the rules: the text that is written, run, picks what `Picker` picks."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernelpkg.expr import parse_expr
+from kernelpkg.exprcode import axis_codes
+from kernelpkg.manifest import read_kernel
+from kernelpkg.oppicker import default_key, local_names, write_picker
+from kernelpkg.opschema import parse_schema
+from kernelpkg.picker import compile_picker
+from kernelpkg.sizeclass import FreeSizes, shared_case
+from kernelpkg.spec import Axis, KernelSpec, Rule
+
+BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
+NOTHING_FREE = FreeSizes(axes=(), spread=())
+
+WHOLE = st.one_of(st.integers(-3, 40), st.sampled_from([0, 1, 2, 4, 8, 16, 32, 2**40]))
+KINDS = {  # what the axis is in the schema, and the values that calls and keys have of it
+    "whole": ("int", WHOLE),
+    "nullable": ("int?", st.one_of(WHOLE, st.none())),
+    "flag": ("bool", st.booleans()),
+    "number": ("float", st.sampled_from([0.0, 0.5, 1.0, 2.5, float("inf")])),
+    "dtype": ("Tensor", st.sampled_from(["bfloat16", "float16", "int8"])),
+}
+ORDERED = ("nearest", "ceil", "floor", "pow2", "ranges")
+NAMES = ("a", "max", "args", "size_of", "n")  # some are names that the picker uses itself
+
+
+class Typed:
+    """Stands for a tensor of which only the dtype is looked at."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = f"torch.{dtype}"
+
+
+@st.composite
+def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
+    """Draw a kernel of up to four axes of any kind, each with a rule of any kind."""
+    rules, axes, args, values = [], [], [], []
+    for name in NAMES[: draw(st.integers(1, 4))]:
+        kind = draw(st.sampled_from(sorted(KINDS)))
+        matches = ("exact", "ignore") if kind == "number" else ("exact", "ignore", *ORDERED)
+        rule = draw(
+            st.builds(
+                Rule,
+                axis=st.just(name),
+                match=st.sampled_from(matches),
+                distance=st.sampled_from(["abs", "log"]),
+                max=st.sampled_from([None, 0.0, 0.25, 0.3, 1.0]),
+                over=st.sampled_from(["largest", "miss"]),
+                under=st.sampled_from(["smallest", "miss"]),
+                bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda e: tuple(sorted(e))),
+            )
+        )
+        schema, strategy = KINDS[kind]
+        rules.append(rule)
+        args.append(f"{schema} {name}")
+        expr = f"{name}.dtype" if kind == "dtype" else name
+        axes.append(Axis(name=name, expr=parse_expr(expr)))
+        values.append(strategy)
+    schema = parse_schema(f"(Tensor(z!) out, {', '.join(args)}) -> ()")
+    spec = evolve(BASE, schema=schema, axes=tuple(axes), rules=tuple(rules))
+    return spec, values
+
+
+def written(spec: KernelSpec, sizes: FreeSizes = NOTHING_FREE) -> Any:
+    """Return the picker of a kernel, run from its text."""
+    codes = axis_codes(spec, local_names(spec))
+    code = write_picker(spec, codes, sizes)
+    lines = ["from typing import Any", "CaseKey = dict"]
+    lines += [f"from {item.module} import {item.text()}" for item in code.imports]
+    space: dict[str, Any] = {}
+    exec(compile("\n".join([*lines, *code.lines]), "<picker>", "exec"), space)
+    return space["pick_config"]
+
+
+def call_of(spec: KernelSpec, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    tensors = [arg.is_tensor for arg in spec.schema.args[1:]]
+    pairs = zip(tensors, values, strict=True)
+    return (None, *(Typed(value) if tensor else value for tensor, value in pairs))
+
+
+def mark(value: Any) -> tuple[bool, Any]:
+    return isinstance(value, bool), value
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_text_picks_what_the_rules_pick(data):
+    """Over random kernels, keys and calls, default entries included, and where a call repeats."""
+    spec, strategies = data.draw(kernels())
+    sized = [arg.name for arg in spec.schema.args if arg.type == "int" and not arg.optional]
+    free = tuple(data.draw(st.sets(st.sampled_from(sized), max_size=2))) if sized else ()
+    free = tuple(axis for axis in spec.key_axes if axis in free)
+    rows = data.draw(
+        st.lists(
+            st.tuples(*strategies),
+            max_size=8,
+            unique_by=lambda row: tuple(map(mark, row)),
+        )
+    )
+    keys = [dict(zip(spec.key_axes, row, strict=True)) for row in rows]
+    classes = [ones for n in range(len(free) + 1) for ones in combinations(free, n)]
+    entries = [default_key(ones) for ones in classes] if data.draw(st.booleans()) else []
+    listed = data.draw(st.permutations([*entries, *keys]))
+    pools = [
+        st.one_of(strategy, st.sampled_from([row[place] for row in rows])) if rows else strategy
+        for place, strategy in enumerate(strategies)
+    ]
+    calls = data.draw(st.lists(st.tuples(*pools), min_size=1, max_size=6))
+    pick = written(spec, FreeSizes(axes=free, spread=()))
+    picker = compile_picker(spec.rules, keys, {})
+    for values in [*calls, *calls]:
+        sized = {**dict(zip(spec.key_axes, values, strict=True))}
+        sized |= {axis: 2 for axis in free if sized[axis] == 0}
+        index = picker.pick(tuple(sized.values())).index
+        ones = [axis for axis in free if sized[axis] == 1]
+        if index is not None:
+            want = keys[index]
+        else:
+            want = next((key for key in entries if ones and key == default_key(ones)), None)
+        assert pick(call_of(spec, values), listed) is want, values
+
+
+SIZE_RULES = st.builds(
+    Rule,
+    axis=st.just("size"),
+    match=st.sampled_from(["exact", "ignore", *ORDERED]),
+    distance=st.sampled_from(["abs", "log"]),
+    max=st.sampled_from([None, 0.0, 0.25, 1.0]),
+    over=st.sampled_from(["largest", "miss"]),
+    under=st.sampled_from(["smallest", "miss"]),
+    bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda ends: tuple(sorted(ends))),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_shared_case_is_found_wherever_there_is_one(data):
+    """Over random rules before and behind that of the size; calls are tried one by one."""
+    others = data.draw(st.lists(st.sampled_from(["exact", "ceil", "ignore"]), max_size=2))
+    rules = [Rule(axis=f"a{n}", match=match) for n, match in enumerate(others)]
+    rules.insert(data.draw(st.integers(0, len(rules))), data.draw(SIZE_RULES))
+    axes = [rule.axis for rule in rules]
+    values = {axis: st.integers(1, 3) for axis in axes} | {"size": st.integers(1, 70)}
+    rows = data.draw(
+        st.lists(
+            st.fixed_dictionaries(values),
+            min_size=1,
+            max_size=8,
+            unique_by=lambda row: tuple(sorted(row.items())),
+        )
+    )
+    spec = evolve(BASE, rules=tuple(rules), guards=())
+    pick = compile_picker(rules, rows, {}).pick
+
+    def reached(size: int) -> set[int | None]:
+        calls = product(*([size] if axis == "size" else [1, 2, 3] for axis in axes))
+        return {pick(call).index for call in calls} - {None}
+
+    of_one = reached(1)
+    shared = [size for size in range(2, 160) if reached(size) & of_one]
+    found = shared_case(spec, rows, "size")
+    assert (found is None) == (not shared)
+    if found is not None:
+        assert found[1] == shared[0]
+        ignored = rules[axes.index("size")].match == "ignore"
+        assert ignored or found[0]["size"] in {rows[index]["size"] for index in of_one}
