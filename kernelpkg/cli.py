@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         status: int = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
         return status
     except UsageError as error:
         print(f"kernelpkg: {error}", file=sys.stderr)
@@ -64,6 +65,13 @@ class _Parser(argparse.ArgumentParser):
             what = "command" if action.dest == "command" else "choice"
             hint = suggestion(str(value), known) or f"; known are {', '.join(known)}"
             raise argparse.ArgumentError(None, f"'{value}' is no {what}{hint}")
+
+
+def _folder(text: str) -> Path:
+    """Take a directory's name; an empty one, as of a variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a directory is empty")
+    return Path(text)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -94,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         described = f"{text[0].upper()}{text[1:]}."
         found = commands.add_parser(name, help=text, description=described, allow_abbrev=False)
-        found.add_argument("--root", type=Path, metavar="DIR", help="the directory of the pack")
+        found.add_argument("--root", type=_folder, metavar="DIR", help="the directory of the pack")
         if pack:
             found.add_argument("--pack", metavar="NAME", help="the pack, where there are several")
         found.add_argument("--json", action="store_true", help="print one JSON document")
@@ -130,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         moved = command(name, text, run)
         moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
         moved.add_argument(
-            "directory", type=Path, metavar="DIR", help="a vLLM tree, or its folder of configs"
+            "directory", type=_folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
         )
         moved.add_argument("--replace", action="store_true", help="overwrite files that differ")
         moved.add_argument(
@@ -139,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     vendor = command("vendor", "write the pack into vLLM's sources", _vendor)
     vendor.add_argument(
         "--into",
-        type=Path,
+        type=_folder,
         required=True,
         metavar="DIR",
         help="a source tree of vLLM, or an unpacked wheel",

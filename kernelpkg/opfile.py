@@ -109,6 +109,7 @@ def _registration(spec: KernelSpec, accuracy: Sequence[Doc], *, inferred: bool) 
     warnings = [f"helion.exc.{name}" for name in dict.fromkeys(ignored)]
     given = [*accuracy, *(_setting(name, value, f"{name}=") for name, value in settings.items())]
     given.append(collection("[]", warnings, "ignore_warnings="))
+    given.append("static_shapes=False")  # vLLM warns of Helion's own default, and overrides it
     items.append(call("helion_settings=helion.Settings", *given))
     yield from lay(collection("()", items, "@register_kernel"))
 

@@ -56,6 +56,13 @@ USAGE = {
         ["load", "--device", "gpu"],
         "'gpu' is no choice; did you mean 'cpu'?; 'kernelpkg load --help' says what there is",
     ),
+    "empty-directory": (
+        ["vendor", "--into", ""],
+        (
+            "argument --into: the name of a directory is empty; 'kernelpkg vendor --help' says "
+            "what there is"
+        ),
+    ),
     "option-without-value": (
         ["list", "--root"],
         "argument --root: expected one argument; 'kernelpkg list --help' says what there is",
@@ -496,3 +503,11 @@ def test_the_own_pack_is_found_without_any_option(capsys):
     (pack,) = json.loads(capsys.readouterr().out)["packs"]
     assert pack["root"] == str(discover.own_root())
     assert len(pack["kernels"]) == 7
+
+
+def test_a_closed_stdout_is_no_reason_for_a_traceback():
+    done = whole(
+        code="import sys; sys.stdout = None; from kernelpkg.cli import main; "
+        "raise SystemExit(main(['schema']))"
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -74,6 +74,7 @@ def baseline(input: torch.Tensor) -> torch.Tensor:
         autotune_baseline_atol=0.0,
         autotune_baseline_rtol=1e-06,
         ignore_warnings=[helion.exc.TensorOperationInWrapper],
+        static_shapes=False,
     ),
 )
 def twice(input: torch.Tensor) -> torch.Tensor:
@@ -258,6 +259,7 @@ REGISTRATION = """\
         autotune_ignore_errors=False,
         autotune_seed_configs=[{"num_warps": 4}],
         ignore_warnings=[helion.exc.TensorOperationInWrapper, helion.exc.WrongDevice],
+        static_shapes=False,
     ),
 )
 def double(
