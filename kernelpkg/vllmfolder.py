@@ -12,10 +12,11 @@ from typing import Final
 
 from attrs import frozen
 
+from kernelpkg import vllmtree
 from kernelpkg.errors import PackError, Problem, UsageError
 from kernelpkg.vllmtree import VllmTree, aliases_of, version_of
 
-HELION: Final = Path("kernels", "helion")
+HELION: Final = vllmtree.HELION.relative_to("vllm")
 """Where vLLM 0.33.0 and older releases keep what belongs to Helion, below the package."""
 
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,80}")

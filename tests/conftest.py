@@ -14,6 +14,9 @@ import pytest
 from attrs import frozen
 
 from kernelpkg import cli
+from kernelpkg.manifest import read_pack
+from kernelpkg.routing import Routing, read_routing
+from kernelpkg.spec import PackSpec
 
 MANIFEST = """\
 edition = 1
@@ -243,3 +246,87 @@ def _printed(line: str, capsys: pytest.CaptureFixture[str], shown: str) -> bool:
         print(f"{line}\n{err}{out}")
         return False
     return True
+
+
+ROUTED_SCHEMA = (
+    "(Tensor(a!) out, Tensor x, Tensor? bias, int group, float eps, bool flag=False) -> ()"
+)
+
+ROUTED_MANIFEST = f"""\
+edition = 1
+[kernel]
+name = "scale"
+version = 1
+summary = "Something with all kinds of arguments."
+[op]
+schema = "{ROUTED_SCHEMA}"
+fake_impl = "none"
+[axes]
+num_tokens = "x.shape[0]"
+groups = "x.shape[1] // group"
+group = "group"
+dtype = "x.dtype"
+has_bias = "bias is not None"
+bias_size = "bias.shape[0]"
+[guard]
+when = ["flag or groups >= 0", "bias_size is None or bias_size > 0"]
+[[key]]
+axis = ["dtype", "has_bias"]
+match = "exact"
+[[key]]
+axis = ["group", "num_tokens"]
+match = "ceil"
+[inputs]
+default = {{ has_bias = false, bias_size = 4 }}
+[[inputs.grid]]
+num_tokens = [1]
+groups = [2]
+group = [2]
+dtype = ["float32"]
+[args]
+out = {{ shape = ["num_tokens"], dtype = "dtype" }}
+x = {{ shape = ["num_tokens", "groups * group"], dtype = "dtype" }}
+bias = {{ when = "has_bias", shape = ["bias_size"], dtype = "dtype" }}
+eps = 1e-6
+flag = false
+[accuracy]
+out = {{ rtol = 1e-6 }}
+"""
+
+ROUTED_SIGNATURE = """\
+    out: torch.Tensor,
+    x: torch.Tensor,
+    bias: torch.Tensor | None,
+    group: int,
+    eps: float,
+    flag: bool = False,
+"""
+
+
+@frozen
+class RoutedPack:
+    """The pack "demo" with the kernel "scale", whose routes a test writes."""
+
+    demo: PackDirectory
+
+    def read(self, text: str, target: str = "_C::scale") -> PackSpec:
+        """Add one route to the manifest, and read the pack."""
+        path = self.demo.root / "manifests" / "demo.toml"
+        path.write_text(f'{path.read_text()}[vllm.routes."{target}"]\nop = "scale"\n{text}\n')
+        return read_pack(self.demo.root, "demo")
+
+    def routing(self, text: str) -> Routing:
+        """Add one route, and hold it against its kernel."""
+        spec = self.read(text)
+        return read_routing(spec, spec.routes[0])
+
+
+@pytest.fixture
+def routed_pack(demo: PackDirectory) -> RoutedPack:
+    """A kernel with all kinds of arguments, for routes."""
+    directory = demo.kernel("scale")
+    (directory / "kernel.toml").write_text(ROUTED_MANIFEST)
+    for file, head in (("kernel.py", "def scale("), ("host.py", "def reference(")):
+        text = f"import torch\n\n\n{head}\n{ROUTED_SIGNATURE}) -> None:\n    pass\n"
+        (directory / file).write_text(text)
+    return RoutedPack(demo)

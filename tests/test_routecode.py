@@ -9,61 +9,8 @@ import pytest
 from attrs import evolve, frozen
 
 from kernelpkg.expr import evaluate, parse_expr
-from kernelpkg.manifest import read_pack
 from kernelpkg.routecode import conditions, routed_code
-from kernelpkg.routing import Routing, read_routing
-
-SCHEMA = "(Tensor(a!) out, Tensor x, Tensor? bias, int group, float eps, bool flag=False) -> ()"
-
-MANIFEST = f"""\
-edition = 1
-[kernel]
-name = "scale"
-version = 1
-summary = "Something with all kinds of arguments."
-[op]
-schema = "{SCHEMA}"
-fake_impl = "none"
-[axes]
-num_tokens = "x.shape[0]"
-groups = "x.shape[1] // group"
-group = "group"
-dtype = "x.dtype"
-has_bias = "bias is not None"
-bias_size = "bias.shape[0]"
-[guard]
-when = ["flag or groups >= 0", "bias_size is None or bias_size > 0"]
-[[key]]
-axis = ["dtype", "has_bias"]
-match = "exact"
-[[key]]
-axis = ["group", "num_tokens"]
-match = "ceil"
-[inputs]
-default = {{ has_bias = false, bias_size = 4 }}
-[[inputs.grid]]
-num_tokens = [1]
-groups = [2]
-group = [2]
-dtype = ["float32"]
-[args]
-out = {{ shape = ["num_tokens"], dtype = "dtype" }}
-x = {{ shape = ["num_tokens", "groups * group"], dtype = "dtype" }}
-bias = {{ when = "has_bias", shape = ["bias_size"], dtype = "dtype" }}
-eps = 1e-6
-flag = false
-[accuracy]
-out = {{ rtol = 1e-6 }}
-"""
-
-SIGNATURE = """\
-    out: torch.Tensor,
-    x: torch.Tensor,
-    bias: torch.Tensor | None,
-    group: int,
-    eps: float,
-    flag: bool = False,
-"""
+from kernelpkg.routing import Routing
 
 
 @frozen
@@ -89,29 +36,6 @@ class Fake:
         return True
 
 
-@pytest.fixture
-def pack(demo):
-    """The pack "demo" with the kernel "scale", whose routes a test writes."""
-    directory = demo.kernel("scale")
-    (directory / "kernel.toml").write_text(MANIFEST)
-    for file, head in (("kernel.py", "def scale("), ("host.py", "def reference(")):
-        text = f"import torch\n\n\n{head}\n{SIGNATURE}) -> None:\n    pass\n"
-        (directory / file).write_text(text)
-    return demo
-
-
-def write_routes(pack, text: str, target: str = "_C::scale"):
-    """Add one route to the manifest of a pack, and read the pack."""
-    path = pack.root / "manifests" / "demo.toml"
-    path.write_text(f'{path.read_text()}[vllm.routes."{target}"]\nop = "scale"\n{text}\n')
-    return read_pack(pack.root, "demo")
-
-
-def routing_of(pack, text: str) -> Routing:
-    spec = write_routes(pack, text)
-    return read_routing(spec, spec.routes[0])
-
-
 TEXTS = [
     "num_tokens <= 2",
     "flag",
@@ -130,10 +54,10 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("texts", [*([text] for text in TEXTS), TEXTS[2:6], TEXTS], ids=str)
-def test_conditions_are_what_the_language_says(pack, texts):
+def test_conditions_are_what_the_language_says(routed_pack, texts):
     """The code of conditions agrees with the expressions over the axes, read one by one."""
     listed = ", ".join(f'"{text}"' for text in texts)
-    routing = routing_of(pack, f"when = [{listed}]")
+    routing = routed_pack.routing(f"when = [{listed}]")
     names = routing.spec.schema.arg_names
     tensors = [Fake((3, 8)), Fake((1, 4), "torch.float16"), Fake((2, 5)), Fake((4,))]
     seen = set()
@@ -193,10 +117,10 @@ def _called(routing: Routing, args: tuple[Any, ...], **changes: Any) -> str:
 ARGS = (Fake((3,)), Fake((3, 8)), None, 2, 1e-6, False)
 
 
-def test_cheap_conditions_come_first(pack):
+def test_cheap_conditions_come_first(routed_pack):
     """What reads no tensor is asked before what does, and each axis is read once."""
-    routing = routing_of(
-        pack, 'when = ["num_tokens * groups < 9", "x.is_contiguous()", "group == 2", "flag"]'
+    routing = routed_pack.routing(
+        'when = ["num_tokens * groups < 9", "x.is_contiguous()", "group == 2", "flag"]'
     )
     when, eager = conditions(routing)
     assert [condition.text for condition in when] == [
@@ -210,9 +134,9 @@ def test_cheap_conditions_come_first(pack):
     assert code.count("_x.shape") == 1
 
 
-def test_trailing_arguments_have_the_native_defaults(pack):
+def test_trailing_arguments_have_the_native_defaults(routed_pack):
     """PyTorch leaves out what equals its default, so the native op's default is what is meant."""
-    routing = routing_of(pack, 'when = ["flag"]')
+    routing = routed_pack.routing('when = ["flag"]')
     args = routing.spec.schema.args
     native = (*args[:4], evolve(args[4], default=1e-3), evolve(args[5], default=True))
     code, space = routed_code(routing, native)
@@ -236,11 +160,11 @@ def test_trailing_arguments_have_the_native_defaults(pack):
         pytest.param('eager = ["flag"]', True, False, ["counted", "native"], id="small, declined"),
     ],
 )
-def test_a_signature_that_was_seen(pack, text, capturing, launch, said):
+def test_a_signature_that_was_seen(routed_pack, text, capturing, launch, said):
     """Its launcher answers, unless this is an eager call and the route leaves such alone."""
     got: list[str] = []
     seen: set[Any] = set()
-    routing = routing_of(pack, text)
+    routing = routed_pack.routing(text)
     entry = (
         (lambda *args: got.append("launched")) if launch else None,
         lambda: got.append("counted"),
@@ -264,9 +188,9 @@ def test_a_signature_that_was_seen(pack, text, capturing, launch, said):
     assert got == said
 
 
-def test_a_tensor_that_requires_grad(pack):
+def test_a_tensor_that_requires_grad(routed_pack):
     """It is asked for at every call, and only where gradients are recorded."""
-    routing = routing_of(pack, "")
+    routing = routed_pack.routing("")
     args = (ARGS[0], Fake((3, 8), requires_grad=True), *ARGS[2:])
     assert _called(routing, args) == ""
     assert _called(routing, args, grad_enabled=lambda: True) == "grad"
@@ -274,11 +198,11 @@ def test_a_tensor_that_requires_grad(pack):
 
 
 @pytest.mark.parametrize("text", ['eager = ["num_tokens > 4"]', "capture_only = true"])
-def test_what_is_seen_at_a_glance(pack, text):
+def test_what_is_seen_at_a_glance(routed_pack, text):
     """The first eager call of a size, scalars and given tensors goes on; the others do not."""
     got: list[str] = []
     seen: set[Any] = set()
-    routing = routing_of(pack, text)
+    routing = routed_pack.routing(text)
     code, space = routed_code(routing, routing.spec.schema.args)
     capturing = [False]
     space |= {
@@ -311,10 +235,10 @@ def test_what_is_seen_at_a_glance(pack, text):
     assert got == (["resolved", "resolved"] if "num" in text else ["resolved", "native"])
 
 
-def test_an_eager_condition_that_cannot_be_read(pack):
+def test_an_eager_condition_that_cannot_be_read(routed_pack):
     """It does not hold, and what it would have read is there for what comes after it."""
     texts = '"out.shape[3] == x.shape[0] + bias.shape[0]", "groups == 2", "groups * group == 4"'
-    routing = routing_of(pack, f"eager = [{texts}]")
+    routing = routed_pack.routing(f"eager = [{texts}]")
     for args in (ARGS, (*ARGS[:3], 0, *ARGS[4:])):
         assert _called(routing, args, seen=set(), see=lambda glance: None) == ""
         assert _called(routing, args, capturing=lambda: True) == ""

@@ -10,90 +10,17 @@ from attrs import evolve
 from kernelpkg.errors import PackError
 from kernelpkg.manifest import read_kernel, read_pack
 from kernelpkg.opschema import OpArg, parse_schema
-from kernelpkg.routing import NativeSchema, Routing, read_routing, schema_problem
+from kernelpkg.routing import NativeSchema, Routing, schema_problem
 from kernelpkg.spec import Route
 
 ROOT = Path(__file__).parents[1]
 
 SCHEMA = "(Tensor(a!) out, Tensor x, Tensor? bias, int group, float eps, bool flag=False) -> ()"
 
-MANIFEST = f"""\
-edition = 1
-[kernel]
-name = "scale"
-version = 1
-summary = "Something with all kinds of arguments."
-[op]
-schema = "{SCHEMA}"
-fake_impl = "none"
-[axes]
-num_tokens = "x.shape[0]"
-groups = "x.shape[1] // group"
-group = "group"
-dtype = "x.dtype"
-has_bias = "bias is not None"
-bias_size = "bias.shape[0]"
-[guard]
-when = ["flag or groups >= 0", "bias_size is None or bias_size > 0"]
-[[key]]
-axis = ["dtype", "has_bias"]
-match = "exact"
-[[key]]
-axis = ["group", "num_tokens"]
-match = "ceil"
-[inputs]
-default = {{ has_bias = false, bias_size = 4 }}
-[[inputs.grid]]
-num_tokens = [1]
-groups = [2]
-group = [2]
-dtype = ["float32"]
-[args]
-out = {{ shape = ["num_tokens"], dtype = "dtype" }}
-x = {{ shape = ["num_tokens", "groups * group"], dtype = "dtype" }}
-bias = {{ when = "has_bias", shape = ["bias_size"], dtype = "dtype" }}
-eps = 1e-6
-flag = false
-[accuracy]
-out = {{ rtol = 1e-6 }}
-"""
 
-SIGNATURE = """\
-    out: torch.Tensor,
-    x: torch.Tensor,
-    bias: torch.Tensor | None,
-    group: int,
-    eps: float,
-    flag: bool = False,
-"""
-
-
-@pytest.fixture
-def pack(demo):
-    """The pack "demo" with the kernel "scale", whose routes a test writes."""
-    directory = demo.kernel("scale")
-    (directory / "kernel.toml").write_text(MANIFEST)
-    for file, head in (("kernel.py", "def scale("), ("host.py", "def reference(")):
-        text = f"import torch\n\n\n{head}\n{SIGNATURE}) -> None:\n    pass\n"
-        (directory / file).write_text(text)
-    return demo
-
-
-def write_routes(pack, text: str, target: str = "_C::scale"):
-    """Add one route to the manifest of a pack, and read the pack."""
-    path = pack.root / "manifests" / "demo.toml"
-    path.write_text(f'{path.read_text()}[vllm.routes."{target}"]\nop = "scale"\n{text}\n')
-    return read_pack(pack.root, "demo")
-
-
-def routing_of(pack, text: str) -> Routing:
-    spec = write_routes(pack, text)
-    return read_routing(spec, spec.routes[0])
-
-
-def problems_of(pack, text: str) -> list[str]:
+def problems_of(routed_pack, text: str) -> list[str]:
     with pytest.raises(PackError) as caught:
-        routing_of(pack, text)
+        routed_pack.routing(text)
     return str(caught.value).splitlines()
 
 
@@ -156,15 +83,15 @@ def problems_of(pack, text: str) -> list[str]:
         ),
     ],
 )
-def test_conditions_that_are_wrong(pack, text, lines):
+def test_conditions_that_are_wrong(routed_pack, text, lines):
     """Each has its file, its line, and what is wrong; all of a route are told."""
-    assert problems_of(pack, text) == lines
+    assert problems_of(routed_pack, text) == lines
 
 
-def test_a_kernel_that_is_broken(pack):
+def test_a_kernel_that_is_broken(routed_pack):
     """A route to it has the problems of the kernel."""
-    pack.edit("kernels/scale/kernel.toml", 'match = "ceil"', 'match = "ceiling"')
-    assert problems_of(pack, "") == [
+    routed_pack.demo.edit("kernels/scale/kernel.toml", 'match = "ceil"', 'match = "ceiling"')
+    assert problems_of(routed_pack, "") == [
         (
             "kernels/scale/kernel.toml:23: KP012 'match' must be one of 'exact', 'nearest', "
             "'ceil', 'floor', 'pow2', 'ranges', 'ignore', not 'ceiling'; did you mean 'ceil'?"
