@@ -214,7 +214,7 @@ def test_no_call_gets_another_answer(name: str, part: int, device: str) -> None:
                 before = counts(name)[0]
                 try:
                     native(*theirs)
-                except (RuntimeError, NotImplementedError) as refusal:
+                except RuntimeError as refusal:
                     with pytest.raises(type(refusal)):
                         native_op(name)(*ours)
                     assert counts(name)[0] == before, f"{axes}: {refusal}"
@@ -233,7 +233,7 @@ def test_no_call_gets_another_answer(name: str, part: int, device: str) -> None:
                     ]
                 wrong += [f"{axes} T={tokens} {edge}: {problem}" for problem in told]
     assert not wrong, "\n".join([f"{len(wrong)} of {calls}", *wrong[:20]])
-    assert answered > calls // 3, f"our op answered {answered} of {calls}"
+    assert answered > calls // 5, f"our op answered {answered} of {calls}"  # `when` takes the rest
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -253,7 +253,7 @@ def test_the_whole_grid_of_the_manifest(name: str, device: str) -> None:
         theirs = copies(ours)
         try:
             native(*theirs)
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:  # the native op does not take it
             continue
         native_op(name)(*ours)
         found = compare_all(spec.schema, (ours, None), (theirs, None), spec.accuracy)
