@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
 
 from kernelpkg.cases import cases_of
-from kernelpkg.configs import platforms_of
 from kernelpkg.discover import Root
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.overlays import platforms_of
+from kernelpkg.spec import PackSpec
+
+Overlay = Callable[[PackSpec], PackSpec]
 
 
 @frozen(kw_only=True)
@@ -70,11 +73,12 @@ class PackEntry:
 
 
 def survey(
-    roots: Iterable[Root | PackError], wanted: str | None
+    roots: Iterable[Root | PackError], wanted: str | None, overlay: Overlay = lambda pack: pack
 ) -> tuple[list[PackEntry], list[Problem]]:
     """Read the packs of all roots, or those of one name; returns them with all their problems.
 
-    What is broken hides nothing else: its problems are returned, and the rest is listed.
+    `overlay` puts the configs of an operator over a pack. What is broken hides nothing else: its
+    problems are returned, and the rest is listed.
     """
     packs: list[PackEntry] = []
     problems: list[Problem] = []
@@ -89,19 +93,18 @@ def survey(
         for name in names:
             if wanted in (None, name):
                 try:
-                    packs.append(_entry(root, name, problems))
+                    packs.append(_entry(root, overlay(read_pack(root.path, name)), problems))
                 except PackError as error:
                     problems += error.problems
     return packs, problems
 
 
-def _entry(root: Root, name: str, problems: list[Problem]) -> PackEntry:
-    pack = read_pack(root.path, name)
+def _entry(root: Root, pack: PackSpec, problems: list[Problem]) -> PackEntry:
     kernels = []
     for kernel in pack.kernels:
         try:
             spec = read_kernel(root.path, kernel)
-            tuned = platforms_of(root.path, spec.name)
+            tuned = platforms_of(pack, spec.name)
         except PackError as error:
             problems += error.problems
             continue

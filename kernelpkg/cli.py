@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kernelpkg import __version__
+from kernelpkg.console import (
+    FINE,
+    FOUND,
+    INTERRUPTED,
+    USAGE,
+    Progress,
+    complain,
+    print_json,
+    print_table,
+)
 from kernelpkg.errors import KernelpkgError, UsageError, suggestion
 
-FINE: Final = 0
-FOUND: Final = 1
-USAGE: Final = 2
-INTERRUPTED: Final = 130
-"""128 and the number of SIGINT, as shells have it."""
+if TYPE_CHECKING:
+    from kernelpkg.spec import PackSpec
 
 _EPILOG: Final = """\
 exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage
 environment: KERNELPKG_PATH         directories that hold packs, separated by colons
+             KERNELPKG_CONFIGS      directories of configs that go before those of packs
              KERNELPKG_DISABLE      ops that are not registered, separated by commas
              KERNELPKG_NO_PROGRESS  no progress bars
              KERNELPKG_VLLM_ROUTES  native ops of vLLM that are answered: all, none, or a list
@@ -98,18 +105,32 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(
-        name: str, text: str, run: Callable[[argparse.Namespace], int], *, pack: bool = True
+        name: str,
+        text: str,
+        run: Callable[[argparse.Namespace], int],
+        *,
+        pack: bool = True,
+        configs: bool = False,
     ) -> argparse.ArgumentParser:
         described = f"{text[0].upper()}{text[1:]}."
         found = commands.add_parser(name, help=text, description=described, allow_abbrev=False)
         found.add_argument("--root", type=_folder, metavar="DIR", help="the directory of the pack")
         if pack:
             found.add_argument("--pack", metavar="NAME", help="the pack, where there are several")
+        if configs:
+            found.add_argument(
+                "--configs",
+                type=_folder,
+                action="append",
+                default=[],
+                metavar="DIR",
+                help="a directory of configs that goes before the pack's; may be repeated",
+            )
         found.add_argument("--json", action="store_true", help="print one JSON document")
         found.set_defaults(run=run)
         return found
 
-    load = command("load", "load a pack and register its ops", _load)
+    load = command("load", "load a pack and register its ops", _load, configs=True)
     load.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run"
     )
@@ -119,13 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt"
     )
-    command("list", "list the packs, their kernels and what is tuned", _list)
+    command("list", "list the packs, their kernels and what is tuned", _list, configs=True)
     new = command("new", "write a new kernel that loads as it is", _new, pack=False)
     new.add_argument("name", metavar="NAME", help="the name of the kernel and of its op")
     found = command("schema", "print the JSON Schema of manifests", _schema, pack=False)
     found.add_argument("kind", nargs="?", choices=("kernel", "pack"), default="kernel")
     found.add_argument("--write", action="store_true", help="write both beside the manifests")
-    why = command("explain", "say which config a call gets, and why", _explain)
+    why = command("explain", "say which config a call gets, and why", _explain, configs=True)
     why.add_argument("op", metavar="OP", help="the name of an op, with or without namespace")
     why.add_argument("axes", nargs="*", metavar="AXIS=VALUE", help="a fact of the call")
     why.add_argument(
@@ -144,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         moved.add_argument(
             "--dry-run", action="store_true", help="write nothing, say what would be"
         )
-    vendor = command("vendor", "write the pack into vLLM's sources", _vendor)
+    vendor = command("vendor", "write the pack into vLLM's sources", _vendor, configs=True)
     vendor.add_argument(
         "--into",
         type=_folder,
@@ -162,23 +183,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as aligned columns."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
-
-
-def _complain(lines: Iterable[object]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
-
-
 def _load(options: argparse.Namespace) -> int:
     try:
         from kernelpkg.loader import load
@@ -186,65 +190,50 @@ def _load(options: argparse.Namespace) -> int:
         raise KernelpkgError(
             f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
         ) from None
-    with _Progress() as progress, contextlib.redirect_stdout(sys.stderr):
+    with Progress() as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
             options.pack,
             root=options.root,
             device=options.device,
             smoke=options.smoke,
+            configs=options.configs,
             progress=progress.step,
         )
-    _complain((*report.notes, *report.failures()))
+    complain((*report.notes, *report.failures()))
     if options.json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     elif report.kernels:
-        _print_table(report.rows())
+        print_table(report.rows())
         print(report.summary())
     return FINE if report.ok and (report.best or not options.strict) else FOUND
 
 
-class _Progress:
-    """A progress bar on a terminal, and nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        if sys.stderr.isatty() and not os.environ.get("KERNELPKG_NO_PROGRESS"):
-            from tqdm import tqdm  # where no bar is shown, not needed
-
-            self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def step(self, what: str, done: int, steps: int) -> None:
-        """Show what is about to be done, how many steps are done, and of how many."""
-        if self._bar is not None:
-            self._bar.total = steps
-            self._bar.n = done
-            self._bar.set_description_str(what)
-
-
 def _list(options: argparse.Namespace) -> int:
-    from kernelpkg import catalogue, discover
+    from kernelpkg import catalogue, discover, overlays
+
+    def overlay(pack: PackSpec) -> PackSpec:
+        return overlays.with_overlays(pack, options.configs, os.environ)
 
     roots = discover.roots(options.root, os.environ)
-    packs, problems = catalogue.survey(roots, options.pack)
+    packs, problems = catalogue.survey(roots, options.pack, overlay)
     if not packs and not problems:
         if options.pack is not None:
             discover.find_pack(options.pack, options.root, os.environ)
         raise UsageError(f"{options.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
-    _complain(problems)
+    complain(problems)
     if options.json:
-        _print_json({"packs": [pack.to_json() for pack in packs]})
+        print_json({"packs": [pack.to_json() for pack in packs]})
     else:
         for number, pack in enumerate(packs):
             print(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
-            _print_table(pack.rows())
+            print_table(pack.rows())
     return FOUND if problems else FINE
+
+
+def _open(options: argparse.Namespace) -> PackSpec:
+    from kernelpkg.opening import open_pack
+
+    return open_pack(options.pack, options.root, options.configs, os.environ)
 
 
 def _new(options: argparse.Namespace) -> int:
@@ -254,7 +243,7 @@ def _new(options: argparse.Namespace) -> int:
     made = scaffold.new_kernel(root, options.name, make_pack=options.root is not None)
     if options.json:
         document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
-        _print_json(document)
+        print_json(document)
         return FINE
     for file in made.files:
         print(f"wrote {root / file}")
@@ -265,7 +254,7 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from kernelpkg import configs, schema
+    from kernelpkg import atomic, schema
 
     if not options.write:
         print(schema.schema_text(options.kind), end="")
@@ -277,19 +266,19 @@ def _schema(options: argparse.Namespace) -> int:
             raise UsageError(f"{path.parent} is no directory; go to a pack, or give --root DIR")
     for path, kind in paths.items():
         try:
-            configs.replace_text(path, schema.schema_text(kind))
+            atomic.replace_text(path, schema.schema_text(kind))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     if options.json:
-        _print_json({"files": [str(path) for path in paths]})
+        print_json({"files": [str(path) for path in paths]})
     else:
         print("\n".join(f"wrote {path}" for path in paths))
     return FINE
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from kernelpkg import discover, explain
-    from kernelpkg.manifest import read_kernel, read_pack
+    from kernelpkg import explain
+    from kernelpkg.manifest import read_kernel
 
     given: dict[str, str] = {}
     for text in options.axes:
@@ -299,16 +288,16 @@ def _explain(options: argparse.Namespace) -> int:
         if name in given:
             raise UsageError(f"axis '{name}' is given twice")
         given[name] = value
-    root, name = discover.find_pack(options.pack, options.root, os.environ)
-    pack = read_pack(root.path, name)
+    pack = _open(options)
     namespace, _, kernel = options.op.rpartition("::")
     if kernel not in pack.kernels or namespace not in ("", pack.namespace):
         known = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
         hint = suggestion(options.op, known) or f"; it has {', '.join(known)}"
-        raise UsageError(f"pack '{name}' has no op '{options.op}'{hint}")
-    found = explain.explain(pack, read_kernel(root.path, kernel), options.platform, given)
+        raise UsageError(f"pack '{pack.name}' has no op '{options.op}'{hint}")
+    spec = read_kernel(Path(pack.root), kernel)
+    found = explain.explain(pack, spec, options.platform, given)
     if options.json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         print("\n".join(explain.lines(found)))
     return FINE if found.chosen is not None else FOUND
@@ -335,35 +324,33 @@ def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
     if not options.dry_run:
         found.carry_out()
     if options.json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         print("\n".join(found.lines(dry_run=options.dry_run)))
     return FINE
 
 
 def _vendor(options: argparse.Namespace) -> int:
-    from kernelpkg import discover, vendor
-    from kernelpkg.manifest import read_pack
+    from kernelpkg import vendor
 
     if options.check and options.replace:
         raise UsageError("--check writes nothing, so leave out --replace")
-    root, name = discover.find_pack(options.pack, options.root, os.environ)
-    found = vendor.plan_vendoring(read_pack(root.path, name), options.into)
+    found = vendor.plan_vendoring(_open(options), options.into)
     if found.tree.version is None:
-        _complain([f"{options.into}: the version of this vLLM is not known; going on"])
+        complain([f"{options.into}: the version of this vLLM is not known; going on"])
     if options.check:
         if options.json:
-            _print_json(found.to_json(check=True))
+            print_json(found.to_json(check=True))
         else:
             print("\n".join(found.drift_lines()))
         return FOUND if found.drift() else FINE
     in_the_way = () if options.replace else found.conflicts()
     if options.dry_run:
-        _complain(in_the_way)
+        complain(in_the_way)
     else:
         found.carry_out(replace=options.replace)
     if options.json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     elif options.dry_run:
         for line in found.diff(problem.path for problem in in_the_way):
             print(line)
@@ -378,7 +365,7 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = doctor.examine(discover.roots(options.root, os.environ), os.environ)
     if options.json:
         document = [{"name": f.name, "status": f.status, "text": f.text} for f in findings]
-        _print_json({"findings": document})
+        print_json({"findings": document})
     else:
-        _print_table([(f.name, f.status, f.text) for f in findings])
+        print_table([(f.name, f.status, f.text) for f in findings])
     return FOUND if any(finding.status == "missing" for finding in findings) else FINE

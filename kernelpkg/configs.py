@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from kernelpkg import jsontext
+from kernelpkg import atomic, jsontext
 from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.fields import FIELDS, LIMITED, Config, wanted_instead
 from kernelpkg.jsontext import JsonPath
@@ -34,20 +31,31 @@ A file that was imported has its `origin`, and in `filled` the axes that its key
 
 @frozen(kw_only=True)
 class TunedCase:
-    """A case key, the position of its config in the file, and the milliseconds it was measured."""
+    """A case key, and the position of its config in the file.
+
+    Times are in milliseconds, of one run: `ms` of the config, `old_ms` of the one that it replaced
+    and `default_ms` of the default config. `run` is the place of that run among those of the file.
+    """
 
     key: CaseKey
     config: int
     ms: float | None = None
+    old_ms: float | None = None
+    default_ms: float | None = None
+    run: int | None = None
 
 
 @frozen(kw_only=True)
 class ConfigFile:
-    """The tuned cases of one kernel on one platform; `tuned_with` says what made them."""
+    """The tuned cases of one kernel on one platform.
+
+    `tuned_with` says what made them, and `runs` what made those that name one of them.
+    """
 
     kernel: str
     platform: str
     tuned_with: Mapping[str, str] = field(factory=dict)
+    runs: tuple[Mapping[str, str], ...] = ()
     configs: tuple[Config, ...] = ()
     cases: tuple[TunedCase, ...] = ()
 
@@ -55,6 +63,10 @@ class ConfigFile:
         """How many cases are tuned, and how many distinct configs they have."""
         used = {case.config for case in self.cases}
         return len(self.cases), _distinct([self.configs[place] for place in used])
+
+    def made_with(self, case: TunedCase) -> Mapping[str, str]:
+        """Return what is known of how a case was tuned."""
+        return self.tuned_with if case.run is None else self.runs[case.run]
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -64,10 +76,13 @@ _FILE: dict[str, type] = {
     "kernel": str,
     "platform": str,
     "tuned_with": dict,
+    "runs": list,
     "configs": list,
     "cases": list,
 }
-_CASE: dict[str, type] = {"key": dict, "config": int, "ms": float}
+_REQUIRED: Final = tuple(name for name in _FILE if name != "runs")
+_TIMES: Final = ("ms", "old_ms", "default_ms")
+_CASE: dict[str, type] = {"key": dict, "config": int, "run": int, **dict.fromkeys(_TIMES, float)}
 _TYPES: dict[type, str] = {
     int: "a whole number",
     float: "a number",
@@ -97,24 +112,10 @@ class StoredFile:
             kernel=self.kernel,
             platform=self.platform,
             tuned_with=document["tuned_with"],
+            runs=tuple(document.get("runs", ())),
             configs=tuple(document["configs"]),
             cases=tuple(TunedCase(**case) for case in document["cases"]),
         )
-
-
-def platforms_of(root: Path, kernel: str) -> tuple[str, ...]:
-    """Return the platforms that a kernel has config files for, by name.
-
-    Raises PackError where their directory cannot be read.
-    """
-    try:
-        names = os.listdir(root / "configs" / kernel)
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    except OSError as error:
-        message = f"directory cannot be read: {error.strerror}; correct its permissions"
-        raise _failed(f"configs/{kernel}", 0, "KP501", message) from None
-    return tuple(sorted(name.removesuffix(".json") for name in names if name.endswith(".json")))
 
 
 def config_id(config: Config) -> str:
@@ -132,19 +133,26 @@ def dumps(file: ConfigFile) -> str:
     cases = [
         _dumps({"key": dict(case.key)})[:-1]
         + f', "config": {distinct.index(texts[case.config])}'
-        + ("}" if case.ms is None else f', "ms": {_dumps(case.ms)}}}')
+        + "".join(
+            f', "{name}": {_dumps(value)}'
+            for name in (*_TIMES, "run")
+            if (value := getattr(case, name)) is not None
+        )
+        + "}"
         for case in file.cases
     ]
     head = {"edition": EDITION, "kernel": file.kernel, "platform": file.platform}
     lines = [f"  {_dumps(name)}: {_dumps(value)}," for name, value in head.items()]
     lines += [f'  "tuned_with": {_dumps(dict(file.tuned_with))},']
+    if file.runs:
+        lines += [f'  "runs": {_block([_dumps(dict(run)) for run in file.runs])},']
     lines += [f'  "configs": {_block(distinct)},', f'  "cases": {_block(cases)}']
     return "\n".join(["{", *lines, "}", ""])
 
 
 def write(path: Path, file: ConfigFile) -> None:
     """Write a file as a whole or not at all."""
-    replace_text(path, dumps(file))
+    atomic.replace_text(path, dumps(file))
 
 
 def read(
@@ -237,41 +245,9 @@ def _block(lines: Sequence[str]) -> str:
     return "[\n    " + ",\n    ".join(lines) + "\n  ]" if lines else "[]"
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Put a text in a file's place at once, through a file beside it that a failure removes."""
-    replace_texts({path: text})
-
-
-def replace_texts(texts: Mapping[Path, str]) -> None:
-    """Put texts in their files' places, each at once; none where one of them cannot be written.
-
-    All are written beside their places before the first of them is moved there. A failure leaves
-    no file and no directory behind.
-    """
-    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in texts}
-    above = {parent for path in texts for parent in path.parents if not parent.exists()}
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside[path].open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in texts:
-            os.replace(beside[path], path)
-    except BaseException:
-        for left in beside.values():
-            with contextlib.suppress(OSError):
-                left.unlink()
-        for made in sorted(above, reverse=True):
-            with contextlib.suppress(OSError):  # one that is no longer empty, or was not made
-                made.rmdir()
-        raise
-
-
 def _place(at: JsonPath) -> str:
     """Return the start of a message about a part of the file."""
-    if len(at) > 1 and at[0] in ("cases", "configs"):
+    if len(at) > 1 and at[0] in ("cases", "configs", "runs"):
         key = ", key" if at[2:3] == ("key",) else ""
         return f"{str(at[0])[:-1]} {at[1]}{key}: "
     return "tuned_with: " if at[:1] == ("tuned_with",) else ""
@@ -306,23 +282,27 @@ class _Reading:
             known = f"this version of kernelpkg reads edition {EDITION}"
             self.add(("edition",), "KP507", f"edition {edition} cannot be read; {known}")
             return
-        given = self.fields((), document, _FILE, required=_FILE)
+        given = self.fields((), document, _FILE, required=_REQUIRED)
         for name, wanted in (("kernel", kernel), ("platform", platform)):
             found = given.get(name, wanted)
             if found != wanted:
                 problem = f"the file is of {name} '{found}', but stands in the place of '{wanted}'"
                 self.add((name,), "KP505", problem)
         tuned_with = given.get("tuned_with", {})
+        runs = given.get("runs", [])
         configs = given.get("configs", [])
         cases = given.get("cases", [])
         self.fields(("tuned_with",), tuned_with, dict.fromkeys(TUNED_WITH, str))
+        for place, run in enumerate(runs):
+            self.fields(("runs", place), run, dict.fromkeys(TUNED_WITH, str))
         for place, config in enumerate(configs):
             self.config(("configs", place), config)
         first: dict[tuple[object, ...], int] = {}
         for place, case in enumerate(cases):
             at = ("cases", place)
             fields = self.fields(at, case, _CASE, required=("key", "config"))
-            self.index(at, fields.get("config"), given.get("configs"))
+            self.index(at, "config", fields.get("config"), given.get("configs"))
+            self.index(at, "run", fields.get("run"), runs)
             self.key((*at, "key"), fields.get("key", {}), first)
 
     def fields(
@@ -357,14 +337,16 @@ class _Reading:
         for place, code, problem in config_problems(config):
             self.add((*at, *place), code, problem)
 
-    def index(self, at: JsonPath, index: int | None, configs: Sequence[object] | None) -> None:
-        """Check the position of a case's config, where both are known."""
-        if index is None or configs is None or 0 <= index < len(configs):
+    def index(
+        self, at: JsonPath, what: str, index: int | None, entries: Sequence[object] | None
+    ) -> None:
+        """Check the position of a case's config or run, where both are known."""
+        if index is None or entries is None or 0 <= index < len(entries):
             return
-        count = f"{len(configs)} configs (0 to {len(configs) - 1})"
-        has = count if len(configs) > 1 else "1 config (0)" if configs else "no configs"
-        problem = f"config index {index} is out of range; the file has {has}"
-        self.add((*at, "config"), "KP503", problem)
+        count = f"{len(entries)} {what}s (0 to {len(entries) - 1})"
+        has = count if len(entries) > 1 else f"1 {what} (0)" if entries else f"no {what}s"
+        problem = f"{what} index {index} is out of range; the file has {has}"
+        self.add((*at, what), "KP503", problem)
 
     def key(self, at: JsonPath, key: Mapping[str, Scalar], first: dict[Any, int]) -> None:
         """Check the key of a case; `first` holds the cases of the keys so far."""

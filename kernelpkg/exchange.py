@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-from kernelpkg import configs, jsontext, platforms, vllmconfigs
+from kernelpkg import configs, jsontext, overlays, platforms, vllmconfigs
 from kernelpkg.configs import ConfigFile, config_id
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
@@ -132,7 +132,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     own: list[bool] = []
     for name in pack.kernels:
         with plan.collecting():
-            tuned = configs.platforms_of(Path(pack.root), name)
+            tuned = overlays.platforms_of(pack, name)
             if not tuned:
                 plan.skip(f"configs/{name}", "nothing is tuned")
                 continue
@@ -234,20 +234,18 @@ def _keys(document: object) -> list[dict[str, object]]:
 class _Kernel:
     """A kernel of the pack, with what its keys say in vLLM's files."""
 
-    root: Path
+    pack: PackSpec
     spec: KernelSpec
     axes: KeyAxes
 
     def path(self, platform: str) -> str:
-        """Return the path of a file of the store, below the root."""
-        return f"configs/{self.spec.name}/{platform}.json"
+        """Return the path of a file of the store, as messages name it."""
+        place = overlays.locate(self.pack, self.spec.name, platform)
+        return f"configs/{self.spec.name}/{platform}.json" if place is None else place.shown
 
     def stored(self, platform: str) -> ConfigFile:
         """Read a file of the store; raises PackError."""
-        spec, path = self.spec, self.path(platform)
-        return configs.read(
-            self.root / path, path, spec.name, platform, spec.key_axes, spec.defaults
-        )
+        return overlays.read_configs(self.pack, self.spec, platform).content()
 
     def vllm_text(self, file: ConfigFile) -> str:
         """Return what vLLM's folder has for a file of the store; raises PackError."""
@@ -305,4 +303,4 @@ def _kernel(pack: PackSpec, name: str) -> _Kernel:
                 for line, message in lines
             ]
         )
-    return _Kernel(root=root, spec=spec, axes=axes)
+    return _Kernel(pack=pack, spec=spec, axes=axes)

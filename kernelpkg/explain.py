@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from kernelpkg import platforms
+from kernelpkg import overlays, platforms
 from kernelpkg.cases import Case, guard_problem, needed_axes, show
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr import DTYPES
@@ -23,7 +23,7 @@ class Explanation:
     """The config of one call, with the steps that led to it.
 
     `filled` are the axes whose values came from `[inputs] default`. `chosen` is None where no
-    config may be used.
+    config may be used, and `file` where it is a default one.
     """
 
     kernel: str
@@ -32,6 +32,7 @@ class Explanation:
     filled: tuple[str, ...]
     outcome: Outcome
     chosen: Chosen | None
+    file: str | None
     reason: str
     trace: tuple[Step, ...]
 
@@ -47,6 +48,7 @@ class Explanation:
             "outcome": self.outcome,
             "config": None if chosen is None or chosen.config is None else dict(chosen.config),
             "tuned_on": None if chosen is None else chosen.platform,
+            "file": self.file,
             "reason": self.reason,
             "trace": [
                 {
@@ -102,9 +104,17 @@ def explain(
         filled=filled,
         outcome="miss" if chosen is None else chosen.outcome,
         chosen=chosen,
+        file=_file(pack, spec, chosen),
         reason=_reason(chosen, refused) + _unknown(here, plan),
         trace=plan.trace([values[name] for name in names]),
     )
+
+
+def _file(pack: PackSpec, spec: KernelSpec, chosen: Chosen | None) -> str | None:
+    if chosen is None or chosen.platform is None:
+        return None
+    place = overlays.locate(pack, spec.name, chosen.platform)
+    return None if place is None else place.shown
 
 
 def _reason(chosen: Chosen | None, refused: str | None) -> str:
@@ -178,6 +188,8 @@ def lines(found: Explanation) -> list[str]:
         items = (found.chosen.config or {}).items()
         config = ", ".join(f"{name}={_plain(value)}" for name, value in items)
         text.append(f"config:  {config or 'as Helion chooses'}")
+    if found.file is not None:
+        text.append(f"file:    {found.file}")
     return text
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from kernelpkg import configs, platforms
+from kernelpkg import overlays, platforms
 from kernelpkg.cases import show
 from kernelpkg.configs import ConfigFile, StoredFile, config_id
 from kernelpkg.errors import ConfigError, PackError, Problem
@@ -120,6 +119,12 @@ class ConfigPlan:
         values = tuple(axes[place] for place in self._places)
         return self.tables[0].compiled.picker.explain(values) if self.tables else ()
 
+    def turns(self, axis: str) -> tuple[int, ...]:
+        """Return the whole numbers of a key axis at which what calls get may change, rising."""
+        place = self.spec.key_axes.index(axis)
+        found = {turn for table in self.tables for turn in table.compiled.picker.turns(place)}
+        return tuple(sorted(found))
+
     def _from_table(
         self, table: _Table, values: tuple[Scalar, ...], args: Sequence[Any] | None
     ) -> Iterator[Chosen]:
@@ -228,7 +233,7 @@ def read_plan(
     `dropped`, the files of all platforms are read, and only the platform's own may not be broken:
     the problems of others go to the list, and nothing is borrowed from them.
     """
-    available = configs.platforms_of(Path(pack.root), spec.name)
+    available = overlays.platforms_of(pack, spec.name)
     names = [here.name] if here.name in available else []
     names += platforms.chain(here, available, extra=pack.platforms)
     others = [] if dropped is None else [name for name in available if name not in names]
@@ -236,7 +241,7 @@ def read_plan(
     stored = []
     for name in (*names, *others):
         try:
-            found = _stored(pack, spec, name, files or Files())
+            found = overlays.read_configs(pack, spec, name, files)
         except PackError as error:
             if dropped is None or name == here.name:
                 problems.extend(error.problems)
@@ -252,19 +257,6 @@ def read_plan(
         for name in names
     }
     return make_plan(spec, here.name, stored, fits=fits, custom=custom)
-
-
-def _stored(pack: PackSpec, spec: KernelSpec, name: str, files: Files) -> StoredFile:
-    """Read the config file of one platform."""
-    return configs.store(
-        Path(pack.root, "configs", spec.name, f"{name}.json"),
-        f"configs/{spec.name}/{name}.json",
-        spec.name,
-        name,
-        spec.key_axes,
-        spec.defaults,
-        read_bytes=files.read,
-    )
 
 
 def _how(outcome: str, key: CaseKey) -> str:

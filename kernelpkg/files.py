@@ -18,12 +18,20 @@ class Files:
         self._content: dict[Path, bytes] = {}
         self._trees: dict[Path, ast.Module] = {}
         self._real: dict[Path, Path] = {}
+        self._digests: dict[Path, str] = {}
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file; raises OSError where it cannot be read."""
         found = self._content.get(path)
         if found is None:
             found = self._content[path] = path.read_bytes()
+        return found
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a file; raises OSError where it cannot be read."""
+        found = self._digests.get(path)
+        if found is None:
+            found = self._digests[path] = digest_bytes(self.read(path))
         return found
 
     def tree(self, path: Path, shown: str) -> ast.Module:
@@ -53,8 +61,11 @@ class Files:
         return found
 
     def digests(self, root: Path) -> dict[str, str]:
-        """Return the digests of all files that were read, by their paths below a root."""
+        """Return the digests of all files that were read, by their paths below a root.
+
+        Files of other places, as configs of an operator, keep their whole paths.
+        """
         return {
-            str(path.relative_to(root)): digest_bytes(content)
-            for path, content in self._content.items()
+            str(path.relative_to(root) if root in path.parents else path): self.digest(path)
+            for path in self._content
         }

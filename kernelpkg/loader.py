@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from kernelpkg import discover, hostpart, ops, seam
+from kernelpkg import discover, hostpart, ops, overlays, seam
 from kernelpkg.accept import Acceptance
 from kernelpkg.check import smoke_check
 from kernelpkg.collector import collector_at_rest
@@ -72,6 +72,7 @@ def load(
     device: Device = "auto",
     smoke: bool = False,
     strict: bool = False,
+    configs: Sequence[str | os.PathLike[str]] = (),
     progress: Progress = lambda *_: None,
     environment: Mapping[str, str] = os.environ,
 ) -> LoadReport:
@@ -81,7 +82,9 @@ def load(
     own; without a name it is the only pack of `root`, of the first root of KERNELPKG_PATH, or our
     own. `device` is what the report speaks of: an op runs on CPU and CUDA tensors alike. `smoke`
     runs the smallest case of each op against its reference. `strict` raises PackError where
-    anything failed, after all that could be registered was.
+    anything failed, after all that could be registered was. `configs` are directories of configs
+    that go before the pack's own, in the order of preference; without any, those of
+    KERNELPKG_CONFIGS.
 
     A second load keeps every op whose manifest, Python files and configs are as before, so that
     `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
@@ -95,7 +98,7 @@ def load(
     name = pack or ""
     try:
         place, name = discover.find_pack(pack, None if root is None else Path(root), environment)
-        spec = read_pack(place.path, name)
+        spec = overlays.with_overlays(read_pack(place.path, name), configs, environment)
         machine = detect(device, extra=spec.platforms, variants=spec.variants)
         _check_namespace(spec)
     except PackError as error:
@@ -156,7 +159,7 @@ def _load(
         ready.spec.name: ready.spec for ready in prepared if isinstance(ready, _Ready)
     }
     routes = [(route, specs[route.op]) for route in pack.routes if route.op in specs]
-    notes = [*_unknown(disabled, pack)]
+    notes = [*_unknown(disabled, pack), *overlays.strangers(pack)]
     notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
     return tuple(reports), tuple(notes)
 
@@ -281,7 +284,7 @@ def _check(
         spec=spec,
         loaded=_Loaded(root=root, digest=_digest(pack, spec, files), wrapper=wrapper),
         before=before,
-        report=evolve(_described(report, spec, plan, machine), problems=tuple(dropped)),
+        report=evolve(_described(report, pack, spec, plan, machine), problems=tuple(dropped)),
     )
 
 
@@ -315,13 +318,14 @@ def _platform(pack: PackSpec, machine: Machine) -> Platform:
 
 
 def _described(
-    report: KernelReport, spec: KernelSpec, plan: ConfigPlan, machine: Machine
+    report: KernelReport, pack: PackSpec, spec: KernelSpec, plan: ConfigPlan, machine: Machine
 ) -> KernelReport:
     """Fill in how the op will run here, and why not better."""
     own = plan.own() if plan.platform == machine.platform.name else None
     cases, distinct = (0, 0) if own is None else own.file.counts()
+    place = None if own is None else overlays.locate(pack, spec.name, own.platform)
     mode: Mode = "tuned" if own is not None else "default"
-    reason = ""
+    reason = "" if place is None or not place.overlay else f"configs of {place.shown}"
     if machine.interpret:
         mode = "interpret"
         reason = "HELION_INTERPRET is set"
@@ -335,7 +339,13 @@ def _described(
             source = "[miss] action is 'error'"
         reason = f"no config for {machine.platform.name}; {source}"
     return evolve(
-        report, status="registered", mode=mode, cases=cases, configs=distinct, reason=reason
+        report,
+        status="registered",
+        mode=mode,
+        cases=cases,
+        configs=distinct,
+        file=None if place is None else place.shown,
+        reason=reason,
     )
 
 

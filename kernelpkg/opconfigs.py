@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations
-from pathlib import Path
 from typing import Final
 
-from kernelpkg import configs, vllmconfigs
+from kernelpkg import overlays, vllmconfigs
 from kernelpkg.cases import show
 from kernelpkg.configs import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, Problem
@@ -16,13 +15,17 @@ from kernelpkg.exprtypes import ValueType
 from kernelpkg.fields import Config
 from kernelpkg.oppicker import default_key
 from kernelpkg.sizeclass import shared_case
-from kernelpkg.spec import CaseKey, KernelSpec, Scalar
+from kernelpkg.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllmkeys import MARK
 from kernelpkg.vllmtree import VllmTree
 
 
 def write_configs(
-    root: Path, spec: KernelSpec, codes: Mapping[str, AxisCode], free: Sequence[str], tree: VllmTree
+    pack: PackSpec,
+    spec: KernelSpec,
+    codes: Mapping[str, AxisCode],
+    free: Sequence[str],
+    tree: VllmTree,
 ) -> dict[str, str]:
     """Return the config file of each platform that the store has one for, as text.
 
@@ -31,12 +34,11 @@ def write_configs(
     """
     texts: dict[str, str] = {}
     problems: list[Problem] = []
-    for platform in configs.platforms_of(root, spec.name):
-        shown = f"configs/{spec.name}/{platform}.json"
+    for platform in overlays.platforms_of(pack, spec.name):
+        place = overlays.locate(pack, spec.name, platform)
+        shown = f"configs/{spec.name}/{platform}.json" if place is None else place.shown
         try:
-            file = configs.read(
-                root / shown, shown, spec.name, platform, spec.key_axes, spec.defaults
-            )
+            file = overlays.read_configs(pack, spec, platform).content()
         except PackError as error:
             problems += error.problems
             continue

@@ -11,7 +11,7 @@ from kernelpkg.errors import Problem
 Status = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
 
-_KEYS: Final = ("name", "op", "status", "mode", "platform", "cases", "configs", "reason")
+_KEYS: Final = ("name", "op", "status", "mode", "platform", "cases", "configs", "file", "reason")
 _HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "check", "reason")
 
 
@@ -19,9 +19,9 @@ _HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "check",
 class KernelReport:
     """What became of one kernel.
 
-    `cases` and `configs` count what is tuned on `platform`: keys, and distinct configs. `reason`
-    says why the mode is not a better one, or why the op is not there. `check` is None where no
-    smoke check ran, "ok", or what disagreed.
+    `cases` and `configs` count what is tuned on `platform`: keys, and distinct configs; `file` is
+    where they stand. `reason` says why the mode is not a better one, or why the op is not there.
+    `check` is None where no smoke check ran, "ok", or what disagreed.
     """
 
     name: str
@@ -31,6 +31,7 @@ class KernelReport:
     platform: str
     cases: int = 0
     configs: int = 0
+    file: str | None = None
     reason: str = ""
     check: str | None = None
     problems: tuple[Problem, ...] = ()

@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg import configs, schema
+from kernelpkg import atomic, schema
 from kernelpkg.errors import UsageError
 from kernelpkg.keys import NAME
 
@@ -189,7 +189,7 @@ def _write_pack(root: Path) -> list[Path]:
     for file, text in texts.items():
         path = root / file
         if not path.exists():
-            configs.replace_text(path, text)
+            atomic.replace_text(path, text)
             made.append(path)
     return made
 

@@ -183,7 +183,8 @@ class PackSpec:
     """A pack: kernels that are loaded, locked, built and vendored together.
 
     `vllm_requires` is a version specifier, empty for any release; `vllm_axes` names per kernel
-    the axis that a name in vLLM's config files stands for.
+    the axis that a name in vLLM's config files stands for. `overlays` are directories of configs
+    that go before the pack's own.
     """
 
     name: str
@@ -200,3 +201,4 @@ class PackSpec:
     vllm_requires: str
     vllm_axes: Mapping[KernelName, Mapping[str, str]]
     routes: tuple[Route, ...]
+    overlays: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from kernelpkg import configs
+from kernelpkg import atomic
 from kernelpkg.configs import ConfigFile
 from kernelpkg.errors import PackError, Problem, UsageError
 
@@ -57,7 +57,7 @@ class Transfer:
         """Write all files, or none; raises UsageError where one cannot be written."""
         texts = {step.path: step.text for step in self.files if step.action != "unchanged"}
         try:
-            configs.replace_texts(texts)
+            atomic.replace_texts(texts)
         except OSError as error:
             where = Path(error.filename or "the files")
             where = where.parent if where.suffix == ".tmp" else where

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from kernelpkg import __version__, configs
+from kernelpkg import __version__, atomic
 from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest import read_kernel
@@ -95,7 +95,7 @@ class Vendoring:
             if content is None:
                 place.unlink(missing_ok=True)
             else:
-                configs.replace_text(place, content.decode())
+                atomic.replace_text(place, content.decode())
         except OSError as error:
             reason = f"cannot be written: {error.strerror}; nothing is half written, so run again"
             raise PackError(problems=(_problem(path, "KP803", reason),)) from None
@@ -231,7 +231,7 @@ def _files(pack: PackSpec, spec: KernelSpec, tree: VllmTree | None) -> dict[str,
     op = write_op(spec, origin, pack.license)
     found = {f"{OPS}/{spec.name}.py": op.text}
     if tree is not None:
-        texts = write_configs(Path(pack.root), spec, op.axes, op.free, tree)
+        texts = write_configs(pack, spec, op.axes, op.free, tree)
         found |= {f"{CONFIGS}/{spec.name}/{name}.json": text for name, text in texts.items()}
     return found
 

@@ -332,7 +332,7 @@ def test_schema_write_without_permission_is_one_line(demo, capsys, monkeypatch):
     def refuse(path, text):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("kernelpkg.configs.replace_text", refuse)
+    monkeypatch.setattr("kernelpkg.atomic.replace_text", refuse)
     assert run("schema", "--write", "--root", demo.root) == 2
     assert capsys.readouterr().err == (
         f"kernelpkg: {demo.root}/kernels/kernel.schema.json cannot be written: Permission denied\n"
@@ -354,6 +354,7 @@ def test_explain_says_which_rule_did_what(demo, capsys):
             "rule:    num_tokens ceil: 3 takes the next larger tuned value: 4\n"
             "outcome: bucketed; bucketed case num_tokens=4\n"
             "config:  block_sizes=[16], num_warps=4\n"
+            "file:    configs/twice/nvidia_h200.json\n"
         ),
         "",
     )
@@ -386,6 +387,7 @@ def test_explain_json_has_the_keys_that_are_documented(demo, capsys):
         "outcome": "bucketed",
         "config": {"block_sizes": [16], "num_warps": 4},
         "tuned_on": "nvidia_h200",
+        "file": "configs/twice/nvidia_h200.json",
         "reason": "bucketed case num_tokens=4",
         "trace": [
             {

@@ -12,7 +12,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelpkg.configs import ConfigFile, TunedCase, platforms_of, read, store, write
+from kernelpkg.configs import ConfigFile, TunedCase, dumps, read, store, write
 from kernelpkg.errors import PackError
 from kernelpkg.fields import FIELDS, POSITIONAL, without_positional
 
@@ -194,16 +194,6 @@ def test_a_value_that_is_no_file_is_not_written(tmp_path, change, error):
         write(path, evolve(FILE, **change))
     assert path.read_text() == TEXT
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_platforms_of(tmp_path):
-    """A kernel's platforms are the names of its files, in order; a leftover of a write is none."""
-    folder = tmp_path / "configs" / "x"
-    folder.mkdir(parents=True)
-    for name in ("nvidia_h200.json", "cpu.json", ".cpu.json.0011.tmp", "notes.txt"):
-        (folder / name).touch()
-    assert platforms_of(tmp_path, "x") == ("cpu", "nvidia_h200")
-    assert platforms_of(tmp_path, "y") == ()
 
 
 def test_without_positional():
@@ -502,16 +492,59 @@ def test_equal_configs_count_once():
     assert file.counts() == (2, 1)
 
 
-def test_a_directory_of_configs_that_cannot_be_read(tmp_path, monkeypatch):
-    """It is no directory without configs; one that is not there is."""
+RUNS = ConfigFile(
+    kernel="x",
+    platform="cpu",
+    tuned_with={"helion": "1.4.0"},
+    runs=({"helion": "1.5.1", "gpu": "NVIDIA H200"},),
+    configs=({"num_warps": 4},),
+    cases=(
+        TunedCase(key={"num_tokens": 1}, config=0, ms=0.5, old_ms=0.7, default_ms=0.9, run=0),
+        TunedCase(key={"num_tokens": 2}, config=0, ms=0.5),
+    ),
+)
 
-    def listdir(path):
-        raise PermissionError(13, "Permission denied", str(path))
 
-    assert platforms_of(tmp_path, "x") == ()
-    monkeypatch.setattr(os, "listdir", listdir)
+def test_a_case_may_say_which_run_made_it_and_what_it_replaced(tmp_path):
+    path = tmp_path / "cpu.json"
+    write(path, RUNS)
+    assert read(path, "cpu.json", "x", "cpu", ("num_tokens",), {}) == RUNS
+    assert path.read_text().splitlines()[5:8] == [
+        '  "runs": [',
+        '    {"gpu": "NVIDIA H200", "helion": "1.5.1"}',
+        "  ],",
+    ]
+    assert [RUNS.made_with(case).get("helion") for case in RUNS.cases] == ["1.5.1", "1.4.0"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param(
+            '"run": 0',
+            '"run": 1',
+            "cpu.json:13: KP503 case 0: run index 1 is out of range; the file has 1 run (0)",
+            id="index",
+        ),
+        pytest.param(
+            '{"gpu"',
+            '{"gpus"',
+            "cpu.json:7: KP502 run 0: field 'gpus' is not known; did you mean 'gpu'?",
+            id="field",
+        ),
+        pytest.param(
+            '"old_ms": 0.7',
+            '"old_ms": "0.7"',
+            "cpu.json:13: KP502 case 0: field 'old_ms' must be a number, not \"0.7\"",
+            id="time",
+        ),
+    ],
+)
+def test_runs_are_read_strictly(tmp_path, old, new, line):
+    path = tmp_path / "cpu.json"
+    text = dumps(RUNS)
+    assert old in text
+    path.write_text(text.replace(old, new))
     with pytest.raises(PackError) as caught:
-        platforms_of(tmp_path, "x")
-    assert str(caught.value) == (
-        "configs/x: KP501 directory cannot be read: Permission denied; correct its permissions"
-    )
+        read(path, "cpu.json", "x", "cpu", ("num_tokens",), {})
+    assert str(caught.value) == line

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from attrs import evolve
 
-from kernelpkg import cli, configs
+from kernelpkg import cli, overlays
 from kernelpkg.configs import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.exchange import plan_export, plan_import
@@ -618,7 +619,7 @@ def test_configs_that_are_nested_too_deeply_are_told(pack, tmp_path, monkeypatch
         deep = [deep]
     file = evolve(FILE, configs=({"loop_orders": deep},))
     pack.configs("twice", TUNED)
-    monkeypatch.setattr(configs, "read", lambda *_: file)
+    monkeypatch.setattr(overlays, "read_configs", lambda *_: SimpleNamespace(content=lambda: file))
     (tmp_path / "there").mkdir()
     assert lines_of(plan_export, pack, tmp_path / "there") == [
         (

@@ -120,6 +120,7 @@ def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask, demo
         "rule:    num_tokens ceil: 1 is tuned",
         "outcome: exact; exact case hidden_size=64, num_tokens=1",
         "config:  num_warps=4, indexing=['pointer']",
+        "file:    configs/twice/nvidia_h200.json",
     ]
 
 

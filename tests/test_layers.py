@@ -18,6 +18,7 @@ LAYERS = (
     # Texts and numbers in, values out.
     {
         "arrival",
+        "atomic",
         "collector",
         "digest",
         "expr",
@@ -31,10 +32,10 @@ LAYERS = (
         "positions",
     },
     # What manifests and reports say.
-    {"codec", "keys", "matching", "report", "spec", "tally"},
+    {"codec", "console", "findings", "keys", "matching", "report", "spec", "tally"},
     # From files to checked values, and back.
     {"accept", "casecheck", "cases", "catalogue", "configs", "consistency", "discover"}
-    | {"document", "manifest", "picker", "reader", "schema", "source"}
+    | {"document", "manifest", "opening", "overlays", "picker", "reader", "schema", "source"}
     | {"transfer", "vllmconfigs", "vllmfolder", "vllmkeys", "vllmtree"}
     | {"exprcode", "fixedsizes", "opaccuracy", "opfake", "opinputs", "oppicker", "oprules"}
     | {"opsource", "optensors", "pycode", "pyfile", "sizeclass"},

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kernelpkg.errors import PackError
-from kernelpkg.manifest import read_kernel
+from kernelpkg.manifest import read_kernel, read_pack
 from kernelpkg.opconfigs import write_configs
 from kernelpkg.opfile import write_op
 from kernelpkg.vllmtree import read_tree
@@ -28,7 +28,7 @@ def written(pack, vllm):
     """Return the entries of each file that is written."""
     spec = read_kernel(pack.root, "twice")
     op = write_op(spec, "x", "MIT")
-    texts = write_configs(pack.root, spec, op.axes, op.free, read_tree(vllm, ""))
+    texts = write_configs(read_pack(pack.root, "demo"), spec, op.axes, op.free, read_tree(vllm, ""))
     for text in texts.values():
         assert text == json.dumps(json.loads(text), indent=2) + "\n"
     return {

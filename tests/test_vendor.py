@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg import cli, configs, vendor
+from kernelpkg import atomic, cli, vendor
 from kernelpkg.errors import PackError
 from kernelpkg.manifest import read_pack
 from kernelpkg.vendor import plan_vendoring
@@ -342,7 +342,7 @@ def test_what_cannot_be_written_is_told_before_anything_is(pack, vllm, monkeypat
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(configs, "replace_text", full)
+        patch.setattr(atomic, "replace_text", full)
         with pytest.raises(PackError) as caught:
             found.carry_out()
     assert str(caught.value) == (
@@ -462,3 +462,17 @@ def test_the_first_pack_goes_into_a_tree(vllm, capsys):
     assert {path: after[path] for path in before} == before
     assert vendor.__version__ in after[f"{HELION}/kernelpkg.vendored.json"].decode()
     capsys.readouterr()
+
+
+def test_configs_of_an_operator_are_vendored(pack, vllm, tmp_path):
+    """They stand in place of the pack's file, in the tree and in its record."""
+    own = tmp_path / "own" / "twice"
+    own.mkdir(parents=True)
+    text = (pack.root / "configs/twice/nvidia_h200.json").read_text()
+    (own / "nvidia_h200.json").write_text(text.replace('"num_warps": 4', '"num_warps": 16'))
+    assert run(pack, vllm) == 0
+    assert '"num_warps": 4' in (vllm / H200).read_text()
+    assert run(pack, vllm, "--configs", str(own.parent)) == 0
+    assert '"num_warps": 16' in (vllm / H200).read_text()
+    assert run(pack, vllm, "--configs", str(own.parent), "--check") == 0
+    assert run(pack, vllm, "--check") == 1

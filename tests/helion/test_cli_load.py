@@ -100,7 +100,7 @@ def test_json_is_the_only_thing_on_stdout_even_where_a_kernel_prints(demo, capsy
     assert err == "hello\n"
     assert list(document) == ["pack", "device", "platform", "seconds", "kernels"]
     assert [list(kernel) for kernel in document["kernels"]] == [
-        ["name", "op", "status", "mode", "platform", "cases", "configs", "reason", "check"]
+        ["name", "op", "status", "mode", "platform", "cases", "configs", "file", "reason", "check"]
     ]
 
 

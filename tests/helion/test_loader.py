@@ -52,6 +52,7 @@ def test_the_json_document_has_the_keys_of_the_design_and_no_more(demo):
                 "platform": "cpu",
                 "cases": 0,
                 "configs": 0,
+                "file": None,
                 "reason": "no GPU",
             }
         ],
@@ -686,3 +687,47 @@ def test_a_device_that_is_none_is_refused(demo):
     """A word that is no device is not taken for "auto"."""
     with pytest.raises(UsageError, match="device 'tpu' is none of auto, cpu and cuda"):
         kernelpkg.load(root=demo.root, device="tpu")
+
+
+CPU_CONFIGS = """\
+{
+  "edition": 1,
+  "kernel": "twice",
+  "platform": "cpu",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [32]}],
+  "cases": [{"key": {"num_tokens": 4}, "config": 0}]
+}
+"""
+
+
+def test_configs_of_an_operator_go_before_the_packs_and_the_report_names_the_file(demo, tmp_path):
+    """A load with other directories registers the op anew; one with the same keeps it."""
+    own = tmp_path / "own"
+    (own / "twice").mkdir(parents=True)
+    (own / "twice" / "cpu.json").write_text(CPU_CONFIGS)
+    (own / "twise").mkdir()
+    load(demo)
+    before = kernelpkg.get_kernel_by_name("demo::twice")
+    report = load(demo, configs=[own])
+    (kernel,) = report.kernels
+    assert (kernel.cases, kernel.file) == (1, f"{own}/twice/cpu.json")
+    assert [note.code for note in report.notes] == ["KP511"]
+    wrapper = kernelpkg.get_kernel_by_name("demo::twice")
+    assert wrapper is not before
+    load(demo, configs=[own])
+    assert kernelpkg.get_kernel_by_name("demo::twice") is wrapper
+    variable = {"KERNELPKG_CONFIGS": str(own)}
+    found = kernelpkg.load(root=demo.root, device="cpu", environment=variable)
+    assert found.kernels[0].file == kernel.file
+
+
+def test_a_directory_of_configs_that_is_not_there_fails_the_load(demo, tmp_path):
+    """An operator who named it must not be served other configs in silence."""
+    report = load(demo, configs=[tmp_path / "nowhere"])
+    assert not report.ok
+    (line,) = said(report)
+    assert line == (
+        f"{tmp_path}/nowhere: KP510 of --configs does not exist; "
+        "name one that holds <kernel>/<platform>.json"
+    )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg import configs
 from kernelpkg.manifest import read_pack
+from kernelpkg.overlays import platforms_of
 
 pytestmark = pytest.mark.vllm
 
@@ -36,7 +36,7 @@ def test_the_command_line_says_what_it_wrote(vendored):
     """A line for each file, and one in the end; vLLM's configs for other GPUs are gone."""
     tree, lines = vendored
     folder = "vllm/kernels/helion"
-    tuned = [(name, platform) for name in NAMES for platform in configs.platforms_of(ROOT, name)]
+    tuned = [(name, platform) for name in NAMES for platform in platforms_of(PACK, name)]
     wrote = [f"{folder}/configs/{name}/{platform}.json" for name, platform in tuned]
     wrote += [f"{folder}/ops/{name}.py" for name in NAMES]
     wrote.append(f"{folder}/kernelpkg.vendored.json")

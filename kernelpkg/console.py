@@ -1,0 +1,57 @@
+"""What commands print with, and the statuses that they exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+FINE: Final = 0
+FOUND: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+"""128 and the number of SIGINT, as shells have it."""
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as aligned columns."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def complain(lines: Iterable[object]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+class Progress:
+    """A progress bar on a terminal, and nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        if sys.stderr.isatty() and not os.environ.get("KERNELPKG_NO_PROGRESS"):
+            from tqdm import tqdm  # where no bar is shown, not needed
+
+            self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, what: str, done: int, steps: int) -> None:
+        """Show what is about to be done, how many steps are done, and of how many."""
+        if self._bar is not None:
+            self._bar.total = steps
+            self._bar.n = done
+            self._bar.set_description_str(what)
