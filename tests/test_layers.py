@@ -43,8 +43,8 @@ LAYERS = (
     {"dispatch", "fallback", "hostpart", "routecode", "routing", "seam"}
     | {"opconfigs", "opfile", "vendorrecord", "vendorsteps"},
     # PyTorch; what answers without it.
-    {"accuracy", "exchange", "explain", "inputs", "machine", "ops", "routes", "scaffold"}
-    | {"vendor"},
+    {"accuracy", "exchange", "explain", "inputs", "machine", "ops", "pickedplan", "routes"}
+    | {"scaffold", "vendor"},
     # Kernels as a whole.
     {"check", "register"},
     # Packs as a whole.

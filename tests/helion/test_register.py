@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kernelpkg
-from kernelpkg import register, seam
+from kernelpkg import pickedplan, seam
 from kernelpkg.errors import ConfigError, PackError, RegistrationError
 from kernelpkg.register import (
     get_kernel_by_name,
@@ -340,7 +340,7 @@ def test_registering_asks_for_no_device(monkeypatch):
     def refused(*_):
         raise AssertionError("the device was asked for")
 
-    monkeypatch.setattr(register, "detect", refused)
+    monkeypatch.setattr(pickedplan, "detect", refused)
     register_kernel(doubled)
 
 
