@@ -15,7 +15,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo test lint unit old-helion bench clean
+.PHONY: demo test lint unit old-helion lock bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -36,6 +36,12 @@ unit: $(VENV)/.test
 
 old-helion: $(VENV)/.test $(OLD)/.done
 	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/test_vendored.py
+
+# After a change of the first pack: kernelpkg.lock says what it is now, and docs/coverage.svg what
+# is tuned.
+lock: $(VENV)/.demo
+	$(BIN)/python -m kernelpkg lock --root .
+	$(BIN)/python -m kernelpkg coverage --root . --svg docs/coverage.svg >/dev/null
 
 bench: $(VENV)/.test
 	for file in $(filter-out %gpu.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done

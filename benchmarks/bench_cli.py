@@ -1,4 +1,4 @@
-"""Commands as whole processes: explain, list and schema, against imports of Python and PyTorch.
+"""Commands as whole processes, against imports of Python and PyTorch.
 
 `pass` is what any Python process takes, and `import torch` what a command would take at least if
 it imported PyTorch.
@@ -17,13 +17,17 @@ from report import finish, options, target
 from timing import interleave, per_call
 
 MOST = 0.3
-"""The target, in seconds."""
+"""The target, in seconds, of commands that answer one question."""
+
+MOST_OF_ALL = 0.6
+"""The target of those that look at all calls of a pack."""
 
 ROOT = Path(__file__).parents[1]
 
 COMMANDS = {
     "explain": "explain silu_mul_fp8 num_tokens=300 intermediate_size=5000 --platform nvidia_h200",
     "list": "list",
+    "coverage": "coverage",
     "schema": "schema",
 }
 
@@ -64,7 +68,15 @@ def main() -> int:
         }
         for name, time in times.items()
     ]
-    targets = [target(f"{name}, median", times[name].median / 1e6, MOST, "s") for name in COMMANDS]
+    targets = [
+        target(
+            f"{name}, median",
+            times[name].median / 1e6,
+            MOST_OF_ALL if name == "coverage" else MOST,
+            "s",
+        )
+        for name in COMMANDS
+    ]
     finish("cli, seconds of a whole process", rows, targets, chosen.json)
     return 0
 

@@ -2,10 +2,11 @@
 
 A pack is made of the first pack's kernels, copied under new names, each with tuned cases for one
 GPU. `ours` is `kernelpkg.load`, made to believe that this machine has that GPU: everything is
-read, checked and registered. The other sides do what vLLM's Helion path does at import, and check
-nothing. `floor`: each kernel's file is run, its JSON is parsed, and an op is registered with
-`torch.library` under an inferred schema. `vllm`: like vLLM's register.py and config_manager.py, a
-`helion.Config` per case and a Helion kernel per op are made too.
+read, checked and registered; `locked` is the same where every file has to be as a lock says. The
+other sides do what vLLM's Helion path does at import, and check nothing. `floor`: each kernel's
+file is run, its JSON is parsed, and an op is registered with `torch.library` under an inferred
+schema. `vllm`: like vLLM's register.py and config_manager.py, a `helion.Config` per case and a
+Helion kernel per op are made too.
 
 Every measurement is a process of its own, in turns. The clock and the memory start after torch,
 triton, helion and, for ours, kernelpkg's own modules were imported.
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from report import finish, options, target
 from timing import Time, interleave
 
-SIDES = ("ours", "floor", "vllm")
+SIDES = ("ours", "locked", "floor", "vllm")
 SIZES, QUICK = (10, 100, 1000), (3,)
 CASES, DISTINCT = 50, 33
 """Tuned cases of a kernel, and how many of them differ; of vLLM's 308 of silu_mul_fp8, 206 do."""
@@ -90,6 +91,24 @@ def make_root(root: Path, sizes: tuple[int, ...]) -> None:
         text += 'license = "Apache-2.0"\nkernels = {1}\n'
         pack = f"pack_{size}"
         (root / "manifests" / f"{pack}.toml").write_text(text.format(pack, names[:size]))
+    lock(root)
+
+
+def lock(root: Path) -> None:
+    """Lock the same packs below another root."""
+    from kernelpkg.inventory import take_inventory
+    from kernelpkg.lock import Lock, LockedPack, write_lock
+    from kernelpkg.manifest import read_pack
+    from kernelpkg.toolchain import toolchain
+
+    locked: dict[str, LockedPack] = {}
+    (root / "locked").mkdir()
+    for name in ("manifests", "kernels", "configs"):
+        (root / "locked" / name).symlink_to(root / name)
+    for manifest in sorted((root / "manifests").iterdir()):
+        pack = read_pack(root / "locked", manifest.stem)
+        locked[pack.name] = take_inventory(pack, toolchain()).pack
+    write_lock(root / "locked", Lock(packs=locked))
 
 
 def grown(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,7 +136,9 @@ def work(side: str, root: Path, size: int) -> dict[str, float]:
     import triton
 
     assert helion and torch and triton
-    register = {"ours": prepare_ours, "floor": prepare_floor, "vllm": prepare_vllm}[side](root)
+    sides = {"ours": prepare_ours, "locked": prepare_locked}
+    sides |= {"floor": prepare_floor, "vllm": prepare_vllm}
+    register = sides[side](root)
     before = memory()
     start, cpu = time.perf_counter(), time.process_time()
     kept = register(size)
@@ -129,7 +150,7 @@ def work(side: str, root: Path, size: int) -> dict[str, float]:
     }
 
 
-def prepare_ours(root: Path) -> Any:
+def prepare_ours(root: Path, *, locked: bool = False) -> Any:
     """Return our side, with a machine that has the GPU of the config files."""
     from kernelpkg import loader, platforms
     from kernelpkg.machine import Machine
@@ -140,12 +161,17 @@ def prepare_ours(root: Path) -> Any:
     loader.detect = lambda *_, **__: here
 
     def register(size: int) -> list[Any]:
-        report = loader.load(f"pack_{size}", root=root)
+        report = loader.load(f"pack_{size}", root=root, locked=locked)
         assert report.ok, report.problems[:3]
         assert all(k.mode == "tuned" and k.cases == CASES for k in report.kernels)
         return [kernel for kernel in report.kernels if kernel.status == "registered"]
 
     return register
+
+
+def prepare_locked(root: Path) -> Any:
+    """Return our side where every pack has to be as its lock says."""
+    return prepare_ours(root / "locked", locked=True)
 
 
 def prepare_floor(root: Path, *, like_vllm: bool = False) -> Any:
@@ -242,8 +268,10 @@ def main() -> int:
     ours = [found for found in rows if found["side"] == "ours"]
     last, first = ours[-1], ours[0]
     growth = last["ms_per_kernel"] / first["ms_per_kernel"]
+    (locked,) = (r for r in rows if r["side"] == "locked" and r["kernels"] == last["kernels"])
     targets = [
         target(f"load of {last['kernels']} kernels", last["seconds"], MOST, "s"),
+        target(f"locked, {last['kernels']} kernels", locked["seconds"], MOST, "s"),
         target(f"memory, {last['kernels']} kernels", last["kb_per_kernel"], MOST_MEMORY, "KB"),
         target(f"ms a kernel, {last['kernels']} to {first['kernels']}", growth, 1.2, "x"),
     ]

@@ -32,7 +32,7 @@ def check_cases(spec: KernelSpec, document: Document) -> None:
     """
     cases = _expanded(spec, document)
     told: set[tuple[int, str]] = set()
-    for case, code, what, message in (*_refused(spec, cases), *_unfit(spec, cases)):
+    for case, code, what, message in (*_refused(spec, cases), *unfit(spec, cases)):
         if (case.grid, what) not in told:
             told.add((case.grid, what))
             document.report(("inputs", "grid", case.grid), code, f"case {case}: {message}")
@@ -64,7 +64,7 @@ def _refused(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, st
         yield case, "KP142", guard.text, f"{message}; change the case or the guard"
 
 
-def _unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:
+def unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:
     """Yield the cases for which an argument cannot be made, as (case, code, key, message)."""
     if spec.generator is not None:
         return

@@ -139,9 +139,14 @@ def guard_problem(spec: KernelSpec, case: Case) -> str | None:
     return next((wrong for _, _, wrong in guard_problems(spec, [case])), None)
 
 
-def guard_problems(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Case, Expr, str]]:
-    """Yield (case, guard, what is wrong) for each case that a guard refuses; the first guard."""
-    evaluate = Evaluator()
+def guard_problems(
+    spec: KernelSpec, cases: Iterable[Case], evaluate: Evaluator | None = None
+) -> Iterator[tuple[Case, Expr, str]]:
+    """Yield (case, guard, what is wrong) for each case that a guard refuses; the first guard.
+
+    `evaluate` is for whoever asks about cases of one kernel more than once.
+    """
+    evaluate = evaluate or Evaluator()
     for case in cases:
         values = case.values
         try:

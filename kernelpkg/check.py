@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kernelpkg.accuracy import compare_all, untouched
 from kernelpkg.cases import Case, CaseProblem, smallest_case
@@ -24,19 +26,29 @@ def smoke_check(spec: KernelSpec, kernel: HelionKernelWrapper, *, device: str) -
 
 
 def check_case(
-    spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, *, device: str
+    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str
 ) -> str | None:
-    """Run one case of an op against its reference; returns what disagrees, or None.
+    """Run one case of an op against its reference; returns what disagrees, or None."""
+    wrong = disagreement(spec, kernel, case, device=device)
+    return None if wrong is None else f"case {case}: {wrong}"
+
+
+def disagreement(
+    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str, variation: int = 0
+) -> str | None:
+    """Do what `check_case` does, for whoever names the case himself; `variation` as in inputs.
 
     Outputs hold different values before the two runs, so that an element that neither writes
     disagrees too.
     """
     reference = load_function(Path(spec.directory), spec.reference)
-    got_args = make_inputs(spec, case, device=device, sentinel=SENTINEL)
-    want_args = make_inputs(spec, case, device=device, sentinel=-SENTINEL)
+    got_args, want_args = (
+        make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation)
+        for sentinel in (SENTINEL, -SENTINEL)
+    )
     got = kernel(*got_args)
     want = reference(*want_args)
     found = compare_all(spec.schema, (got_args, got), (want_args, want), spec.accuracy)
     wrong = [agreement.problem for agreement in found if agreement.problem is not None]
     wrong += untouched(spec.schema, got_args, want_args)
-    return f"case {case}: {'; '.join(wrong)}" if wrong else None
+    return "; ".join(wrong) or None

@@ -10,11 +10,11 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from kernelpkg import __version__
+from kernelpkg import __version__, cli_autotune, cli_check, cli_coverage, cli_lock
 from kernelpkg.console import (
     FINE,
     FOUND,
@@ -31,46 +31,72 @@ if TYPE_CHECKING:
     from kernelpkg.spec import PackSpec
 
 _EPILOG: Final = """\
-exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage
+exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage, 130 interrupted
 environment: KERNELPKG_PATH         directories that hold packs, separated by colons
              KERNELPKG_CONFIGS      directories of configs that go before those of packs
              KERNELPKG_DISABLE      ops that are not registered, separated by commas
              KERNELPKG_NO_PROGRESS  no progress bars
              KERNELPKG_VLLM_ROUTES  native ops of vLLM that are answered: all, none, or a list
+             HELION_INTERPRET       if 1, ops run in Helion's interpreter
 """
+
+_GROUPS: Final = {
+    "kernels and packs": ("new", "list", "load", "schema", "doctor"),
+    "tuned configs": ("explain", "coverage", "check", "autotune", "lock"),
+    "vLLM": ("vendor", "import", "export"),
+}
+"""The commands in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 for fine, 1 for findings or failed kernels, 2 for wrong usage."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        options = _options(arguments)
+        options = _options(given)
         status: int = options.run(options)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
         return status
     except UsageError as error:
-        print(f"kernelpkg: {error}", file=sys.stderr)
-        return USAGE
+        return _failed(USAGE, f"kernelpkg: {error}", given)
     except KernelpkgError as error:
-        print(error, file=sys.stderr)
-        return FOUND
+        return _failed(FOUND, str(error), given)
     except BrokenPipeError:  # who read the output has seen enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        return FOUND
+    except OSError as error:  # a disk that is full, most often
+        _drop_output()
+        place = "the output" if error.filename is None else error.filename
+        print(f"kernelpkg: {place}: {error.strerror}", file=sys.stderr)
         return FOUND
     except KeyboardInterrupt:
-        print("kernelpkg: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _failed(INTERRUPTED, "kernelpkg: interrupted", given)
+
+
+def _failed(status: int, text: str, given: Sequence[str]) -> int:
+    """Say why a command did nothing; with --json, there is a document of that too."""
+    print(text, file=sys.stderr)
+    if "--json" in given:
+        print_json({"errors": text.splitlines()})
+    return status
+
+
+def _drop_output() -> None:
+    """Let nothing of what was to be printed fail once more when Python ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"kernelpkg: {message}; '{self.prog} --help' says what there is\n")
+        raise UsageError(f"{message}; '{self.prog} --help' says what there is")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         known = action.choices
         if known is not None and value not in known:
             what = "command" if action.dest == "command" else "choice"
-            hint = suggestion(str(value), known) or f"; known are {', '.join(known)}"
+            what = f"value of {action.option_strings[0]}" if action.option_strings else what
+            hint = suggestion(str(value), known) or f"; known are {', '.join(map(str, known))}"
             raise argparse.ArgumentError(None, f"'{value}' is no {what}{hint}")
 
 
@@ -81,28 +107,39 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+_MANY: Final = {"explain": "axes", "coverage": "ops", "check": "ops", "autotune": "ops"}
+"""The commands that take any number of positional arguments, and what they are called."""
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, others = parser.parse_known_args(arguments)
-    axes = [text for text in others if options.command == "explain" and text[:1] != "-"]
-    if len(axes) < len(others):
-        wrong = next(text for text in others if text not in axes)
-        parser.error(f"'{wrong}' is no argument of '{options.command}'")
-    if axes:  # argparse takes positional arguments behind an option for unknown
-        options.axes = [*options.axes, *axes]
+    many = _MANY.get(options.command)
+    more = [text for text in others if many is not None and text[:1] != "-"]
+    if len(more) < len(others):
+        wrong = next(text for text in others if text not in more)
+        known = options.parser._option_string_actions if wrong[:1] == "-" else ()
+        word = wrong.partition("=")[0]
+        hint = suggestion(next((name for name in known if name.startswith(word)), word), known)
+        options.parser.error(f"'{wrong}' is no argument of '{options.command}'{hint}")
+    if many is not None:  # argparse takes positional arguments behind an option for unknown
+        setattr(options, many, [*getattr(options, many), *more])
     return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kernelpkg",
-        description="Helion kernels as packages.",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"kernelpkg {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="kernelpkg", help=argparse.SUPPRESS
+    )
+    texts: dict[str, str] = {}
 
     def command(
         name: str,
@@ -112,8 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         pack: bool = True,
         configs: bool = False,
     ) -> argparse.ArgumentParser:
+        texts[name] = text
         described = f"{text[0].upper()}{text[1:]}."
-        found = commands.add_parser(name, help=text, description=described, allow_abbrev=False)
+        found = commands.add_parser(name, description=described, allow_abbrev=False)
         found.add_argument("--root", type=_folder, metavar="DIR", help="the directory of the pack")
         if pack:
             found.add_argument("--pack", metavar="NAME", help="the pack, where there are several")
@@ -127,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
                 help="a directory of configs that goes before the pack's; may be repeated",
             )
         found.add_argument("--json", action="store_true", help="print one JSON document")
-        found.set_defaults(run=run)
+        found.set_defaults(run=run, parser=found)
         return found
 
     load = command("load", "load a pack and register its ops", _load, configs=True)
@@ -139,6 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     load.add_argument(
         "--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt"
+    )
+    load.add_argument(
+        "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"
     )
     command("list", "list the packs, their kernels and what is tuned", _list, configs=True)
     new = command("new", "write a new kernel that loads as it is", _new, pack=False)
@@ -179,8 +220,21 @@ def _parser() -> argparse.ArgumentParser:
     vendor.add_argument(
         "--replace", action="store_true", help="overwrite files that were edited or are not ours"
     )
+    cli_autotune.add(command)
+    cli_check.add(command)
+    cli_lock.add(command)
+    cli_coverage.add(command)
     command("doctor", "say what runs on this machine, and why not more", _doctor, pack=False)
+    parser.description = _description(texts)
     return parser
+
+
+def _description(texts: Mapping[str, str]) -> str:
+    """Return what the help begins with: the commands, in groups."""
+    lines = ["Helion kernels as packages. 'kernelpkg COMMAND --help' says what a command takes."]
+    for group, names in _GROUPS.items():
+        lines += ["", f"{group}:", *(f"    {name:<8}  {texts[name]}" for name in names)]
+    return "\n".join(lines)
 
 
 def _load(options: argparse.Namespace) -> int:
@@ -197,6 +251,7 @@ def _load(options: argparse.Namespace) -> int:
             device=options.device,
             smoke=options.smoke,
             configs=options.configs,
+            locked=options.locked,
             progress=progress.step,
         )
     complain((*report.notes, *report.failures()))

@@ -28,7 +28,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def complain(lines: Iterable[object]) -> None:
-    for line in lines:
+    for line in lines if sys.stderr is not None else ():  # it may be closed
         print(line, file=sys.stderr)
 
 
@@ -37,7 +37,8 @@ class Progress:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        if sys.stderr.isatty() and not os.environ.get("KERNELPKG_NO_PROGRESS"):
+        terminal = sys.stderr is not None and sys.stderr.isatty()  # it may be closed
+        if terminal and not os.environ.get("KERNELPKG_NO_PROGRESS"):
             from tqdm import tqdm  # where no bar is shown, not needed
 
             self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
@@ -48,6 +49,11 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a bar."""
+        return self._bar is not None
 
     def step(self, what: str, done: int, steps: int) -> None:
         """Show what is about to be done, how many steps are done, and of how many."""

@@ -24,10 +24,14 @@ DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
 
 @frozen(kw_only=True)
 class Root:
-    """A directory with manifests/, kernels/ and configs/, and how it was found."""
+    """A directory with manifests/, kernels/ and configs/, and how it was found.
+
+    `installed` says that a package which is installed brought it, and nobody works on it.
+    """
 
     path: Path
     origin: str
+    installed: bool = False
 
     def packs(self) -> tuple[str, ...]:
         """The names of its packs, in alphabetical order; raises PackError where it is unreadable.
@@ -135,7 +139,7 @@ def _installed() -> Iterator[Root | PackError]:
             path = f"{GROUP}:{entry.name}"
             yield _broken(path, f"module '{entry.module}' is not there; reinstall its package")
         else:
-            yield Root(path=place, origin=origin)
+            yield Root(path=place, origin=origin, installed=True)
 
 
 def _is_entry(error: PackError) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from attrs import frozen
@@ -13,12 +14,15 @@ from packaging.version import Version
 
 from kernelpkg.discover import Root
 from kernelpkg.errors import PackError, UsageError
+from kernelpkg.lock import read_lock
+from kernelpkg.overlays import CONFIGS_VARIABLE
 
 _NEEDS: Final = {"torch": "2.11", "helion": "1.4", "triton": "3.6"}
 """The oldest versions that kernelpkg is tested with."""
 
 _VARIABLES: Final = (
     "HELION_INTERPRET",
+    CONFIGS_VARIABLE,
     "KERNELPKG_DISABLE",
     "KERNELPKG_PATH",
     "KERNELPKG_VLLM_ROUTES",
@@ -47,12 +51,9 @@ def examine(
     findings = [Finding(name="python", status="ok", text=platform.python_version())]
     packages = [_package(name, oldest) for name, oldest in _NEEDS.items()]
     findings += packages
-    findings += [_packs(root) for root in roots]
-    findings += [
-        Finding(name="environment", status="ok", text=f"{name} is '{environment[name]}'")
-        for name in _VARIABLES
-        if environment.get(name)
-    ]
+    for root in roots:
+        findings += [_packs(root), *_locks(root)]
+    findings += [_variable(name, environment[name]) for name in _VARIABLES if environment.get(name)]
     if any(finding.status == "missing" for finding in packages):
         text = "no op runs here before the packages above are there"
         return (*findings, Finding(name="run", status="missing", text=text))
@@ -80,6 +81,32 @@ def _packs(root: Root | PackError) -> Finding:
         return Finding(name="packs", status="missing", text=str(error))
     text = f"{', '.join(names) or 'none'} in {root.path} (from {root.origin})"
     return Finding(name="packs", status="ok" if names else "limited", text=text)
+
+
+def _locks(root: Root | PackError) -> Iterator[Finding]:
+    """Yield which packs are locked, or what is wrong with their lock."""
+    if isinstance(root, PackError):
+        return
+    try:
+        lock = read_lock(root.path)
+    except PackError as error:
+        yield Finding(name="lock", status="limited", text=f"in {root.path}: {error.problems[0]}")
+        return
+    if lock is not None:
+        when = "whenever they are loaded" if root.installed else "by 'load --locked'"
+        text = f"{', '.join(sorted(lock.packs)) or 'none'} in {root.path}, verified {when}"
+        yield Finding(name="lock", status="ok", text=text)
+
+
+def _variable(name: str, value: str) -> Finding:
+    """Say what a variable is; no pack loads with directories of configs that are not there."""
+    text = f"{name} is '{value}'"
+    parts = value.split(os.pathsep) if name == CONFIGS_VARIABLE else []
+    gone = [part for part in parts if part and not os.path.isdir(part)]
+    if not gone:
+        return Finding(name="environment", status="ok", text=text)
+    text += f"; no pack loads, for {gone[0]} is no directory; correct it"
+    return Finding(name="environment", status="limited", text=text)
 
 
 def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,26 +20,37 @@ _TEARING: Final = ("KP011", "KP012", "KP013", "KP102", "KP120")
 
 
 class Document:
-    """A manifest on its way to a spec; collects what is wrong with it.
+    """A manifest on its way to a spec, or a lock; collects what is wrong with it.
 
-    `name` is the path that messages give. `values` is what the table of keys decoded.
+    `name` is the path that messages give, and `edition` the newest that is read. `values` is what
+    the table of keys decoded.
     """
 
-    def __init__(self, path: Path, name: str, table: Table) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        table: Table,
+        *,
+        edition: int = EDITION,
+        read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> None:
         self.shown = name
+        self.edition = edition
+        self._read_bytes = read_bytes
         self._found: list[tuple[TomlPath, str, str]] = []
         self._elsewhere: list[Problem] = []
         self.text, self.digest = self._read(path)
         self._check_edition()
         found = self._parse()
-        edition = found.get("edition")
-        if type(edition) is int and edition > EDITION:  # spelled as the scan does not see it
-            raise self._newer(self.line("edition"), shown(edition))
+        given = found.get("edition")
+        if type(given) is int and given > edition:  # spelled as the scan does not see it
+            raise self._newer(self.line("edition"), shown(given))
         self.values: dict[str, Any] = table.decode(found, (), self.report)
 
     def _read(self, path: Path) -> tuple[str, str]:
         try:
-            data = path.read_bytes()
+            data = self._read_bytes(path)
             return data.decode(), digest_bytes(data)
         except OSError as error:
             raise self._broken(0, "KP001", f"cannot be read: {error.strerror}") from None
@@ -50,7 +62,7 @@ class Document:
         """Find the edition before the first table, for a later one may be no TOML of today."""
         for number, line in enumerate(self.text.split("\n"), 1):
             match = _EDITION.fullmatch(line.rstrip("\r"))
-            if match is not None and int(match[1]) > EDITION:
+            if match is not None and int(match[1]) > self.edition:
                 raise self._newer(number, match[1])
             if match is not None or line.lstrip().startswith("["):
                 return
@@ -59,7 +71,7 @@ class Document:
         return self._broken(
             line,
             "KP002",
-            f"edition {edition} is newer than this version of kernelpkg reads ({EDITION}); "
+            f"edition {edition} is newer than this version of kernelpkg reads ({self.edition}); "
             "upgrade kernelpkg",
         )
 

@@ -16,6 +16,7 @@ from kernelpkg.configs import ConfigFile, config_id
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.keys import PACK_MANIFEST
+from kernelpkg.lock import FILE, has_lock
 from kernelpkg.manifest import read_kernel
 from kernelpkg.matching import identity
 from kernelpkg.spec import KernelSpec, PackSpec
@@ -56,7 +57,14 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                 with plan.collecting():
                     incoming.read(source)
     _check_made(plan, f"nothing of {folder.path} is for pack '{pack.name}'")
-    return plan.made(f"these configs come from {folder.origin}: {_FIT}")
+    return plan.made(f"these configs come from {folder.origin}: {_FIT}", *_stale_lock(pack))
+
+
+def _stale_lock(pack: PackSpec) -> tuple[str, ...]:
+    """Say that a pack with a lock is not as it was locked any more, once configs were imported."""
+    if not has_lock(Path(pack.root)):
+        return ()
+    return (f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now",)
 
 
 @frozen(kw_only=True)
@@ -156,7 +164,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     _check_made(plan, f"pack '{pack.name}' has nothing for {folder.path}")
     remark = f"these configs come from pack '{pack.name}': {_FIT}"
     both = "'kernelpkg vendor' writes ops and configs together"
-    return plan.made(f"{remark}; {both}" if any(own) else None)
+    return plan.made(*([f"{remark}; {both}"] if any(own) else []))
 
 
 def _check_made(plan: Plan, nothing: str) -> None:

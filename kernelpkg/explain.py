@@ -10,6 +10,7 @@ from attrs import frozen
 
 from kernelpkg import overlays, platforms
 from kernelpkg.cases import Case, guard_problem, needed_axes, show
+from kernelpkg.domain import domains
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr import DTYPES
 from kernelpkg.fallback import Chosen, ConfigPlan, Outcome, read_plan
@@ -127,7 +128,7 @@ def _unknown(here: Platform, plan: ConfigPlan) -> str:
     """Point out a platform that is probably misspelt: no GPU that is known, and nothing tuned."""
     if here.arch is not None or here.name == platforms.CPU or plan.tables:
         return ""
-    return f"; '{here.name}' is no GPU that kernelpkg knows"
+    return f"; {platforms.stranger(here.name)}"
 
 
 def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
@@ -144,11 +145,14 @@ def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
     seen += [spec.defaults[name]] if name in spec.defaults else []
     kinds = {_kind(value) for value in seen}
     kind = _kind(value)
-    if value is None or not kinds or kind in kinds:
-        if kind != "the name of a dtype" or value in DTYPES:
-            return value
+    if value is not None and kinds and kind not in kinds:
+        raise UsageError(f"axis '{name}' is '{text}'; it must be {' or '.join(sorted(kinds))}")
+    if kind == "the name of a dtype" and value is not None and value not in DTYPES:
         raise UsageError(f"axis '{name}' is '{text}', which is no dtype{suggestion(text, DTYPES)}")
-    raise UsageError(f"axis '{name}' is '{text}'; it must be {' or '.join(sorted(kinds))}")
+    domain = domains(spec)[name]
+    if not domain.has(value):
+        raise UsageError(f"axis '{name}' is '{text}'; it must be {domain}")
+    return value
 
 
 def _kind(value: Scalar) -> str:

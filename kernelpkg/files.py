@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kernelpkg.digest import digest_bytes
@@ -65,7 +67,14 @@ class Files:
 
         Files of other places, as configs of an operator, keep their whole paths.
         """
+        above = os.path.join(root, "")
+        return {str(path).removeprefix(above): self.digest(path) for path in self._content}
+
+    def digests_below(self, root: Path, folders: Sequence[str]) -> dict[str, str]:
+        """Return the digests of those files alone that are in folders below a root."""
+        above = os.path.join(root, "")
+        inside = tuple(os.path.join(above, folder, "") for folder in folders)
+        found = ((path, str(path)) for path in self._content)
         return {
-            str(path.relative_to(root) if root in path.parents else path): self.digest(path)
-            for path in self._content
+            text[len(above) :]: self.digest(path) for path, text in found if text.startswith(inside)
         }

@@ -10,28 +10,32 @@ from typing import Any, Final
 import torch
 
 from kernelpkg.accept import Acceptance
-from kernelpkg.cases import Case, CaseProblem, cases_of, show
+from kernelpkg.cases import Case, CaseProblem, Evaluator, cases_of, show
+from kernelpkg.casesize import strides_of
 from kernelpkg.errors import CallError
 from kernelpkg.expr import Expr, compile_exprs
 from kernelpkg.source import load_function
-from kernelpkg.spec import ArgSpec, ArgVariant, KernelSpec, Reference, Scalar
+from kernelpkg.spec import ArgSpec, KernelSpec, Reference, Scalar
 
 SENTINEL: Final = 96.0
 """What a written argument holds before a call: exact in every dtype from float8 to int8."""
 
-_ALIGN: Final = 4
-"""Strides that may be anything are padded to this many elements, as TMA-aligned scales are."""
-
 
 def make_inputs(
-    spec: KernelSpec, case: Case, *, device: str | torch.device = "cpu", sentinel: float = SENTINEL
+    spec: KernelSpec,
+    case: Case,
+    *,
+    device: str | torch.device = "cpu",
+    sentinel: float = SENTINEL,
+    variation: int = 0,
 ) -> tuple[Any, ...]:
     """Return the arguments of one call, in order, for a case.
 
-    Random values derive from the case, so that two calls give equal tensors. Raises CaseProblem
-    where the arguments cannot be made, or where a call with them has other axes than the case.
+    Random values derive from the case, so that two calls give equal tensors; another `variation`
+    gives others. Raises CaseProblem where the arguments cannot be made, or where a call with them
+    has other axes than the case.
     """
-    generator = torch.Generator(device).manual_seed(seed(spec, case))
+    generator = torch.Generator(device).manual_seed(seed(spec, case) + variation)
     if spec.generator is not None:
         make = load_function(Path(spec.directory), spec.generator)
         args = tuple(make(dict(case.values), generator, torch.device(device)))
@@ -108,9 +112,8 @@ def _argument(
         make = load_function(Path(spec.directory), init)
         return make(dict(case.values), dict(made), generator)
     high = None if variant.high is None else int(_value(variant.high, case))
-    tensor = torch.empty_strided(
-        shape, _strides(shape, variant, case), dtype=dtype, device=generator.device
-    )
+    strides = strides_of(shape, variant, case.values, Evaluator())
+    tensor = torch.empty_strided(shape, strides, dtype=dtype, device=generator.device)
     return fill(tensor, init, generator, high=high, sentinel=sentinel)
 
 
@@ -143,21 +146,6 @@ def fill(
     else:
         values = torch.randint(high or 1, shape, generator=generator, device=device)
     return tensor.copy_(values)
-
-
-def _strides(shape: tuple[int, ...], variant: ArgVariant, case: Case) -> tuple[int, ...]:
-    """Return strides in elements: as the manifest says, and padded where it says nothing."""
-    if variant.strides is None:
-        return torch.empty(shape, device="meta").stride()
-    strides = [None if s is None else int(_value(s, case)) for s in variant.strides]
-    span = max([1, *(n * s for n, s in zip(shape, strides, strict=True) if s is not None)])
-    found = []
-    for size, stride in reversed(list(zip(shape, strides, strict=True))):
-        if stride is None:
-            stride = -(-span // _ALIGN) * _ALIGN  # noqa: PLW2901  # free, so it is chosen here
-            span = max(span, stride * size)
-        found.append(stride)
-    return tuple(reversed(found))
 
 
 def _value(expr: Expr, case: Case) -> Any:

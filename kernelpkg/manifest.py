@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from kernelpkg import consistency
 from kernelpkg.casecheck import check_cases
 from kernelpkg.codec import MISSING
+from kernelpkg.digest import digest_bytes
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.expr import Expr
@@ -24,8 +25,8 @@ from kernelpkg.spec import KernelName, KernelSpec, PackSpec, Route
 def read_kernel(root: Path, name: str, files: Files | None = None) -> KernelSpec:
     """Read `kernels/<name>/kernel.toml` below a root, and check it against its Python files.
 
-    `files` keeps what was read of these, for whoever runs them next. Raises PackError with every
-    problem of the manifest and of the files that it names.
+    `files` keeps what was read, for whoever runs it next. Raises PackError with every problem of
+    the manifest and of the files that it names.
     """
     directory, shown = root / "kernels" / name, f"kernels/{name}/kernel.toml"
     if not directory.is_dir():
@@ -33,12 +34,11 @@ def read_kernel(root: Path, name: str, files: Files | None = None) -> KernelSpec
         remedy = suggestion(name, others) or f"; 'kernelpkg new {name}' writes one"
         message = f"kernel '{name}' is named by the pack, and is not there{remedy}"
         raise PackError(problems=(Problem(path=shown, code="KP602", message=message),))
-    document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST)
+    files = files or Files()
+    document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST, read_bytes=files.read)
     reader = KernelReader(document, directory)
     spec = reader.read()
-    consistency.check_references(
-        reader.references, directory, reader.schema, document, files or Files()
-    )
+    consistency.check_references(reader.references, directory, reader.schema, document, files)
     if spec is not None:
         consistency.check_kernel(spec, document)
         if document.sound:
@@ -49,13 +49,22 @@ def read_kernel(root: Path, name: str, files: Files | None = None) -> KernelSpec
     return spec
 
 
-def read_pack(root: Path, name: str) -> PackSpec:
+def read_pack(
+    root: Path, name: str, *, check: Callable[[str, str], None] = lambda *_: None
+) -> PackSpec:
     """Read `manifests/<name>.toml` below a root; raises PackError with every problem of it.
 
     Kernels are named but not read: one that is broken or missing keeps no other from loading.
+    `check` takes the path and the digest of what was read, before any of it counts.
     """
     shown = f"manifests/{name}.toml"
-    document = Document(root / shown, shown, PACK_MANIFEST)
+
+    def read_bytes(path: Path) -> bytes:
+        content = path.read_bytes()
+        check(shown, digest_bytes(content))
+        return content
+
+    document = Document(root / shown, shown, PACK_MANIFEST, read_bytes=read_bytes)
     spec = _read_pack(document, root, name)
     if not document.sound:
         raise PackError(problems=document.problems())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -54,6 +54,11 @@ def _power(number: Number) -> int:
     return 1 if number <= 1 else 1 << (math.ceil(number) - 1).bit_length()
 
 
+def _around(number: Number) -> tuple[int, int]:
+    """Return the first whole number that is not below a number, and the first above it."""
+    return math.ceil(number), math.floor(number) + 1
+
+
 def _listed(values: Iterable[Scalar]) -> str:
     return ", ".join("none" if value is None else str(value) for value in values)
 
@@ -74,6 +79,12 @@ class Matcher:
         place = self.places.get((value,) if type(value) is bool else value)
         return NOWHERE if place is None else (place, EXACT)
 
+    def turns(self) -> Iterator[int]:
+        """Yield the whole numbers at which `find` may say other than of the number before."""
+        for number in map(_number, self.tuned):
+            if number is not None:
+                yield from _around(number)
+
     def reason(self, value: Scalar, rank: int) -> str:
         """Return why `find` gave this rank, as a short phrase."""
         if rank == EXACT:
@@ -88,6 +99,9 @@ class _Ignored(Matcher):
 
     def find(self, value: Scalar) -> tuple[int, int]:
         return 0, EXACT
+
+    def turns(self) -> Iterator[int]:
+        return iter(())
 
     def reason(self, value: Scalar, rank: int) -> str:
         return "is ignored"
@@ -191,6 +205,25 @@ class _Nearest(_Ordered):
         distance = max(near, number) - min(near, number)
         return distance * self.whole > max(number, -number) * self.parts
 
+    def halfway(self, cut: Number) -> int:
+        """Return the first whole number that lies beyond a cut."""
+        return math.floor(Fraction(cut) / 2) + 1
+
+    def limits(self, near: Number) -> Iterator[Number]:
+        """Yield the numbers whose deviation from a tuned one is the bound."""
+        yield Fraction(near * self.whole) / (self.whole + self.parts)
+        if self.whole != self.parts:
+            yield Fraction(near * self.whole) / (self.whole - self.parts)
+
+    def turns(self) -> Iterator[int]:
+        yield from super().turns()
+        yield from map(self.halfway, self.cuts)
+        if self.whole:
+            yield from (0, 1)  # where the sign changes, which the bound does not look at
+            for near in self.numbers:
+                for limit in self.limits(near):
+                    yield from _around(limit)
+
     def place(self, number: Number) -> tuple[int, int]:
         numbers = self.numbers
         place = bisect_left(self.cuts, self.cut(number, number))
@@ -218,6 +251,17 @@ class _NearestLog(_Nearest):
     def cut(self, low: Number, high: Number) -> Number:
         return low * high
 
+    def halfway(self, cut: Number) -> int:
+        return math.isqrt(math.floor(cut)) + 1
+
+    def limits(self, near: Number) -> Iterator[Number]:
+        yield Fraction(near * self.whole) / (self.whole + self.parts)
+        yield Fraction(near * (self.whole + self.parts)) / self.whole
+
+    def turns(self) -> Iterator[int]:
+        yield 1  # below it, nothing has a ratio to a tuned value
+        yield from super().turns()
+
     def deviates(self, near: Number, number: Number) -> bool:
         low, high = (near, number) if near < number else (number, near)
         return (high - low) * self.whole > low * self.parts
@@ -239,6 +283,10 @@ class _Pow2(_Ordered):
     def takes(self, number: Number | None) -> bool:
         return number is None or _power(number) == number
 
+    def turns(self) -> Iterator[int]:
+        yield from super().turns()
+        yield from (math.floor(Fraction(number) / 2) + 1 for number in self.numbers)
+
     def place(self, number: Number) -> tuple[int, int]:
         power = _power(number)
         place = bisect_left(self.numbers, power)
@@ -259,6 +307,10 @@ class _Ranges(_Ordered):
     """A tuned number of the call's own range: the smallest not below the call's, or the last."""
 
     __slots__ = ()
+
+    def turns(self) -> Iterator[int]:
+        yield from super().turns()
+        yield from (bound + 1 for bound in self.rule.bounds)
 
     def place(self, number: Number) -> tuple[int, int]:
         numbers = self.numbers

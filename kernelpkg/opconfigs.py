@@ -13,6 +13,7 @@ from kernelpkg.errors import PackError, Problem
 from kernelpkg.exprcode import AxisCode
 from kernelpkg.exprtypes import ValueType
 from kernelpkg.fields import Config
+from kernelpkg.files import Files
 from kernelpkg.oppicker import default_key
 from kernelpkg.sizeclass import shared_case
 from kernelpkg.spec import CaseKey, KernelSpec, PackSpec, Scalar
@@ -26,10 +27,12 @@ def write_configs(
     codes: Mapping[str, AxisCode],
     free: Sequence[str],
     tree: VllmTree,
+    files: Files | None = None,
 ) -> dict[str, str]:
     """Return the config file of each platform that the store has one for, as text.
 
-    `codes` are the axes, `free` those by which a size may be 1 or larger. Every key names every
+    `codes` are the axes, `free` those by which a size may be 1 or larger. `files` has what was read
+    before. Every key names every
     axis of the rules. Raises PackError with all problems of all files.
     """
     texts: dict[str, str] = {}
@@ -38,7 +41,7 @@ def write_configs(
         place = overlays.locate(pack, spec.name, platform)
         shown = f"configs/{spec.name}/{platform}.json" if place is None else place.shown
         try:
-            file = overlays.read_configs(pack, spec, platform).content()
+            file = overlays.read_configs(pack, spec, platform, files).content()
         except PackError as error:
             problems += error.problems
             continue

@@ -15,6 +15,7 @@ from attrs import frozen
 from kernelpkg import oppicker
 from kernelpkg.errors import PackError, Problem, shown
 from kernelpkg.exprcode import AxisCode, Unsayable, axis_codes
+from kernelpkg.files import Files
 from kernelpkg.opaccuracy import write_accuracy
 from kernelpkg.opfake import NotInferred, host_part
 from kernelpkg.opinputs import write_inputs
@@ -52,12 +53,13 @@ class OpFile:
     free: tuple[str, ...]
 
 
-def write_op(spec: KernelSpec, origin: str, license: str) -> OpFile:
+def write_op(spec: KernelSpec, origin: str, license: str, files: Files | None = None) -> OpFile:
     """Write the file of one kernel; `origin` says in words what it is made from.
 
-    Raises PackError with everything that stands in the way.
+    `files` has what was read of the kernel before. Raises PackError with everything that stands in
+    the way.
     """
-    taken = take(spec)
+    taken = take(spec, files)
     function = taken.file.function(spec.source.name)
     helion = [name for name, item in taken.file.imports.items() if in_helion(item)]
     try:

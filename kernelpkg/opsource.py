@@ -10,6 +10,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from kernelpkg.errors import PackError, Problem
+from kernelpkg.files import Files
 from kernelpkg.pycode import WIDTH
 from kernelpkg.pyfile import Definition, Import, PyFile, read_file, resolve
 from kernelpkg.spec import KernelSpec, Reference
@@ -69,21 +70,22 @@ class Taken:
     file: PyFile
 
 
-def take(spec: KernelSpec) -> Taken:
+def take(spec: KernelSpec, files: Files | None = None) -> Taken:
     """Read the files of a kernel, the one with the Helion function last.
 
-    Raises PackError with all that cannot be taken over, or would have two meanings.
+    `files` has what was read before. Raises PackError with all that cannot be taken over, or would
+    have two meanings.
     """
     roots = references(spec)
     directory = Path(spec.directory)
-    files = {
-        name: read_file(directory / name, f"kernels/{spec.name}/{name}")
+    parsed = {
+        name: read_file(directory / name, f"kernels/{spec.name}/{name}", files)
         for name in dict.fromkeys(root.file for root in roots)
     }
     meanings = _Meanings()
     imports: set[Import] = set()
     taken: list[tuple[str, Definition]] = []
-    for name, file in files.items():
+    for name, file in parsed.items():
         meanings.problems.extend(file.problems)
         found = resolve(file, [root.name for root in roots if root.file == name])
         meanings.problems.extend(found.problems)
@@ -108,7 +110,7 @@ def take(spec: KernelSpec) -> Taken:
         baseline_name=name,
         baseline=baseline,
         kernel=tuple(kernel.text.split("\n")),
-        file=files[spec.source.file],
+        file=parsed[spec.source.file],
     )
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from attrs import evolve, frozen
 
-from kernelpkg import configs
+from kernelpkg import configs, platforms
 from kernelpkg.configs import StoredFile
-from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.files import Files
 from kernelpkg.spec import KernelSpec, PackSpec
 
 CONFIGS_VARIABLE: Final = "KERNELPKG_CONFIGS"
 """Directories of configs that go before those of packs, separated as in PATH."""
+
+_PLATFORM: Final = re.compile(r"[^.\\][^\\]*(?<=[A-Za-z0-9])[^\\]*")
+"""What may name a platform: it has a letter or a digit, and is no hidden file."""
 
 
 @frozen(kw_only=True)
@@ -43,8 +48,11 @@ def with_overlays(
     """Return a pack whose configs are looked for in overlays first.
 
     `given` are directories in the order of preference; without any, those of KERNELPKG_CONFIGS.
-    Raises PackError for what is no directory.
+    The pack's own directory may be among them, and stays the pack's own. Raises PackError for what
+    is no directory.
     """
+    if isinstance(given, str | os.PathLike):
+        raise UsageError(f"configs are given as a list of directories, not as '{given}'")
     origin = "--configs" if given else CONFIGS_VARIABLE
     named = [os.fspath(path) for path in given] or [
         part for part in environment.get(CONFIGS_VARIABLE, "").split(os.pathsep) if part
@@ -61,26 +69,43 @@ def with_overlays(
     ]
     if problems:
         raise PackError(problems=tuple(problems))
-    return evolve(pack, overlays=tuple(dict.fromkeys(named))) if named else pack
+    if not named:
+        return pack
+    own = _own(pack)
+    same = [own.path.is_dir() and os.path.samefile(name, own.path) for name in named]
+    places = [str(own.path) if is_own else n for n, is_own in zip(named, same, strict=True)]
+    return evolve(pack, overlays=tuple(dict.fromkeys(places)))
 
 
 def search_path(pack: PackSpec) -> tuple[ConfigDirectory, ...]:
     """Return the directories in which the pack's configs are looked for, the first choice first."""
-    return (
-        *(ConfigDirectory(path=Path(name), shown=name, overlay=True) for name in pack.overlays),
-        ConfigDirectory(path=Path(pack.root, "configs"), shown="configs", overlay=False),
-    )
+    own = _own(pack)
+    found = [
+        own if name == str(own.path) else ConfigDirectory(path=Path(name), shown=name, overlay=True)
+        for name in pack.overlays
+    ]
+    return tuple(dict.fromkeys((*found, own))) if found else (own,)
+
+
+def _own(pack: PackSpec) -> ConfigDirectory:
+    return ConfigDirectory(path=Path(pack.root, "configs"), shown="configs", overlay=False)
 
 
 def platforms_of(pack: PackSpec, kernel: str) -> tuple[str, ...]:
     """Return the platforms that a kernel has config files for, by name.
 
-    Raises PackError where a directory cannot be read.
+    Files whose names have no letter or digit, or cannot be printed, are of no platform. Raises
+    PackError where a directory cannot be read.
     """
     found: set[str] = set()
     for directory in search_path(pack):
         found |= set(_names(directory, kernel))
     return tuple(sorted(found))
+
+
+def may_name_platform(name: str) -> bool:
+    """Whether a config file of that name is read; any other is of no GPU, and no lock holds it."""
+    return _PLATFORM.fullmatch(name) is not None and name.isprintable()
 
 
 def locate(pack: PackSpec, kernel: str, platform: str) -> ConfigPlace | None:
@@ -119,19 +144,49 @@ def read_configs(
 
 
 def strangers(pack: PackSpec) -> Iterator[Problem]:
-    """Yield a note for each directory of an overlay that is of no kernel of the pack."""
+    """Yield a note for all that lies in an overlay and that nothing reads."""
     for directory in search_path(pack):
         if not directory.overlay:
             continue
-        for name in sorted(os.listdir(directory.path)):
-            inside = directory.path / name
-            if name not in pack.kernels and name[0] != "." and inside.is_dir():
-                message = f"is of no kernel of pack '{pack.name}', so nothing reads it"
-                yield Problem(
-                    path=f"{directory.shown}/{name}",
-                    code="KP511",
-                    message=f"{message}{suggestion(name, pack.kernels)}",
-                )
+        try:
+            names = sorted(os.listdir(directory.path))
+        except OSError as error:
+            message = f"cannot be listed: {error.strerror}; correct its permissions"
+            yield Problem(path=directory.shown, code="KP510", message=message)
+            continue
+        for name in names:
+            yield from _unread(pack, directory, name) if name[0] != "." else ()
+
+
+def _unread(pack: PackSpec, directory: ConfigDirectory, name: str) -> Iterator[Problem]:
+    """Yield what nothing reads of one entry of an overlay."""
+    place, shown = directory.path / name, f"{directory.shown}/{name}"
+    found: list[tuple[str, str]] = []
+    if name in pack.kernels and place.is_dir():
+        with contextlib.suppress(OSError):  # which whoever reads its files says
+            found = [
+                (f"{shown}/{file}", f"is of no platform, so nothing reads it{_respelled(file)}")
+                for file in sorted(os.listdir(place))
+                if file.endswith(".json") and file[0] != "." and _respelled(file)
+            ]
+    elif name in pack.kernels:
+        found = [(shown, "is no directory; <platform>.json belong into one of this name")]
+    elif place.is_dir():
+        hint = suggestion(name, pack.kernels)
+        found = [(shown, f"is of no kernel of pack '{pack.name}', so nothing reads it{hint}")]
+    elif name.endswith(".json"):
+        found = [(shown, f"is in no directory of a kernel; move it to {directory.shown}/<kernel>/")]
+    for path, message in found:
+        yield Problem(path=path, code="KP511", message=message)
+
+
+def _respelled(file: str) -> str:
+    """Say what a file should be called, or return nothing where calls look for its name."""
+    try:
+        spelled = platforms.canonical(file.removesuffix(".json"))
+    except ValueError:
+        return "; rename it to one such as nvidia_h200.json"
+    return "" if f"{spelled}.json" == file else f"; rename it to {spelled}.json"
 
 
 def _names(directory: ConfigDirectory, kernel: str) -> Iterator[str]:
@@ -143,6 +198,5 @@ def _names(directory: ConfigDirectory, kernel: str) -> Iterator[str]:
         message = f"directory cannot be read: {error.strerror}; correct its permissions"
         path = f"{directory.shown}/{kernel}"
         raise PackError(problems=(Problem(path=path, code="KP501", message=message),)) from None
-    yield from (
-        name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != "."
-    )
+    found = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    yield from filter(may_name_platform, found)

@@ -154,6 +154,20 @@ class Picker:
             variants.setdefault(variant, []).append((index, row))
         return tuple((rows[0][1], _build(self.rules, rows)) for rows in variants.values())
 
+    def turns(self, place: int) -> frozenset[int]:
+        """Return the whole numbers of a rule's axis at which `pick` or `relax` may change.
+
+        Between one and the next, calls that differ in this axis alone get the same.
+        """
+        found: set[int] = set()
+        nodes: list[_Level | _Leaf] = [self._root, *(root for _, root in self._variants)]
+        for _ in range(place):
+            nodes = [below for node in nodes if isinstance(node, _Level) for below in node.below]
+        for node in nodes:
+            if isinstance(node, _Level):
+                found.update(node.matcher.turns())
+        return frozenset(found)
+
     def unreachable(self) -> tuple[int, ...]:
         """Return the positions of the keys that not even a call equal to them gets."""
         return tuple(index for index, row in self.rows if _walk(self._root, row).index != index)

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from attrs import frozen
 
+from kernelpkg.errors import suggestion
+
 CPU: Final = "cpu"
 """The platform of interpreted runs; it borrows from nobody."""
 
@@ -125,6 +127,17 @@ def canonical(name: str) -> str:
         message = f"GPU name {name!r} has no letter or digit"
         raise ValueError(message)
     return found
+
+
+def known() -> tuple[str, ...]:
+    """Return the names of all GPUs that have a known architecture."""
+    return (*_BASES, *_BASE_OF)
+
+
+def stranger(name: str) -> str:
+    """Return that a GPU is not known, with the one that is probably meant."""
+    tail = next((gpu for gpu in _BASES if gpu.endswith(f"_{name}")), name)
+    return f"'{name}' is no GPU that kernelpkg knows{suggestion(tail, known())}"
 
 
 def resolve(

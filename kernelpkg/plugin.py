@@ -128,11 +128,18 @@ def _switchboard() -> Switchboard:
 
 
 def _load(pack: PackSpec, environment: Mapping[str, str]) -> dict[str, str]:
-    """Register the ops of a pack; imports Helion, which takes seconds."""
+    """Register the ops of a pack; imports Helion, which takes seconds.
+
+    A pack of an installed package has to be as the lock that it came with says.
+    """
+    from pathlib import Path
+
     from kernelpkg.errors import PackError
     from kernelpkg.loader import load
+    from kernelpkg.lock import has_lock
 
-    found = load(pack.name, root=pack.root, environment=environment)
+    locked = pack.installed and has_lock(Path(pack.root))
+    found = load(pack.name, root=pack.root, locked=locked, environment=environment)
     if not found.kernels:
         raise PackError(problems=found.problems)
     return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}

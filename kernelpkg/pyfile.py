@@ -15,6 +15,7 @@ from typing import Final
 from attrs import field, frozen
 
 from kernelpkg.errors import Problem, suggestion
+from kernelpkg.files import Files
 from kernelpkg.pycode import WIDTH, Group, lay
 
 _KNOWN: Final = frozenset(dir(builtins))
@@ -76,9 +77,9 @@ class PyFile:
         return found
 
 
-def read_file(path: Path, shown: str) -> PyFile:
+def read_file(path: Path, shown: str, files: Files | None = None) -> PyFile:
     """Read a file that parses; its problems are what cannot be taken over, and long lines."""
-    data = path.read_bytes()
+    data = (files or Files()).read(path)
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     text = io.StringIO(data.decode(encoding), newline=None).getvalue()
     lines = tuple(text.split("\n"))

@@ -10,9 +10,16 @@ from kernelpkg.errors import Problem
 
 Status = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
+LockState = Literal["locked", "overlaid", "modified", "unlocked"]
+"""Of what was loaded: as the lock says; so, and an operator has put configs before it; not as the
+lock says; of no lock."""
 
-_KEYS: Final = ("name", "op", "status", "mode", "platform", "cases", "configs", "file", "reason")
-_HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "check", "reason")
+_KEYS: Final = (
+    *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock", "reason"),
+)
+_HEAD: Final = (
+    *("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason"),
+)
 
 
 @frozen(kw_only=True)
@@ -20,8 +27,9 @@ class KernelReport:
     """What became of one kernel.
 
     `cases` and `configs` count what is tuned on `platform`: keys, and distinct configs; `file` is
-    where they stand. `reason` says why the mode is not a better one, or why the op is not there.
-    `check` is None where no smoke check ran, "ok", or what disagreed.
+    where they stand. `lock` is None where the op is not registered. `reason` says why the mode is
+    not a better one, or why the op is not there. `check` is None where no smoke check ran, "ok", or
+    what disagreed.
     """
 
     name: str
@@ -32,6 +40,7 @@ class KernelReport:
     cases: int = 0
     configs: int = 0
     file: str | None = None
+    lock: LockState | None = None
     reason: str = ""
     check: str | None = None
     problems: tuple[Problem, ...] = ()
@@ -85,7 +94,7 @@ class LoadReport:
         """Return the table for people, with its head: a row per op."""
         checked = any(kernel.check is not None for kernel in self.kernels)
         rows = [_HEAD, *map(_row, self.kernels)]
-        return rows if checked else [(*row[:6], *row[7:]) for row in rows]
+        return rows if checked else [(*row[:7], *row[8:]) for row in rows]
 
     def summary(self) -> str:
         """Return one line with all counts."""
@@ -119,6 +128,7 @@ def _row(kernel: KernelReport) -> tuple[str, ...]:
         kernel.platform,
         str(kernel.cases),
         str(kernel.configs),
+        kernel.lock or "-",
         "-" if kernel.check is None else "ok" if kernel.check == "ok" else "FAILED",
         kernel.reason if kernel.status != "failed" else said,
     )

@@ -192,6 +192,10 @@ class ConfiguredHelionKernel:
         """Run a call in Helion's interpreter, on the device of its tensors."""
         return self._interpreter(*args)
 
+    def bind(self, args: Sequence[Any]) -> Any:
+        """Return what Helion makes of a call before it has a config; nothing is compiled."""
+        return self._kernel_for(args).bind(tuple(args))
+
     def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:
         """Compile a call with a given selection and return what launches it.
 

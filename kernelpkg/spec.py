@@ -184,7 +184,7 @@ class PackSpec:
 
     `vllm_requires` is a version specifier, empty for any release; `vllm_axes` names per kernel
     the axis that a name in vLLM's config files stands for. `overlays` are directories of configs
-    that go before the pack's own.
+    that go before the pack's own. `installed` says that a package brought the pack.
     """
 
     name: str
@@ -202,3 +202,4 @@ class PackSpec:
     vllm_axes: Mapping[KernelName, Mapping[str, str]]
     routes: tuple[Route, ...]
     overlays: tuple[str, ...] = ()
+    installed: bool = False

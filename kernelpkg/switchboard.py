@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import evolve
 from packaging.specifiers import SpecifierSet
 
 from kernelpkg.arrival import Arrival
@@ -136,7 +137,8 @@ class Switchboard:
 
     def _pack(self, name: str | None, root: Path | None, environment: Environment) -> LazyPack:
         place, name = find_pack(name, root, environment)
-        return LazyPack(read_pack(place.path, name), self._facts, environment, self._pack_failed)
+        spec = evolve(read_pack(place.path, name), installed=place.installed)
+        return LazyPack(spec, self._facts, environment, self._pack_failed)
 
     def _install(
         self,

@@ -127,13 +127,13 @@ class Plan:
             FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)
         )
 
-    def made(self, remark: str | None) -> Transfer:
-        """Return the transfer, with a remark if it writes; raises PackError with all problems."""
+    def made(self, *remarks: str) -> Transfer:
+        """Return the transfer, with remarks if it writes; raises PackError with all problems."""
         if self.problems:
             raise PackError(problems=self.problems)
         writes = any(step.action != "unchanged" for step in self.files)
         return Transfer(
             files=tuple(sorted(self.files, key=lambda step: step.path)),
             skipped=tuple(sorted(self.skipped)),
-            remarks=(remark,) if remark is not None and writes else (),
+            remarks=remarks if writes else (),
         )

@@ -18,6 +18,12 @@ from kernelpkg.manifest import read_pack
 from kernelpkg.routing import Routing, read_routing
 from kernelpkg.spec import PackSpec
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of a Ray cluster first: they go to one process then, which starts one."""
+    items.sort(key=lambda item: item.path.name != "test_rayworkers.py")
+
+
 MANIFEST = """\
 edition = 1
 [kernel]
@@ -123,6 +129,12 @@ def write_pack(root: Path) -> PackDirectory:
     return pack
 
 
+@pytest.fixture(scope="session")
+def new_pack() -> Callable[[Path], PackDirectory]:
+    """Writes a pack like `demo`, for tests that share one."""
+    return write_pack
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> PackDirectory:
     """A pack "demo" with one good kernel, "twice", which doubles its input."""
@@ -138,7 +150,8 @@ def other(tmp_path: Path) -> PackDirectory:
 @pytest.fixture(autouse=True)
 def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test see the environment of who runs it, or ops that another left in "demo"."""
-    for name in ("KERNELPKG_PATH", "KERNELPKG_DISABLE", "KERNELPKG_NO_PROGRESS"):
+    names = ("CONFIGS", "DISABLE", "NO_PROGRESS", "PATH")
+    for name in (f"KERNELPKG_{word}" for word in names):
         monkeypatch.delenv(name, raising=False)
     yield
     forget("demo")

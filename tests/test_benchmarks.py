@@ -35,7 +35,7 @@ def check(document, *keys):
 def test_every_benchmark_is_run_here():
     """A benchmark that is added is added here too."""
     here = {"bench_cli", "bench_dispatch", "bench_load", "bench_picker", "bench_plugin"}
-    here |= {"bench_vendor"}
+    here |= {"bench_check", "bench_check_helion", "bench_vendor"}
     on_a_gpu = {"bench_gpu", "bench_native_gpu", "bench_routes_gpu"}
     assert set(BENCHMARKS) == here | on_a_gpu
 
@@ -46,8 +46,25 @@ def test_load(tmp_path):
     heads = ("side", "kernels", "seconds", "seconds_median", "cpu_seconds", "ms_per_kernel")
     check(document, *heads, "kb_per_kernel")
     sides = [(row["side"], row["kernels"]) for row in document["results"]]
-    assert sides == [("ours", 3), ("floor", 3), ("vllm", 3)]
-    assert len(document["targets"]) == 3
+    assert sides == [("ours", 3), ("locked", 3), ("floor", 3), ("vllm", 3)]
+    assert len(document["targets"]) == 4
+
+
+def test_check(tmp_path):
+    """Level 0 of the first pack finds nothing, which is what makes it exit with 0."""
+    document = run("bench_check", tmp_path)
+    check(document, "process", "least", "median", "over_pass")
+    names = [row["process"] for row in document["results"]]
+    assert names == ["pass", "import torch", "list", "check", "check of one op"]
+    assert len(document["targets"]) == 1
+
+
+def test_check_helion(tmp_path):
+    """One op is bound and compiled."""
+    document = run("bench_check_helion", tmp_path)
+    check(document, "level", "of", "seconds", "cores")
+    assert [row["of"] for row in document["results"]] == ["3 variants", "6 configs"]
+    assert len(document["targets"]) == 2
 
 
 def test_cli(tmp_path):
@@ -55,8 +72,8 @@ def test_cli(tmp_path):
     document = run("bench_cli", tmp_path)
     check(document, "process", "least", "median", "over_pass")
     names = [row["process"] for row in document["results"]]
-    assert names == ["pass", "import torch", "explain", "list", "schema"]
-    assert len(document["targets"]) == 3
+    assert names == ["pass", "import torch", "explain", "list", "coverage", "schema"]
+    assert len(document["targets"]) == 4
 
 
 def test_dispatch(tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -22,14 +24,17 @@ def run(*arguments: object) -> int:
         return int(error.code or 0)
 
 
-def whole(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+def whole(
+    *arguments: str, code: str = "", stdout: IO[str] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     """Run a command as a whole process, from another directory."""
     program = code or "from kernelpkg.cli import main; raise SystemExit(main())"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=60,
@@ -46,15 +51,33 @@ USAGE = {
         ["xyz"],
         (
             "'xyz' is no command; known are load, list, new, schema, explain, import, export, "
-            "vendor, doctor; " + HELP
+            "vendor, autotune, check, lock, coverage, doctor; " + HELP
         ),
     ),
-    "unknown-option": (["list", "--jsn"], f"'--jsn' is no argument of 'list'; {HELP}"),
-    "shortened-option": (["list", "--js"], f"'--js' is no argument of 'list'; {HELP}"),
-    "stray-argument": (["list", "x"], f"'x' is no argument of 'list'; {HELP}"),
+    "unknown-option": (
+        ["list", "--jsn"],
+        (
+            "'--jsn' is no argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' "
+            "says what there is"
+        ),
+    ),
+    "shortened-option": (
+        ["autotune", "--case=3"],
+        (
+            "'--case=3' is no argument of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg "
+            "autotune --help' says what there is"
+        ),
+    ),
+    "stray-argument": (
+        ["list", "x"],
+        "'x' is no argument of 'list'; 'kernelpkg list --help' says what there is",
+    ),
     "unknown-choice": (
         ["load", "--device", "gpu"],
-        "'gpu' is no choice; did you mean 'cpu'?; 'kernelpkg load --help' says what there is",
+        (
+            "'gpu' is no value of --device; did you mean 'cpu'?; 'kernelpkg load --help' says "
+            "what there is"
+        ),
     ),
     "empty-directory": (
         ["vendor", "--into", ""],
@@ -92,7 +115,7 @@ USAGE = {
     ),
     "unknown-schema": (
         ["schema", "pak"],
-        "'pak' is no choice; did you mean 'pack'?; 'kernelpkg schema --help' says what there is",
+        ("'pak' is no choice; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
     ),
     "unknown-pack": (
         ["list", "--pack", "kernelpgk"],
@@ -108,25 +131,65 @@ def test_wrong_usage_is_one_line_on_stderr_and_status_2(capsys, arguments, line)
     assert (out, err) == ("", f"kernelpkg: {line}\n")
 
 
+@pytest.mark.parametrize(("arguments", "line"), USAGE.values(), ids=USAGE)
+def test_with_json_wrong_usage_is_a_document_too(capsys, arguments, line):
+    """Who reads stdout finds one document, whatever happens."""
+    assert run(*arguments, "--json") == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("kernelpkg: ")
+    assert json.loads(out) == {"errors": err.splitlines()}
+
+
+def test_with_json_a_pack_that_cannot_be_read_is_a_document_too(demo, capsys):
+    demo.edit("manifests/demo.toml", "edition = 1", "edition = 2")
+    for command in ("coverage", "lock", "autotune"):
+        assert run(command, "--root", demo.root, "--json") == 1
+        out, err = capsys.readouterr()
+        assert err.startswith("manifests/demo.toml:1: KP")
+        assert json.loads(out) == {"errors": err.splitlines()}
+
+
 def test_help_names_every_command_and_the_exit_statuses(capsys):
+    """In groups, and each with what it does."""
     assert run("--help") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for word in (
-        "load",
-        "list",
-        "new",
-        "schema",
-        "explain",
-        "import",
-        "export",
-        "vendor",
-        "doctor",
-    ):
-        assert f"\n    {word} " in out
-    assert "exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage\n" in out
-    for name in ("PATH", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
+    assert run("xyz") == 2
+    listed = capsys.readouterr().err.partition("known are ")[2].partition(";")[0].split(", ")
+    told = dict(re.findall(r"^ {4}(\w+) +(\S.*)$", out, re.MULTILINE))
+    assert sorted(told) == sorted(listed)
+    for word, text in told.items():
+        assert run(word, "--help") == 0
+        assert f"{text[0].upper()}{text[1:]}." in capsys.readouterr().out
+    assert (
+        "exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage, 130 interrupted\n" in out
+    )
+    for name in ("PATH", "CONFIGS", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
         assert f" KERNELPKG_{name} " in out
+
+
+PAGES = {"check": "check.md", "coverage": "coverage.md", "lock": "lock.md", "autotune": "tuning.md"}
+
+
+def test_the_pages_have_every_option_and_no_other(capsys):
+    """The options of a command stand in its section, or on its own page."""
+    docs = ROOT / "docs"
+    page = (docs / "cli.md").read_text()
+    common, *sections = page.split("\n## ")
+    assert run("xyz") == 2
+    commands = capsys.readouterr().err.partition("known are ")[2].partition(";")[0].split(", ")
+    for command in commands:
+        assert run(command, "--help") == 0
+        options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+        text = next(text for text in sections if text.startswith(f"{command}\n"))
+        text += (docs / PAGES[command]).read_text() if command in PAGES else ""
+        if command == "export":  # it has those of import
+            text += next(text for text in sections if text.startswith("import\n"))
+        told = set(re.findall(r"--[a-z][a-z-]+", common + text))
+        assert options <= told, command
+        rows = re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE)
+        listed = {name for row in rows for name in re.findall(r"--[a-z][a-z-]+", row)}
+        assert listed <= options, command
 
 
 def test_the_version_is_printed(capsys):
@@ -513,3 +576,13 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback():
         "raise SystemExit(main(['schema']))"
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+def test_a_full_disk_is_no_reason_for_a_traceback():
+    with Path("/dev/full").open("w") as full:
+        done = whole(
+            code="from kernelpkg.cli import main; raise SystemExit(main(['schema']))", stdout=full
+        )
+    assert done.returncode == 1
+    assert done.stderr == "kernelpkg: the output: No space left on device\n"

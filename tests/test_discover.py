@@ -66,6 +66,8 @@ def test_an_installed_pack_is_found_and_its_module_is_not_run(install, other):
     place = site / "others_kernels/data"
     assert find("demo") == (place, "entry point 'others'", "demo")
     assert "others_kernels" not in sys.modules
+    assert discover.find_pack("demo", None, {})[0].installed
+    assert not discover.find_pack("demo", place, {})[0].installed
 
 
 def test_an_installed_pack_may_lie_beside_a_single_module(install, other):

@@ -12,6 +12,9 @@ import pytest
 from kernelpkg import cli, doctor
 from kernelpkg.discover import Root
 from kernelpkg.errors import PackError, Problem, UsageError
+from kernelpkg.inventory import take_inventory
+from kernelpkg.lock import Lock, write_lock
+from kernelpkg.manifest import read_pack
 
 VERSIONS = {"torch": "2.13.0+cpu", "helion": "1.5.1", "triton": "3.9.0"}
 
@@ -134,6 +137,48 @@ def test_packs_and_roots_that_are_none_are_said(demo, tmp_path):
         ("packs", "limited", f"none in {tmp_path} (from x)"),
         ("packs", "missing", "/no: KP604 does not exist"),
     ]
+
+
+def test_a_broken_lock_is_said(demo):
+    (demo.root / "kernelpkg.lock").write_text("edition = 2\n")
+    found = rows([Root(path=demo.root, origin="--root")])
+    assert (
+        "lock",
+        "limited",
+        (
+            f"in {demo.root}: kernelpkg.lock:1: KP002 edition 2 is newer than this version of "
+            "kernelpkg reads (1); upgrade kernelpkg"
+        ),
+    ) in found
+
+
+@pytest.mark.parametrize(
+    ("installed", "when"),
+    [
+        pytest.param(False, "by 'load --locked'", id="by-path"),
+        pytest.param(True, "whenever they are loaded", id="installed"),
+    ],
+)
+def test_locked_packs_are_said_and_when_they_are_verified(demo, installed, when):
+    write_lock(
+        demo.root, Lock(packs={"demo": take_inventory(read_pack(demo.root, "demo"), {}).pack})
+    )
+    found = rows([Root(path=demo.root, origin="x", installed=installed)])
+    assert ("lock", "ok", f"demo in {demo.root}, verified {when}") in found
+
+
+def test_directories_of_configs_that_are_not_there_are_said(tmp_path):
+    assert ("environment", "ok", f"KERNELPKG_CONFIGS is '{tmp_path}:'") in rows(
+        KERNELPKG_CONFIGS=f"{tmp_path}:"
+    )
+    assert (
+        "environment",
+        "limited",
+        (
+            f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is no "
+            "directory; correct it"
+        ),
+    ) in rows(KERNELPKG_CONFIGS=f"{tmp_path}:nowhere")
 
 
 def test_the_command_prints_a_table(demo, capsys):

@@ -149,6 +149,19 @@ def test_a_second_import_and_an_export_to_where_it_came_from_write_nothing(pack,
     assert (folder / "twice/nvidia_h100.json").read_text() == text
 
 
+def test_an_import_into_a_locked_pack_says_that_the_lock_is_older(pack, vllm, capsys):
+    """Without it, the next load of a pack that has to be as it was locked would be a surprise."""
+    assert run("lock", "--no-fingerprints", "--root", pack.root) == 0
+    capsys.readouterr()
+    last = []
+    for _ in range(2):
+        assert run("import", "vllm", vllm(), "--root", pack.root) == 0
+        last.append(capsys.readouterr().out.splitlines()[-1])
+    line = "kernelpkg.lock does not have them yet; 'kernelpkg lock' records what the pack is now"
+    assert last[0] == line
+    assert last[1].startswith("unchanged: ")
+
+
 def test_a_dry_run_writes_nothing(pack, vllm, tmp_path, capsys):
     folder = vllm()
     before = files_below(tmp_path)

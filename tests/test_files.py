@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,21 @@ def test_an_edit_is_not_seen_twice(tmp_path):
     assert files.tree(path, "kernel.py") is files.tree(path, "kernel.py")
     assert files.digests(tmp_path) == {"kernel.py": digest_bytes(b"x = 1")}
     assert Files().read(path) == b"x = 2"
+
+
+@pytest.mark.parametrize("root", [Path("/packs/a"), Path("/"), Path("packs")], ids=str)
+def test_digests_below_a_root_are_those_of_its_folders(monkeypatch, root):
+    """A root may be the topmost directory, and folders whose names begin alike are others."""
+    monkeypatch.setattr(Path, "read_bytes", lambda path: str(path).encode())
+    files = Files()
+    for name in ("kernels/x/kernel.py", "kernels/xy/kernel.py", "configs/x/a.json", "own/x/a.json"):
+        files.read(root / name)
+    files.read(Path("/elsewhere/kernels/x/kernel.py"))
+    found = files.digests_below(root, ("kernels/x", "configs/x"))
+    assert found == {
+        name: digest_bytes(str(root / name).encode())
+        for name in ("kernels/x/kernel.py", "configs/x/a.json")
+    }
 
 
 def test_links_are_followed(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernelpkg import cli
-from kernelpkg.errors import PackError
+from kernelpkg.errors import PackError, UsageError
 from kernelpkg.explain import explain
 from kernelpkg.manifest import read_kernel, read_pack
 from kernelpkg.overlays import locate, platforms_of, read_configs, strangers, with_overlays
@@ -108,6 +108,77 @@ def test_a_directory_of_no_kernel_is_pointed_out(demo, overlay):
         f"{overlay}/twise: KP511 is of no kernel of pack 'demo', so nothing reads it; "
         "did you mean 'twice'?"
     )
+
+
+def test_all_that_nothing_reads_is_pointed_out(demo, overlay, tmp_path):
+    demo.kernel("second")
+    put(overlay, 16)
+    for file in ("NVIDIA_H100.json", "-.json", "nvidia_a100.json", ".hidden.json", "notes"):
+        (overlay / "twice" / file).write_text("{")
+    (overlay / "second").symlink_to(tmp_path / "nowhere")
+    (overlay / "nvidia_h200.json").write_text("{}")
+    (overlay / "README.md").touch()
+    assert list(map(str, strangers(pack_over(demo, overlay)))) == [
+        (
+            f"{overlay}/nvidia_h200.json: KP511 is in no directory of a kernel; move it to "
+            f"{overlay}/<kernel>/"
+        ),
+        f"{overlay}/second: KP511 is no directory; <platform>.json belong into one of this name",
+        (
+            f"{overlay}/twice/-.json: KP511 is of no platform, so nothing reads it; rename it "
+            "to one such as nvidia_h200.json"
+        ),
+        (
+            f"{overlay}/twice/NVIDIA_H100.json: KP511 is of no platform, so nothing reads it; "
+            "rename it to nvidia_h100.json"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("name", ["-", "_", "a\\b", "a\nb", "\udcff1", ".h200"])
+def test_names_that_no_platform_can_have_are_of_none(demo, name, capsys):
+    """The lock could not hold them, and no GPU is called so."""
+    demo.configs("twice")
+    (demo.root / "configs" / "twice" / f"{name}.json").write_text("{")
+    assert platforms_of(read_pack(demo.root, "demo"), "twice") == ("nvidia_h200",)
+    assert cli.main(["check", "--level", "0", "--root", str(demo.root)]) == (name != ".h200")
+    told = [line for line in capsys.readouterr().out.splitlines() if ": KP202 " in line]
+    assert len(told) == (name != ".h200")
+
+
+def test_the_packs_own_directory_stays_the_packs_own(demo, overlay, monkeypatch):
+    """Whatever it is called: naming it does not take it out of the lock."""
+    monkeypatch.chdir(demo.root)
+    put(overlay, 16)
+    demo.configs("twice", platform="nvidia_b200")
+    pack = pack_over(demo, "configs/../configs", overlay)
+    places = [locate(pack, "twice", name) for name in ("nvidia_b200", "nvidia_h200")]
+    assert [(place.shown, place.overlay) for place in places] == [
+        ("configs/twice/nvidia_b200.json", False),
+        ("configs/twice/nvidia_h200.json", False),
+    ]
+    after = pack_over(demo, overlay, demo.root / "configs")
+    assert locate(after, "twice", "nvidia_h200").overlay
+    assert list(strangers(pack)) == []
+
+
+@pytest.mark.parametrize("given", ["own", Path("own")], ids=["text", "path"])
+def test_one_directory_is_given_as_a_list_too(demo, given):
+    with pytest.raises(UsageError) as caught:
+        with_overlays(read_pack(demo.root, "demo"), given, {})
+    assert str(caught.value) == "configs are given as a list of directories, not as 'own'"
+
+
+def test_an_overlay_that_cannot_be_listed_is_pointed_out(demo, overlay, monkeypatch):
+    pack = pack_over(demo, overlay)
+
+    def listdir(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert list(map(str, strangers(pack))) == [
+        f"{overlay}: KP510 cannot be listed: Permission denied; correct its permissions"
+    ]
 
 
 def test_a_directory_that_cannot_be_read_is_no_directory_without_configs(

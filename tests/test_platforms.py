@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernelpkg.platforms import Platform, canonical, chain, fits, resolve
+from kernelpkg.platforms import Platform, canonical, chain, fits, resolve, stranger
 
 KIB = 1024
 
@@ -262,3 +262,16 @@ def test_chain_of_an_extra_name():
 def test_fits(there, here, expected):
     """A config fits for sure only where it was tuned with no more shared memory."""
     assert fits(resolve(there), resolve(here)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("h200", "; did you mean 'nvidia_h200'?"),
+        ("nvidia_b2000", "; did you mean 'nvidia_b200'?"),
+        ("my_accelerator", ""),
+    ],
+    ids=["without-vendor", "misspelt", "nothing-like-it"],
+)
+def test_a_stranger_is_told_with_the_gpu_that_is_meant(name, hint):
+    assert stranger(name) == f"'{name}' is no GPU that kernelpkg knows{hint}"

@@ -62,14 +62,14 @@ def test_a_transfer_says_what_is_done_and_what_would_be(tmp_path):
 
 
 def test_what_is_the_same_is_not_written(tmp_path):
-    planned(tmp_path, replace=True).made(None).carry_out()
+    planned(tmp_path, replace=True).made().carry_out()
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert texts == {"new.json": "NEW", "old.json": "OLD", "same.json": "same"}
 
 
 def test_a_file_that_differs_is_overwritten_only_when_that_is_asked_for(tmp_path):
     with pytest.raises(PackError) as caught:
-        planned(tmp_path).made(None)
+        planned(tmp_path).made()
     line = "x/old.json: KP827 is there already and differs; --replace overwrites it"
     assert str(caught.value) == line
 
@@ -86,7 +86,7 @@ def test_a_directory_in_the_place_of_a_file_is_told(tmp_path):
     (tmp_path / "x.json").mkdir()
     plan.add(tmp_path / "x.json", "x/x.json", "", FILE, same=False)
     with pytest.raises(PackError) as caught:
-        plan.made(None)
+        plan.made()
     assert str(caught.value) == "x/x.json: KP827 is a directory; remove it"
 
 
@@ -97,9 +97,9 @@ def test_problems_are_collected_and_told_together(tmp_path):
         with plan.collecting():
             other = Plan(replace=False)
             other.refuse(f"x/{name}", "KP820", "is wrong")
-            other.made(None)
+            other.made()
     with pytest.raises(PackError) as caught:
-        plan.made(None)
+        plan.made()
     assert str(caught.value).splitlines() == ["x/a: KP820 is wrong", "x/b: KP820 is wrong"]
 
 

@@ -14,6 +14,7 @@ import pytest
 from kernelpkg import atomic, cli, vendor
 from kernelpkg.errors import PackError
 from kernelpkg.manifest import read_pack
+from kernelpkg.seal import Seal
 from kernelpkg.vendor import plan_vendoring
 
 ROOT = Path(__file__).parents[1]
@@ -476,3 +477,82 @@ def test_configs_of_an_operator_are_vendored(pack, vllm, tmp_path):
     assert '"num_warps": 16' in (vllm / H200).read_text()
     assert run(pack, vllm, "--configs", str(own.parent), "--check") == 0
     assert run(pack, vllm, "--check") == 1
+
+
+@pytest.mark.parametrize("file", ["kernel", "configs", "manifest", "gone", "came-in", "lock"])
+def test_a_pack_that_is_not_as_it_was_locked_is_not_vendored(pack, vllm, capsys, file):
+    pack.kernel("third")
+    assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
+    match file:
+        case "kernel":
+            path, code = "kernels/twice/host.py", "KP304"
+            pack.edit(path, "* 2", "* 2.0")
+        case "configs":
+            path, code = "configs/twice/nvidia_h200.json", "KP304"
+            pack.edit(path, '"num_warps": 4', '"num_warps": 8')
+        case "manifest":
+            path, code = "manifests/demo.toml", "KP304"
+            pack.edit(path, "0.1.0", "0.1.1")
+        case "gone":
+            path, code = "kernels/third/kernel.toml", "KP305"
+            (pack.root / path).unlink()
+        case "came-in":
+            path, code = "configs/third/nvidia_h200.json", "KP306"
+            pack.configs("third")
+        case "lock":
+            path, code = "kernelpkg.lock", "KP301"
+            pack.edit(path, "version = 1", "version = 2")
+    before = state(vllm)
+    capsys.readouterr()
+    assert run(pack, vllm) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: {code} ")
+    assert state(vllm) == before
+
+
+@pytest.mark.parametrize(
+    "path", ["kernels/twice/kernel.toml", "kernels/twice/host.py", "configs/twice/nvidia_h200.json"]
+)
+def test_what_was_verified_is_what_is_vendored(pack, vllm, capsys, monkeypatch, path):
+    """Whatever is on disk by the time that the files are written out, in the record too."""
+    assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
+    assert run(pack, vllm) == 0
+    capsys.readouterr()
+    check = Seal.check_kernel
+
+    def check_and_edit(self, spec, name, files):
+        check(self, spec, name, files)
+        if name == "twice":
+            (pack.root / path).write_text("{")
+
+    monkeypatch.setattr(Seal, "check_kernel", check_and_edit)
+    before = state(vllm)
+    assert run(pack, vllm) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("nothing to do: ")
+    assert state(vllm) == before
+
+
+def test_configs_that_come_in_while_a_locked_pack_is_vendored_are_refused(
+    pack, vllm, capsys, monkeypatch
+):
+    assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
+    capsys.readouterr()
+    check = Seal.check_kernel
+
+    def check_and_tune(self, spec, name, files):
+        check(self, spec, name, files)
+        if name == "twice":
+            pack.configs(name, platform="nvidia_b200")
+            pack.edit(f"configs/{name}/nvidia_b200.json", "nvidia_h200", "nvidia_b200")
+
+    monkeypatch.setattr(Seal, "check_kernel", check_and_tune)
+    assert run(pack, vllm) == 1
+    assert capsys.readouterr().err == (
+        "configs/twice/nvidia_b200.json: KP306 is not in the lock; remove it, or run "
+        "'kernelpkg lock' if it is meant\n"
+    )
+
+
+def test_a_pack_that_is_as_it_was_locked_is_vendored(pack, vllm):
+    assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
+    assert run(pack, vllm) == 0

@@ -80,6 +80,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
     names = set(zipfile.ZipFile(environment.wheel).namelist())
     wanted = {"kernelpkg/py.typed", "kernelpkg/pack/manifests/kernelpkg.toml"}
+    wanted |= {"kernelpkg/pack/kernelpkg.lock"}
     wanted |= {"kernelpkg/pack/manifests/pack.schema.json"}
     wanted |= {"kernelpkg/pack/kernels/kernel.schema.json"}
     for directory in ("kernels", "configs", "manifests"):
@@ -112,8 +113,8 @@ def test_the_first_pack_loads_from_the_wheel(environment):
     assert done.returncode == 0, done.stderr
     head, *rows, summary = done.stdout.splitlines()
     assert head.split()[:2] == ["op", "status"]
-    assert [(row.split()[0], row.split()[6]) for row in rows] == [
-        (f"kernelpkg::{name}", "ok") for name in KERNELS
+    assert [(row.split()[0], *row.split()[6:8]) for row in rows] == [
+        (f"kernelpkg::{name}", "locked", "ok") for name in KERNELS
     ]
     assert len(rows) == 7
     assert summary.startswith("pack kernelpkg: 7 registered, 7 of 7 checks ok (cpu, ")

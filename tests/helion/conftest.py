@@ -5,7 +5,8 @@ CI runs this directory under both releases of Helion.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 
 import kernelpkg
 from kernelpkg.cases import Case, cases_of
+from kernelpkg.configs import ConfigFile, TunedCase, write
 from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import read_kernel
-from kernelpkg.spec import KernelSpec
+from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.spec import KernelSpec, PackSpec
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))
@@ -56,5 +58,43 @@ def make_args(specs: dict[str, KernelSpec]) -> Callable[..., tuple[Any, ...]]:
             case = base[0]
         made = Case(values={**case.values, **wanted}, use=("test",), grid=0)
         return make_inputs(spec, made, sentinel=sentinel)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plant(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., tuple[PackSpec, list[KernelSpec]]]:
+    """Makes a pack of copies of kernels, with configs and edits of files, and reads it.
+
+    `configs` are by kernel and platform: pairs of a case key and the config that it gets.
+    """
+
+    def make(
+        configs: Mapping[str, Mapping[str, Sequence[tuple[Any, Any]]]],
+        edits: Sequence[tuple[str, str, str]] = (),
+    ) -> tuple[PackSpec, list[KernelSpec]]:
+        root = tmp_path_factory.mktemp("planted")
+        (root / "manifests").mkdir()
+        (root / "manifests/planted.toml").write_text(
+            'edition = 1\n[pack]\nname = "planted"\nversion = "1"\nnamespace = "planted"\n'
+            'license = "Apache-2.0"\nkernels = "*"\n'
+        )
+        for kernel, files in configs.items():
+            shutil.copytree(ROOT / "kernels" / kernel, root / "kernels" / kernel)
+            for platform, pairs in files.items():
+                file = ConfigFile(
+                    kernel=kernel,
+                    platform=platform,
+                    configs=tuple(config for _, config in pairs),
+                    cases=tuple(TunedCase(key=key, config=n) for n, (key, _) in enumerate(pairs)),
+                )
+                write(root / "configs" / kernel / f"{platform}.json", file)
+        for path, before, after in edits:
+            text = (root / path).read_text()
+            assert before in text
+            (root / path).write_text(text.replace(before, after, 1))
+        return read_pack(root, "planted"), [read_kernel(root, name) for name in configs]
 
     return make

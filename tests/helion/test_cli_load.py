@@ -31,9 +31,12 @@ def test_a_row_per_op_and_a_summary(demo, capsys):
     assert run(demo, "--smoke") == 0
     assert outputs(capsys) == (
         (
-            "op            status      mode       platform  cases  configs  check  reason\n"
-            "demo::second  registered  interpret  cpu       0      0        ok     no GPU\n"
-            "demo::twice   registered  interpret  cpu       0      0        ok     no GPU\n"
+            "op            status      mode       platform  cases  configs  "
+            "lock      check  reason\n"
+            "demo::second  registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
+            "demo::twice   registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
             "pack demo: 2 registered, 2 of 2 checks ok (cpu, 0.0 s)\n"
         ),
         "",
@@ -44,8 +47,8 @@ def test_without_a_smoke_check_there_is_no_column_for_it(demo, capsys):
     assert run(demo) == 0
     assert outputs(capsys) == (
         (
-            "op           status      mode       platform  cases  configs  reason\n"
-            "demo::twice  registered  interpret  cpu       0      0        no GPU\n"
+            "op           status      mode       platform  cases  configs  lock      reason\n"
+            "demo::twice  registered  interpret  cpu       0      0        unlocked  no GPU\n"
             "pack demo: 1 registered (cpu, 0.0 s)\n"
         ),
         "",
@@ -60,12 +63,14 @@ def test_failed_and_disabled_kernels_are_rows_too(demo, capsys, monkeypatch):
     assert run(demo, "--smoke") == 1
     assert outputs(capsys) == (
         (
-            "op           status      mode       platform  cases  configs  check  reason\n"
-            "demo::bad    failed      -          cpu       0      0        -      "
+            "op           status      mode       platform  cases  configs  "
+            "lock      check  reason\n"
+            "demo::bad    failed      -          cpu       0      0        -         -      "
             "2 problems, listed above\n"
-            "demo::off    disabled    -          cpu       0      0        -      "
+            "demo::off    disabled    -          cpu       0      0        -         -      "
             "switched off by KERNELPKG_DISABLE\n"
-            "demo::twice  registered  interpret  cpu       0      0        ok     no GPU\n"
+            "demo::twice  registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
             "pack demo: 1 registered, 1 failed, 1 disabled, 1 of 1 checks ok (cpu, 0.0 s)\n"
         ),
         (
@@ -84,8 +89,8 @@ def test_a_check_that_fails_is_said_on_stderr_and_status_1(demo, capsys):
     assert run(demo, "--smoke") == 1
     out, err = outputs(capsys)
     assert out == (
-        "op           status      mode       platform  cases  configs  check   reason\n"
-        "demo::twice  registered  interpret  cpu       0      0        FAILED  no GPU\n"
+        "op           status      mode       platform  cases  configs  lock      check   reason\n"
+        "demo::twice  registered  interpret  cpu       0      0        unlocked  FAILED  no GPU\n"
         "pack demo: 1 registered, 0 of 1 checks ok (cpu, 0.0 s)\n"
     )
     assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=4: ")
@@ -100,7 +105,10 @@ def test_json_is_the_only_thing_on_stdout_even_where_a_kernel_prints(demo, capsy
     assert err == "hello\n"
     assert list(document) == ["pack", "device", "platform", "seconds", "kernels"]
     assert [list(kernel) for kernel in document["kernels"]] == [
-        ["name", "op", "status", "mode", "platform", "cases", "configs", "file", "reason", "check"]
+        [
+            *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock"),
+            *("reason", "check"),
+        ]
     ]
 
 
@@ -189,7 +197,7 @@ def test_the_whole_program_loads_the_first_pack():
     )
     assert done.returncode == 0, done.stderr
     rows = done.stdout.splitlines()
-    assert [row.split()[6] for row in rows[1:-1]] == ["ok"] * 7
+    assert [row.split()[7] for row in rows[1:-1]] == ["ok"] * 7
     assert rows[-1].startswith("pack kernelpkg: 7 registered, 7 of 7 checks ok (cpu, ")
 
 

@@ -53,6 +53,7 @@ def test_the_json_document_has_the_keys_of_the_design_and_no_more(demo):
                 "cases": 0,
                 "configs": 0,
                 "file": None,
+                "lock": "unlocked",
                 "reason": "no GPU",
             }
         ],
@@ -242,7 +243,7 @@ def test_what_nobody_foresaw_fails_one_kernel_only(demo, monkeypatch):
         if spec.name == "bad":
             raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("kernelpkg.loader._check_requires", broken)
+    monkeypatch.setattr("kernelpkg.preparation._check_requires", broken)
     report = load(demo)
     assert said(report) == [
         (

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+import kernelpkg
 from kernelpkg import plugin
 from kernelpkg.errors import PackError, UsageError
 
@@ -391,6 +392,26 @@ def test_from_python(native, make_args):
     assert plugin.report()[0].reason == "revoked"
     getattr(torch.ops._C, name)(*args)
     assert native.calls == [name, name]
+
+
+@pytest.mark.usefixtures("alone")
+def test_configs_of_an_operator_that_are_nowhere(native, make_args, caplog):
+    """Every native op answers its own calls, and one warning names the directory."""
+    name = "dynamic_per_token_scaled_fp8_quant"
+    if kernelpkg.get_kernel_by_name(f"kernelpkg::{name}") is not None:
+        kernelpkg.unload(f"kernelpkg::{name}")
+    environment = {"KERNELPKG_CONFIGS": "nowhere"}
+    plugin.install([name], root=ROOT, device_keys=("CPU",), environment=environment)
+    for _ in range(2):
+        getattr(torch.ops._C, name)(*make_args(name, has_scale_ub=False))
+    assert native.calls == [name, name]
+    reason = (
+        "pack 'kernelpkg' cannot be loaded: nowhere: KP510 of KERNELPKG_CONFIGS does not exist; "
+        "name one that holds <kernel>/<platform>.json"
+    )
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told.splitlines()[1:] == [reason]
+    assert plugin.report()[0].reason == reason
 
 
 @pytest.mark.usefixtures("alone")

@@ -26,7 +26,7 @@ def test_a_wrong_softmax_is_found(mutant: str, tmp_path: Path) -> None:
     """Each mistake fails the check that `load --smoke` makes; the kernel as it is passes."""
     files = dict(
         re.findall(
-            r"^`my_kernels/([^`\n]+)`\n\n```\w+\n(.*?)^```$",
+            r"^`my_kernels/(kernels/[^`\n]+)`\n\n```\w+\n(.*?)^```$",
             README.read_text(),
             re.DOTALL | re.MULTILINE,
         )

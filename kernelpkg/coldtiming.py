@@ -1,0 +1,138 @@
+"""Times of launches with a cold L2, taken in turns, with what the noise of them is."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import frozen
+
+Launch = Callable[[], Any]
+
+ROUNDS: Final = 1000
+"""How often each launch is timed: launches of 5 µs differ by a tenth from one to the next, and the
+median of so many pairs is then good to half a hundredth."""
+
+_LEAST: Final = 20
+_SECONDS: Final = 4.0
+"""How long a measurement may take; launches of milliseconds get fewer rounds."""
+
+_CAPTURES: Final = 10
+"""How often launches are captured anew: two captures of one kernel of a few microseconds differ by
+up to a hundredth, for as long as they are replayed."""
+
+_FLUSH: Final = 128 << 20
+"""Bytes that are written between two launches, more than the L2 of any GPU of 2026 holds."""
+
+
+@frozen(kw_only=True)
+class ColdTimes:
+    """Medians over the rounds, by launch: milliseconds, and the ratio to launch `base` of a round.
+
+    `noise` is the largest of what the ratio of a launch to its twin is off 1, and three standard
+    errors of the medians of the ratios, once from the rounds and once from the captures.
+    """
+
+    ms: tuple[float, ...]
+    ratios: tuple[float, ...]
+    noise: float
+
+
+def summarised(rounds: Sequence[Sequence[float]], base: int, twin: int) -> ColdTimes:
+    """Return the medians of rounds of times; `base` and `twin` are places of one and the same."""
+    columns = list(zip(*rounds, strict=True))
+    pairs = [
+        [time / of for time, of in zip(column, columns[base], strict=True)] for column in columns
+    ]
+    ratios = tuple(map(statistics.median, pairs))
+    spread = max((max(_error(pair), _error_of_captures(pair)) for pair in pairs), default=0.0)
+    return ColdTimes(
+        ms=tuple(map(statistics.median, columns)),
+        ratios=ratios,
+        noise=max(abs(ratios[twin] - 1), 3 * spread),
+    )
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of a median, from the median deviation.
+
+    1.4826 makes a standard deviation of a median deviation, and sqrt(pi / 2) an error of a median
+    of one of a mean, both for normal values.
+    """
+    middle = statistics.median(values)
+    deviation = statistics.median(abs(value - middle) for value in values)
+    return 1.4826 * math.sqrt(math.pi / 2) * deviation / math.sqrt(len(values))
+
+
+def _error_of_captures(values: Sequence[float]) -> float:
+    """The standard error of a median, were the rounds of one capture one measurement."""
+    size = _rounds_of_a_capture(len(values))
+    medians = [statistics.median(values[at : at + size]) for at in range(0, len(values), size)]
+    if len(medians) < 2:
+        return 0.0
+    return math.sqrt(math.pi / 2) * statistics.stdev(medians) / math.sqrt(len(medians))
+
+
+def _rounds_of_a_capture(rounds: int) -> int:
+    return max(1, rounds // _CAPTURES)
+
+
+def time_cold(launches: Sequence[Launch], rounds: int = ROUNDS) -> list[list[float]]:
+    """Return the milliseconds of each launch, by round; each comes after a write that fills the L2.
+
+    Launches are replayed as CUDA graphs, so that the host's time does not count, unless one of
+    them cannot be captured; their order is turned round from one round to the next. They are
+    captured ten times over the rounds.
+    """
+    import torch
+
+    event: Callable[..., Any] = torch.cuda.Event
+    flush = torch.empty(_FLUSH, dtype=torch.int8, device="cuda")
+
+    def one_round(number: int, runs: Sequence[Launch]) -> list[tuple[Any, Any]]:
+        places = range(len(runs))
+        pairs: list[Any] = [None] * len(runs)
+        for place in places if number % 2 else reversed(places):
+            start, end = (event(enable_timing=True) for _ in range(2))
+            flush.zero_()
+            start.record()
+            runs[place]()
+            end.record()
+            pairs[place] = start, end
+        return pairs
+
+    def times(count: int) -> list[list[float]]:
+        found: list[list[float]] = []
+        size = _rounds_of_a_capture(count)
+        for begin in range(0, count, size):
+            runs = _captured(launches) or launches
+            numbers = range(begin, min(begin + size, count))
+            batch = [one_round(number, runs) for number in numbers]
+            torch.cuda.synchronize()
+            found += [[start.elapsed_time(end) for start, end in pairs] for pairs in batch]
+        return found
+
+    warm = math.fsum(times(3)[-1]) / 1000
+    count = min(rounds, max(_LEAST, int(_SECONDS / max(warm, 1e-9))))
+    return times(count)
+
+
+def _captured(launches: Sequence[Launch]) -> list[Launch] | None:
+    """Return what replays each launch, or None where one cannot be captured."""
+    import torch
+
+    found = []
+    for launch in launches:
+        launch()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                launch()
+        except RuntimeError:
+            torch.cuda.synchronize()
+            return None
+        found.append(graph.replay)
+    return found

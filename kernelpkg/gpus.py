@@ -1,0 +1,88 @@
+"""The GPUs of this host that a process may use, found without importing torch where that works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from typing import Final
+
+_LINE: Final = re.compile(r"^ *(?:GPU (\d+)|MIG .*?Device +\d+):.*\(UUID: ([^)]+)\)", re.M)
+"""A line of `nvidia-smi -L`: a GPU, or, indented, an instance of the GPU above it."""
+
+_ASKING: Final = 60.0
+"""Seconds that nvidia-smi may take; without its persistence daemon the driver loads first."""
+
+
+def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the GPUs that a process with this environment may use, as CUDA_VISIBLE_DEVICES names
+    them, one name each; nothing where there is none.
+
+    What CUDA_VISIBLE_DEVICES says stands, in its order and up to the first name that is of no GPU,
+    as CUDA reads it. Without it: the indices of all GPUs, or, where one is divided, the UUIDs of
+    the instances and of the GPUs that are not. Other GPUs than NVIDIA's are counted by PyTorch.
+    """
+    listed = _listed(environment)
+    if listed is None:
+        return _counted(environment)
+    indices, uuids, instances = listed
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return _chosen(chosen, len(indices), uuids)
+    return tuple(instances or indices)
+
+
+def _listed(environment: Mapping[str, str]) -> tuple[list[str], list[str], list[str]] | None:
+    """Ask nvidia-smi: the indices of GPUs, all UUIDs, and, if one is divided, those of the parts.
+
+    None where it is not there or says nothing of GPUs.
+    """
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ASKING,
+            check=True,
+            env=dict(environment),
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = _LINE.findall(done.stdout)
+    indices = [index for index, _ in found if index]
+    uuids = [uuid for _, uuid in found]
+    parts = [place for place, (index, _) in enumerate(found) if not index]
+    if not indices:
+        return None
+    divided = {place - 1 for place in parts} - set(parts)
+    whole = [uuid for place, uuid in enumerate(uuids) if place not in divided]
+    return indices, uuids, whole if parts else []
+
+
+def _chosen(text: str, count: int, uuids: list[str]) -> tuple[str, ...]:
+    """Return what CUDA makes of a list of names: those before the first that is of no GPU."""
+    found: list[str] = []
+    for name in map(str.strip, text.split(",")):
+        if name.isdecimal():
+            known = int(name) < count
+        else:
+            # Of a UUID as much as tells it apart; older drivers write instances with slashes.
+            near = sum(uuid.startswith(name) for uuid in uuids)
+            known = name.startswith(("GPU-", "MIG-")) and (near == 1 or "/" in name)
+        if not known or name in found:
+            break
+        found.append(name)
+    return tuple(found)
+
+
+def _counted(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Ask PyTorch how many GPUs there are, and name them as the environment does."""
+    import torch
+
+    count = torch.cuda.device_count()
+    chosen = environment.get("HIP_VISIBLE_DEVICES", environment.get("CUDA_VISIBLE_DEVICES"))
+    if chosen is None:
+        return tuple(map(str, range(count)))
+    return tuple(name.strip() for name in chosen.split(",") if name.strip())[:count]

@@ -1,0 +1,207 @@
+"""Faults that level 3 of `check` alone can find, one planted in each kernel of a pack.
+
+All run in one check: each process that a fault ends has to import Helion again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelpkg.findings import Checked
+from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.runcheck import check_runs
+
+CONFIGS = """\
+{
+  "edition": 1,
+  "kernel": "NAME",
+  "platform": "nvidia_h200",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [16], "num_warps": 4}],
+  "cases": [
+    {"key": {"num_tokens": 16}, "config": 0},
+    {"key": {"num_tokens": 64}, "config": 0}
+  ]
+}
+"""
+
+LOOP = "    for tile in hl.tile(input.size(0)):\n"
+HEAD = "    out = torch.empty_like(input)\n"
+TIMES_TWO = "input[tile] * 2"
+OTHER = "correct the kernel, its reference or what the manifest says of them"
+ENDED = "num_tokens=64, interpreted: "
+
+FAKE = """
+
+def fake(input: torch.Tensor) -> torch.Tensor:
+    return input.new_empty(input.shape[0] + 1)
+"""
+VARIANTS = (
+    ('shape[0]"\n', 'shape[0]"\ndtype = "input.dtype"\n'),
+    ("[[key]]\n", '[[key]]\naxis = "dtype"\nmatch = "exact"\n[[key]]\n'),
+    ("num_tokens = [1, 4]\n", 'num_tokens = [1, 4]\ndtype = ["float32", "bfloat16"]\n'),
+    ('dtype = "float32" }', 'dtype = "dtype" }'),
+)
+
+# What is replaced in the kernel's file, or in another; what the lines of the findings must be.
+FAULTS: dict[str, tuple[tuple[str, str, str], tuple[str, ...]]] = {
+    "clean": (("kernel.py", HEAD, HEAD), ()),
+    "prints": (("kernel.py", HEAD, f"    print('{{}}')\n{HEAD}"), ()),
+    "off_grid": (
+        ("kernel.py", TIMES_TWO, "input[tile] * (2 if input.size(0) % 16 == 0 else 3)"),
+        (r"kernels/off_grid/kernel.toml:2: KP261 call num_tokens=17, interpreted: return\[0\] .*",),
+    ),
+    "after_one": (
+        (
+            "kernel.py",
+            HEAD,
+            (
+                "    SEEN.append(input.size(0))\n"
+                "    wrong = SEEN[-1] > 1 and 1 in SEEN[-2:]\n"
+                f"{HEAD}    input = input + 1 if wrong else input\n"
+            ),
+        ),
+        (
+            (
+                r"kernels/after_one/kernel.toml:2: KP262 calls num_tokens=1 and then 4, "
+                r"interpreted: "
+                r"the second call: return\[0\] is .*; 4 of 4 are off.*"
+            ),
+        ),
+    ),
+    "reference": (
+        ("host.py", "input * 2", "input * 2.5"),
+        (
+            (
+                r"configs/reference/nvidia_h200.json:8: KP260 case num_tokens=16, interpreted: "
+                rf"return\[0\] is .*, the reference's .* \(rtol 1e-06, atol 0\); 16 of 16 are off; "
+                rf"{OTHER}"
+            ),
+            (
+                r"configs/reference/nvidia_h200.json:9: KP260 case num_tokens=64, .*; 64 of 64 "
+                r"are off.*"
+            ),
+        ),
+    ),
+    "writes": (
+        ("kernel.py", LOOP, f"{LOOP}        input[tile] = input[tile] + 1\n"),
+        (
+            (
+                r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; "
+                rf"16 of 16 are off; the schema does not let it be written; {OTHER}"
+            ),
+            (
+                r"kernels/writes/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
+                rf"test_schema: .*; {OTHER}"
+            ),
+        ),
+    ),
+    "fake": (
+        ("kernel.toml", 'fake_impl = "infer"', 'fake_impl = "host.py:fake"'),
+        (
+            (
+                r"kernels/fake/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
+                rf"test_faketensor: .*Size\(\[4\]\) and torch.Size\(\[5\]\) are not equal!; {OTHER}"
+            ),
+        ),
+    ),
+    "hangs": (
+        ("kernel.py", HEAD, f"    while input.size(0) == 64:\n        pass\n{HEAD}"),
+        (
+            (
+                r"configs/hangs/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: takes "
+                r"longer "
+                r"than 12 s; it hangs, and was ended; correct the kernel"
+            ),
+        ),
+    ),
+    "dies": (
+        ("kernel.py", HEAD, f"    if input.size(0) == 64:\n        os.abort()\n{HEAD}"),
+        (
+            (
+                r"configs/dies/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: its "
+                r"process "
+                r"was ended by SIGABRT.*; correct the kernel"
+            ),
+        ),
+    ),
+    "raises": (
+        (
+            "kernel.py",
+            HEAD,
+            f"    if input.size(0) == 64:\n        raise ValueError('not\\n64')\n{HEAD}",
+        ),
+        (
+            (
+                r"configs/raises/nvidia_h200.json:9: KP260 case num_tokens=64, interpreted: "
+                rf"ValueError: not 64; {OTHER}"
+            ),
+        ),
+    ),
+    "imports": (
+        ("kernel.py", "import torch\n", "import torch\n\nraise OSError('no library')\n"),
+        (r"kernels/imports/kernel.py:6: KP114 fails to import: OSError: no library",),
+    ),
+    "variant": (
+        ("kernel.py", TIMES_TWO, "input[tile] * (2 if input.dtype == torch.float32 else 3)"),
+        (
+            (
+                r"kernels/variant/kernel.toml:\d+: KP261 call num_tokens=4, dtype=bfloat16, "
+                r"interpreted: return\[0\] .*"
+            ),
+        ),
+    ),
+}
+"""Per kernel: the file with its text and what stands there instead, and what is found."""
+
+
+def plant(demo: Any, name: str) -> None:
+    """Write a kernel with its fault and its configs."""
+    directory = demo.kernel(name)
+    demo.configs(name, CONFIGS)
+    demo.edit(f"kernels/{name}/kernel.py", "import torch\n", "import torch\n\nSEEN = []\n")
+    demo.edit(f"kernels/{name}/kernel.py", "import helion", "import os\n\nimport helion")
+    with (directory / "host.py").open("a") as host:
+        host.write(FAKE)
+    file, old, new = FAULTS[name][0]
+    demo.edit(f"kernels/{name}/{file}", old, new)
+    if name == "variant":
+        for old, new in VARIANTS:
+            demo.edit(f"kernels/{name}/kernel.toml", old, new)
+        demo.edit(f"configs/{name}/nvidia_h200.json", '{"num', '{"dtype": "float32", "num')
+
+
+@pytest.fixture(scope="module")
+def found(new_pack: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """What level 3 finds in a pack with all of the faults."""
+    demo = new_pack(tmp_path_factory.mktemp("planted"))
+    for name in FAULTS:
+        plant(demo, name)
+    pack = read_pack(demo.root, "demo")
+    specs = [read_kernel(demo.root, name) for name in pack.kernels]
+    return check_runs(pack, specs, device="cpu", jobs=1, seconds=12)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_fault_is_found_where_it_is(name: str, found: Checked) -> None:
+    """Each line that is wanted is there, and nothing is said of a kernel without a fault."""
+    lines = [
+        str(finding)
+        for finding in found.findings
+        if finding.severity == "error" and finding.path.split("/")[1] == name
+    ]
+    wanted = FAULTS[name][1]
+    missing = [line for line in wanted if not any(re.fullmatch(line, got) for got in lines)]
+    assert (missing, bool(lines)) == ([], bool(wanted)), lines
+
+
+def test_other_calls_go_on(found: Checked) -> None:
+    """A kernel that hangs or kills its process loses that call alone."""
+    ended = [str(finding) for finding in found.findings if finding.code == "KP264"]
+    assert len(ended) == 2
+    assert not [finding for finding in found.findings if finding.code in ("KP265", "KP268")]

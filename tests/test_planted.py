@@ -1,0 +1,60 @@
+"""Every planted fault is found at the lowest level that can, and nothing but it."""
+
+from __future__ import annotations
+
+import datetime
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kernelpkg import checkup, staticcheck
+from kernelpkg.findings import Finding
+
+PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
+ROOT = Path(__file__).parents[1]
+TODAY = datetime.date(2026, 11, 30)
+
+
+def first_pack(into: Path) -> Path:
+    """Copy what makes up the first pack."""
+    for name in ("manifests", "kernels", "configs"):
+        shutil.copytree(
+            ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
+        )
+    return into
+
+
+def findings(root: Path) -> tuple[Finding, ...]:
+    """Return what level 0 finds in the first pack below a root."""
+    pack, broken = checkup.open_for_check(root, "kernelpkg")
+    checked, _ = staticcheck.check_static(pack, pack.kernels, (), TODAY, lambda *_: None)
+    return tuple(sorted([*broken, *checked.findings]))
+
+
+def test_nothing_is_found_in_the_clean_pack(tmp_path):
+    assert findings(first_pack(tmp_path)) == ()
+
+
+@pytest.mark.parametrize("name", [name for name, fault in PLANTED.items() if fault.level == 0])
+def test_a_planted_fault_is_found(name, tmp_path):
+    """Exactly the findings that the catalogue gives, each with a place and one line of text."""
+    fault = PLANTED[name]
+    fault.plant(first_pack(tmp_path))
+    found = findings(tmp_path)
+    assert {
+        f"{finding.path} {finding.code}{'?' if finding.severity == 'unverified' else ''}"
+        for finding in found
+    } == fault.found
+    for finding in found:
+        assert "\n" not in str(finding)
+        assert len(finding.message) > 20
+
+
+def test_there_are_forty_different_faults_of_level_0():
+    """They differ in what is found, too: no fewer than 30 codes."""
+    faults = [fault for fault in PLANTED.values() if fault.level == 0]
+    codes = {found.split()[1] for fault in faults for found in fault.found}
+    assert len(faults) >= 40
+    assert len(codes) >= 30
