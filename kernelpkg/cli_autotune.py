@@ -158,6 +158,7 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
 
     asked = None if options.platform is None else _platform(pack, options.platform)
     if options.dry_run and asked is not None:
+        checkup.chosen_platforms(pack, [options.platform], _tuned(pack))
         return _dry_run(options, asked, plans(asked))
     facts, run_jobs, sharing = machine_of(options, pack)
     here = platforms.resolve(facts["gpu"], extra=pack.platforms, variants=pack.variants)
@@ -266,6 +267,13 @@ def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _tuned(pack: PackSpec) -> tuple[str, ...]:
+    """Return the platforms that kernels of the pack have config files for."""
+    from kernelpkg import overlays
+
+    return tuple({name for kernel in pack.kernels for name in overlays.platforms_of(pack, kernel)})
+
+
 def _platform(pack: PackSpec, name: str) -> Platform:
     from kernelpkg import platforms
 
@@ -337,7 +345,7 @@ def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[Tuning
         return FINE
     for plan in plans:
         for planned in plan.cases:
-            has = "tuned" if planned.exact else "borrowed" if planned.old else "default"
+            has = "tuned" if planned.exact else "of another case" if planned.old else "default"
             print(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
     print(f"{len(rows)} cases would be tuned on {here.name}")
     return FINE

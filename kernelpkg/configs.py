@@ -12,6 +12,7 @@ from attrs import field, frozen
 from kernelpkg import atomic, jsontext
 from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.fields import FIELDS, LIMITED, Config, wanted_instead
+from kernelpkg.files import read_file
 from kernelpkg.jsontext import JsonPath
 from kernelpkg.matching import identity
 from kernelpkg.spec import CaseKey, Scalar
@@ -178,7 +179,7 @@ def store(
     axes: Sequence[str],
     defaults: Mapping[str, Scalar],
     *,
-    read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+    read_bytes: Callable[[Path], bytes] = read_file,
 ) -> StoredFile:
     """Read and check a config file as `read` does, and keep its text."""
     text = ""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kernelpkg.codec import MISSING, Table
 from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem, shown
+from kernelpkg.files import read_file
 from kernelpkg.keys import EDITION
 from kernelpkg.positions import TomlPath, key_lines, line_of
 
@@ -33,7 +34,7 @@ class Document:
         table: Table,
         *,
         edition: int = EDITION,
-        read_bytes: Callable[[Path], bytes] = Path.read_bytes,
+        read_bytes: Callable[[Path], bytes] = read_file,
     ) -> None:
         self.shown = name
         self.edition = edition

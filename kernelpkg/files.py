@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from kernelpkg.digest import digest_bytes
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file; raises OSError where it cannot be read.
+
+    What is no file, as a pipe or a device, would be waited for, or never end.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a directory says what it is
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return path.read_bytes()
 
 
 class Files:
@@ -26,7 +39,7 @@ class Files:
         """Return the content of a file; raises OSError where it cannot be read."""
         found = self._content.get(path)
         if found is None:
-            found = self._content[path] = path.read_bytes()
+            found = self._content[path] = read_file(path)
         return found
 
     def digest(self, path: Path) -> str:

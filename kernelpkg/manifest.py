@@ -16,7 +16,7 @@ from kernelpkg.digest import digest_bytes
 from kernelpkg.document import Document
 from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.expr import Expr
-from kernelpkg.files import Files
+from kernelpkg.files import Files, read_file
 from kernelpkg.keys import KERNEL_MANIFEST, PACK_MANIFEST
 from kernelpkg.reader import KernelReader, check_identifier, read_expr
 from kernelpkg.spec import KernelName, KernelSpec, PackSpec, Route
@@ -60,7 +60,7 @@ def read_pack(
     shown = f"manifests/{name}.toml"
 
     def read_bytes(path: Path) -> bytes:
-        content = path.read_bytes()
+        content = read_file(path)
         check(shown, digest_bytes(content))
         return content
 

@@ -267,3 +267,12 @@ def test_a_failed_case_exits_1_and_is_told(tune, demo, monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == (
         "twice: case num_tokens=1: failed: no memory"
     )
+
+
+def test_a_dry_run_for_a_gpu_that_nobody_knows_is_refused(demo, capsys):
+    command = ["autotune", "--dry-run", "--root", str(demo.root), "--platform"]
+    assert cli.main([*command, "nvidia_h20O"]) == 2
+    assert capsys.readouterr().err == (
+        "kernelpkg: 'nvidia_h20O' is no platform that is known here; did you mean 'nvidia_h20'?\n"
+    )
+    assert cli.main([*command, "nvidia_h200"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_an_edit_is_not_seen_twice(tmp_path):
 @pytest.mark.parametrize("root", [Path("/packs/a"), Path("/"), Path("packs")], ids=str)
 def test_digests_below_a_root_are_those_of_its_folders(monkeypatch, root):
     """A root may be the topmost directory, and folders whose names begin alike are others."""
-    monkeypatch.setattr(Path, "read_bytes", lambda path: str(path).encode())
+    monkeypatch.setattr("kernelpkg.files.read_file", lambda path: str(path).encode())
     files = Files()
     for name in ("kernels/x/kernel.py", "kernels/xy/kernel.py", "configs/x/a.json", "own/x/a.json"):
         files.read(root / name)
@@ -57,3 +58,10 @@ def test_a_circle_of_links(tmp_path):
     (tmp_path / "b.py").symlink_to(tmp_path / "a.py")
     with pytest.raises((OSError, RuntimeError)):
         Files().resolve(tmp_path / "a.py")
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    """A pipe has no end until somebody writes into it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        Files().read(tmp_path / "pipe")
