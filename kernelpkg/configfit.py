@@ -123,7 +123,12 @@ class _ConfigFit:
             self.add("KP246", name, f"{text}; give each a config of its own")
         else:
             of = f", for {variant}" if variant.facts else ""
-            self.add("KP241", name, f"{entries}, and the kernel has {sizes[0]}{of}; tune it again")
+            text = f"{entries}, and the kernel has {sizes[0]}{of}"
+            if name == "range_warp_specializes" and self.platform.arch is None:
+                text = f"{text} on GPUs that do not specialise warps; only a GPU can tell"
+                self.add("KP248", name, text, "unverified")
+            else:
+                self.add("KP241", name, f"{text}; tune it again")
 
     def known(self, name: str, binding: Binding) -> None:
         """Check that the installed Helion has a field for the kernel."""

@@ -165,3 +165,19 @@ def test_overfull_blocks():
     assert overfull({"block_sizes": [128, 4096]}, binding) == [(0, 128, 64)]
     assert overfull({"block_sizes": ["128", True]}, binding) == []
     assert overfull({}, binding) == []
+
+
+def test_whether_an_unknown_gpu_specialises_warps_cannot_be_told():
+    """Helion wants no entries where a GPU cannot, and one for each loop where it can."""
+    lengths = {"range_warp_specializes": (0,)}
+    fields = frozenset({"range_warp_specializes"})
+    unknown = bound(target=None, lengths=lengths, fields=fields)
+    config = {"range_warp_specializes": [True]}
+    pair = (variant(), unknown)
+    (line,) = found(config, pair, platform=platforms.resolve("some_gpu"))
+    assert line.endswith(
+        "range_warp_specializes has 1 entry, and the kernel has 0 on GPUs that do not specialise "
+        "warps; only a GPU can tell"
+    )
+    assert "KP248 unverified: " in line
+    assert "KP241 " in found(config, (variant(), bound(lengths=lengths, fields=fields)))[0]

@@ -5,6 +5,7 @@ All run in one check: each process that a fault ends has to import Helion again.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from kernelpkg.findings import Checked
 from kernelpkg.manifest import read_kernel, read_pack
 from kernelpkg.runcheck import check_runs
+from kernelpkg.spec import KernelSpec, PackSpec
+from kernelpkg.staticcheck import check_static
 
 CONFIGS = """\
 {
@@ -177,14 +180,21 @@ def plant(demo: Any, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(new_pack: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    """What level 3 finds in a pack with all of the faults."""
+def planted(
+    new_pack: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PackSpec, list[KernelSpec]]:
+    """A pack with all of the faults, and its kernels."""
     demo = new_pack(tmp_path_factory.mktemp("planted"))
     for name in FAULTS:
         plant(demo, name)
     pack = read_pack(demo.root, "demo")
-    specs = [read_kernel(demo.root, name) for name in pack.kernels]
-    return check_runs(pack, specs, device="cpu", jobs=1, seconds=12)
+    return pack, [read_kernel(demo.root, name) for name in pack.kernels]
+
+
+@pytest.fixture(scope="module")
+def found(planted: tuple[PackSpec, list[KernelSpec]]) -> Checked:
+    """What level 3 finds in the pack."""
+    return check_runs(*planted, device="cpu", jobs=1, seconds=12)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -205,3 +215,16 @@ def test_other_calls_go_on(found: Checked) -> None:
     ended = [str(finding) for finding in found.findings if finding.code == "KP264"]
     assert len(ended) == 2
     assert not [finding for finding in found.findings if finding.code in ("KP265", "KP268")]
+
+
+def test_reading_the_files_tells_none_of_them(planted: tuple[PackSpec, list[KernelSpec]]) -> None:
+    """Level 0 says of each kernel what it says of the one without a fault: its cases are few."""
+    pack, _ = planted
+    today = datetime.date(2026, 11, 22)
+    checked, _ = check_static(pack, pack.kernels, (), today, lambda *_: None)
+    said: dict[str, list[str]] = {name: [] for name in FAULTS}
+    for finding in checked.findings:
+        name = finding.path.split("/")[1]
+        if name in said:
+            said[name].append(finding.code)
+    assert said == dict.fromkeys(FAULTS, said["clean"])
