@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from kernelpkg import atomic, cli
 from kernelpkg.lock import FILE
 
@@ -69,13 +67,17 @@ def test_a_kernel_that_is_broken_is_status_1(demo, capsys):
     assert "kernels/twice/kernel.toml:4: KP012" in err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_cannot_be_written_is_one_line(demo, capsys):
-    demo.root.chmod(0o555)
-    try:
-        assert run(demo) == 1
-    finally:
-        demo.root.chmod(0o755)
+def test_a_directory_that_cannot_be_written_is_one_line(demo, capsys, monkeypatch):
+    """Injected, for root may write anywhere."""
+    opened = Path.open
+
+    def refuse(path, mode="r", *rest, **options):
+        if mode == "x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run(demo) == 1
     assert capsys.readouterr().err == (
         "kernelpkg.lock: KP302 cannot be written: Permission denied; what was there is as it was\n"
     )
