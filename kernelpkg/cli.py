@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from kernelpkg import __version__, cli_autotune, cli_check, cli_coverage, cli_lock
+from kernelpkg import __version__, cli_autotune, cli_check, cli_coverage, cli_lock, cli_vllm
 from kernelpkg.console import (
     FINE,
     FOUND,
@@ -22,6 +22,7 @@ from kernelpkg.console import (
     USAGE,
     Progress,
     complain,
+    folder,
     print_json,
     print_table,
 )
@@ -100,13 +101,6 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, f"'{value}' is no {what}{hint}")
 
 
-def _folder(text: str) -> Path:
-    """Take a directory's name; an empty one, as of a variable that is not set, is none."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name of a directory is empty")
-    return Path(text)
-
-
 _MANY: Final = {"explain": "axes", "coverage": "ops", "check": "ops", "autotune": "ops"}
 """The commands that take any number of positional arguments, and what they are called."""
 
@@ -152,13 +146,13 @@ def _parser() -> argparse.ArgumentParser:
         texts[name] = text
         described = f"{text[0].upper()}{text[1:]}."
         found = commands.add_parser(name, description=described, allow_abbrev=False)
-        found.add_argument("--root", type=_folder, metavar="DIR", help="the directory of the pack")
+        found.add_argument("--root", type=folder, metavar="DIR", help="the directory of the pack")
         if pack:
             found.add_argument("--pack", metavar="NAME", help="the pack, where there are several")
         if configs:
             found.add_argument(
                 "--configs",
-                type=_folder,
+                type=folder,
                 action="append",
                 default=[],
                 metavar="DIR",
@@ -193,33 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument(
         "--platform", required=True, metavar="NAME", help="a platform or GPU, as in nvidia_h200"
     )
-    for name, text, run in (
-        ("import", "take vLLM's config files into the pack", _import),
-        ("export", "write the pack's config files as vLLM's", _export),
-    ):
-        moved = command(name, text, run)
-        moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
-        moved.add_argument(
-            "directory", type=_folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
-        )
-        moved.add_argument("--replace", action="store_true", help="overwrite files that differ")
-        moved.add_argument(
-            "--dry-run", action="store_true", help="write nothing, say what would be"
-        )
-    vendor = command("vendor", "write the pack into vLLM's sources", _vendor, configs=True)
-    vendor.add_argument(
-        "--into",
-        type=_folder,
-        required=True,
-        metavar="DIR",
-        help="a source tree of vLLM, or an unpacked wheel",
-    )
-    what = vendor.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
-    what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
-    vendor.add_argument(
-        "--replace", action="store_true", help="overwrite files that were edited or are not ours"
-    )
+    cli_vllm.add(command)
     cli_autotune.add(command)
     cli_check.add(command)
     cli_lock.add(command)
@@ -356,62 +324,6 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print("\n".join(explain.lines(found)))
     return FINE if found.chosen is not None else FOUND
-
-
-def _import(options: argparse.Namespace) -> int:
-    from kernelpkg import exchange
-
-    return _transfer(options, exchange.plan_import)
-
-
-def _export(options: argparse.Namespace) -> int:
-    from kernelpkg import exchange
-
-    return _transfer(options, exchange.plan_export)
-
-
-def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
-    from kernelpkg import discover
-    from kernelpkg.manifest import read_pack
-
-    root, name = discover.find_pack(options.pack, options.root, os.environ)
-    found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
-    if not options.dry_run:
-        found.carry_out()
-    if options.json:
-        print_json(found.to_json())
-    else:
-        print("\n".join(found.lines(dry_run=options.dry_run)))
-    return FINE
-
-
-def _vendor(options: argparse.Namespace) -> int:
-    from kernelpkg import vendor
-
-    if options.check and options.replace:
-        raise UsageError("--check writes nothing, so leave out --replace")
-    found = vendor.plan_vendoring(_open(options), options.into)
-    if found.tree.version is None:
-        complain([f"{options.into}: the version of this vLLM is not known; going on"])
-    if options.check:
-        if options.json:
-            print_json(found.to_json(check=True))
-        else:
-            print("\n".join(found.drift_lines()))
-        return FOUND if found.drift() else FINE
-    in_the_way = () if options.replace else found.conflicts()
-    if options.dry_run:
-        complain(in_the_way)
-    else:
-        found.carry_out(replace=options.replace)
-    if options.json:
-        print_json(found.to_json())
-    elif options.dry_run:
-        for line in found.diff(problem.path for problem in in_the_way):
-            print(line)
-    else:
-        print("\n".join(found.lines()))
-    return FOUND if in_the_way else FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:

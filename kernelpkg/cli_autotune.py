@@ -13,7 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kernelpkg.console import FINE, FOUND, INTERRUPTED, Progress, complain, print_json, print_table
+from kernelpkg.console import (
+    FINE,
+    FOUND,
+    INTERRUPTED,
+    Progress,
+    complain,
+    folder,
+    print_json,
+    print_table,
+)
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
 
 if TYPE_CHECKING:
@@ -69,19 +78,13 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="how far from a case's best a config of the portfolio may be (2)",
     )
     found.add_argument(
-        "--into", type=_folder, metavar="DIR", help="a directory of your own for the configs"
+        "--into", type=folder, metavar="DIR", help="a directory of your own for the configs"
     )
     found.add_argument("--again", action="store_true", help="drop earlier results of these cases")
     where = found.add_mutually_exclusive_group()
     where.add_argument("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
     where.add_argument("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
     found.add_argument("--dry-run", action="store_true", help="tune nothing, say what would be")
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("the name of a directory is empty")
-    return Path(text)
 
 
 def _whole(text: str) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 FINE: Final = 0
@@ -13,6 +15,13 @@ FOUND: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
+
+
+def folder(text: str) -> Path:
+    """Take a directory's name; an empty one, as of a variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a directory is empty")
+    return Path(text)
 
 
 def print_json(document: Any) -> None:

@@ -73,7 +73,7 @@ LAYERS = (
     # All of a process; vLLM's way in.
     {"switchboard"},
     {"plugin"},
-    {"cli_autotune", "cli_check", "cli_coverage", "cli_lock"},
+    {"cli_autotune", "cli_check", "cli_coverage", "cli_lock", "cli_vllm"},
     {"cli"},
     {"__init__", "__main__"},
 )
