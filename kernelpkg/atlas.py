@@ -16,6 +16,7 @@ from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.fallback import read_plan
 from kernelpkg.files import Files
 from kernelpkg.manifest import read_kernel
+from kernelpkg.opening import chosen_kernels
 from kernelpkg.overlays import ConfigPlace
 from kernelpkg.platforms import Platform
 from kernelpkg.spec import KernelName, PackSpec, Scalar
@@ -77,7 +78,7 @@ def survey(
     Raises UsageError for an op, a platform or a model that cannot be. An op whose files are wrong
     is left out, nothing is borrowed from wrong files of others, and their problems are told.
     """
-    kernels = _kernels(pack, ops)
+    kernels = chosen_kernels(pack, ops)
     heres, notes, problems = _platforms(pack, kernels, given)
     shapes = _models(pack, models)
     entries: list[Entry] = []
@@ -110,19 +111,6 @@ def survey(
         problems=tuple(sorted(set(problems))),
         notes=tuple(notes),
     )
-
-
-def _kernels(pack: PackSpec, ops: Sequence[str]) -> tuple[KernelName, ...]:
-    """Return the kernels of ops, each once, with or without the namespace before their names."""
-    named = set()
-    for op in ops:
-        namespace, _, kernel = op.rpartition("::")
-        if kernel not in pack.kernels or namespace not in ("", pack.namespace):
-            known = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
-            hint = suggestion(op, known) or f"; it has {', '.join(known)}"
-            raise UsageError(f"pack '{pack.name}' has no op '{op}'{hint}")
-        named.add(kernel)
-    return tuple(kernel for kernel in pack.kernels if not ops or kernel in named)
 
 
 def _models(pack: PackSpec, names: Sequence[str]) -> Mapping[str, Mapping[str, Scalar]]:

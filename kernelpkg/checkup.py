@@ -101,18 +101,6 @@ def open_for_check(root: Path, name: str) -> tuple[PackSpec, tuple[Finding, ...]
     return pack, found
 
 
-def chosen_kernels(pack: PackSpec, ops: Sequence[str]) -> tuple[str, ...]:
-    """Return the kernels of ops, given with or without namespace; without any, all."""
-    for op in ops:
-        namespace, _, kernel = op.rpartition("::")
-        if kernel not in pack.kernels or namespace not in ("", pack.namespace):
-            names = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
-            hint = suggestion(op, names) or f"; it has {', '.join(names)}"
-            raise UsageError(f"pack '{pack.name}' has no op '{op}'{hint}")
-    named = {op.rpartition("::")[2] for op in ops}
-    return tuple(kernel for kernel in pack.kernels if not named or kernel in named)
-
-
 def chosen_platforms(pack: PackSpec, names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     """Return the platforms of GPUs or platforms by name; `there` are those with config files."""
     found: dict[str, None] = {}

@@ -302,6 +302,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from kernelpkg import explain
     from kernelpkg.manifest import read_kernel
+    from kernelpkg.opening import chosen_kernels
 
     given: dict[str, str] = {}
     for text in options.axes:
@@ -312,11 +313,7 @@ def _explain(options: argparse.Namespace) -> int:
             raise UsageError(f"axis '{name}' is given twice")
         given[name] = value
     pack = _open(options)
-    namespace, _, kernel = options.op.rpartition("::")
-    if kernel not in pack.kernels or namespace not in ("", pack.namespace):
-        known = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
-        hint = suggestion(options.op, known) or f"; it has {', '.join(known)}"
-        raise UsageError(f"pack '{pack.name}' has no op '{options.op}'{hint}")
+    (kernel,) = chosen_kernels(pack, [options.op])
     spec = read_kernel(Path(pack.root), kernel)
     found = explain.explain(pack, spec, options.platform, given)
     if options.json:

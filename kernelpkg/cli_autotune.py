@@ -117,7 +117,7 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
     """Do what `run` does, on the machine that a function of the options and the pack finds."""
     from attrs import evolve
 
-    from kernelpkg import checkup, platforms
+    from kernelpkg import checkup, opening, platforms
     from kernelpkg.autotune import autotune
     from kernelpkg.discover import find_pack
     from kernelpkg.manifest import read_kernel, read_pack
@@ -131,7 +131,7 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
     wanted = _wanted(options.axis)
     place, name = find_pack(options.pack, options.root, os.environ)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
-    named = checkup.chosen_kernels(pack, options.ops)
+    named = opening.chosen_kernels(pack, options.ops)
     kernels = [read_kernel(place.path, kernel) for kernel in named]
     if not options.ops:
         kernels = with_cases(kernels, wanted)

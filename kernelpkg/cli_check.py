@@ -46,13 +46,13 @@ def _jobs(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
-    from kernelpkg import checkup, configtree, discover, overlays, staticcheck
+    from kernelpkg import checkup, configtree, discover, opening, overlays, staticcheck
     from kernelpkg.findings import Checked
 
     root, name = discover.find_pack(options.pack, options.root, os.environ)
     pack, broken = checkup.open_for_check(root.path, name)
     pack = overlays.with_overlays(pack, options.configs, os.environ)
-    kernels = checkup.chosen_kernels(pack, options.ops)
+    kernels = opening.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in configtree.survey(pack).files})
     platforms = checkup.chosen_platforms(pack, options.platform, there)
     above = _levels(options)

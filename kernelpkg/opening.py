@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kernelpkg.discover import find_pack
+from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.manifest import read_pack
 from kernelpkg.overlays import with_overlays
-from kernelpkg.spec import PackSpec
+from kernelpkg.spec import KernelName, PackSpec
 
 
 def open_pack(
@@ -24,3 +25,18 @@ def open_pack(
     """
     place, found = find_pack(name, root, environment)
     return with_overlays(read_pack(place.path, found), overlays, environment)
+
+
+def chosen_kernels(pack: PackSpec, ops: Sequence[str]) -> tuple[KernelName, ...]:
+    """Return the kernels of ops, given with or without namespace; without any, all.
+
+    Raises UsageError for an op that the pack does not have.
+    """
+    for op in ops:
+        namespace, _, kernel = op.rpartition("::")
+        if kernel not in pack.kernels or namespace not in ("", pack.namespace):
+            names = [f"{pack.namespace}::{k}" for k in pack.kernels] if namespace else pack.kernels
+            hint = suggestion(op, names) or f"; it has {', '.join(names)}"
+            raise UsageError(f"pack '{pack.name}' has no op '{op}'{hint}")
+    named = {op.rpartition("::")[2] for op in ops}
+    return tuple(kernel for kernel in pack.kernels if not named or kernel in named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernelpkg import checkup
+from kernelpkg import checkup, opening
 from kernelpkg.checkup import Checkup
 from kernelpkg.errors import UsageError
 from kernelpkg.findings import Checked, Finding
@@ -96,7 +96,7 @@ def test_a_pack_manifest_that_is_broken_hides_no_kernel(demo):
 )
 def test_ops_are_named_with_or_without_namespace(demo, ops, kernels):
     demo.kernel("thrice")
-    assert checkup.chosen_kernels(read_pack(demo.root, "demo"), ops) == kernels
+    assert opening.chosen_kernels(read_pack(demo.root, "demo"), ops) == kernels
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_ops_are_named_with_or_without_namespace(demo, ops, kernels):
 )
 def test_an_op_that_is_not_there_is_wrong_usage(demo, op, message):
     with pytest.raises(UsageError) as error:
-        checkup.chosen_kernels(read_pack(demo.root, "demo"), [op])
+        opening.chosen_kernels(read_pack(demo.root, "demo"), [op])
     assert str(error.value) == message
 
 
