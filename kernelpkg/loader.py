@@ -60,7 +60,7 @@ def load(
     configs: Sequence[str | os.PathLike[str]] = (),
     locked: bool = False,
     progress: Progress = lambda *_: None,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """Load a pack and register its ops; loading it again changes nothing but what was edited.
 
@@ -70,8 +70,9 @@ def load(
     runs the smallest case of each op against its reference. `strict` raises PackError where
     anything failed, after all that could be registered was. `configs` are directories of configs
     that go before the pack's own, in the order of preference; without any, those of
-    KERNELPKG_CONFIGS. A pack of an installed package that came with a lock, and with `locked` any
-    pack, has to be as its kernelpkg.lock says: a kernel that is not does not load.
+    KERNELPKG_CONFIGS. `environment` holds these variables, and is the process's own unless given.
+    A pack of an installed package that came with a lock, and with `locked` any pack, has to be as
+    its kernelpkg.lock says: a kernel that is not does not load.
 
     A second load keeps every op whose manifest, Python files and configs are as before, so that
     `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
@@ -83,6 +84,7 @@ def load(
     """
     start = time.perf_counter()
     name = pack or ""
+    environment = os.environ if environment is None else environment
     try:
         place, name = discover.find_pack(pack, None if root is None else Path(root), environment)
         seal = open_seal(place.path, name, demanded=locked, installed=place.installed)

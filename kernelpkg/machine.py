@@ -58,8 +58,9 @@ def detect(
     )
 
 
-def asked_to_interpret(environment: Mapping[str, str] = os.environ) -> bool:
+def asked_to_interpret(environment: Mapping[str, str] | None = None) -> bool:
     """Whether HELION_INTERPRET is set, in Helion's words; raises UsageError for any other."""
+    environment = os.environ if environment is None else environment
     word = environment.get("HELION_INTERPRET", "").strip().lower()
     if word not in _SET | _UNSET:
         raise UsageError(

@@ -57,7 +57,7 @@ def install(
     pack: str | None = None,
     root: str | os.PathLike[str] | None = None,
     device_keys: Sequence[str] = ("CUDA",),
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[RouteReport, ...]:
     """Let ops of a pack answer native ops, for tensors of some devices ("CUDA", "CPU").
 
@@ -79,7 +79,7 @@ def install(
             pack=pack,
             root=None if root is None else Path(root),
             keys=device_keys,
-            environment=environment,
+            environment=os.environ if environment is None else environment,
         )
 
 
