@@ -244,7 +244,18 @@ def _on_device_of(args: Sequence[Any], launch: Launch) -> Launch:
 
 
 @overload
-def register_kernel(op_name: Callable[..., Any], /) -> HelionKernelWrapper: ...
+def register_kernel(
+    op_name: Callable[..., Any],
+    /,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] = (),
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: str | os.PathLike[str] | None = None,
+) -> HelionKernelWrapper: ...
 @overload
 def register_kernel(
     op_name: str | None = None,
@@ -268,20 +279,19 @@ def register_kernel(
     namespace: str = NAMESPACE,
     configs_dir: str | os.PathLike[str] | None = None,
 ) -> HelionKernelWrapper | Callable[[Callable[..., Any]], HelionKernelWrapper]:
-    """Register a Helion function as an op, without a manifest; bare or with arguments.
+    """Register a Helion function as an op, without a manifest.
 
-    `op_name` is the function's name unless given. `config_picker(args, keys)` returns one of the
-    tuned case keys, or None for the default. `fake_impl` has the arguments of the function; it is
-    inferred from the host part where the function returns something. `mutates_args` are the
-    arguments that are written. `helion_settings` is a helion.Settings or a mapping; a `key`,
-    `autotuner_fn`, `config` or `configs` in it is refused, and `static_shapes` is False.
-    `configs_dir` holds `<op>/<platform>.json` in the format of docs/configs.md.
+    A decorator, bare or with arguments, and a function that takes the Helion function and the same
+    arguments. `op_name` is the function's name unless given. `config_picker(args, keys)` returns
+    one of the tuned case keys, or None for the default. `fake_impl` has the arguments of the
+    function; it is inferred from the host part where the function returns something.
+    `mutates_args` are the arguments that are written. `helion_settings` is a helion.Settings or a
+    mapping; a `key`, `autotuner_fn`, `config` or `configs` in it is refused, and `static_shapes` is
+    False. `configs_dir` holds `<op>/<platform>.json` in the format of docs/configs.md.
 
     Raises RegistrationError where the name is taken or the settings are refused.
     """
-    if callable(op_name):
-        return register_kernel()(op_name)
-    name = op_name
+    name = None if callable(op_name) else op_name
 
     def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
         wrapper = _wrap(
@@ -298,7 +308,7 @@ def register_kernel(
         wrapper.register()
         return wrapper
 
-    return decorate
+    return decorate(op_name) if callable(op_name) else decorate
 
 
 def _wrap(

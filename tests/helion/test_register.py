@@ -86,6 +86,23 @@ def test_an_op_that_writes():
     kernel(torch.zeros(0, 3), 3.0)
 
 
+def test_a_function_and_its_arguments_in_one_call():
+    """A call with the function itself takes the same arguments as the decorator does."""
+    kernel = register_kernel(
+        fill_,
+        mutates_args=["x"],
+        namespace="kernelpkg_tests",
+        helion_settings={"print_output_code": True},
+        input_generator=dict,
+    )
+    assert kernel.qualified == "kernelpkg_tests::fill_"
+    assert kernel.schema.text == "(Tensor(aa!) x, float value, Tensor? bias=None) -> ()"
+    assert kernel.helion_settings["print_output_code"] is True
+    assert kernel.get_inputs() == {}
+    fake = register_kernel(doubled, fake_impl=lambda x: x.new_empty(7))
+    assert fake.fake(torch.zeros(2, 3)).shape == (7,)
+
+
 def test_inferred_and_given_fakes():
     """Without a fake one is inferred; a given one is used as it is."""
     inferred = register_kernel(doubled)
