@@ -121,13 +121,12 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
     inner: Any = importlib.import_module("ray._private.worker")
     printed = getattr(inner, "print_to_stdstream", None)
     inner.print_to_stdstream = lambda *_, **__: None
+    before = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Ray's next release will do
-            before = signal.getsignal(signal.SIGTERM)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-            if before is not None and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # Ray's own ends the process with status 15
+        _handle_sigterm(before)
         yield
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         if ray.is_initialized():
@@ -136,7 +135,18 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
         raise UsageError(one_line(f"no Ray cluster answers {where}: {error}")) from None
     finally:
         ray.shutdown()
+        _handle_sigterm(before)
         inner.print_to_stdstream = printed
+
+
+def _handle_sigterm(handler: Any) -> None:
+    """Give SIGTERM the handler that it had before Ray took it.
+
+    `ray.init` sets one that ends the process with status 15. `ray.shutdown` (2.60) resets the
+    signal below Python, which goes on naming a handler that is never called (2026-11-29).
+    """
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _devices(nodes: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[str, str]]:

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from hypothesis import HealthCheck, settings
 
 from kernelpkg import cli
 from kernelpkg.manifest import read_pack
 from kernelpkg.routing import Routing, read_routing
 from kernelpkg.spec import PackSpec
+
+# No example may fail for the time that it takes: machines are shared and slow.
+settings.register_profile("kernelpkg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kernelpkg")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,7 @@ def whole(
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -231,7 +231,7 @@ def test_a_reader_that_stops_early_is_no_error():
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")

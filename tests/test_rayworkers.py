@@ -118,9 +118,12 @@ def head() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         has = {"num_cpus": 1, "num_gpus": 2, "include_dashboard": False}
+        handler = signal.getsignal(signal.SIGTERM)
         made = Cluster(initialize_head=True, head_node_args=has)
+        signal.signal(signal.SIGTERM, handler)  # the cluster's own ends this process
         yield made
         made.shutdown()
+        signal.signal(signal.SIGTERM, handler)
         del made
         gc.collect()
 
@@ -175,7 +178,7 @@ def is_there(process: int) -> bool:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(6000):
+    for _ in range(60_000):
         if condition():
             return
         time.sleep(0.01)
@@ -264,9 +267,36 @@ def test_nothing_outlives_a_driver_that_is_killed(cluster, tmp_path, stub, place
     )
     until(lambda: len(noted(place)) == 4)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.communicate(timeout=60)[0] == b""
+    assert process.communicate(timeout=600)[0] == b""
     until(lambda: not any(map(is_there, noted(place))))
     until(lambda: set(Path(gettempdir()).glob("kernelpkg-*")) <= before)
+
+
+def test_sigterm_is_handled_as_before_between_runs_and_after(cluster, tmp_path, stub):
+    """Ray takes the signal when it is joined, and resets it below Python when it is left."""
+    code = """
+import os, signal, sys
+from kernelpkg.rayworkers import run_jobs
+from kernelpkg.workers import Job
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])
+    heard = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append("heard"))
+    job = Job(id="a", payload={"do": "fail"}, timeout=None)
+    for _ in range(2):
+        for _ in run_jobs([job], "stub_ray:work", ["cpu"], address=sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    print(*heard)
+"""
+    (tmp_path / "driver.py").write_text(code)
+    said = subprocess.check_output(
+        [sys.executable, str(tmp_path / "driver.py"), str(stub), cluster.address],
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(rayworkers.__file__).parents[1])},
+    )
+    assert said == "heard heard heard heard\n"
 
 
 def test_the_jobs_of_a_node_that_is_removed_go_elsewhere(cluster, place):

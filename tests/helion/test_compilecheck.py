@@ -111,7 +111,7 @@ def test_items_are_made_ahead_in_their_order():
 
     with contextlib.closing(ahead(items(), 3)) as found:
         assert next(found) == 0
-        assert some.wait(30)
+        assert some.wait(600)
         assert made == [(number, False) for number in range(4)]
         assert list(found) == [*range(1, 10)]
 

@@ -98,7 +98,8 @@ FILES = {
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(file=st.sampled_from(sorted(FILES)), place=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_named_and_that_kernel_alone_does_not_load(locked, file, place, bit):
@@ -121,7 +122,8 @@ def test_any_flipped_bit_is_named_and_that_kernel_alone_does_not_load(locked, fi
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_the_lock_keeps_the_pack_from_loading(locked, place, bit):

@@ -176,7 +176,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EXPRESSIONS, VALUES)
 def test_compiled_code_agrees_with_a_naive_model(expression, values):
     """Every value, type, absence and division by zero is the model's."""

@@ -65,7 +65,7 @@ def reads_or_reports(data: bytes, *, pack: bool) -> None:
             assert all(str(problem).isprintable() for problem in error.problems)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.booleans())
 def test_random_edits_of_bytes(data, pack):
     """Bytes are put in, taken out and moved about."""
@@ -93,7 +93,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from paths(item, (*at, key))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.data(), st.booleans())
 def test_random_values_at_any_place(data, pack):
     """Values of all types stand where others are wanted, and keys come and go."""

@@ -181,7 +181,7 @@ def paths_of(value, at=()):
             yield from paths_of(item, (*at, place))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents())
 def test_every_path_has_the_line_on_which_it_is_spelled(document):
     """The scanner finds what tomllib finds, no more, and where the writer put it."""
@@ -191,7 +191,7 @@ def test_every_path_has_the_line_on_which_it_is_spelled(document):
     assert found == lines
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(documents(), st.lists(st.one_of(KEYS, st.integers(0, 2)), max_size=3))
 def test_a_path_that_is_not_there_has_the_line_around_it(document, more):
     """A key that is missing is reported at its table."""

@@ -92,7 +92,7 @@ def mark(value: Any) -> tuple[bool, Any]:
     return isinstance(value, bool), value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_the_text_picks_what_the_rules_pick(data):
     """Over random kernels, keys and calls, default entries included, and where a call repeats."""
@@ -142,7 +142,7 @@ SIZE_RULES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_shared_case_is_found_wherever_there_is_one(data):
     """Over random rules before and behind that of the size; calls are tried one by one."""
