@@ -35,7 +35,7 @@ unit: $(VENV)/.test
 	$(PYTEST)
 
 old-helion: $(VENV)/.test $(OLD)/.done
-	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/test_vendored.py
+	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/wheel/test_vendored.py
 
 # After a change of the first pack: kernelpkg.lock says what it is now, and docs/coverage.svg what
 # is tuned.

@@ -27,12 +27,12 @@ QUICK = "silu_mul_fp8"
 def main() -> int:
     """Time both levels once: each is minutes of work, and nothing is left of it to time again."""
     chosen = options(__doc__).parse_args()
-    from kernelpkg import discover
-    from kernelpkg.bindcheck import check_bindings
-    from kernelpkg.compilecheck import check_compiling
-    from kernelpkg.manifest import read_kernel, read_pack
+    from kernelpkg.check.level1 import check_bindings
+    from kernelpkg.check.level2 import check_compiling
+    from kernelpkg.packs import find
+    from kernelpkg.packs.read import read_kernel, read_pack
 
-    root = discover.own_root()
+    root = find.own_root()
     pack = read_pack(root, "kernelpkg")
     names = [QUICK] if chosen.quick else pack.kernels
     specs = [read_kernel(root, name) for name in names]

@@ -19,15 +19,15 @@ import torch
 from report import finish, options
 from timing import interleave, per_call
 
-from kernelpkg import discover
-from kernelpkg.accept import Acceptance
-from kernelpkg.cases import smallest_case
-from kernelpkg.dispatch import Dispatcher
-from kernelpkg.fallback import make_plan
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import kernel_names, read_kernel
-from kernelpkg.ops import RegisteredOp
-from kernelpkg.spec import KernelSpec
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.configs.selection import make_plan
+from kernelpkg.manifest.cases import smallest_case
+from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.read import kernel_names, read_kernel
+from kernelpkg.runtime.dispatch import Dispatcher
+from kernelpkg.runtime.torch_ops import RegisteredOp
 
 OURS, FLOOR = "kernelpkg_bench", "kernelpkg_bench_floor"
 """The namespaces of both sides."""
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=21)
     chosen = parser.parse_args()
     rounds, calls = (2, 50) if chosen.quick else (chosen.rounds, 2000)
-    root = discover.own_root()
+    root = find.own_root()
     rows = [
         measure(read_kernel(root, name), rounds=rounds, calls=calls) for name in kernel_names(root)
     ]

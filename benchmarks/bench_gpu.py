@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 import kernelpkg
-from kernelpkg import discover
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import kernel_names, read_kernel
-from kernelpkg.source import load_function
-from kernelpkg.spec import KernelSpec
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.read import kernel_names, read_kernel
+from kernelpkg.packs.sources import load_function
 
 SIZES = {
     "silu_mul_fp8": {"intermediate_size": 14336},
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 64, 4096])
     parser.add_argument("--repeats", type=int, default=40)
     options = parser.parse_args()
-    root = discover.own_root()
+    root = find.own_root()
     kernelpkg.load(root=root, device="cuda", strict=True)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "helion")}
     print(torch.cuda.get_device_name(), versions, f"copy {copy_bandwidth():.0f} GB/s")

@@ -52,12 +52,13 @@ CONFIG = {
 
 def make_root(root: Path, sizes: tuple[int, ...]) -> None:
     """Write kernels, their configs in both formats, and a pack per size."""
-    from kernelpkg import configs, discover
-    from kernelpkg.cases import cases_of
-    from kernelpkg.configs import ConfigFile, TunedCase
-    from kernelpkg.manifest import kernel_names, read_kernel
+    from kernelpkg.configs import store
+    from kernelpkg.configs.store import ConfigFile, TunedCase
+    from kernelpkg.manifest.cases import cases_of
+    from kernelpkg.packs import find
+    from kernelpkg.packs.read import kernel_names, read_kernel
 
-    own = discover.own_root()
+    own = find.own_root()
     specs = [read_kernel(own, name) for name in kernel_names(own)]
     variants = tuple({**CONFIG, "block_sizes": [1 << n // 9, 1 << n % 9]} for n in range(DISTINCT))
     names = []
@@ -79,7 +80,7 @@ def make_root(root: Path, sizes: tuple[int, ...]) -> None:
             configs=variants,
             cases=tuple(TunedCase(key=key, config=n % DISTINCT) for n, key in enumerate(keys)),
         )
-        configs.write(root / "configs" / name / f"{PLATFORM}.json", file)
+        store.write(root / "configs" / name / f"{PLATFORM}.json", file)
         entries = [{"key": key, "config": variants[n % DISTINCT]} for n, key in enumerate(keys)]
         (root / "vllm").mkdir(exist_ok=True)
         (root / "vllm" / f"{name}.json").write_text(json.dumps(entries, indent=2))
@@ -96,10 +97,10 @@ def make_root(root: Path, sizes: tuple[int, ...]) -> None:
 
 def lock(root: Path) -> None:
     """Lock the same packs below another root."""
-    from kernelpkg.inventory import take_inventory
-    from kernelpkg.lock import Lock, LockedPack, write_lock
-    from kernelpkg.manifest import read_pack
-    from kernelpkg.toolchain import toolchain
+    from kernelpkg.packs.inventory import take_inventory
+    from kernelpkg.packs.lock import Lock, LockedPack, write_lock
+    from kernelpkg.packs.read import read_pack
+    from kernelpkg.packs.toolchain import toolchain
 
     locked: dict[str, LockedPack] = {}
     (root / "locked").mkdir()
@@ -152,16 +153,17 @@ def work(side: str, root: Path, size: int) -> dict[str, float]:
 
 def prepare_ours(root: Path, *, locked: bool = False) -> Any:
     """Return our side, with a machine that has the GPU of the config files."""
-    from kernelpkg import loader, platforms
-    from kernelpkg.machine import Machine
+    from kernelpkg.configs import platforms
+    from kernelpkg.runtime import load
+    from kernelpkg.runtime.machine import Machine
 
     platform = platforms.resolve(GPU)
     assert platform.name == PLATFORM
     here = Machine(device="cuda", gpu=GPU, platform=platform, interpret=False)
-    loader.detect = lambda *_, **__: here
+    load.detect = lambda *_, **__: here
 
     def register(size: int) -> list[Any]:
-        report = loader.load(f"pack_{size}", root=root, locked=locked)
+        report = load.load(f"pack_{size}", root=root, locked=locked)
         assert report.ok, report.problems[:3]
         assert all(k.mode == "tuned" and k.cases == CASES for k in report.kernels)
         return [kernel for kernel in report.kernels if kernel.status == "registered"]

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 import kernelpkg
-from kernelpkg import discover
-from kernelpkg.cases import Case
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import read_kernel
-from kernelpkg.spec import KernelSpec
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.manifest.cases import Case
+from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel
 
 TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 NO_BOUND = {"has_scale_ub": False}
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     load_native(options.library)
-    root = discover.own_root()
+    root = find.own_root()
     kernelpkg.load(root=root, device="cuda", strict=True)
     flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "helion")}

@@ -24,14 +24,14 @@ from report import finish, options, target
 from timing import Time, interleave, per_call
 from vllm_pickers import TheirPicker
 
-from kernelpkg import discover
-from kernelpkg.accept import Acceptance, compile_axes
-from kernelpkg.configs import ConfigFile, TunedCase
-from kernelpkg.dispatch import Dispatcher
-from kernelpkg.expr import evaluate
-from kernelpkg.fallback import ConfigPlan, make_plan
-from kernelpkg.manifest import kernel_names, read_kernel
-from kernelpkg.spec import KernelSpec, Scalar
+from kernelpkg.configs.selection import ConfigPlan, make_plan
+from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.expr.language import evaluate
+from kernelpkg.manifest.guards import Acceptance, compile_axes
+from kernelpkg.manifest.spec import KernelSpec, Scalar
+from kernelpkg.packs import find
+from kernelpkg.packs.read import kernel_names, read_kernel
+from kernelpkg.runtime.dispatch import Dispatcher
 
 FIRST, REPEATED = 5.0, 0.5
 """The targets, in microseconds."""
@@ -215,7 +215,7 @@ def main() -> int:
     if place is None:
         print("vLLM's wheel is not unpacked; set KERNELPKG_VLLM_DIR", file=sys.stderr)
         return 2
-    root = discover.own_root()
+    root = find.own_root()
     rows: list[dict[str, Any]] = []
     for kernel in kernel_names(root):
         platforms = vllm_pickers.platforms(place, kernel)

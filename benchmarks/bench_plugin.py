@@ -24,8 +24,8 @@ from report import finish, options, target
 from routed_calls import arguments, measure, rows, stand_in, worst
 from timing import Time, interleave
 
-from kernelpkg import discover
-from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS = 0.3
@@ -89,7 +89,7 @@ def processes(rounds: int, warm: int) -> list[dict[str, Any]]:
 
 def calls(rounds: int, number: int) -> list[dict[str, Any]]:
     """Return a row per routed op of the first pack."""
-    root = discover.own_root()
+    root = find.own_root()
     pack = read_pack(root, "kernelpkg")
     ops = NativeOps(lambda _: nothing)
     found = []

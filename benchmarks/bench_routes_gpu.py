@@ -21,8 +21,8 @@ from report import finish, options, target
 from routed_calls import arguments, measure, rows, stand_in, worst
 
 import kernelpkg
-from kernelpkg import discover
-from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel, read_pack
 
 MOST = 6.0
 """The target, in microseconds."""
@@ -41,7 +41,7 @@ def main() -> int:
         ops = NativeOps(lambda _: nothing, key=chosen.device.upper())
     else:
         load_native(chosen.library)
-    root = discover.own_root()
+    root = find.own_root()
     pack = read_pack(root, "kernelpkg")
     if on_gpu:
         kernelpkg.load(root=root, device="cuda", strict=True)

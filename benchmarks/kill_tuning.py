@@ -41,11 +41,11 @@ def tune(root: Path, sleep: float, portfolio: int | None) -> None:
     sys.path.insert(0, str(TESTS))
     import tuning_stub
 
-    from kernelpkg import platforms
-    from kernelpkg.autotune import autotune
-    from kernelpkg.manifest import read_kernel, read_pack
-    from kernelpkg.optuning import TuningRequest
-    from kernelpkg.overlays import ConfigDirectory
+    from kernelpkg.autotune.run import autotune
+    from kernelpkg.autotune.session import TuningRequest
+    from kernelpkg.configs import platforms
+    from kernelpkg.configs.search_path import ConfigDirectory
+    from kernelpkg.packs.read import read_kernel, read_pack
 
     def perform(payload):
         return tuning_stub.perform({**payload, "sleep": sleep})
@@ -86,14 +86,14 @@ def damages(root: Path, told: set[str]) -> list[str]:
     """Return what is wrong after a kill; `told` are the cases that were told as saved."""
     import sqlite3
 
-    from kernelpkg import configs
+    from kernelpkg.configs import store as config_store
 
     found = []
     file = root / "configs" / "twice" / "nvidia_h200.json"
     in_file: set[str] = set()
     if file.exists():
         try:
-            content = configs.read(file, str(file), "twice", "nvidia_h200", ["num_tokens"], {})
+            content = config_store.read(file, str(file), "twice", "nvidia_h200", ["num_tokens"], {})
             in_file = {f"case num_tokens={case.key['num_tokens']}" for case in content.cases}
         except Exception as error:
             found.append(f"config file: {error}")

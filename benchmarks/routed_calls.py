@@ -10,17 +10,17 @@ import torch
 from attrs import evolve, frozen
 from timing import Time, interleave, per_call
 
-from kernelpkg.accept import Acceptance
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.dispatch import Dispatcher
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.configs.selection import make_plan
 from kernelpkg.errors import CallError
-from kernelpkg.expr import parse_expr
-from kernelpkg.fallback import make_plan
-from kernelpkg.inputs import make_inputs
-from kernelpkg.opschema import OpSchema
-from kernelpkg.routes import RoutedOp, capturing_on, find_native
-from kernelpkg.routing import Routing
-from kernelpkg.spec import KernelSpec, PackSpec, Route
+from kernelpkg.expr.language import parse_expr
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
+from kernelpkg.packs.routes import Routing
+from kernelpkg.runtime.dispatch import Dispatcher
+from kernelpkg.vllm.override import RoutedOp, capturing_on, find_native
 
 NEVER = (parse_expr("num_tokens < 0"),)
 """A condition that holds for no call, of an axis that every kernel of the first pack has."""

@@ -18,21 +18,23 @@ _PLACES: Final = {
     "Problem": "errors",
     "RegistrationError": "errors",
     "UsageError": "errors",
-    "load": "loader",
-    "HelionKernelWrapper": "register",
-    "get_kernel_by_name": "register",
-    "get_registered_kernels": "register",
-    "register_kernel": "register",
-    "unload": "register",
-    "KernelReport": "report",
-    "LoadReport": "report",
-    "ConfiguredHelionKernel": "seam",
-    "PresetConfigSearch": "seam",
+    "load": "runtime.load",
+    "HelionKernelWrapper": "runtime.register",
+    "get_kernel_by_name": "runtime.register",
+    "get_registered_kernels": "runtime.register",
+    "register_kernel": "runtime.register",
+    "unload": "runtime.register",
+    "KernelReport": "runtime.report",
+    "LoadReport": "runtime.report",
+    "ConfiguredHelionKernel": "compile.helion",
+    "PresetConfigSearch": "compile.helion",
 }
 
 __all__ = ["__version__", *_PLACES]  # noqa: PLE0604  # the names are texts
 
 if TYPE_CHECKING:
+    from kernelpkg.compile.helion import ConfiguredHelionKernel as ConfiguredHelionKernel
+    from kernelpkg.compile.helion import PresetConfigSearch as PresetConfigSearch
     from kernelpkg.errors import CallError as CallError
     from kernelpkg.errors import ConfigError as ConfigError
     from kernelpkg.errors import KernelpkgError as KernelpkgError
@@ -40,16 +42,14 @@ if TYPE_CHECKING:
     from kernelpkg.errors import Problem as Problem
     from kernelpkg.errors import RegistrationError as RegistrationError
     from kernelpkg.errors import UsageError as UsageError
-    from kernelpkg.loader import load as load
-    from kernelpkg.register import HelionKernelWrapper as HelionKernelWrapper
-    from kernelpkg.register import get_kernel_by_name as get_kernel_by_name
-    from kernelpkg.register import get_registered_kernels as get_registered_kernels
-    from kernelpkg.register import register_kernel as register_kernel
-    from kernelpkg.register import unload as unload
-    from kernelpkg.report import KernelReport as KernelReport
-    from kernelpkg.report import LoadReport as LoadReport
-    from kernelpkg.seam import ConfiguredHelionKernel as ConfiguredHelionKernel
-    from kernelpkg.seam import PresetConfigSearch as PresetConfigSearch
+    from kernelpkg.runtime.load import load as load
+    from kernelpkg.runtime.register import HelionKernelWrapper as HelionKernelWrapper
+    from kernelpkg.runtime.register import get_kernel_by_name as get_kernel_by_name
+    from kernelpkg.runtime.register import get_registered_kernels as get_registered_kernels
+    from kernelpkg.runtime.register import register_kernel as register_kernel
+    from kernelpkg.runtime.register import unload as unload
+    from kernelpkg.runtime.report import KernelReport as KernelReport
+    from kernelpkg.runtime.report import LoadReport as LoadReport
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m kernelpkg`."""
 
-from kernelpkg.cli import main
+from kernelpkg.cli.program import main
 
 raise SystemExit(main())

@@ -15,9 +15,9 @@ from attrs import frozen
 from hypothesis import HealthCheck, settings
 
 from kernelpkg import cli
-from kernelpkg.manifest import read_pack
-from kernelpkg.routing import Routing, read_routing
-from kernelpkg.spec import PackSpec
+from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.packs.read import read_pack
+from kernelpkg.packs.routes import Routing, read_routing
 
 # No example may fail for the time that it takes: machines are shared and slow.
 settings.register_profile("kernelpkg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -164,7 +164,7 @@ def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget(namespace: str) -> None:
     """Unload the ops of a namespace, where anything was loaded at all."""
-    register = sys.modules.get("kernelpkg.register")
+    register = sys.modules.get("kernelpkg.runtime.register")
     if register is not None:
         names = [n for n in register.get_registered_kernels() if n.startswith(f"{namespace}::")]
         if names:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from kernelpkg.codec import Either, ListOf, MapOf, Table
-from kernelpkg.keys import INITS, KERNEL_MANIFEST, PACK_MANIFEST, REFUSED_SETTINGS
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.picker import compile_picker
-from kernelpkg.spec import Rule
+from kernelpkg.configs.picker import compile_picker
+from kernelpkg.manifest.decode import Either, ListOf, MapOf, Table
+from kernelpkg.manifest.keys import INITS, KERNEL_MANIFEST, PACK_MANIFEST, REFUSED_SETTINGS
+from kernelpkg.manifest.spec import Rule
+from kernelpkg.packs.read import read_kernel, read_pack
 
 TEXT = (Path(__file__).parents[1] / "docs" / "manifest.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml ?(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

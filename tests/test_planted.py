@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg import checkup, staticcheck
+from kernelpkg.check import checkup, level0
 from kernelpkg.findings import Finding
 
 PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
@@ -29,7 +29,7 @@ def first_pack(into: Path) -> Path:
 def findings(root: Path) -> tuple[Finding, ...]:
     """Return what level 0 finds in the first pack below a root."""
     pack, broken = checkup.open_for_check(root, "kernelpkg")
-    checked, _ = staticcheck.check_static(pack, pack.kernels, (), TODAY, lambda *_: None)
+    checked, _ = level0.check_static(pack, pack.kernels, (), TODAY, lambda *_: None)
     return tuple(sorted([*broken, *checked.findings]))
 
 

@@ -89,7 +89,7 @@ def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
             for path in (ROOT / directory).rglob("*")
             if path.suffix in (".toml", ".py", ".json")
         }
-    wanted |= {f"kernelpkg/{path.name}" for path in (ROOT / "kernelpkg").glob("*.py")}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "kernelpkg").rglob("*.py")}
     assert wanted - names == set()
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
     assert {name for name in names if "test" in name or "cache" in name} == set()

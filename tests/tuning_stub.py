@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
-from kernelpkg.configs import config_id
-from kernelpkg.workers import Job, Outcome
+from kernelpkg.configs.store import config_id
+from kernelpkg.jobs.pool import Job, Outcome
 
 MACHINE = {
     "gpu": "NVIDIA H200",

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg import coldtiming, discover
+from kernelpkg.bench import timing
+from kernelpkg.packs import find
 
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
 OP = "silu_mul_fp8"
@@ -41,7 +42,7 @@ def root(tmp_path_factory) -> Path:
     """The first pack without its configs."""
     place = tmp_path_factory.mktemp("pack")
     for part in ("manifests", "kernels"):
-        shutil.copytree(discover.own_root() / part, place / part)
+        shutil.copytree(find.own_root() / part, place / part)
     return place
 
 
@@ -80,9 +81,7 @@ def test_a_portfolio_of_one_serves_two_cases(root):
 
 def test_twins_are_as_fast_as_each_other_and_twice_the_work_is_slower():
     small, large = (torch.ones(1 << size, device="cuda") for size in (22, 26))
-    rounds = coldtiming.time_cold(
-        [lambda: small.add_(1), lambda: large.add_(1), lambda: small.add_(1)]
-    )
-    times = coldtiming.summarised(rounds, base=0, twin=2)
+    rounds = timing.time_cold([lambda: small.add_(1), lambda: large.add_(1), lambda: small.add_(1)])
+    times = timing.summarised(rounds, base=0, twin=2)
     assert 0.8 < times.ratios[2] < 1.25
     assert times.ratios[1] > 4

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg import cubins, platforms
-from kernelpkg.binding import Binder, Target
-from kernelpkg.compilecheck import payload_of
-from kernelpkg.inputs import make_inputs
-from kernelpkg.machine import detect
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.seam import to_config
-from kernelpkg.variants import filed_configs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.check.level2 import payload_of
+from kernelpkg.compile import cubin
+from kernelpkg.compile.bind import Binder, Target
+from kernelpkg.compile.helion import to_config
+from kernelpkg.compile.variants import filed_configs
+from kernelpkg.configs import platforms
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.runtime.machine import detect
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))
@@ -37,14 +38,14 @@ def test_code_and_needs_are_those_of_the_gpu(name):
         variant = one.variants[0]
         without = binder.bind(variant.largest, Target.of(platform)).launch(one.config)
         assert platform.arch is not None
-        said = cubins.perform(json.loads(json.dumps(payload_of(without, platform.arch))))
+        said = cubin.perform(json.loads(json.dumps(payload_of(without, platform.arch))))
         args = make_inputs(spec, variant.largest, device="cuda")
         bound = binder._kernel(Target(capability=None)).bind(args)
         assert bound.to_triton_code(to_config(one.config)) == without.text, one.config
         found = []
 
         def launcher(kernel, grid, *args, found=found, **options):
-            made = cubins.LAUNCHER(kernel, grid, *args, **options)
+            made = cubin.LAUNCHER(kernel, grid, *args, **options)
             found.append(made)
             return made
 

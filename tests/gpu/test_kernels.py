@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg import discover, get_kernel_by_name
-from kernelpkg.accuracy import compare_all
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.check import check_case
+from kernelpkg import get_kernel_by_name
+from kernelpkg.bench.check import check_case
+from kernelpkg.bench.inputs import SENTINEL, make_inputs
+from kernelpkg.bench.reference import compare_all
 from kernelpkg.errors import CallError
-from kernelpkg.inputs import SENTINEL, make_inputs
-from kernelpkg.manifest import kernel_names, read_kernel
-from kernelpkg.source import load_function
-from kernelpkg.spec import KernelSpec
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.read import kernel_names, read_kernel
+from kernelpkg.packs.sources import load_function
 
-ROOT = discover.own_root()
+ROOT = find.own_root()
 SPECS = {name: read_kernel(ROOT, name) for name in kernel_names(ROOT)}
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
 
@@ -40,7 +41,7 @@ def sized(spec: KernelSpec, tokens: int, **axes: Any) -> Case:
 
 def disagreement(spec: KernelSpec, call: Any, args: Any, want_args: Any) -> list[str]:
     """What a call writes, held against what the reference writes."""
-    reference = load_function(discover.Path(spec.directory), spec.reference)
+    reference = load_function(find.Path(spec.directory), spec.reference)
     got, want = call(*args), reference(*want_args)
     found = compare_all(spec.schema, (args, got), (want_args, want), spec.accuracy)
     return [agreement.problem for agreement in found if agreement.problem is not None]

@@ -19,14 +19,15 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg import discover, plugin
-from kernelpkg.accuracy import compare_all
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.spec import KernelSpec
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import compare_all
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm import plugin
 
-ROOT = discover.own_root()
+ROOT = find.own_root()
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"  # with stand-ins for the library
 KEYS = ("CPU",) if DRY_RUN else ("CUDA",)
 OPS = (

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from kernelpkg import discover
+from kernelpkg.check.level3 import check_runs
 from kernelpkg.findings import Checked
-from kernelpkg.manifest import kernel_names, read_kernel, read_pack
-from kernelpkg.runcheck import check_runs
+from kernelpkg.packs import find
+from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
 
-ROOT = discover.own_root()
+ROOT = find.own_root()
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
 NAMES = kernel_names(ROOT)[:1] if DRY_RUN else kernel_names(ROOT)
 
@@ -62,7 +62,7 @@ def planted(
     new_pack: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory, device: str
 ) -> Checked:
     """What is found in a pack of faulty kernels with configs for this GPU."""
-    from kernelpkg.machine import detect
+    from kernelpkg.runtime.machine import detect
 
     demo = new_pack(tmp_path_factory.mktemp("planted"))
     platform = detect().platform.name

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg import discover
-from kernelpkg.accuracy import compare_all
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.check import check_case
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.source import load_function
+from kernelpkg.bench.check import check_case
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import compare_all
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.packs.sources import load_function
 
-ROOT = discover.own_root()
+ROOT = find.own_root()
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"  # with HELION_INTERPRET=1
 PACK = read_pack(ROOT, "kernelpkg")
 SPECS = {name: read_kernel(ROOT, name) for name in PACK.kernels}

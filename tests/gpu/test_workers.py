@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.workers import Job, Outcome, run_jobs, visible_devices
+from kernelpkg.jobs.pool import Job, Outcome, run_jobs, visible_devices
 
 DEVICES = visible_devices(os.environ)
 TWO = pytest.mark.skipif(len(DEVICES) < 2, reason="needs two GPUs")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import kernelpkg
-from kernelpkg.cases import Case, cases_of
-from kernelpkg.configs import ConfigFile, TunedCase, write
-from kernelpkg.inputs import make_inputs
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.spec import KernelSpec, PackSpec
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.configs.store import ConfigFile, TunedCase, write
+from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernelpkg.register import get_kernel_by_name
+from kernelpkg.runtime.register import get_kernel_by_name
 
 pytestmark = pytest.mark.usefixtures("pack")
 EACH_KERNEL = True

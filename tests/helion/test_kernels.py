@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.accuracy import compare_all
-from kernelpkg.cases import cases_of
-from kernelpkg.check import check_case
-from kernelpkg.register import get_kernel_by_name
-from kernelpkg.source import load_function
+from kernelpkg.bench.check import check_case
+from kernelpkg.bench.reference import compare_all
+from kernelpkg.manifest.cases import cases_of
+from kernelpkg.packs.sources import load_function
+from kernelpkg.runtime.register import get_kernel_by_name
 
 pytestmark = pytest.mark.usefixtures("pack")
 EACH_KERNEL = True

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.bindcheck import check_bindings
-from kernelpkg.compilecheck import check_compiling
-from kernelpkg.seam import HELION_VERSION
-from kernelpkg.staticcheck import check_static
+from kernelpkg.check.level0 import check_static
+from kernelpkg.check.level1 import check_bindings
+from kernelpkg.check.level2 import check_compiling
+from kernelpkg.compile.helion import HELION_VERSION
 
 HERE = str(Path(__file__).parent)
 SILU, H200 = "silu_mul_fp8", "nvidia_h200"

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from kernelpkg.check.level0 import check_static
+from kernelpkg.check.level3 import check_runs
 from kernelpkg.findings import Checked
-from kernelpkg.manifest import read_kernel, read_pack
-from kernelpkg.runcheck import check_runs
-from kernelpkg.spec import KernelSpec, PackSpec
-from kernelpkg.staticcheck import check_static
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.read import read_kernel, read_pack
 
 CONFIGS = """\
 {

@@ -8,7 +8,7 @@ import pydoc
 import pytest
 
 import kernelpkg
-from kernelpkg import plugin
+from kernelpkg.vllm import plugin
 
 SECRET = "a-token-that-nobody-prints"
 

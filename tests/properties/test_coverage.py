@@ -8,16 +8,16 @@ from attrs import evolve
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kernelpkg.cases import Case, guard_problem
-from kernelpkg.configs import ConfigFile, TunedCase
-from kernelpkg.coverage import ORDERED, cover
-from kernelpkg.expr import ExprError, evaluate, parse_expr
-from kernelpkg.extent import Range, extent, pieces, value_of
-from kernelpkg.fallback import make_plan
-from kernelpkg.manifest import read_kernel
-from kernelpkg.matching import identity, matcher
-from kernelpkg.opschema import parse_schema
-from kernelpkg.spec import ArgSpec, ArgVariant, Axis, Dim, Grid, Rule
+from kernelpkg.configs.match import identity, matcher
+from kernelpkg.configs.selection import make_plan
+from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.expr.intervals import Range, extent, pieces, value_of
+from kernelpkg.expr.language import ExprError, evaluate, parse_expr
+from kernelpkg.manifest.cases import Case, guard_problem
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, Dim, Grid, Rule
+from kernelpkg.packs.read import read_kernel
+from kernelpkg.report.coverage import ORDERED, cover
 
 SPEC = read_kernel(Path(__file__).parents[2], "silu_mul_fp8")
 AXES = {"a": "x.shape[0]", "b": "x.shape[1]", "c": "x.shape[2]", "n": "n", "odd": "odd"}

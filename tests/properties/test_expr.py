@@ -7,7 +7,7 @@ import operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelpkg.expr import DTYPES, compile_exprs, parse_expr
+from kernelpkg.expr.language import DTYPES, compile_exprs, parse_expr
 
 # The model's tree is nested tuples, made beside the text, so that nothing of ours parses it.
 OPERATORS = {

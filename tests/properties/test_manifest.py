@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelpkg.errors import PackError
-from kernelpkg.manifest import read_kernel, read_pack
+from kernelpkg.packs.read import read_kernel, read_pack
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
 KERNEL = (GOOD / "kernels/x/kernel.toml").read_bytes()

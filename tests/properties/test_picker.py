@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelpkg.picker import compile_picker
-from kernelpkg.spec import Rule
+from kernelpkg.configs.picker import compile_picker
+from kernelpkg.manifest.spec import Rule
 
 MATCHES = ("exact", "nearest", "ceil", "floor", "pow2", "ranges", "ignore")
 WORST = ("exact", "bucketed", "extrapolated", "miss")

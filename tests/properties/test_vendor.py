@@ -10,14 +10,14 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelpkg.expr import parse_expr
-from kernelpkg.exprcode import axis_codes
-from kernelpkg.manifest import read_kernel
-from kernelpkg.oppicker import default_key, local_names, write_picker
-from kernelpkg.opschema import parse_schema
-from kernelpkg.picker import compile_picker
-from kernelpkg.sizeclass import FreeSizes, shared_case
-from kernelpkg.spec import Axis, KernelSpec, Rule
+from kernelpkg.configs.picker import compile_picker
+from kernelpkg.expr.language import parse_expr
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.spec import Axis, KernelSpec, Rule
+from kernelpkg.packs.read import read_kernel
+from kernelpkg.vllm.vendor.exprcode import axis_codes
+from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker
+from kernelpkg.vllm.vendor.op_sizes import FreeSizes, shared_case
 
 BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
 NOTHING_FREE = FreeSizes(axes=(), spread=())

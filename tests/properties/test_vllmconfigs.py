@@ -12,12 +12,12 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelpkg import configs
+from kernelpkg.configs import store
 from kernelpkg.errors import PackError
-from kernelpkg.expr import DTYPES
-from kernelpkg.exprtypes import ValueType
-from kernelpkg.vllmconfigs import dumps, loads, with_vllm_keys
-from kernelpkg.vllmkeys import MARK, KeyAxes
+from kernelpkg.expr.language import DTYPES
+from kernelpkg.expr.types import ValueType
+from kernelpkg.vllm.config_format import dumps, loads, with_vllm_keys
+from kernelpkg.vllm.vllmkeys import MARK, KeyAxes
 
 WHOLE = st.integers(-(10**18) + 1, 10**18 - 1)
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
@@ -100,8 +100,8 @@ def through_the_store(axes: KeyAxes, text: str, platform: str | None = "p") -> A
     (file,) = loads(text, "x.json", axes, origin="vLLM", platform=platform)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "p.json")
-        configs.write(path, file)
-        read = configs.read(path, "p.json", "x", "p", tuple(axes.types), axes.defaults)
+        store.write(path, file)
+        read = store.read(path, "p.json", "x", "p", tuple(axes.types), axes.defaults)
     assert read.cases == file.cases
     back = dumps(with_vllm_keys(read, axes.defaults), tuple(axes.types), axes.theirs)
     assert back.endswith("]\n")
@@ -154,4 +154,4 @@ def test_any_text_gives_files_or_problems(text: str, platform: str | None) -> No
         assert all(problem.message and problem.path == "x.json" for problem in error.problems)
     else:
         for file in files:
-            assert json.loads(configs.dumps(file))["kernel"] == "x"
+            assert json.loads(store.dumps(file))["kernel"] == "x"

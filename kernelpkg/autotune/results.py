@@ -1,0 +1,177 @@
+"""What a tuning run reports: a row for each op, what went wrong, and how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, get_args
+
+from attrs import frozen
+
+from kernelpkg.autotune.store import TuningOutcome, TuningRecord
+from kernelpkg.errors import Problem
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.spec import CaseKey
+
+_OUTCOMES: Final[tuple[TuningOutcome, ...]] = get_args(TuningOutcome)
+
+
+@frozen(kw_only=True)
+class OpTuning:
+    """One op: how many cases were asked for, and the results that there are of them by now.
+
+    `before` of them were there when the run began. `path` is the config file.
+    """
+
+    op: str
+    path: str
+    cases: int
+    records: tuple[TuningRecord, ...]
+    before: int
+
+    def count(self, outcome: TuningOutcome) -> int:
+        """How many cases ended like this."""
+        return Counter(record.outcome for record in self.records)[outcome]
+
+    @property
+    def left(self) -> int:
+        """How many cases have no result."""
+        return self.cases - len(self.records)
+
+    @property
+    def seconds(self) -> float:
+        """The time that all results took, on their devices."""
+        return math.fsum(record.seconds for record in self.records)
+
+    def speedup(self, name: str) -> float | None:
+        """The geometric mean over cases of "old_ms" or "default_ms", over the time now."""
+        ratios = [
+            before / record.ms
+            for record in self.records
+            if record.ms and (before := getattr(record, name))
+        ]
+        return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of `autotune --json`."""
+        return {
+            "op": self.op,
+            "path": self.path,
+            "cases": self.cases,
+            **{outcome: self.count(outcome) for outcome in _OUTCOMES},
+            "before": self.before,
+            "left": self.left,
+            "speedup_over_old": self.speedup("old_ms"),
+            "speedup_over_default": self.speedup("default_ms"),
+            "seconds": round(self.seconds, 3),
+            "results": [
+                {
+                    "key": dict(record.key),
+                    "outcome": record.outcome,
+                    "config": None if record.config is None else dict(record.config),
+                    "ms": record.ms,
+                    "old_ms": record.old_ms,
+                    "default_ms": record.default_ms,
+                    "noise": record.noise,
+                    "reason": record.reason,
+                    "seconds": round(record.seconds, 3),
+                    "device": record.device,
+                }
+                for record in self.records
+            ],
+        }
+
+
+@frozen(kw_only=True)
+class TuningReport:
+    """A tuning run as a whole; `problems` ended it, and `remarks` are lines for people."""
+
+    platform: str
+    ops: tuple[OpTuning, ...]
+    interrupted: bool
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every case has a config now."""
+        return not (self.interrupted or self.problems) and not any(
+            op.left or op.count("wrong") or op.count("failed") or op.count("timeout")
+            for op in self.ops
+        )
+
+    def failures(self) -> list[str]:
+        """Return a line for each case that has no config, and for each problem."""
+        lines = [
+            f"{op.op}: case {shown_key(record.key)}: {record.outcome}: {record.reason}"
+            for op in self.ops
+            for record in op.records
+            if record.config is None
+        ]
+        return [*lines, *map(str, self.problems)]
+
+    def rows(self) -> list[Sequence[str]]:
+        """Return the table: a heading, and a row for each op."""
+        head = ("op", "cases", *_OUTCOMES, "left", "before", "over old", "over default", "time")
+        return [head, *(self._row(op) for op in self.ops)]
+
+    def _row(self, op: OpTuning) -> Sequence[str]:
+        return (
+            op.op,
+            str(op.cases),
+            *(str(op.count(outcome)) for outcome in _OUTCOMES),
+            str(op.left),
+            str(op.before),
+            _times(op.speedup("old_ms")),
+            _times(op.speedup("default_ms")),
+            duration(op.seconds),
+        )
+
+    def summary(self) -> str:
+        """Return the last line."""
+        done = sum(len(op.records) for op in self.ops)
+        left = sum(op.left for op in self.ops)
+        end = "interrupted" if self.interrupted else "stopped" if self.problems else "done"
+        more = f"; {left} left, the same command goes on with them" if left else ""
+        cases = f"{done} case{'s' * (done != 1)}"
+        return f"{end}: {cases} on {self.platform} in {duration(self.seconds)}{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `autotune --json`."""
+        return {
+            "platform": self.platform,
+            "interrupted": self.interrupted,
+            "seconds": round(self.seconds, 3),
+            "ops": [op.to_json() for op in self.ops],
+            "problems": list(map(str, self.problems)),
+            "remarks": list(self.remarks),
+        }
+
+
+def shown_key(key: CaseKey) -> str:
+    """Return a case key for people."""
+    return ", ".join(f"{axis}={show(value)}" for axis, value in key.items())
+
+
+def line_of(op: str, record: TuningRecord) -> str:
+    """Return a line for a case that was saved."""
+    text = f"{op}: case {shown_key(record.key)}: {record.outcome}"
+    if record.ms is None:
+        return f"{text}: {record.reason}"
+    known = [(record.old_ms, "the old config"), (record.default_ms, "the default")]
+    than = ", ".join(f"{what} {ms * 1000:.2f}" for ms, what in known if ms is not None)
+    return f"{text}: {record.ms * 1000:.2f} µs" + (f" ({than})" if than else "")
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, as in "2 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}×"

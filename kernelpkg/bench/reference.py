@@ -1,0 +1,162 @@
+"""How well an op agrees with its reference, in the terms of [accuracy]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+
+from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.spec import Accuracy
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_FAR = 1 << 40
+"""More steps than there are codes: what a NaN is away from a number."""
+
+
+@frozen(kw_only=True)
+class Agreement:
+    """One written argument held against the reference.
+
+    `equal` is the share of equal elements; `steps` the most codes that one is off, None for
+    values held against tolerances; `error` the largest relative difference, None for codes.
+    `problem` is None where the bounds hold.
+    """
+
+    name: str
+    equal: float
+    steps: int | None
+    error: float | None
+    problem: str | None
+
+
+def compare(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Accuracy) -> Agreement:
+    """Hold a tensor against the reference's; NaN agrees with NaN only.
+
+    Source of the order of codes: OCP 8-bit floating point specification, sign and magnitude.
+    """
+    if (got.shape, got.dtype) != (want.shape, want.dtype):
+        told = (
+            f"{name} is {tuple(got.shape)} {got.dtype}, the reference's "
+            f"{tuple(want.shape)} {want.dtype}"
+        )
+        return Agreement(name=name, equal=0.0, steps=None, error=None, problem=told)
+    if got.numel() == 0:
+        return Agreement(name=name, equal=1.0, steps=0, error=0.0, problem=None)
+    if bounds.steps is not None:
+        return _compare_codes(name, got, want, bounds)
+    left, right = got.double(), want.double()
+    same = (left == right) | (left.isnan() & right.isnan())
+    equal = same.double().mean().item()
+    close = torch.isclose(left, right, rtol=bounds.rtol, atol=bounds.atol, equal_nan=True)
+    error = torch.where(same, 0.0, (left - right).abs() / right.abs().clamp(min=1e-30))
+    worst = error.nan_to_num(nan=float("inf")).max().item()
+    problem: str | None = None
+    if not bool(close.all()):
+        place = tuple(int(i) for i in torch.nonzero(~close)[0])
+        problem = (
+            f"{name}{list(place)} is {got[place].item():.6g}, the reference's "
+            f"{want[place].item():.6g} (rtol {bounds.rtol:g}, atol {bounds.atol:g}); "
+            f"{int((~close).sum())} of {got.numel()} are off"
+        )
+    elif equal < bounds.equal:
+        problem = f"{name}: {equal:.2%} of the elements are equal, less than {bounds.equal:.2%}"
+    return Agreement(name=name, equal=equal, steps=None, error=worst, problem=problem)
+
+
+def _compare_codes(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Accuracy) -> Agreement:
+    assert bounds.steps is not None
+    apart = (_ordinals(got) - _ordinals(want)).abs()
+    steps = int(apart.max().item())
+    equal = (apart == 0).double().mean().item()
+    problem: str | None = None
+    if steps > bounds.steps:
+        off = apart > bounds.steps
+        place = tuple(int(i) for i in torch.nonzero(off)[0])
+        problem = (
+            f"{name}{list(place)} is {got[place].float().item():.6g}, the reference's "
+            f"{want[place].float().item():.6g}, "
+            f"{'a NaN' if apart[place] >= _FAR // 2 else f'{int(apart[place])} codes'} apart "
+            f"(at most {bounds.steps}); {int(off.sum())} of {got.numel()} are off"
+        )
+    elif equal < bounds.equal:
+        problem = f"{name}: {equal:.2%} of the codes are equal, less than {bounds.equal:.2%}"
+    return Agreement(name=name, equal=equal, steps=steps, error=None, problem=problem)
+
+
+def _ordinals(tensor: torch.Tensor) -> torch.Tensor:
+    """Number the codes of a dtype in the order of their values; the zeros are one."""
+    if not tensor.dtype.is_floating_point:
+        return tensor.long()
+    integer = _INTEGERS[tensor.dtype.itemsize]
+    bits = tensor.contiguous().view(integer).long()
+    ordinals = torch.where(bits < 0, torch.iinfo(integer).min - bits, bits)
+    return torch.where(tensor.float().isnan(), _FAR, ordinals)
+
+
+def written(schema: OpSchema, args: Sequence[Any], result: Any) -> dict[str, torch.Tensor]:
+    """Return what a call wrote, by name; a returned tensor is "return".
+
+    Trailing arguments with defaults may be left out.
+    """
+    found = {
+        arg.name: value
+        for arg, value in zip(schema.args, args, strict=False)
+        if arg.mutated and value is not None
+    }
+    results = result if isinstance(result, tuple | list) else (result,)
+    if schema.returns:
+        found |= {
+            "return" if place == 0 else f"return{place}": value
+            for place, value in enumerate(results)
+        }
+    return found
+
+
+def compare_all(
+    schema: OpSchema,
+    got: tuple[Sequence[Any], Any],
+    want: tuple[Sequence[Any], Any],
+    bounds: Mapping[str, Accuracy],
+) -> tuple[Agreement, ...]:
+    """Hold everything that a call wrote against the reference, given as (args, result) pairs."""
+    left, right = written(schema, *got), written(schema, *want)
+    allowed = {name: _with_rounding(schema, got[0], bound) for name, bound in bounds.items()}
+    return tuple(_compare_one(name, left[name], right.get(name), allowed) for name in left)
+
+
+def _with_rounding(schema: OpSchema, args: Sequence[Any], bounds: Accuracy) -> Accuracy:
+    """Return bounds whose relative tolerance holds the rounding that they allow.
+
+    A sum in another order can move a value over a rounding boundary: by one machine epsilon there,
+    and by up to one more where what is made of it is rounded again.
+    """
+    if bounds.rounding is None:
+        return bounds
+    dtype = args[schema.arg_names.index(bounds.rounding)].dtype
+    return evolve(bounds, rtol=max(bounds.rtol, 2 * torch.finfo(dtype).eps))
+
+
+def _compare_one(
+    name: str, got: torch.Tensor, want: torch.Tensor | None, bounds: Mapping[str, Accuracy]
+) -> Agreement:
+    if not isinstance(want, torch.Tensor):
+        told = f"the reference does not give {name}"
+        return Agreement(name=name, equal=0.0, steps=None, error=None, problem=told)
+    return compare(name, got, want, bounds.get(name, bounds.get("return", Accuracy())))
+
+
+def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tuple[str, ...]:
+    """Say which arguments differ from the reference's though the op may not write them."""
+    inputs = [
+        compare(arg.name, left, right, Accuracy())
+        for arg, left, right in zip(schema.args, got, want, strict=False)
+        if arg.is_tensor and not arg.mutated and left is not None
+    ]
+    return tuple(
+        f"{found.problem}; the schema does not let it be written"
+        for found in inputs
+        if found.problem is not None
+    )

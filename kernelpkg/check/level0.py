@@ -1,0 +1,245 @@
+"""Check level 0: all that a pack's files say, held against each other, without torch."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import evolve, field, frozen
+
+from kernelpkg.check import config_files
+from kernelpkg.check.checkedfile import CheckedFile
+from kernelpkg.check.config_files import ConfigTree, FoundFile
+from kernelpkg.check.copiedfiles import copy_findings
+from kernelpkg.check.missingfiles import missing_files
+from kernelpkg.check.provenance import fact_findings, time_findings
+from kernelpkg.check.raggedkeys import ragged_findings
+from kernelpkg.check.tuned_cases import case_findings, value_findings
+from kernelpkg.configs import store as config_store
+from kernelpkg.configs.store import ConfigFile
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.files import Files
+from kernelpkg.findings import Checked, Finding
+from kernelpkg.manifest import jsontext
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.keys import PACK_MANIFEST
+from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
+from kernelpkg.packs.lock import FILE, read_lock
+from kernelpkg.packs.read import read_kernel
+from kernelpkg.packs.routes import condition_problems
+from kernelpkg.packs.seal import Seal
+from kernelpkg.packs.sources import source_digest
+from kernelpkg.vllm.vllmkeys import key_axes
+
+Progress = Callable[[str, int, int], None]
+"""Takes what is about to be done, how many steps are done, and of how many."""
+
+_T = TypeVar("_T")
+
+
+def check_static(
+    pack: PackSpec,
+    kernels: Sequence[str],
+    platforms: Collection[str],
+    today: datetime.date,
+    progress: Progress,
+) -> tuple[Checked, tuple[KernelSpec, ...]]:
+    """Check kernels of a pack and their config files; returns also the kernels that can be read.
+
+    `platforms` are those whose files are looked at; with none, all. Of each kernel, the files of
+    overlays and of the pack itself are checked, and the ones that calls use against each other.
+    """
+    check = _Check(pack=pack, today=today, wanted=frozenset(platforms))
+    tree = config_files.survey(pack)
+    if set(kernels) == set(pack.kernels):
+        check.add("manifests", lambda: [*tree.findings, *config_files.kernel_findings(pack)])
+    for step, kernel in enumerate(kernels):
+        progress(f"level 0: {kernel}", step, len(kernels))
+        check.kernel(kernel, tree)
+    there = {(file.kernel, file.platform) for file in tree.files}
+    check.found.extend(missing_files(pack, kernels, check.specs, there, check.wanted))
+    check.add(pack.path, check.of_pack)
+    check.add(FILE, partial(check.of_lock, kernels))
+    counts = {
+        "kernels": len(kernels),
+        "files": len(check.used),
+        "cases": sum(len(checked.file.cases) for checked in check.used),
+        "configs": sum(checked.file.counts()[1] for checked in check.used),
+        "platforms": sorted({file.platform for file in check.asked(tree.files)}),
+    }
+    findings = tuple(dict.fromkeys(check.found))
+    return Checked(findings=findings, counts=counts), tuple(check.specs.values())
+
+
+@frozen(kw_only=True)
+class _Check:
+    """One run of level 0: what was found so far, and what was read."""
+
+    pack: PackSpec
+    today: datetime.date
+    wanted: frozenset[str]
+    files: Files = field(factory=Files)
+    found: list[Finding] = field(factory=list)
+    specs: dict[str, KernelSpec] = field(factory=dict)
+    used: list[CheckedFile] = field(factory=list)
+
+    def attempt(self, path: str, step: Callable[[], _T]) -> _T | None:
+        """Do something with a file; what is wrong becomes findings, and hides nothing else."""
+        try:
+            return step()
+        except PackError as error:
+            self.found.extend(map(Finding.of, error.problems))
+        except Exception as error:  # whatever it is
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            message = f"cannot be checked: {text}; kernelpkg did not foresee this, please report it"
+            self.found.append(Finding(path=path, code="KP700", message=message))
+        return None
+
+    def add(self, path: str, findings: Callable[[], Iterable[Finding]]) -> None:
+        """Add what a check of a file yields."""
+        self.found.extend(self.attempt(path, lambda: list(findings())) or ())
+
+    def asked(self, files: Iterable[FoundFile]) -> list[FoundFile]:
+        """Leave out the files of platforms that were not asked for."""
+        return [file for file in files if not self.wanted or file.platform in self.wanted]
+
+    def kernel(self, kernel: str, tree: ConfigTree) -> None:
+        """Check one kernel and all of its config files."""
+        manifest = f"kernels/{kernel}/kernel.toml"
+        spec = self.attempt(
+            manifest, partial(read_kernel, Path(self.pack.root), kernel, self.files)
+        )
+        files = self.asked(file for file in tree.files if file.kernel == kernel)
+        if spec is None:
+            for file in files:
+                self.attempt(file.shown, partial(self.alone, file))
+            return
+        self.specs[kernel] = spec
+        digest = self.attempt(manifest, partial(self.digest, spec))
+        first = tree.first()
+        used = []
+        for file in files:
+            checked = self.attempt(file.shown, partial(self.read, spec, file))
+            if checked is None:
+                continue
+            self.add(file.shown, partial(self.of_file, checked, digest))
+            used += [checked] if first[kernel, file.platform] is file else []
+        self.used.extend(used)
+        self.add(f"configs/{kernel}", partial(copy_findings, self.pack, used))
+
+    def digest(self, spec: KernelSpec) -> str | None:
+        """Return the digest of a kernel's source as it is now."""
+        path = Path(spec.directory, spec.source.file)
+        try:
+            return source_digest(self.files.tree(path, spec.source.file))
+        except RecursionError:  # it parses, and is nested too deeply to be written out
+            return None
+
+    def read(self, spec: KernelSpec, file: FoundFile) -> CheckedFile | None:
+        """Read a config file; None where its cases cannot be told, with why among the findings."""
+        axes, defaults = spec.key_axes, spec.defaults
+        content: ConfigFile | None
+        try:
+            content = self.store(file, axes, defaults, self.files.read).content()
+        except PackError as error:
+            self.found.extend(map(Finding.of, error.problems))
+            content = self.without_configs(file, axes, defaults)
+        if content is None:
+            return None
+        return CheckedFile(
+            spec=spec,
+            shown=file.shown,
+            platform=file.platform,
+            overlay=file.overlay,
+            file=content,
+            text=self.files.read(file.path).decode(),
+        )
+
+    def store(
+        self,
+        file: FoundFile,
+        axes: Sequence[str],
+        defaults: Mapping[str, Scalar],
+        read_bytes: Callable[[Path], bytes],
+    ) -> config_store.StoredFile:
+        """Read a config file as the loader does; raises PackError with all that is wrong."""
+        place = (file.path, file.shown, file.kernel, file.platform)
+        return config_store.store(*place, axes, defaults, read_bytes=read_bytes)
+
+    def without_configs(
+        self, file: FoundFile, axes: Sequence[str], defaults: Mapping[str, Scalar]
+    ) -> ConfigFile | None:
+        """Return a file in which nothing but configs is wrong, so that its cases are checked."""
+        try:
+            document, _ = jsontext.parse(self.files.read(file.path).decode())
+            found = [config if isinstance(config, dict) else {} for config in document["configs"]]
+            text = json.dumps({**document, "configs": [{} for _ in found]}).encode()
+            stored = self.store(file, axes, defaults, lambda _: text)
+        except (OSError, ValueError, RecursionError, PackError, LookupError, TypeError):
+            return None
+        return evolve(stored.content(), configs=tuple(found))
+
+    def alone(self, file: FoundFile) -> None:
+        """Check a config file of a kernel whose manifest is broken: all but its axes.
+
+        Raises PackError with every problem.
+        """
+        axes: dict[str, Scalar] = {}
+        try:
+            document, _ = jsontext.parse(self.files.read(file.path).decode())
+            for case in document["cases"]:
+                axes |= dict.fromkeys(case["key"])
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            axes = {}  # what it is, the store tells
+        self.store(file, tuple(axes), axes, self.files.read)
+
+    def of_file(self, checked: CheckedFile, digest: str | None) -> Iterator[Finding]:
+        """Yield what is wrong with one file that was read."""
+        found, wrong = value_findings(checked)
+        yield from found
+        yield from case_findings(checked, wrong)
+        yield from fact_findings(self.pack, checked, digest, self.today)
+        yield from time_findings(checked)
+        yield from ragged_findings(checked, wrong)
+
+    def of_pack(self) -> Iterator[Finding]:
+        """Yield what is wrong with the pack's words on kernels: conditions of routes, axes."""
+        pack = self.pack
+        for spec in self.specs.values():
+            for route in pack.routes:
+                if route.op == spec.name:
+                    yield from map(Finding.of, condition_problems(pack, route, spec))
+            wrong = list(key_axes(spec, pack.vllm_axes.get(spec.name, {})).name_problems())
+            if wrong:
+                document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
+                for name, message in wrong:
+                    line = document.line("vllm", "axes", spec.name, name)
+                    problem = Problem(path=pack.path, line=line, code="KP828", message=message)
+                    yield Finding.of(problem)
+
+    def of_lock(self, kernels: Sequence[str]) -> Iterator[Finding]:
+        """Yield what is not as the lock says, as unverified; a lock that cannot be read is wrong.
+
+        Packs are edited before they are locked again: a file that differs may be meant.
+        """
+        pack, root = self.pack, Path(self.pack.root)
+        lock = read_lock(root)
+        locked = None if lock is None else lock.packs.get(pack.name)
+        if locked is None:
+            return
+        seal = Seal(required=True, locked=locked)
+        problems = list(seal.gone(pack).values()) if set(kernels) == set(pack.kernels) else []
+        steps = [partial(seal.check_kernel, pack, kernel, Files()) for kernel in kernels]
+        if pack.digest:  # else it is broken, which is told
+            steps.append(partial(seal.check_manifest, pack.path, pack.digest))
+        for step in steps:
+            try:
+                step()
+            except PackError as error:
+                problems.extend(error.problems)
+        for problem in problems:
+            yield evolve(Finding.of(problem), severity="unverified")

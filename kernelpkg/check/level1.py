@@ -1,0 +1,259 @@
+"""Level 1 of a check: every variant bound on the CPU, and configs held against what they bind to.
+
+What only a GPU can tell is unverified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, evolve, field
+
+from kernelpkg.check.config_fit import fit, overfull
+from kernelpkg.compile import helion
+from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
+from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
+from kernelpkg.configs import search_path
+from kernelpkg.configs.platforms import CPU, Platform, resolve
+from kernelpkg.errors import PackError, RegistrationError
+from kernelpkg.findings import Checked, Finding, Severity
+from kernelpkg.jobs.pool import Job, run_jobs
+from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.read import problem_at, read_kernel, read_pack
+from kernelpkg.packs.sources import read_source
+
+Progress = Callable[[str, int, int], None]
+"""Takes what is being done, how many steps are done, and of how many."""
+
+_TIMEOUT: Final = 600.0
+"""Seconds that one kernel may take; the slowest of the first pack takes 12."""
+
+
+def check_bindings(
+    pack: PackSpec,
+    specs: Sequence[KernelSpec],
+    platforms: Sequence[str] | None = None,
+    progress: Progress = lambda *_: None,
+    jobs: int | None = None,
+) -> Checked:
+    """Bind the variants of kernels, and check all of their configs that way.
+
+    `platforms` are those whose configs are looked at; with none, all. `jobs` is how many processes
+    work; by default one per core, and a single kernel is done in this one.
+    """
+    count = min(jobs or os.cpu_count() or 1, len(specs))
+    if count < 2:
+        found = []
+        for number, spec in enumerate(specs):
+            progress(f"binding {spec.name}", number, len(specs))
+            found.append(check_kernel(pack, spec, platforms))
+    else:
+        found = list(_spread(pack, specs, platforms, progress, count))
+    progress("bound", len(specs), len(specs))
+    return Checked(
+        findings=tuple(finding for checked in found for finding in checked.findings),
+        counts={
+            name: sum(checked.counts[name] for checked in found)
+            for name in ("variants", "bindings", "normalised")
+        },
+    )
+
+
+def _spread(
+    pack: PackSpec,
+    specs: Sequence[KernelSpec],
+    platforms: Sequence[str] | None,
+    progress: Progress,
+    count: int,
+) -> Iterator[Checked]:
+    names = None if platforms is None else list(platforms)
+    here = {"root": pack.root, "pack": pack.name, "overlays": list(pack.overlays)}
+    work = [
+        Job(
+            id=spec.name,
+            payload={**here, "kernel": spec.name, "platforms": names},
+            timeout=_TIMEOUT,
+        )
+        for spec in specs
+    ]
+    by_name = {str(spec.name): spec for spec in specs}
+    devices = [f"cpu:{number}" for number in range(count)]
+    progress(f"starting {count} processes", 0, len(specs))
+    for number, outcome in enumerate(run_jobs(work, "kernelpkg.check.level1:perform", devices), 1):
+        progress(f"bound {outcome.job.id}", number, len(specs))
+        if outcome.status == "done":
+            findings = tuple(Finding(**finding) for finding in outcome.value["findings"])
+            yield Checked(findings=findings, counts=outcome.value["counts"])
+        else:
+            check = _KernelCheck(pack=pack, spec=by_name[outcome.job.id])
+            check.source(
+                "KP240",
+                f"binding it ended in '{outcome.status}': {outcome.reason}; correct the function",
+            )
+            yield check.result()
+
+
+def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Check one kernel in a process of its own; takes and returns JSON."""
+    root = Path(payload["root"])
+    pack = evolve(read_pack(root, payload["pack"]), overlays=tuple(payload["overlays"]))
+    checked = check_kernel(pack, read_kernel(root, payload["kernel"]), payload["platforms"])
+    findings = [finding.to_json() for finding in checked.findings]
+    return {"findings": findings, "counts": dict(checked.counts)}
+
+
+def check_kernel(
+    pack: PackSpec, spec: KernelSpec, platforms: Sequence[str] | None = None
+) -> Checked:
+    """Check one kernel and its configs."""
+    check = _KernelCheck(pack=pack, spec=spec)
+    try:
+        check.run(platforms)
+    except RegistrationError as error:
+        check.manifest("KP153", str(error), "helion", "settings")
+    except PackError as error:
+        check.found += [Finding.of(problem, level=1) for problem in error.problems]
+    return check.result()
+
+
+def restricted(pack: PackSpec, spec: KernelSpec, platforms: Sequence[str] | None) -> list[Platform]:
+    """The platforms whose configs are looked at; what runs interpreted has none to check."""
+    try:
+        names = search_path.platforms_of(pack, spec.name)
+    except PackError:  # level 0 tells it
+        return []
+    return [
+        evolve(resolve(name, extra=pack.platforms, variants=pack.variants), name=name)
+        for name in names
+        if name != CPU and (not platforms or name in platforms)
+    ]
+
+
+@define(kw_only=True)
+class _KernelCheck:
+    """One kernel in work: what was found, each thing once."""
+
+    pack: PackSpec
+    spec: KernelSpec
+    found: list[Finding] = field(factory=list)
+    variants: int = 0
+    normalised: int = 0
+    binder: Binder | None = None
+
+    def result(self) -> Checked:
+        """Return what was found so far."""
+        bindings = 0 if self.binder is None else self.binder.count()
+        counts = {"variants": self.variants, "bindings": bindings, "normalised": self.normalised}
+        return Checked(findings=tuple(dict.fromkeys(self.found)), counts=counts)
+
+    def add(self, path: str, line: int, code: str, message: str, severity: Severity) -> None:
+        self.found.append(
+            Finding(path=path, line=line, code=code, message=message, severity=severity, level=1)
+        )
+
+    def manifest(
+        self, code: str, message: str, *at: str | int, severity: Severity = "error"
+    ) -> None:
+        """Add a finding of the manifest."""
+        problem = problem_at(self.spec, code, message, *at)
+        self.add(problem.path, problem.line, code, message, severity)
+
+    def source(self, code: str, message: str, severity: Severity = "error") -> None:
+        """Add a finding of the Helion function."""
+        file, name = self.spec.source.file, self.spec.source.name
+        shown = f"kernels/{self.spec.name}/{file}"
+        function = read_source(Path(self.spec.directory, file), shown, helion=True).functions[name]
+        self.add(shown, function.lineno, code, message, severity)
+
+    def run(self, platforms: Sequence[str] | None) -> None:
+        """Bind and check everything."""
+        wrong = helion.requires_problem(self.spec.requires)
+        if wrong is not None:
+            message = f"{wrong}, so nothing can be told of its code and configs"
+            self.manifest("KP248", message, "helion", "requires", severity="unverified")
+            return
+        self.binder = Binder(self.spec)
+        places = restricted(self.pack, self.spec, platforms)
+        filed = [(p, filed_configs(self.pack, self.spec, p.name)) for p in places]
+        cases = [*known_cases(self.spec)]
+        cases += [c for _, made in filed for one in made for v in one.variants for c in v.cases]
+        variants = variants_of(self.spec, cases)
+        self.variants = len(variants)
+        first = next((Target.of(platform) for platform in places), Target(capability=(9, 0)))
+        bound = {variant.facts: self.bind(variant, first, both=False) for variant in variants}
+        self.default([(variant, found) for variant in variants for found in bound[variant.facts]])
+        whole = {variant.facts: variant for variant in variants}
+        for platform, made in filed:
+            target = Target.of(platform)
+            if target.capability is None and made:
+                message = f"what Helion makes of configs for {platform.name} " + (
+                    f"({platform.arch}) cannot be told without the GPU"
+                    if platform.arch
+                    else "cannot be told, for its architecture is not known"
+                )
+                self.add(made[0].path, 0, "KP248", message, "unverified")
+            for one in made:
+                pairs = [
+                    (variant, binding)
+                    for variant in one.variants
+                    for binding in self.bindings(one.config, variant, whole[variant.facts], target)
+                ]
+                self.found += fit(one, platform, pairs)
+                self.normalised += len(pairs)
+
+    def bind(self, variant: Variant, target: Target, *, both: bool) -> list[Binding]:
+        """Bind the largest case of a variant, and where `both`, the smallest; what works of it."""
+        assert self.binder is not None
+        found = []
+        cases = (variant.largest, variant.smallest) if both else (variant.largest,)
+        for case in cases:
+            try:
+                found.append(self.binder.bind(case, target))
+            except Unbound as error:
+                self.source("KP240", f"does not bind for {case}: {error}; correct the function")
+                break
+            except NoInputs as error:
+                message = f"inputs for {case} cannot be made without their data: {error}"
+                self.source("KP248", message, "unverified")
+        return found
+
+    def bindings(
+        self, config: Config, own: Variant, whole: Variant, target: Target
+    ) -> list[Binding]:
+        """Return what a variant of a config binds to.
+
+        Where sizes decide, the config's own are bound: they may change which lists there are, or
+        a block be larger than the smallest of them, or a grid too long for its kind of program
+        ids. Elsewhere any sizes do.
+        """
+        found = self.bind(whole, target, both=True)
+        if len({tuple(binding.lengths.items()) for binding in found}) > 1:
+            return self.bind(own, target, both=True)
+        kind = config.get("pid_type", "flat")
+        if any(overfull(config, b) or kind not in b.choices["pid_type"] for b in found):
+            return self.bind(own, target, both=False)
+        return found[:1]
+
+    def default(self, pairs: list[tuple[Variant, Binding]]) -> None:
+        """Check the default config, which every variant may get."""
+        if self.spec.default is None:
+            return
+        lines = {
+            at: problem_at(self.spec, "KP243", "", "helion", "default", *filter(None, (at,))).line
+            for at in ("", *self.spec.default)
+        }
+        filed = FiledConfig(
+            path=self.spec.path,
+            place=-1,
+            lines=lines,
+            platform="",
+            config=self.spec.default,
+            variants=tuple(variant for variant, _ in pairs),
+        )
+        anywhere = Platform(name="", gpu="", base="", arch="sm_90")
+        self.found += fit(filed, anywhere, pairs)
+        self.normalised += len(pairs)

@@ -1,0 +1,263 @@
+"""What level 3 of `check` runs, and what it cannot; nothing is run here, nor torch needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+from kernelpkg.check.probes import Around
+from kernelpkg.configs.platforms import Platform
+from kernelpkg.configs.search_path import locate, platforms_of, read_configs
+from kernelpkg.configs.selection import Chosen, ConfigPlan, make_plan, read_plan
+from kernelpkg.configs.store import ConfigFile, config_id
+from kernelpkg.errors import PackError
+from kernelpkg.findings import Finding
+from kernelpkg.manifest.cases import Case, show
+from kernelpkg.manifest.casesize import case_elements, check_bytes
+from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
+
+Kind = Literal["tuned", "call", "orders", "opcheck"]
+
+INTERPRETED: Final = 6_000_000
+"""The most elements of a case that the interpreter gets: 0.3 s at 70 ns each.
+
+The 602 tuned cases of the first pack have up to 630 million; the 404 of them within the bound, and
+all that is run beside them, take 45 s on two cores (CPython 3.11, 2026-11-22).
+"""
+
+
+@frozen(kw_only=True)
+class Run:
+    """Calls that one process makes in a row, and what is said where they fail.
+
+    `file` and `case` are the config file and the place of a tuned case in it; without them, the
+    run stands where `at` says in the manifest. `bytes` is about what it takes of memory; `needed`
+    says that the inputs of its calls must be possible, as those of a tuned case.
+    """
+
+    spec: KernelSpec = field(repr=False)
+    kind: Kind
+    cases: tuple[Case, ...]
+    bytes: int
+    text: str
+    file: str | None = None
+    case: int | None = None
+    at: tuple[str | int, ...] = ("kernel", "source")
+    needed: bool = False
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What is equal for runs that share compiled code, as far as one can tell.
+
+        Orders of sizes share none: they begin with a kernel that has not been called.
+        """
+        values = [self.cases[0].values.get(axis) for axis in self.spec.key_axes[:-1]]
+        return (self.spec.name, self.kind == "orders", *map(repr, values))
+
+
+@frozen(kw_only=True)
+class Planned:
+    """The runs of one op, and what is known beforehand to stay unverified; `left` counts it."""
+
+    runs: tuple[Run, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    left: int = 0
+
+
+def plan_runs(
+    pack: PackSpec,
+    spec: KernelSpec,
+    here: Platform,
+    *,
+    interpret: bool,
+    platforms: Sequence[str] | None = None,
+) -> Planned:
+    """Choose the runs of one op on a platform; `interpret` says that configs are not used.
+
+    `platforms` are those whose configs are wanted; None for all that there are.
+    """
+    try:
+        available = platforms_of(pack, spec.name)
+        wanted = [name for name in available if platforms is None or name in platforms]
+        ours = wanted if interpret else [name for name in wanted if name == here.name]
+        files = {name: read_configs(pack, spec, name).content() for name in ours}
+        plan = make_plan(spec, here.name, ()) if interpret else read_plan(pack, spec, here)
+    except PackError as error:
+        return Planned(findings=tuple(map(Finding.of, error.problems)))
+    except (TypeError, ValueError) as error:  # keys that no picker can be made of
+        return Planned(findings=(_unverified(spec.path, "KP268", f"no call is made: {error}"),))
+    planning = _Planning(pack=pack, spec=spec, here=here, plan=plan, interpret=interpret)
+    for name in wanted:
+        if name not in files:
+            planning.other(name)
+    if interpret or platforms is None or here.name in platforms:
+        planning.tuned(files)
+        planning.around([case.key for file in files.values() for case in file.cases])
+    return Planned(
+        runs=tuple(sorted(planning.runs, key=_order)),
+        findings=tuple(planning.findings),
+        left=sum(planning.large.values()),
+    )
+
+
+@frozen(kw_only=True)
+class _Planning:
+    """The planning of one op: runs and findings are collected."""
+
+    pack: PackSpec
+    spec: KernelSpec
+    here: Platform
+    plan: ConfigPlan
+    interpret: bool
+    runs: list[Run] = field(factory=list)
+    findings: list[Finding] = field(factory=list)
+    large: dict[str, int] = field(factory=dict)
+
+    def other(self, platform: str) -> None:
+        """Say that the configs of another platform cannot be run here."""
+        gpu = f"on {self.here.name}" if self.here.gpu else "here"
+        message = f"its configs are not run {gpu}; check them on a GPU of this platform"
+        self.findings.append(_unverified(self._shown(platform), "KP267", message))
+
+    def tuned(self, files: Mapping[str, ConfigFile]) -> None:
+        """Plan a run of every tuned case; equal ones of several platforms are one."""
+        seen: set[object] = set()
+        for platform, file in files.items():
+            shown = self._shown(platform)
+            around = Around(spec=self.spec, keys=tuple(case.key for case in file.cases))
+            large = 0
+            for place, tuned in enumerate(file.cases):
+                if not tuned.key:
+                    continue  # what reaches it is no key; calls that do are among the others
+                case = around.case_of(tuned.key)
+                named = f"case {_listed(tuned.key)}"
+                if not around.can_be_made(case):
+                    message = f"{named}: [args] and [guard] allow no inputs for it; tune it again"
+                    self.findings.append(_unverified(shown, "KP268", message))
+                elif self._too_large(case):
+                    large += 1
+                elif (mark := tuple(map(repr, case.values.values()))) not in seen:
+                    seen.add(mark)
+                    self._add("tuned", (case,), named, file=shown, case=place, needed=True)
+            if self.interpret and file.cases:
+                self._not_run(shown, file, large)
+
+    def _not_run(self, shown: str, file: ConfigFile, large: int) -> None:
+        cases, distinct = file.counts()
+        message = (
+            f"the interpreter runs none of its {distinct} configs, only the calls of its {cases} "
+            f"cases; run 'check --level 3' on {file.platform}"
+        )
+        self.findings.append(_unverified(shown, "KP267", message))
+        if large:
+            self.large[shown] = large
+            self.findings.append(_unverified(shown, "KP266", _too_many(large, cases)))
+
+    def around(self, keys: Sequence[CaseKey]) -> None:
+        """Plan the calls beside the tuned cases."""
+        distinct = {tuple(map(repr, key.items())): key for key in keys}
+        around = Around(spec=self.spec, keys=tuple(distinct.values()))
+        planned: list[tuple[Kind, tuple[Case, ...], str, int]] = []
+        for case in around.grid_cases():
+            planned.append(("call", (case,), f"call {case}", case.grid))
+        for case in (*around.off_grid(), *around.untuned()):
+            planned.append(("call", (case,), f"call {case}", -1))
+        for axis, one, many in around.orders(self._config_of):
+            for pair in ((one, many), (many, one)):
+                sizes = " and then ".join(show(case.values[axis]) for case in pair)
+                rest = _listed({n: v for n, v in one.values.items() if n != axis})
+                text = f"calls {axis}={sizes}{f' ({rest})' if rest else ''}"
+                planned.append(("orders", pair, text, -1))
+        for case in around.one_of_each():
+            planned.append(("opcheck", (case,), f"call {case}", -1))
+        large = refused = 0
+        for kind, cases, text, grid in planned:
+            if any(map(self._too_large, cases)):
+                large += 1
+            elif not all(map(self._has_config, cases)):
+                refused += grid >= 0
+            else:
+                at = ("kernel", "source") if grid < 0 else ("inputs", "grid", grid)
+                self._add(kind, cases, text, at=at, needed=grid >= 0)
+        if refused:
+            message = (
+                f"{refused} cases of the grids are not run: they have no config on "
+                f"{self.here.name}, and [miss] action is 'error'; tune them"
+            )
+            self.findings.append(_unverified(self.spec.path, "KP268", message))
+        if large:
+            self.large[self.spec.path] = large
+            told = _too_many(large, len(planned)).replace("cases", "calls beside them")
+            self.findings.append(_unverified(self.spec.path, "KP266", told))
+
+    def _add(self, kind: Kind, cases: tuple[Case, ...], text: str, **members: Any) -> None:
+        run = Run(
+            spec=self.spec,
+            kind=kind,
+            cases=cases,
+            bytes=max(check_bytes(self.spec, case) for case in cases),
+            text=f"{text}{self._with_config(kind, cases)}",
+            **members,
+        )
+        self.runs.append(run)
+
+    def _with_config(self, kind: Kind, cases: tuple[Case, ...]) -> str:
+        """Say with which config calls are made, where that is told by more than their arguments."""
+        if self.interpret:
+            return ", interpreted"
+        if self.spec.picker is not None or kind == "opcheck":
+            return ""
+        told = []
+        for case in cases:
+            chosen = self._chosen(case)
+            if chosen is not None:
+                config = "Helion's default" if chosen.config is None else _json(chosen.config)
+                told.append(config if kind == "tuned" else f"{config} ({chosen.reason})")
+        return f" with config {' and then '.join(dict.fromkeys(told))}"
+
+    def _chosen(self, case: Case) -> Chosen | None:
+        """Return the first choice for a call; a picker of the kernel's own is not asked."""
+        axes = [case.values.get(axis.name) for axis in self.spec.axes]
+        return next(self.plan.options(axes), None)
+
+    def _has_config(self, case: Case) -> bool:
+        known = self.interpret or self.spec.picker is not None
+        return known or self._chosen(case) is not None
+
+    def _config_of(self, case: Case) -> str | None:
+        chosen = None if self.interpret else self._chosen(case)
+        return None if chosen is None or chosen.config is None else config_id(chosen.config)
+
+    def _too_large(self, case: Case) -> bool:
+        return self.interpret and case_elements(self.spec, case) > INTERPRETED
+
+    def _shown(self, platform: str) -> str:
+        place = locate(self.pack, self.spec.name, platform)
+        return self.spec.path if place is None else place.shown
+
+
+def _unverified(path: str, code: str, message: str) -> Finding:
+    return Finding(path=path, code=code, severity="unverified", message=message, level=3)
+
+
+def _too_many(large: int, cases: int) -> str:
+    return (
+        f"{large} of {cases} cases are not run: they have more than {INTERPRETED // 10**6} million "
+        "elements, too many for the interpreter; run 'check --level 3' on a GPU"
+    )
+
+
+def _listed(values: CaseKey) -> str:
+    return ", ".join(f"{axis}={show(value)}" for axis, value in values.items())
+
+
+def _json(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, ensure_ascii=False)
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    """Runs that share compiled code go together; within them the small ones first."""
+    return run.group, run.cases[0].size()

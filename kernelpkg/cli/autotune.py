@@ -1,0 +1,358 @@
+"""The command `autotune`: the cases of a pack tuned on the GPUs of this host, or of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernelpkg.cli.console import (
+    FINE,
+    FOUND,
+    INTERRUPTED,
+    Progress,
+    complain,
+    folder,
+    print_json,
+    print_table,
+)
+from kernelpkg.errors import KernelpkgError, PackError, UsageError
+
+if TYPE_CHECKING:
+    from kernelpkg.autotune.plan import TuningPlan
+    from kernelpkg.autotune.results import TuningReport
+    from kernelpkg.autotune.run import RunJobs
+    from kernelpkg.configs.platforms import Platform
+    from kernelpkg.manifest.spec import PackSpec
+    from kernelpkg.packs.find import Root
+
+_SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
+"""How long one case may take, by effort, where --case-timeout says nothing."""
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("autotune", "search configs on this machine's GPUs", run)
+    found.add_argument("ops", nargs="*", metavar="OP", help="ops to tune; all without any")
+    found.add_argument(
+        "--axis",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE[,VALUE]",
+        help="only cases with these values; may be repeated",
+    )
+    found.add_argument("--platform", metavar="NAME", help="tune GPUs of this platform only")
+    found.add_argument(
+        "--effort", choices=tuple(_SECONDS), default="quick", help="of Helion's search (quick)"
+    )
+    found.add_argument(
+        "--budget", type=_whole, metavar="SECONDS", help="the most that the search of a case takes"
+    )
+    found.add_argument(
+        "--case-timeout", type=_whole, metavar="SECONDS", help="when a case is given up"
+    )
+    found.add_argument(
+        "--margin",
+        type=_percent,
+        default=0.02,
+        metavar="PERCENT",
+        help="by how much a config must be faster to replace another, over the noise (2)",
+    )
+    found.add_argument(
+        "--portfolio",
+        type=_whole,
+        metavar="N",
+        help="search N cases only, and give each case the best of what they found",
+    )
+    found.add_argument(
+        "--within",
+        type=_percent,
+        metavar="PERCENT",
+        help="how far from a case's best a config of the portfolio may be (2)",
+    )
+    found.add_argument(
+        "--into", type=folder, metavar="DIR", help="a directory of your own for the configs"
+    )
+    found.add_argument("--again", action="store_true", help="drop earlier results of these cases")
+    where = found.add_mutually_exclusive_group()
+    where.add_argument("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
+    where.add_argument("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
+    found.add_argument("--dry-run", action="store_true", help="tune nothing, say what would be")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text) / 100
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no percentage from 0 to below 100")
+    return found
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tune; 0 where every case has a config, 1 where one failed, 130 after Ctrl-C."""
+    return _tune(options, _on_gpus)
+
+
+Machine = tuple[Mapping[str, str], "RunJobs", int]
+"""What a GPU and its tools are, and what does jobs on all GPUs like it, and how many share
+a host."""
+
+
+def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> int:
+    """Do what `run` does, on the machine that a function of the options and the pack finds."""
+    from attrs import evolve
+
+    from kernelpkg.autotune.plan import with_cases
+    from kernelpkg.autotune.run import autotune
+    from kernelpkg.autotune.session import TuningRequest
+    from kernelpkg.autotune.tuningstart import plan_op
+    from kernelpkg.check import checkup
+    from kernelpkg.configs import platforms
+    from kernelpkg.configs.search_path import ConfigDirectory
+    from kernelpkg.packs import opening
+    from kernelpkg.packs.find import find_pack
+    from kernelpkg.packs.read import read_kernel, read_pack
+
+    if options.within is not None and options.portfolio is None:
+        raise UsageError("--within is of a portfolio; give --portfolio N too")
+    wanted = _wanted(options.axis)
+    place, name = find_pack(options.pack, options.root, os.environ)
+    pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
+    named = opening.chosen_kernels(pack, options.ops)
+    kernels = [read_kernel(place.path, kernel) for kernel in named]
+    if not options.ops:
+        kernels = with_cases(kernels, wanted)
+    into = options.into
+    if into is None and not options.dry_run and _is_installed(place):
+        raise UsageError(
+            f"pack '{name}' was installed as a package, whose files are not to be changed; choose "
+            "a directory of your own with --into"
+        )
+    request = TuningRequest(
+        effort=options.effort,
+        budget=options.budget,
+        case_timeout=options.case_timeout or _SECONDS[options.effort] + 2 * (options.budget or 0),
+        margin=options.margin,
+        portfolio=options.portfolio,
+        within=0.02 if options.within is None else options.within,
+        again=options.again,
+    )
+    target = ConfigDirectory(
+        path=Path(pack.root, "configs") if into is None else into,
+        shown="configs" if into is None else str(into),
+        overlay=into is not None,
+    )
+
+    def plans(here: Platform) -> list[TuningPlan]:
+        return [plan_op(pack, spec, wanted, target=target, here=here) for spec in kernels]
+
+    asked = None if options.platform is None else _platform(pack, options.platform)
+    if options.dry_run and asked is not None:
+        checkup.chosen_platforms(pack, [options.platform], _tuned(pack))
+        return _dry_run(options, asked, plans(asked))
+    facts, run_jobs, sharing = machine_of(options, pack)
+    here = platforms.resolve(facts["gpu"], extra=pack.platforms, variants=pack.variants)
+    if asked is not None and asked.name != here.name:
+        raise UsageError(
+            f"the GPU is {facts['gpu']}, of platform {here.name}; configs of {asked.name} are "
+            "tuned on one of its own"
+        )
+    if options.dry_run:
+        return _dry_run(options, here, plans(here))
+    with _ended_like_ctrl_c() as ended, Progress() as progress:
+        report = autotune(
+            pack,
+            kernels,
+            wanted,
+            evolve(request, sharing=sharing),
+            target=target,
+            here=here,
+            machine=facts,
+            date=time.strftime("%Y-%m-%d"),
+            run_jobs=run_jobs,
+            progress=progress.step,
+            saved=_quiet if progress.shown else _say,
+        )
+    complain((*report.remarks, *report.failures()))
+    if target.path.resolve() == (place.path / "configs").resolve():
+        complain(_lock_remarks(place.path, name, report))
+    if options.json:
+        print_json(report.to_json())
+    else:
+        print_table(report.rows())
+        print(report.summary())
+    if report.interrupted:
+        return ended[-1] if ended else INTERRUPTED
+    return FINE if report.ok else FOUND
+
+
+def _is_installed(place: Root) -> bool:
+    return place.installed or bool({"site-packages", "dist-packages"} & set(place.path.parts))
+
+
+def _lock_remarks(root: Path, name: str, report: TuningReport) -> list[str]:
+    """Say that the lock of a pack is to be written again, where it has other configs."""
+    from kernelpkg.digest import digest_bytes
+    from kernelpkg.packs import lock
+
+    try:
+        found = lock.read_lock(root)
+    except PackError as error:
+        return list(map(str, error.problems))
+    if found is None or name not in found.packs:
+        return []
+    for op in report.ops:
+        kernel = found.packs[name].kernels.get(op.op)
+        locked = {} if kernel is None else kernel.digests(op.op)
+        path = lock.config_path(op.op, report.platform)
+        with contextlib.suppress(OSError):  # without a config file nothing was changed
+            if locked.get(path) != digest_bytes(Path(root, path).read_bytes()):
+                return [f"{lock.FILE} has other configs than there are now; run 'kernelpkg lock'"]
+    return []
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[list[int]]:
+    """End a run at SIGTERM, as batch systems send it, and at SIGHUP as at Ctrl-C.
+
+    The list gets the exit status that shells give these ends.
+    """
+    ended: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        ended.append(128 + number)
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL  # else nohup, or whoever runs this, has it
+    }
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:  # it may be closed
+        with contextlib.suppress(OSError):  # hours of tuning do not end with a terminal
+            print(line, file=sys.stderr, flush=True)
+
+
+def _quiet(_: str) -> None:
+    """Say nothing, for there is a bar."""
+
+
+def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Read --axis options; values of one axis that is given twice add up."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        axis, equals, values = text.partition("=")
+        listed = [value.strip() for value in values.split(",")]
+        if not equals or not axis or not all(listed):
+            raise UsageError(f"'{text}' is not of the form AXIS=VALUE[,VALUE]")
+        found.setdefault(axis, []).extend(listed)
+    return found
+
+
+def _tuned(pack: PackSpec) -> tuple[str, ...]:
+    """Return the platforms that kernels of the pack have config files for."""
+    from kernelpkg.configs import search_path
+
+    return tuple(
+        {name for kernel in pack.kernels for name in search_path.platforms_of(pack, kernel)}
+    )
+
+
+def _platform(pack: PackSpec, name: str) -> Platform:
+    from kernelpkg.configs import platforms
+
+    try:
+        return platforms.resolve(name, extra=pack.platforms, variants=pack.variants)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> Machine:
+    """Ask one GPU what it is; jobs go to all that are like it, one at a time to each."""
+    from kernelpkg.jobs import pool, ray_pool
+
+    run_jobs: Callable[..., Iterator[pool.Outcome]]
+    if options.ray is not None:
+        run_jobs = partial(ray_pool.run_jobs, address=options.ray, root=pack.root)
+        devices: tuple[str, ...] = (ray_pool.GPU,)
+        first = devices
+    else:
+        seen = pool.visible_devices(os.environ)
+        if not seen:
+            raise UsageError(
+                "no GPU is visible, and configs are tuned on one; --dry-run --platform P needs none"
+            )
+        devices = seen if options.devices is None else _chosen(options.devices, seen)
+        first = devices[:1]
+        run_jobs = pool.run_jobs
+    job = pool.Job(id="machine", payload={}, timeout=_STARTING)
+    (outcome,) = run_jobs([job], "kernelpkg.autotune.gpufacts:perform", first, notice=_say)
+    if outcome.status != "done":
+        raise KernelpkgError(f"kernelpkg: GPU {first[0]} cannot be used: {outcome.reason}")
+    like = {name: text for name, text in outcome.value.items() if name != "driver"}
+
+    def work(jobs: Iterable[pool.Job]) -> Iterator[pool.Outcome]:
+        perform = "kernelpkg.autotune.worker:perform"
+        return run_jobs(jobs, perform, devices, facts=like, notice=_say)
+
+    return outcome.value, work, len(devices)  # type: ignore[return-value]  # both return generators
+
+
+_STARTING = 120.0
+"""How long a GPU may take to say what it is."""
+
+
+def _chosen(text: str, seen: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(name.strip() for name in text.split(","))
+    for name in found:
+        if name not in seen:
+            raise UsageError(f"there is no GPU '{name}'; visible are {', '.join(seen)}")
+    return found
+
+
+def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[TuningPlan]) -> int:
+    """Say which cases would be tuned, in their order, and what each has now."""
+    from kernelpkg.autotune.results import shown_key
+
+    rows = [
+        {
+            "op": plan.spec.name,
+            "key": dict(planned.key),
+            "old": None if planned.old is None else dict(planned.old),
+            "tuned": planned.exact,
+        }
+        for plan in plans
+        for planned in plan.cases
+    ]
+    if options.json:
+        print_json({"platform": here.name, "cases": rows})
+        return FINE
+    for plan in plans:
+        for planned in plan.cases:
+            has = "tuned" if planned.exact else "of another case" if planned.old else "default"
+            print(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
+    print(f"{len(rows)} cases would be tuned on {here.name}")
+    return FINE

@@ -1,0 +1,124 @@
+"""The command `check`: every rule that can be checked here, all findings at once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kernelpkg.cli.console import FINE, FOUND, Progress, print_json, print_table
+from kernelpkg.errors import KernelpkgError
+
+_LEVELS = (0, 1, 2, 3)
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("check", "check a pack: manifests, sources and configs", run, configs=True)
+    found.add_argument("ops", nargs="*", metavar="OP", help="ops to check; all without any")
+    found.add_argument(
+        "--level",
+        type=int,
+        choices=_LEVELS,
+        default=0,
+        help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
+    )
+    found.add_argument(
+        "--platform", action="append", default=[], metavar="NAME", help="look at its configs only"
+    )
+    found.add_argument(
+        "--jobs", type=_jobs, metavar="N", help="processes at once, for levels above 0"
+    )
+    found.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs"
+    )
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of processes")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the pack; 0 where nothing is wrong, 1 where something is."""
+    from kernelpkg.check import checkup, config_files, level0
+    from kernelpkg.configs import search_path
+    from kernelpkg.findings import Checked
+    from kernelpkg.packs import find, opening
+
+    root, name = find.find_pack(options.pack, options.root, os.environ)
+    pack, broken = checkup.open_for_check(root.path, name)
+    pack = search_path.with_overlays(pack, options.configs, os.environ)
+    kernels = opening.chosen_kernels(pack, options.ops)
+    there = sorted({file.platform for file in config_files.survey(pack).files})
+    platforms = checkup.chosen_platforms(pack, options.platform, there)
+    above = _levels(options)
+    with Progress() as progress, contextlib.redirect_stdout(sys.stderr):
+        checked, specs = level0.check_static(
+            pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
+        )
+        checked = checked.merge(Checked(findings=broken))
+        found = checkup.check(
+            pack,
+            (checked, specs),
+            {level: step(progress.step) for level, step in above.items()},
+            platforms,
+        )
+    if options.json:
+        print_json(found.to_json())
+    else:
+        print("\n".join(found.lines()))
+        _print_resources(found.checked.counts.get("resources", ()))
+    return FINE if found.ok else FOUND
+
+
+def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
+    """Print the most registers, shared memory and spills that compiled code of each op has."""
+    if resources:
+        from kernelpkg.check.level2 import resource_rows
+
+        print()
+        print_table(resource_rows(resources))
+
+
+def _levels(options: argparse.Namespace) -> dict[int, Callable[[Any], Any]]:
+    """Return what makes each level that is asked for, given how to show progress.
+
+    Raises KernelpkgError, before anything is checked, where what a level needs is not installed.
+    """
+    found: dict[int, Callable[[Any], Any]] = {}
+    jobs, device = options.jobs, options.device
+    try:
+        if options.level >= 1:
+            from kernelpkg.check.level1 import check_bindings
+
+            found[1] = lambda step: (
+                lambda pack, specs, platforms: check_bindings(pack, specs, platforms, step, jobs)
+            )
+        if options.level >= 2:
+            from kernelpkg.check.level2 import check_compiling
+
+            found[2] = lambda step: (
+                lambda pack, specs, platforms: check_compiling(pack, specs, platforms, step, jobs)
+            )
+        if options.level >= 3:
+            from kernelpkg.check.level3 import check_runs
+            from kernelpkg.runtime.machine import detect
+
+            detect(device)
+            found[3] = lambda step: (
+                lambda pack, specs, platforms: check_runs(
+                    pack, specs, platforms, device, step, jobs
+                )
+            )
+    except ImportError as error:
+        raise KernelpkgError(
+            f"kernelpkg: level {options.level} needs '{error.name}', which cannot be imported "
+            f"({error}); 'kernelpkg doctor' says more"
+        ) from None
+    return found

@@ -1,0 +1,87 @@
+"""`coverage`: which calls of an op are exact, bucketed, extrapolated, default, missing, refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
+from kernelpkg.errors import UsageError
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("coverage", "say what calls get which config", run, configs=True)
+    found.add_argument("ops", nargs="*", metavar="OP", help="an op, told in full; without, all")
+    found.add_argument(
+        "--platform",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="a platform or GPU, as in nvidia_h200; without, all that have configs",
+    )
+    found.add_argument(
+        "--models",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="a model of the pack's [models]; without, all",
+    )
+    found.add_argument("--svg", type=Path, metavar="FILE", help="draw the map into a file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the map; status 1 where the files of an op are wrong."""
+    from kernelpkg.packs.opening import open_pack
+    from kernelpkg.report import coverage_text, pack_coverage
+
+    if options.svg is not None:
+        _check_svg(options.svg)
+    pack = open_pack(options.pack, options.root, options.configs, os.environ)
+    found = pack_coverage.survey(
+        pack, ops=options.ops, given=options.platform, models=options.models
+    )
+    complain(found.problems)
+    drawn = options.svg is not None and not found.problems
+    if options.svg is not None and found.problems:
+        complain([f"{options.svg} is not drawn, for the map is not whole"])
+    if drawn:
+        from kernelpkg import atomic
+        from kernelpkg.report import coverage_chart
+
+        try:
+            atomic.replace_text(options.svg, coverage_chart.draw(found))
+        except OSError as error:
+            raise UsageError(f"{options.svg} cannot be written: {error.strerror}") from None
+    if options.json:
+        print_json(found.to_json())
+        return FOUND if found.problems else FINE
+    for number, (head, table) in enumerate(coverage_text.tables(found)):
+        print(f"{chr(10) * bool(number)}{head}")
+        print_table(table)
+    blocks = [list(coverage_text.remarks(found))]
+    if options.ops or len({entry.op for entry in found.entries}) == 1:
+        blocks += [list(coverage_text.details(entry)) for entry in found.entries]
+    blocks += [[f"wrote {options.svg}"]] if drawn else []
+    for number, block in enumerate(filter(None, blocks)):
+        print(("\n" * bool(number or found.entries)) + "\n".join(block))
+    return FOUND if found.problems else FINE
+
+
+def _check_svg(path: Path) -> None:
+    """Refuse to draw into what is no drawing."""
+    if path.suffix != ".svg":
+        raise UsageError(f"'{path}' is drawn as SVG; give it a name that ends with .svg")
+    try:
+        with path.open("rb") as file:
+            ours = b"<svg" in file.read(4096)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if not ours:
+        raise UsageError(f"{path} is there, and is no SVG; choose another name, or remove it")

@@ -1,0 +1,127 @@
+"""What there is: every pack that is found, with its kernels and what they are tuned for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import frozen
+
+from kernelpkg.configs.search_path import platforms_of
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.manifest.cases import cases_of
+from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.packs.find import Root
+from kernelpkg.packs.read import read_kernel, read_pack
+
+Overlay = Callable[[PackSpec], PackSpec]
+
+
+@frozen(kw_only=True)
+class KernelEntry:
+    """One kernel of a pack; `cases` counts what would be tuned for each platform."""
+
+    name: str
+    op: str
+    version: int
+    cases: int
+    platforms: tuple[str, ...]
+    summary: str
+
+
+@frozen(kw_only=True)
+class PackEntry:
+    """One pack, and how its root was found."""
+
+    pack: str
+    version: str
+    origin: str
+    root: str
+    kernels: tuple[KernelEntry, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of `list --json`."""
+        kernels = [
+            {
+                "name": kernel.name,
+                "op": kernel.op,
+                "version": kernel.version,
+                "cases": kernel.cases,
+                "platforms": list(kernel.platforms),
+                "summary": kernel.summary,
+            }
+            for kernel in self.kernels
+        ]
+        return {
+            "pack": self.pack,
+            "version": self.version,
+            "origin": self.origin,
+            "root": self.root,
+            "kernels": kernels,
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table for people, with its head."""
+        head = ("op", "version", "cases", "tuned for", "summary")
+        return [
+            head,
+            *(
+                (k.op, str(k.version), str(k.cases), ", ".join(k.platforms) or "-", k.summary)
+                for k in self.kernels
+            ),
+        ]
+
+
+def survey(
+    roots: Iterable[Root | PackError], wanted: str | None, overlay: Overlay = lambda pack: pack
+) -> tuple[list[PackEntry], list[Problem]]:
+    """Read the packs of all roots, or those of one name; returns them with all their problems.
+
+    `overlay` puts the configs of an operator over a pack. What is broken hides nothing else: its
+    problems are returned, and the rest is listed.
+    """
+    packs: list[PackEntry] = []
+    problems: list[Problem] = []
+    for root in roots:
+        try:
+            if isinstance(root, PackError):
+                raise root
+            names = root.packs()
+        except PackError as error:
+            problems += error.problems
+            continue
+        for name in names:
+            if wanted in (None, name):
+                try:
+                    packs.append(_entry(root, overlay(read_pack(root.path, name)), problems))
+                except PackError as error:
+                    problems += error.problems
+    return packs, problems
+
+
+def _entry(root: Root, pack: PackSpec, problems: list[Problem]) -> PackEntry:
+    kernels = []
+    for kernel in pack.kernels:
+        try:
+            spec = read_kernel(root.path, kernel)
+            tuned = platforms_of(pack, spec.name)
+        except PackError as error:
+            problems += error.problems
+            continue
+        kernels.append(
+            KernelEntry(
+                name=spec.name,
+                op=f"{pack.namespace}::{spec.name}",
+                version=spec.version,
+                cases=len(cases_of(spec, "tune")),
+                platforms=tuned,
+                summary=spec.summary,
+            )
+        )
+    return PackEntry(
+        pack=pack.name,
+        version=pack.version,
+        origin=root.origin,
+        root=str(root.path),
+        kernels=tuple(kernels),
+    )

@@ -1,0 +1,77 @@
+"""The command `lock`: writes kernelpkg.lock, or says what has drifted from it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kernelpkg.cli.console import FINE, FOUND, Progress, complain, print_json
+from kernelpkg.errors import KernelpkgError
+
+if TYPE_CHECKING:
+    from kernelpkg.manifest.spec import KernelSpec, PackSpec
+    from kernelpkg.packs.drift import Take
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("lock", "record what the pack is, or say what has changed since", run)
+    found.add_argument(
+        "--check", action="store_true", help="write nothing, say what has drifted from the lock"
+    )
+    found.add_argument(
+        "--no-fingerprints",
+        action="store_true",
+        help="bind no kernel with Helion, which takes seconds; fingerprints that stand are kept",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write or check the lock of a pack."""
+    from kernelpkg.packs import drift
+    from kernelpkg.packs.find import find_pack
+    from kernelpkg.packs.read import read_pack
+    from kernelpkg.packs.toolchain import toolchain
+
+    place, name = find_pack(options.pack, options.root, os.environ)
+    pack, tools = read_pack(place.path, name), toolchain()
+    with Progress() as progress, contextlib.redirect_stdout(sys.stderr):
+        take = _take(options, pack, tools, progress)
+        work = drift.check_lock if options.check else drift.plan_lock
+        found = work(pack, place.packs(), tools, take)
+    if isinstance(found, drift.LockPlan):
+        found.carry_out()
+    if isinstance(found, drift.LockCheck):
+        complain(found.problems)
+    if options.json:
+        print_json(found.to_json())
+    else:
+        complain(found.remarks)
+        print("\n".join(found.lines()))
+    return FINE if isinstance(found, drift.LockPlan) or found.ok else FOUND
+
+
+def _take(
+    options: argparse.Namespace, pack: PackSpec, tools: Mapping[str, str], progress: Progress
+) -> Take | str:
+    """Return what takes fingerprints, or why nothing does."""
+    if options.no_fingerprints:
+        return "--no-fingerprints was given"
+    missing = [name for name in ("torch", "helion") if name not in tools]
+    if missing:
+        return f"{' and '.join(missing)} is not installed"
+
+    def take(spec: KernelSpec) -> Any:
+        try:
+            from kernelpkg.compile.fingerprints import fingerprints
+        except (ImportError, OSError, RuntimeError) as error:
+            text = " ".join(str(error).split())
+            raise KernelpkgError(f"Helion cannot be imported ({text})") from None
+        progress.step(f"binding {spec.name}", pack.kernels.index(spec.name), len(pack.kernels))
+        return fingerprints(spec)
+
+    return take

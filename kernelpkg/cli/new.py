@@ -1,0 +1,215 @@
+"""A new kernel that loads and passes its smoke check as it is: `kernelpkg new NAME`."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from kernelpkg import atomic
+from kernelpkg.errors import UsageError
+from kernelpkg.manifest import schema
+from kernelpkg.manifest.keys import NAME
+
+_TAKEN: Final = {
+    "torch": "kernel.py imports a module of that name",
+    "helion": "kernel.py imports a module of that name",
+    "hl": "kernel.py imports a module of that name",
+    "name": "torch.ops.<namespace>.name is the name of the namespace",
+}
+"""Identifiers that name no kernel, and why."""
+
+_NAMESPACES: Final = frozenset({"aten", "prim", "prims", "c10", "inductor", "kernelpkg"})
+"""Namespaces of PyTorch and of our own pack, which a new pack is not given."""
+
+_MANIFEST: Final = """#:schema ../kernel.schema.json
+edition = 1
+
+[kernel]
+name = "{name}"
+version = 1                           # raise it when the schema or the results change
+summary = "Each row of input times a factor."
+
+[op]                                  # without the name; Tensor(a!) is an argument that is written
+schema = "(Tensor input, float factor) -> Tensor"
+fake_impl = "infer"                   # "none" where nothing is returned
+
+[axes]                                # facts of a call, each named once
+num_tokens = "input.shape[0]"
+hidden_size = "input.shape[1]"
+dtype = "input.dtype"
+
+[guard]                               # what the kernel takes, beyond what [args] says
+when = ["dtype in [bfloat16, float16, float32]"]
+
+[[key]]                               # how a call finds a tuned config: one rule after the other
+axis = "dtype"
+match = "exact"
+[[key]]
+axis = "hidden_size"
+match = "nearest"
+[[key]]
+axis = "num_tokens"
+match = "ceil"
+
+[inputs]                              # the cases that are tuned, tested and measured
+default = {{ dtype = "bfloat16" }}
+[[inputs.grid]]
+hidden_size = [2048, 4096]
+num_tokens = [1, 16, 256, 4096]
+[[inputs.grid]]
+use = ["test"]
+hidden_size = [256]
+num_tokens = [1, 3]
+
+[args]                                # what inputs are made from, and what calls are held against
+input = {{ shape = ["num_tokens", "hidden_size"], dtype = "dtype" }}
+factor = 2.0
+
+[accuracy]                            # how far the kernel may be from the reference
+return = {{ rtol = 1e-2, atol = 1e-2 }}
+"""
+
+_KERNEL: Final = '''"""The Helion function of {name}."""
+
+import helion.language as hl
+import torch
+
+
+def {name}(input: torch.Tensor, factor: float) -> torch.Tensor:
+    """Return input [num_tokens, hidden_size] times factor, in the dtype of input."""
+    out = torch.empty_like(input)
+    for tile_t, tile_h in hl.tile([input.size(0), input.size(1)]):
+        x = input[tile_t, tile_h].to(torch.float32)
+        out[tile_t, tile_h] = (x * factor).to(out.dtype)
+    return out
+'''
+
+_HOST: Final = '''"""The reference of {name}."""
+
+import torch
+
+
+def reference(input: torch.Tensor, factor: float) -> torch.Tensor:
+    """Return input times factor, computed in float32."""
+    return (input.float() * factor).to(input.dtype)
+'''
+
+_PACK: Final = """#:schema ./pack.schema.json
+edition = 1
+
+[pack]
+name = "{name}"
+version = "0.1.0"
+namespace = "{name}"
+license = "Apache-2.0"
+kernels = "*"
+"""
+
+
+@frozen(kw_only=True)
+class NewKernel:
+    """The files that were written, relative to the root, and what is left to be done by hand."""
+
+    files: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
+    """Write a kernel below a root, and a pack manifest where there is none and one may be made.
+
+    Raises UsageError for a name that is no identifier or is taken, and where nothing can be
+    written; then nothing was.
+    """
+    _check_name(name)
+    target = root / "kernels" / name
+    if os.path.lexists(target):
+        raise UsageError(f"{target} is there already; choose another name, or remove it")
+    packs = sorted(root.glob("manifests/*.toml"))
+    if not packs and not make_pack:
+        raise UsageError(
+            f"{root.absolute()} holds no pack (manifests/<pack>.toml); "
+            "go to one, or give --root DIR to make one there"
+        )
+    made: list[Path] = []
+    try:
+        if not packs:
+            made += _write_pack(root)
+        texts = {"kernel.toml": _MANIFEST, "kernel.py": _KERNEL, "host.py": _HOST}
+        _write_directory(target, {file: text.format(name=name) for file, text in texts.items()})
+    except OSError as error:
+        for path in reversed(made):
+            path.unlink(missing_ok=True)
+        raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
+    shown = [path.relative_to(root).as_posix() for path in made]
+    shown += [f"kernels/{name}/{file}" for file in texts]
+    return NewKernel(files=tuple(shown), remarks=tuple(_remarks(packs, name)))
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(NAME, name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise UsageError(
+            f"'{name}' is no name for a kernel; use letters, digits and underscores, and no "
+            "keyword of Python"
+        )
+    if name in _TAKEN:
+        raise UsageError(f"'{name}' is no name for a kernel; {_TAKEN[name]}; choose another")
+
+
+def _remarks(packs: Sequence[Path], name: str) -> Iterator[str]:
+    """Say where the kernel has to be entered, if no pack of the root takes every kernel."""
+    listing = []
+    for path in packs:
+        try:
+            kernels = tomllib.loads(path.read_text(encoding="utf-8"))["pack"]["kernels"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # `load` says what is wrong with it
+        if kernels == "*":
+            return
+        listing.append(f"manifests/{path.name}")
+    if listing:
+        yield f'add "{name}" to [pack] kernels in {" or ".join(listing)}, which is not "*"'
+
+
+def _write_pack(root: Path) -> list[Path]:
+    """Write the manifest of a pack, named like its directory, and the schemas for editors."""
+    word = re.sub(r"\W+", "_", root.resolve().name, flags=re.ASCII).strip("_").lower() or "pack"
+    fine = re.fullmatch(NAME, word) and not keyword.iskeyword(word) and word not in _NAMESPACES
+    name = word if fine else f"pack_{word}"
+    texts = {f"manifests/{name}.toml": _PACK.format(name=name)}
+    texts |= {schema.FILES[kind][0]: schema.schema_text(kind) for kind in schema.FILES}
+    made = []
+    for file, text in texts.items():
+        path = root / file
+        if not path.exists():
+            atomic.replace_text(path, text)
+            made.append(path)
+    return made
+
+
+def _write_directory(target: Path, files: Mapping[str, str]) -> None:
+    """Make a directory with its files appear at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        for file, text in files.items():
+            (beside / file).write_text(text, encoding="utf-8")
+        beside.chmod(0o777 & ~_umask())
+        beside.rename(target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,101 @@
+"""The commands that go to vLLM and back: `vendor`, `import` and `export`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from kernelpkg.cli.console import FINE, FOUND, complain, folder, print_json
+from kernelpkg.errors import UsageError
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the commands and their arguments."""
+    for name, text, run in (
+        ("import", "take vLLM's config files into the pack", _import),
+        ("export", "write the pack's config files as vLLM's", _export),
+    ):
+        moved = command(name, text, run)
+        moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
+        moved.add_argument(
+            "directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
+        )
+        moved.add_argument("--replace", action="store_true", help="overwrite files that differ")
+        moved.add_argument(
+            "--dry-run", action="store_true", help="write nothing, say what would be"
+        )
+    vendor = command("vendor", "write the pack into vLLM's sources", _vendor, configs=True)
+    vendor.add_argument(
+        "--into",
+        type=folder,
+        required=True,
+        metavar="DIR",
+        help="a source tree of vLLM, or an unpacked wheel",
+    )
+    what = vendor.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
+    what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
+    vendor.add_argument(
+        "--replace", action="store_true", help="overwrite files that were edited or are not ours"
+    )
+
+
+def _import(options: argparse.Namespace) -> int:
+    from kernelpkg.vllm import exchange
+
+    return _transfer(options, exchange.plan_import)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from kernelpkg.vllm import exchange
+
+    return _transfer(options, exchange.plan_export)
+
+
+def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
+    from kernelpkg.packs import find
+    from kernelpkg.packs.read import read_pack
+
+    root, name = find.find_pack(options.pack, options.root, os.environ)
+    found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
+    if not options.dry_run:
+        found.carry_out()
+    if options.json:
+        print_json(found.to_json())
+    else:
+        print("\n".join(found.lines(dry_run=options.dry_run)))
+    return FINE
+
+
+def _vendor(options: argparse.Namespace) -> int:
+    from kernelpkg.packs.opening import open_pack
+    from kernelpkg.vllm.vendor import vendor
+
+    if options.check and options.replace:
+        raise UsageError("--check writes nothing, so leave out --replace")
+    found = vendor.plan_vendoring(
+        open_pack(options.pack, options.root, options.configs, os.environ), options.into
+    )
+    if found.tree.version is None:
+        complain([f"{options.into}: the version of this vLLM is not known; going on"])
+    if options.check:
+        if options.json:
+            print_json(found.to_json(check=True))
+        else:
+            print("\n".join(found.drift_lines()))
+        return FOUND if found.drift() else FINE
+    in_the_way = () if options.replace else found.conflicts()
+    if options.dry_run:
+        complain(in_the_way)
+    else:
+        found.carry_out(replace=options.replace)
+    if options.json:
+        print_json(found.to_json())
+    elif options.dry_run:
+        for line in found.diff(problem.path for problem in in_the_way):
+            print(line)
+    else:
+        print("\n".join(found.lines()))
+    return FOUND if in_the_way else FINE

@@ -1,0 +1,264 @@
+"""Which config a call gets: the tuned ones by the rules, and what stands in where none is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+from kernelpkg.configs import platforms, search_path
+from kernelpkg.configs.picker import Picker, Step, compile_picker
+from kernelpkg.configs.platforms import Platform
+from kernelpkg.configs.store import ConfigFile, StoredFile, config_id
+from kernelpkg.errors import ConfigError, PackError, Problem
+from kernelpkg.files import Files
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.helion_config import without_positional
+from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
+
+Outcome = Literal["exact", "bucketed", "extrapolated", "default", "miss"]
+CustomPicker = Callable[[Sequence[Any], Sequence[CaseKey]], CaseKey | None]
+
+HELION_DEFAULT: Final = "helion"
+"""The id of Helion's own default config, which no config file holds."""
+
+
+@frozen(kw_only=True)
+class Chosen:
+    """The config of a call, and why it is that one.
+
+    `config_id` is equal for equal configs; `config` is None for Helion's own default. `platform`
+    is where the config was tuned, and `key` its case key; both are None for a default config.
+    """
+
+    config_id: str
+    config: Mapping[str, Any] | None
+    outcome: Outcome
+    mode: Literal["tuned", "default"]
+    platform: str | None = None
+    key: CaseKey | None = None
+    reason: str
+
+
+@frozen(kw_only=True)
+class _Compiled:
+    """Tuned configs with their picker: per case its key, its config and the id of that."""
+
+    picker: Picker
+    keys: tuple[CaseKey, ...]
+    configs: tuple[Mapping[str, Any], ...]
+    ids: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class _Table:
+    """The tuned configs of one platform, compiled at the first call that asks for them.
+
+    With 50 cases, a table that was not asked is a text of 20 KB; one that was has 119 KB more
+    (tracemalloc, CPython 3.11, 2026-11-22).
+    """
+
+    platform: str
+    spec: KernelSpec
+    file: ConfigFile | StoredFile
+
+    @cached_property
+    def compiled(self) -> _Compiled:
+        """What answers calls; made from memory alone, for calls may come while Dynamo traces."""
+        file = self.file.content() if isinstance(self.file, StoredFile) else self.file
+        keys = tuple(case.key for case in file.cases)
+        ids = tuple(map(config_id, file.configs))
+        return _Compiled(
+            picker=compile_picker(self.spec.rules, keys, self.spec.defaults),
+            keys=keys,
+            configs=tuple(file.configs[case.config] for case in file.cases),
+            ids=tuple(ids[case.config] for case in file.cases),
+        )
+
+
+@frozen(kw_only=True)
+class ConfigPlan:
+    """All configs that calls of a kernel on one platform can get, in the order of preference.
+
+    The order: the rules over the platform's own cases; the nearest tuned variant, without its
+    positional lists; its `{}` case; the same on the platforms it may borrow from; `[helion]
+    default`, or Helion's own default. Where a miss is an error, only what the rules find among the
+    platform's own cases, and its `{}` case.
+    """
+
+    spec: KernelSpec
+    platform: str
+    tables: tuple[_Table, ...]
+    custom: CustomPicker | None = None
+    _places: tuple[int, ...] = field(repr=False)
+
+    def own(self) -> _Table | None:
+        """The table of the platform itself."""
+        return next((table for table in self.tables if table.platform == self.platform), None)
+
+    def options(
+        self, axes: Sequence[Scalar], args: Sequence[Any] | None = None
+    ) -> Iterator[Chosen]:
+        """Yield what a call may run with, best first; nothing where a miss is an error.
+
+        `axes` are the values of all axes of the manifest, in order. `args` are the arguments of
+        the call, for a kernel whose picker is a function of its own.
+        """
+        values = tuple(axes[place] for place in self._places)
+        strict = self.spec.miss == "error"
+        for table in self.tables:
+            if table.platform == self.platform or not strict:
+                yield from self._from_table(table, values, args)
+        if not strict:
+            yield self._default()
+
+    def trace(self, axes: Sequence[Scalar]) -> tuple[Step, ...]:
+        """What the rules do with a call over the platform's own cases, or the first borrowed."""
+        values = tuple(axes[place] for place in self._places)
+        return self.tables[0].compiled.picker.explain(values) if self.tables else ()
+
+    def turns(self, axis: str) -> tuple[int, ...]:
+        """Return the whole numbers of a key axis at which what calls get may change, rising."""
+        place = self.spec.key_axes.index(axis)
+        found = {turn for table in self.tables for turn in table.compiled.picker.turns(place)}
+        return tuple(sorted(found))
+
+    def _from_table(
+        self, table: _Table, values: tuple[Scalar, ...], args: Sequence[Any] | None
+    ) -> Iterator[Chosen]:
+        own = table.platform == self.platform
+        where = "" if own else f"{self.platform} has no config; borrowed from {table.platform}: "
+        picker, keys = table.compiled.picker, table.compiled.keys
+        index = self._picked(table.compiled, values, args)
+        if index is not None:
+            outcome = picker.pick(values).outcome if self.custom is None else "exact"
+            reason = where + _how(outcome, keys[index])
+            yield self._chosen(table, index, outcome if own else "default", reason)
+        elif self.custom is None and self.spec.miss == "default":
+            near, differing = picker.relax(values)
+            if near is not None and differing:
+                axes = ", ".join(differing)
+                reason = f"{where}variant was never tuned ({axes}); {_how('', keys[near])}, "
+                yield self._chosen(
+                    table, near, "default", f"{reason}without its positional lists", strip=True
+                )
+        if picker.default_index is not None:
+            yield self._chosen(table, picker.default_index, "default", f"{where}the case {{}}")
+
+    def _picked(
+        self, table: _Compiled, values: tuple[Scalar, ...], args: Sequence[Any] | None
+    ) -> int | None:
+        if self.custom is None:
+            return table.picker.pick(values).index
+        keys = [key for key in table.keys if key]
+        found = self.custom(args, keys) if keys and args is not None else None
+        if found is not None and found not in keys:
+            raise ConfigError(
+                f"the config picker of '{self.spec.name}' returned {dict(found)}, which is none "
+                "of the tuned keys"
+            )
+        return None if found is None else table.keys.index(found)
+
+    def _chosen(
+        self, table: _Table, index: int, outcome: Outcome, reason: str, *, strip: bool = False
+    ) -> Chosen:
+        config = table.compiled.configs[index]
+        if strip:
+            config = without_positional(config)
+        return Chosen(
+            config_id=config_id(config) if strip else table.compiled.ids[index],
+            config=config,
+            outcome=outcome,
+            mode="tuned" if table.platform == self.platform else "default",
+            platform=table.platform,
+            key=table.compiled.keys[index],
+            reason=reason,
+        )
+
+    def _default(self) -> Chosen:
+        config = self.spec.default
+        none = f"{self.platform} has no config for this call" if self.own() else "nothing is tuned"
+        which = "Helion's own default" if config is None else "[helion] default"
+        return Chosen(
+            config_id=HELION_DEFAULT if config is None else config_id(config),
+            config=config,
+            outcome="default",
+            mode="default",
+            reason=f"{none}; {which}",
+        )
+
+
+def make_plan(
+    spec: KernelSpec,
+    platform: str,
+    files: Sequence[ConfigFile | StoredFile],
+    *,
+    fits: Mapping[str, bool | None] | None = None,
+    custom: CustomPicker | None = None,
+) -> ConfigPlan:
+    """Put the rules of a kernel over config files, given in the order of preference.
+
+    `fits` says of a borrowed platform whether its configs fit this GPU's shared memory; those that
+    do not are left out.
+    """
+    known = fits or {}
+    names = [axis.name for axis in spec.axes]
+    return ConfigPlan(
+        spec=spec,
+        platform=platform,
+        tables=tuple(
+            _Table(platform=file.platform, spec=spec, file=file)
+            for file in files
+            if known.get(file.platform) is not False
+        ),
+        custom=custom,
+        places=tuple(names.index(axis) for axis in spec.key_axes),
+    )
+
+
+def read_plan(
+    pack: PackSpec,
+    spec: KernelSpec,
+    here: Platform,
+    *,
+    custom: CustomPicker | None = None,
+    files: Files | None = None,
+    dropped: list[Problem] | None = None,
+) -> ConfigPlan:
+    """Read the config files that calls on a platform may use, and put the rules over them.
+
+    `files` keeps what was read. Raises PackError with every problem of the files; with a list
+    `dropped`, the files of all platforms are read, and only the platform's own may not be broken:
+    the problems of others go to the list, and nothing is borrowed from them.
+    """
+    available = search_path.platforms_of(pack, spec.name)
+    names = [here.name] if here.name in available else []
+    names += platforms.chain(here, available, extra=pack.platforms)
+    others = [] if dropped is None else [name for name in available if name not in names]
+    problems: list[Problem] = []
+    stored = []
+    for name in (*names, *others):
+        try:
+            found = search_path.read_configs(pack, spec, name, files)
+        except PackError as error:
+            if dropped is None or name == here.name:
+                problems.extend(error.problems)
+            else:
+                dropped.extend(error.problems)
+        else:
+            stored += [] if name in others else [found]
+    if problems:
+        raise PackError(problems=tuple(problems))
+    fits = {
+        name: name == here.name
+        or platforms.fits(platforms.resolve(name, extra=pack.platforms), here)
+        for name in names
+    }
+    return make_plan(spec, here.name, stored, fits=fits, custom=custom)
+
+
+def _how(outcome: str, key: CaseKey) -> str:
+    case = ", ".join(f"{axis}={show(value)}" for axis, value in key.items())
+    return f"{outcome} case {case}".strip()

@@ -1,0 +1,194 @@
+"""A worker of this host, as its conductor sees it: a process that is started, asked and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Final
+
+from attrs import evolve
+
+from kernelpkg.jobs.jobcall import Message, loads, one_line
+
+_CODE: Final = """\
+import json, sys
+jobs, answers, perform, belongings, sys.path[:] = json.loads(sys.argv[1])
+from kernelpkg.jobs.supervisor import main
+main(jobs, answers, perform, belongings)
+"""
+_MOST: Final = 1 << 24
+"""Bytes of output that are kept of a job; a file that grew beyond them starts anew."""
+
+_TAIL: Final = 2000
+_LEAVING: Final = 2.0
+_DYING: Final = 15.0
+
+
+class WorkerProcess:
+    """One device of this host, and the process that does jobs on it while there is one.
+
+    The process is in a session of its own: Ctrl-C does not reach it, and its output goes to a
+    nameless file. With the end of the process, however it comes, its directory `belongings` is
+    removed.
+    """
+
+    def __init__(self, device: str, perform: str, belongings: str | None = None) -> None:
+        self.device: Final = device
+        self.perform: Final = perform
+        self.belongings: Final = belongings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._jobs = self._answers = -1
+        self._buffer = b""
+        self._output: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; its first message says that it is ready, or why it is not.
+
+        Raises OSError where this host has no room for it.
+        """
+        output = tempfile.TemporaryFile()  # noqa: SIM115  # it is open for as long as the process
+        flags = fcntl.fcntl(output, fcntl.F_GETFL)
+        fcntl.fcntl(output, fcntl.F_SETFL, flags | os.O_APPEND)
+        inner_jobs, jobs = os.pipe()
+        answers, inner_answers = os.pipe()
+        os.set_blocking(answers, False)
+        told = [inner_jobs, inner_answers, self.perform, self.belongings, sys.path]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CODE, json.dumps(told)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(inner_jobs, inner_answers),
+                start_new_session=True,
+                env=environment_of(self.device, os.environ),
+            )
+        except BaseException:
+            os.close(jobs)
+            os.close(answers)
+            output.close()
+            raise
+        finally:
+            os.close(inner_jobs)
+            os.close(inner_answers)
+        self._jobs, self._answers, self._output, self._buffer = jobs, answers, output, b""
+
+    def send(self, payload: str) -> None:
+        """Give the process, which is ready, a job, as one line of JSON."""
+        assert self._output is not None
+        self._output.truncate(0)
+        self._write(payload)
+
+    def leave(self) -> None:
+        """Ask a process that has no job to end, so that it may tidy up."""
+        self._write("")
+
+    def end(self) -> None:
+        """Tell the process to end with all that it started, in the midst of a job."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def finish(self) -> bool:
+        """Wait for the end of a process that was told so; one that does not end is killed.
+
+        False where something is still there, as what hangs in a driver is.
+        """
+        if self._process is None:
+            return True
+        for seconds, end in ((_LEAVING, self.end), (_DYING, self._process.kill)):
+            try:
+                self._process.wait(seconds)
+                break
+            except subprocess.TimeoutExpired:
+                end()
+        return all(message.kind != "stuck" for message in self.receive())
+
+    def _write(self, line: str) -> None:
+        data = f"{line}\n".encode()
+        with contextlib.suppress(BrokenPipeError):  # its last message says that it dies
+            while data:
+                data = data[os.write(self._jobs, data) :]
+
+    def _forget(self) -> None:
+        os.close(self._jobs)
+        os.close(self._answers)
+        assert self._output is not None
+        self._output.close()
+        self._process = None
+
+    def receive(self) -> list[Message]:
+        """Return what the process has said by now; after `died` or `stuck` there is no process."""
+        if self._process is None or self._output is None:
+            return []
+        if os.fstat(self._output.fileno()).st_size > _MOST:
+            self._output.truncate(0)
+        ended = self._process.poll() is not None  # before reading: what it wrote is there
+        ended = self._read() or ended
+        *lines, self._buffer = self._buffer.split(b"\n")
+        found = [message for line in lines if (message := _message(line)) is not None]
+        end = found.pop() if found and found[-1].kind in {"died", "stuck"} else None
+        if end is None and not ended:
+            return found
+        end = end or Message(kind="died", text="its process disappeared")
+        tail = self._tail()
+        if tail:
+            end = evolve(end, text=one_line(f"{end.text}: {tail}"))
+        self._process.wait()
+        self._forget()
+        return [*found, end]
+
+    def _read(self) -> bool:
+        """Read what is there; True where nothing will ever come again."""
+        while True:
+            try:
+                data = os.read(self._answers, 1 << 16)
+            except BlockingIOError:
+                return False
+            if not data:
+                return True
+            self._buffer += data
+
+    def _tail(self) -> str:
+        """Return the last line of the output of the job."""
+        assert self._output is not None
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _TAIL))
+        lines = self._output.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def fileno(self) -> int:
+        """Return what becomes readable with the next message, or -1 where there is no process."""
+        return -1 if self._process is None else self._answers
+
+
+def wait(workers: Sequence[WorkerProcess], seconds: float) -> list[tuple[WorkerProcess, Message]]:
+    """Wait for messages of workers, at most so many seconds, and return them."""
+    started = [worker for worker in workers if worker.fileno() >= 0]
+    poll = select.poll()
+    for worker in started:
+        poll.register(worker.fileno(), select.POLLIN)
+    poll.poll(1000 * seconds)
+    return [(worker, message) for worker in started for message in worker.receive()]
+
+
+def environment_of(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a process sees one GPU; for "cpu", "cpu:1" and so on, none."""
+    visible = "" if device.partition(":")[0] == "cpu" else device
+    names = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+    return {**environment, **dict.fromkeys(names, visible)}
+
+
+def _message(line: bytes) -> Message | None:
+    """Read a line; None for one that is empty, or was cut off by the end of its process."""
+    try:
+        return loads(line.decode())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,207 @@
+"""The cases of a kernel: its grids, multiplied out into axis values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import frozen
+
+from kernelpkg.expr.language import Expr, compile_exprs
+from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
+
+MAX_CASES: Final = 10_000
+"""How many cases a kernel may have; each of those for tuning costs minutes on a GPU."""
+
+
+class CaseProblem(ValueError):
+    """A grid that does not make cases; carries the code of its problem."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@frozen(kw_only=True)
+class Case:
+    """Axis values to make inputs for, what they are for, and the grid that they come from."""
+
+    values: Mapping[str, Scalar]
+    use: tuple[str, ...]
+    grid: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={show(value)}" for name, value in self.values.items())
+
+    def key(self, spec: KernelSpec) -> tuple[Scalar, ...]:
+        """The values of the axes that a case key names, in the order of the rules."""
+        return tuple(self.values[axis] for axis in spec.key_axes)
+
+    def ones(self) -> int:
+        """How many sizes are 1."""
+        return sum(type(value) is int and value == 1 for value in self.values.values())
+
+    def size(self) -> float:
+        """A measure of how large the inputs are: the product of the whole numbers."""
+        return math.prod(value for value in self.values.values() if type(value) is int)
+
+
+def show(value: Scalar) -> str:
+    """Return an axis value as TOML spells it, without quotes; an absent one is `none`."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def count(grid: Grid) -> int:
+    """How many cases a grid has, without making them."""
+    return len(grid.rows) * math.prod(len(values) for values in grid.axes.values())
+
+
+def expand(spec: KernelSpec, grid: int, needed: Sequence[str] | None = None) -> list[Case]:
+    """Multiply out one grid of a kernel; raises CaseProblem where a case lacks an axis.
+
+    `needed` are `needed_axes` of the kernel, for whoever has them.
+    """
+    table = spec.grids[grid]
+    needed = needed_axes(spec) if needed is None else needed
+    cases = []
+    for row in table.rows:
+        base = {**spec.defaults, **dict.fromkeys(table.axes), **row}
+        lacking = [axis for axis in needed if axis not in base]
+        if lacking:
+            raise CaseProblem(
+                "KP141",
+                f"cases have no value for axis '{lacking[0]}'; give it in the grid or in "
+                "[inputs] default",
+            )
+        ordered = {axis.name: base[axis.name] for axis in spec.axes if axis.name in base}
+        for product in itertools.product(*table.axes.values()):
+            values = ordered.copy()
+            values.update(zip(table.axes, product, strict=True))
+            cases.append(Case(values=values, use=table.use, grid=grid))
+    return cases
+
+
+def cases_of(spec: KernelSpec, use: str) -> tuple[Case, ...]:
+    """The distinct cases of a kernel for one use ("tune", "test" or "bench"), in grid order."""
+    found: dict[tuple[Any, ...], Case] = {}
+    for grid, table in enumerate(spec.grids):
+        if use in table.use:
+            for case in expand(spec, grid):
+                found.setdefault(tuple(map(repr, case.values.values())), case)
+    return tuple(found.values())
+
+
+def smallest_case(spec: KernelSpec) -> Case:
+    """The smallest case that can show a mistake, of those for tests if there are any.
+
+    Empty inputs show none, and a size of one hides many: a sum over the wrong dimension, a row
+    that was not written, a factor that cancels.
+    """
+    cases = cases_of(spec, "test") or tuple(
+        case for grid in range(len(spec.grids)) for case in expand(spec, grid)
+    )
+    return min(cases, key=lambda case: (case.size() == 0, case.ones(), case.size()))
+
+
+def needed_axes(spec: KernelSpec) -> tuple[str, ...]:
+    """The axes that inputs and case keys are made from."""
+    names = {name for expr in input_exprs(spec) for name in expr.names()} | set(spec.key_axes)
+    return tuple(axis.name for axis in spec.axes if axis.name in names)
+
+
+def input_exprs(spec: KernelSpec) -> Iterator[Expr]:
+    """Every expression that the arguments of a kernel are made from."""
+    for arg in spec.args:
+        for variant in arg.variants:
+            yield from variant_exprs(variant)
+
+
+def variant_exprs(variant: ArgVariant) -> Iterator[Expr]:
+    """Every expression of one variant of an argument, in a fixed order."""
+    yield from (dim.expr for dim in variant.shape or ())
+    yield from (stride for stride in variant.strides or () if stride is not None)
+    for expr in (variant.when, variant.dtype, variant.value, variant.high):
+        if expr is not None:
+            yield expr
+
+
+def uses_function(spec: KernelSpec) -> bool:
+    """Whether some argument is filled by a function, which gets all axes."""
+    return any(isinstance(variant.init, Reference) for arg in spec.args for variant in arg.variants)
+
+
+def guard_problem(spec: KernelSpec, case: Case) -> str | None:
+    """Say which guard refuses a case, or return None; guards over tensors are for calls."""
+    return next((wrong for _, _, wrong in guard_problems(spec, [case])), None)
+
+
+def guard_problems(
+    spec: KernelSpec, cases: Iterable[Case], evaluate: Evaluator | None = None
+) -> Iterator[tuple[Case, Expr, str]]:
+    """Yield (case, guard, what is wrong) for each case that a guard refuses; the first guard.
+
+    `evaluate` is for whoever asks about cases of one kernel more than once.
+    """
+    evaluate = evaluate or Evaluator()
+    for case in cases:
+        values = case.values
+        try:
+            if all(evaluate.each(spec.guards, values)):
+                continue
+        except ZeroDivisionError:
+            pass
+        for guard in spec.guards:
+            if not values.keys() >= set(guard.names()):
+                continue
+            try:
+                wrong = None if evaluate(guard, values) else "refuses it"
+            except ZeroDivisionError:
+                wrong = "divides by zero"
+            if wrong is not None:
+                yield case, guard, f"guard '{guard.text}' {wrong}"
+                break
+
+
+class Evaluator:
+    """Values of expressions over the axis values of cases, each expression compiled once.
+
+    It knows expressions by their identity, so it lives no longer than their kernel.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[object, Callable[..., tuple[Any, ...]]] = {}
+
+    def __call__(self, expr: Expr, values: Mapping[str, Scalar]) -> Any:
+        """Return the value of one expression; raises ZeroDivisionError."""
+        if expr.name is not None:  # the usual one; a name that is no axis is a dtype
+            return values.get(expr.name, expr.name)
+        read = self._made.get((id(expr), *values)) or self._make(expr, (expr,), values)
+        return read(*values.values())[0]
+
+    def each(self, exprs: tuple[Expr, ...], values: Mapping[str, Scalar]) -> tuple[Any, ...]:
+        """Return the values of those that read nothing but axes; raises ZeroDivisionError."""
+        read = self._made.get((id(exprs), *values))
+        if read is None:
+            over = tuple(expr for expr in exprs if values.keys() >= set(expr.names()))
+            read = self._make(exprs, over, values)
+        return read(*values.values())
+
+    def variant(self, arg: ArgSpec, case: Case) -> ArgVariant | None:
+        """Return the variant of an argument that a case takes, or None where it is not given."""
+        for variant in arg.variants:
+            if variant.when is None or self(variant.when, case.values):
+                return variant
+        return None
+
+    def _make(
+        self, what: object, exprs: tuple[Expr, ...], values: Mapping[str, Scalar]
+    ) -> Callable[..., tuple[Any, ...]]:
+        """Compile expressions in which an axis may be absent, which makes them False."""
+        names = tuple(values)
+        read = compile_exprs(exprs, names, nullable=frozenset(names), absent=False)
+        self._made[(id(what), *names)] = read
+        return read

@@ -1,0 +1,196 @@
+"""What a kernel accepts: a call held against [args] and [guard], before anything is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kernelpkg.errors import CallError
+from kernelpkg.expr.language import Expr, compile_exprs, dtype_name
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.spec import ArgSpec, ArgVariant, KernelSpec, Scalar
+
+AxesFunction = Callable[..., tuple[Scalar, ...]]
+
+
+def compile_axes(spec: KernelSpec) -> AxesFunction:
+    """Return one function of the op's arguments that returns all axis values, in order."""
+    optional = frozenset(arg.name for arg in spec.schema.args if arg.optional)
+    exprs = [axis.expr for axis in spec.axes]
+    return compile_exprs(exprs, spec.schema.arg_names, nullable=optional)
+
+
+class Acceptance:
+    """Holds calls of one op against its manifest; made once, used once per signature.
+
+    `device_type` is not looked at: that the op has an implementation for it is PyTorch's check.
+    """
+
+    def __init__(self, spec: KernelSpec, op: str) -> None:
+        self.op = op
+        self.spec = spec
+        self.axis_names = tuple(axis.name for axis in spec.axes)
+        self._axes = compile_axes(spec)
+        names = frozenset(self.axis_names)
+        params = (*self.axis_names, *(n for n in spec.schema.arg_names if n not in names))
+        optional = {arg.name for arg in spec.schema.args if arg.optional}
+        self._nullable = names | optional
+        self._guards = [
+            (
+                guard,
+                compile_exprs([guard], params, nullable=frozenset(self._nullable), absent=False),
+            )
+            for guard in spec.guards
+        ]
+        self._extra = [n for n in spec.schema.arg_names if n not in names]
+        self._variants: dict[str, Callable[..., tuple[Any, ...]]] = {}
+
+    def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
+        """Return the axis values of a call, in the order of the manifest.
+
+        Raises CallError where the call is not accepted: other dtypes, shapes or strides than
+        [args] says, tensors on several devices, or a guard that does not hold.
+        """
+        self._check_devices(args)
+        axes = self._read_axes(args)
+        self._check_guards(axes, args)
+        for arg, value in zip(self.spec.args, args, strict=True):
+            if self.spec.schema.arg(arg.name).is_tensor and value is not None:
+                self._check_tensor(arg, value, axes)
+        return axes
+
+    def _refuse(self, message: str) -> CallError:
+        return CallError(f"{self.op}: {message}")
+
+    def _check_devices(self, args: Sequence[Any]) -> None:
+        devices = {
+            name: value.device
+            for name, value in zip(self.spec.schema.arg_names, args, strict=True)
+            if self.spec.schema.arg(name).is_tensor and value is not None
+        }
+        for name, device in devices.items():
+            first = next(iter(devices))
+            if device != devices[first]:
+                raise self._refuse(
+                    f"argument '{name}' is on {device}, and '{first}' on {devices[first]}; "
+                    "all must be on one device"
+                )
+
+    def _read_axes(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
+        try:
+            return self._axes(*args)
+        except (IndexError, ZeroDivisionError):
+            pass
+        for axis in self.spec.axes:
+            optional = frozenset(arg.name for arg in self.spec.schema.args if arg.optional)
+            read = compile_exprs([axis.expr], self.spec.schema.arg_names, nullable=optional)
+            try:
+                read(*args)
+            except ZeroDivisionError:
+                raise self._refuse(
+                    f"axis {axis.name} = '{axis.expr.text}' divides by zero"
+                ) from None
+            except IndexError:
+                given = ", ".join(
+                    f"'{name}' has {args[self.spec.schema.arg_names.index(name)].ndim} dimensions"
+                    for name in axis.expr.names()
+                )
+                raise self._refuse(
+                    f"axis {axis.name} = '{axis.expr.text}' cannot be read: {given}"
+                ) from None
+        raise AssertionError("every axis reads alone, and they do not read together")
+
+    def _check_guards(self, axes: tuple[Scalar, ...], args: Sequence[Any]) -> None:
+        by_name = dict(zip(self.spec.schema.arg_names, args, strict=True))
+        values = (*axes, *(by_name[name] for name in self._extra))
+        for guard, holds in self._guards:
+            try:
+                if holds(*values)[0]:
+                    continue
+                wrong = "does not hold"
+            except ZeroDivisionError:
+                wrong = "divides by zero"
+            except IndexError:
+                wrong = "reads a dimension that is not there"
+            raise self._refuse(f"guard '{guard.text}' {wrong}{self._given(guard, axes)}")
+
+    def _given(self, expr: Expr, axes: tuple[Scalar, ...]) -> str:
+        by_name = dict(zip(self.axis_names, axes, strict=True))
+        told = [f"{name} = {show(by_name[name])}" for name in expr.names() if name in by_name]
+        return f" ({', '.join(told)})" if told else ""
+
+    def _check_tensor(self, arg: ArgSpec, value: Any, axes: tuple[Scalar, ...]) -> None:
+        for variant in arg.variants:
+            if variant.when is None or self._value(variant.when, axes):
+                self._check_variant(arg.name, variant, value, axes)
+                return
+        conditions = " or ".join(
+            f"'{variant.when.text}'" for variant in arg.variants if variant.when
+        )
+        raise self._refuse(f"argument '{arg.name}' is given, and is only taken when {conditions}")
+
+    def _value(self, expr: Expr, axes: tuple[Scalar, ...]) -> Any:
+        read = self._variants.get(expr.text)
+        if read is None:
+            nullable = frozenset(self.axis_names)
+            read = compile_exprs([expr], self.axis_names, nullable=nullable)
+            self._variants[expr.text] = read
+        try:
+            return read(*axes)[0]
+        except ZeroDivisionError:
+            raise self._refuse(f"'{expr.text}' divides by zero{self._given(expr, axes)}") from None
+
+    def _check_variant(
+        self, name: str, variant: ArgVariant, value: Any, axes: tuple[Scalar, ...]
+    ) -> None:
+        assert variant.dtype is not None and variant.shape is not None
+        wanted = self._value(variant.dtype, axes)
+        if dtype_name(value.dtype) != wanted:
+            raise self._refuse(
+                f"argument '{name}' has dtype {dtype_name(value.dtype)}, and must have {wanted}"
+            )
+        self._check_shape(name, variant, value, axes)
+        if variant.strides is None:
+            if not value.is_contiguous():
+                raise self._refuse(
+                    f"argument '{name}' has strides {tuple(value.stride())}, and must be contiguous"
+                )
+            return
+        strides = [None if s is None else self._value(s, axes) for s in variant.strides]
+        for size, stride, want in zip(value.shape, value.stride(), strides, strict=True):
+            if size > 1 and want is not None and stride != want:
+                shown = ", ".join("*" if s is None else str(s) for s in strides)
+                raise self._refuse(
+                    f"argument '{name}' has strides {tuple(value.stride())}, "
+                    f"and must have ({shown})"
+                )
+
+    def _check_shape(
+        self, name: str, variant: ArgVariant, value: Any, axes: tuple[Scalar, ...]
+    ) -> None:
+        assert variant.shape is not None
+        sizes = [self._value(dim.expr, axes) for dim in variant.shape]
+        shape = tuple(value.shape)
+        spread = next((i for i, dim in enumerate(variant.shape) if dim.spread), None)
+        if spread is None:
+            fits = shape == tuple(sizes)
+        else:
+            after = len(sizes) - spread - 1
+            product = 1
+            for size in shape[spread : len(shape) - after]:
+                product *= size
+            fits = (
+                len(shape) >= len(sizes) - 1
+                and shape[:spread] == tuple(sizes[:spread])
+                and shape[len(shape) - after :] == tuple(sizes[spread + 1 :])
+                and product == sizes[spread]
+            )
+        if not fits:
+            shown = ", ".join(
+                f"{'*' if dim.spread else ''}{size}"
+                for dim, size in zip(variant.shape, sizes, strict=True)
+            )
+            said = ", ".join(f"{'*' if dim.spread else ''}{dim.expr.text}" for dim in variant.shape)
+            raise self._refuse(
+                f"argument '{name}' has shape {shape}, and must have ({shown}), from [{said}]"
+            )

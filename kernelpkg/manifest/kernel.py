@@ -1,0 +1,362 @@
+"""The document of one kernel to its spec: expressions are read, names and types are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from kernelpkg.errors import quoted, suggestion
+from kernelpkg.expr.language import Expr, ExprError, parse_expr
+from kernelpkg.expr.types import Scope, ValueType, infer, value_problem, wants
+from kernelpkg.manifest import validate
+from kernelpkg.manifest.decode import MISSING
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.keys import USES
+from kernelpkg.manifest.opschema import (
+    NO_DEFAULT,
+    OpSchema,
+    SchemaError,
+    name_problem,
+    parse_schema,
+)
+from kernelpkg.manifest.positions import TomlPath
+from kernelpkg.manifest.spec import (
+    Accuracy,
+    ArgSpec,
+    ArgVariant,
+    Axis,
+    Dim,
+    Grid,
+    KernelSpec,
+    Reference,
+    Rule,
+)
+
+_ANY: Final = "*"
+_TYPES: Final[Mapping[str, ValueType]] = {"int": "whole", "float": "number", "bool": "flag"}
+
+
+def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
+    """Return the expression, or report why it is none and return None."""
+    try:
+        return parse_expr(text)
+    except ExprError as error:
+        document.report(at, "KP120", f"expression {quoted(text)} {error}")
+        return None
+
+
+def check_identifier(document: Document, at: TomlPath, name: str) -> None:
+    """Report a name that Python, or an attribute of `torch.ops.<namespace>`, cannot have."""
+    wrong = name_problem(name)
+    if wrong is not None:
+        document.report(at, "KP101", wrong)
+
+
+def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Scope:
+    """What the names of an expression stand for: arguments of a schema, MISSING for none, and axes.
+
+    Axes hide arguments.
+    """
+    args = () if schema is MISSING else schema.args
+    return Scope(
+        tensors=frozenset(arg.name for arg in args if arg.is_tensor),
+        scalars={arg.name: _TYPES[arg.type] for arg in args if not arg.is_tensor},
+        optional=frozenset(arg.name for arg in args if arg.optional),
+        axes=axes,
+    )
+
+
+class KernelReader:
+    """Builds the spec of one kernel out of its decoded document.
+
+    `references` are the places in Python files that it names, with the paths of their keys.
+    """
+
+    def __init__(self, document: Document, directory: Path) -> None:
+        self.document = document
+        self.directory = directory
+        self.get = document.get
+        self.report = document.report
+        self.references: list[tuple[TomlPath, Reference]] = []
+        self.schema = self._schema()
+        self.axis_types: dict[str, ValueType | None] = {}
+        self.over_args = scope_of(self.schema, {})
+        self.axes = self._axes()
+        self.over_axes = Scope(axes=self.axis_types)
+        self.over_both = scope_of(self.schema, self.axis_types)
+
+    def read(self) -> KernelSpec | None:
+        """Return the spec, or None where the document is too broken to make one."""
+        self._check_name()
+        parts: dict[str, Any] = {
+            "name": self.get("kernel", "name"),
+            "path": self.document.shown,
+            "directory": str(self.directory),
+            "digest": self.document.digest,
+            "version": self.get("kernel", "version"),
+            "summary": self.get("kernel", "summary"),
+            "source": self._source(),
+            "reference": self._reference("kernel", "reference"),
+            "picker": self._reference("kernel", "picker"),
+            "schema": self.schema,
+            "fake_impl": self._fake_impl(),
+            "requires": self.get("helion", "requires"),
+            "settings": self.get("helion", "settings"),
+            "default": self.get("helion", "default"),
+            "axes": self.axes,
+            "guards": self._guards(),
+            "rules": self._rules(),
+            "miss": "default" if self.get("miss") is None else self.get("miss", "action"),
+            "defaults": self._defaults(),
+            "grids": self._grids(),
+            "generator": self._reference("inputs", "generator"),
+            "args": self._args(),
+            "accuracy": self._accuracy(),
+        }
+        return None if any(part is MISSING for part in parts.values()) else KernelSpec(**parts)
+
+    def _check_name(self) -> None:
+        name, at = self.get("kernel", "name"), ("kernel", "name")
+        if name is MISSING:
+            return
+        if name != self.directory.name:
+            self.report(
+                at,
+                "KP101",
+                f"kernel is named '{name}', its directory '{self.directory.name}'; "
+                "give both the same name",
+            )
+        check_identifier(self.document, at, name)
+
+    def _schema(self) -> OpSchema | Any:
+        text = self.get("op", "schema")
+        if text is MISSING:
+            return MISSING
+        try:
+            return parse_schema(text)
+        except SchemaError as error:
+            self.report(("op", "schema"), "KP102", f"schema {error}")
+            return MISSING
+
+    def _reference(self, *at: str) -> Reference | Any:
+        text = self.get(*at)
+        return text if text is MISSING or text is None else self._refer(at, text)
+
+    def _refer(self, at: TomlPath, text: str) -> Reference:
+        file, _, name = text.rpartition(":")
+        reference = Reference(file=file, name=name)
+        self.references.append((at, reference))
+        return reference
+
+    def _source(self) -> Reference | Any:
+        if self.get("kernel", "source") is None:
+            return self._refer(("kernel", "source"), f"kernel.py:{self.directory.name}")
+        return self._reference("kernel", "source")
+
+    def _fake_impl(self) -> Any:
+        text = self.get("op", "fake_impl")
+        return text if text in ("none", "infer") else self._reference("op", "fake_impl")
+
+    def _typed(
+        self, at: TomlPath, text: str | int, scope: Scope, wanted: ValueType | None = None
+    ) -> tuple[Expr | None, ValueType | None]:
+        expr = read_expr(self.document, at, str(text))
+        if expr is None or self.schema is MISSING:
+            return expr, None
+        found, problems = infer(expr, scope)
+        for code, message in problems:
+            self.report(at, code, f"expression {quoted(str(text))}: {message}")
+        wrong = None if wanted is None or problems else wants(found, wanted)
+        if wrong is not None:
+            self.report(at, "KP122", f"expression {quoted(str(text))} {wrong}")
+        return expr, found
+
+    def _expr(self, at: TomlPath, text: str | int, scope: Scope, wanted: ValueType) -> Expr | None:
+        return self._typed(at, text, scope, wanted)[0]
+
+    def _axes(self) -> tuple[Axis, ...]:
+        found = []
+        axes = self.get("axes")
+        for name, text in ({} if axes is MISSING else axes).items():
+            at = ("axes", name)
+            expr, self.axis_types[name] = self._typed(at, text, self.over_args)
+            if expr is not None:
+                found.append(Axis(name=name, expr=expr))
+        return tuple(found)
+
+    def _guards(self) -> tuple[Expr, ...]:
+        texts = () if self.get("guard") is None else self.get("guard", "when")
+        found = [
+            self._expr(("guard", "when", place), text, self.over_both, "flag")
+            for place, text in enumerate(() if texts is MISSING else texts)
+        ]
+        return tuple(expr for expr in found if expr is not None)
+
+    def _rules(self) -> tuple[Rule, ...]:
+        rules: list[Rule] = []
+        tables = self.get("key")
+        for place, table in enumerate(() if tables is MISSING else tables):
+            if any(value is MISSING for value in table.values()):
+                continue
+            for key, code, message in validate.option_problems(table):
+                self.report(("key", place, key), code, message)
+            options = {key: value for key, value in table.items() if value is not None}
+            axes = options.pop("axis")
+            for axis in (axes,) if isinstance(axes, str) else axes:
+                for key, code, message in validate.axis_problems(axis, self.axis_types, rules):
+                    self.report(("key", place, key), code, message)
+                rules.append(Rule(axis=axis, **options))
+        return tuple(rules)
+
+    def _defaults(self) -> Any:
+        defaults = self.get("inputs", "default")
+        for axis, value in {} if defaults is MISSING else defaults.items():
+            self._check_value(("inputs", "default", axis), axis, (value,))
+        return defaults
+
+    def _grids(self) -> tuple[Grid, ...]:
+        tables = self.get("inputs", "grid")
+        found = []
+        for place, table in enumerate(() if tables is MISSING else tables):
+            at = ("inputs", "grid", place)
+            axes = {key: value for key, value in table.items() if key not in ("use", "rows")}
+            for axis, values in axes.items():
+                self._check_value((*at, axis), axis, values)
+            rows = () if table["rows"] is MISSING else table["rows"]
+            for number, row in enumerate(rows):
+                for axis, value in row.items():
+                    self._check_value((*at, "rows", number, axis), axis, (value,), axes)
+            if table["use"] is not MISSING:
+                found.append(Grid(use=tuple(table["use"] or USES), axes=axes, rows=rows))
+        return tuple(found)
+
+    def _check_value(
+        self, at: TomlPath, axis: str, values: tuple[Any, ...], taken: Mapping[str, Any] = {}
+    ) -> None:
+        """Report values of an axis that no call can have, and an axis that is not there."""
+        if axis not in self.axis_types:
+            hint = suggestion(axis, self.axis_types) or "; define it, or remove it here"
+            self.report(at, "KP140", f"axis '{axis}' is not defined in [axes]{hint}")
+            return
+        if axis in taken:
+            message = f"axis '{axis}' stands in the grid and in a row of it; remove one"
+            self.report(at, "KP140", message)
+        for place, value in enumerate(values):
+            wrong = value_problem(value, self.axis_types[axis])
+            if wrong is not None:
+                path = (*at, place) if len(values) > 1 else at
+                self.report(path, "KP146", f"axis '{axis}' {wrong}")
+
+    def _args(self) -> tuple[ArgSpec, ...] | Any:
+        given = self.get("args")
+        if given is MISSING or self.schema is MISSING:
+            return MISSING
+        names = self.schema.arg_names
+        for name in given:
+            if name not in names:
+                hint = suggestion(name, names) or f"; it has {', '.join(names)}"
+                self.report(
+                    ("args", name), "KP131", f"argument '{name}' is not in the schema{hint}"
+                )
+        return tuple(self._arg(arg.name, given) for arg in self.schema.args)
+
+    def _arg(self, name: str, given: Mapping[str, Any]) -> ArgSpec:
+        if name in given:
+            return ArgSpec(name=name, variants=tuple(self._variants(name, given[name])))
+        arg = self.schema.arg(name)
+        if name in self.axis_types and not arg.is_tensor:
+            return ArgSpec(name=name, variants=(ArgVariant(value=parse_expr(name)),))
+        if not arg.is_tensor and arg.default is None:
+            return ArgSpec(name=name, variants=())
+        if not arg.is_tensor and arg.default is not NO_DEFAULT:
+            return ArgSpec(name=name, variants=(ArgVariant(value=parse_expr(repr(arg.default))),))
+        remedy = "a shape and a dtype" if arg.is_tensor else "a value, or an axis of its name"
+        at = ("args", name) if isinstance(self.document.get("args"), dict) else ("args",)
+        self.report(at, "KP130", f"argument '{name}' is not given in [args]; give {remedy}")
+        return ArgSpec(name=name, variants=())
+
+    def _variants(self, name: str, entry: Any) -> Iterator[ArgVariant]:
+        tables = entry if isinstance(entry, tuple) else (entry,)
+        arg = self.schema.arg(name)
+        open_ended = False
+        for place, given in enumerate(tables):
+            table = given if isinstance(given, dict) else {"value": given}
+            at = ("args", name, place) if isinstance(entry, tuple) else ("args", name)
+            value_at = (*at, "value") if isinstance(given, dict) else at
+            if any(value is MISSING for value in table.values()):
+                continue
+            problems = validate.variant_problems(name, table, tensor=arg.is_tensor)
+            for key, code, message in problems:
+                self.report((*at, key) if key else at, code, message)
+            if open_ended:
+                message = f"argument '{name}' has a variant without 'when' before this one; "
+                self.report(at, "KP132", f"{message}only the last may do without")
+            open_ended = table.get("when") is None
+            value = table.get("value")
+            yield self._variant(
+                table,
+                at,
+                value=None
+                if value is None or arg.is_tensor
+                else self._expr(value_at, value, self.over_axes, _TYPES[arg.type]),
+            )
+
+    def _variant(self, table: Mapping[str, Any], at: TomlPath, value: Expr | None) -> ArgVariant:
+        def expr(key: str, wanted: ValueType) -> Expr | None:
+            text = table.get(key)
+            return None if text is None else self._expr((*at, key), text, self.over_axes, wanted)
+
+        def sizes(key: str) -> list[tuple[str | int, Expr | None]] | None:
+            texts = table.get(key)
+            if texts is None:
+                return None
+            return [
+                (text, self._expr((*at, key, place), _size_text(text), self.over_axes, "whole"))
+                for place, text in enumerate(texts)
+            ]
+
+        shape, strides = sizes("shape"), sizes("strides")
+        return ArgVariant(
+            when=expr("when", "flag"),
+            shape=None
+            if shape is None
+            else tuple(
+                Dim(expr=size, spread=str(text).startswith(_ANY))
+                for text, size in shape
+                if size is not None
+            ),
+            dtype=expr("dtype", "dtype"),
+            strides=None
+            if strides is None
+            else tuple(None if text == _ANY else stride for text, stride in strides),
+            init=self._init((*at, "init"), table.get("init")),
+            high=expr("high", "whole"),
+            value=value,
+        )
+
+    def _init(self, at: TomlPath, text: str | float | None) -> str | float | Reference | None:
+        return self._refer(at, text) if isinstance(text, str) and ":" in text else text
+
+    def _accuracy(self) -> dict[str, Accuracy]:
+        tables = self.get("accuracy")
+        found = {}
+        for name, table in ({} if tables is MISSING else tables).items():
+            if any(value is MISSING for value in table.values()):
+                continue
+            found[name] = Accuracy(**table)
+            self._check_rounding(name, table["rounding"])
+        return found
+
+    def _check_rounding(self, name: str, argument: str | None) -> None:
+        if argument is None or self.schema is MISSING:
+            return
+        tensors = [arg.name for arg in self.schema.args if arg.is_tensor and not arg.optional]
+        if argument not in tensors:
+            remedy = suggestion(argument, tensors) or f"; there are {', '.join(tensors)}"
+            message = f"'rounding' names '{argument}', which is no tensor that is always given"
+            self.report(("accuracy", name, "rounding"), "KP109", message + remedy)
+
+
+def _size_text(text: str | int) -> str:
+    return (text.removeprefix(_ANY) or "0") if isinstance(text, str) else str(text)

@@ -1,0 +1,205 @@
+"""What a manifest says, as frozen values; how its keys are spelled is known to `manifest` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NewType
+
+from attrs import frozen
+
+from kernelpkg.expr.language import Expr
+from kernelpkg.manifest.opschema import OpSchema
+
+KernelName = NewType("KernelName", str)
+"""A Python identifier that names a kernel, its directory and its op."""
+
+Scalar = bool | int | float | str | None
+"""An axis value: a size, a flag, a number, the name of a dtype, or None for an absent argument."""
+
+CaseKey = Mapping[str, Scalar]
+"""The axis values under which a config was tuned, by axis name; empty for the default case."""
+
+Match = Literal["exact", "nearest", "ceil", "floor", "pow2", "ranges", "ignore"]
+
+
+@frozen(kw_only=True)
+class Reference:
+    """A Python function by place: `file` is relative to the directory of its kernel."""
+
+    file: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.name}"
+
+
+@frozen(kw_only=True)
+class Axis:
+    """A fact of a call, named once: an expression over the arguments of the op."""
+
+    name: str
+    expr: Expr
+
+
+@frozen(kw_only=True)
+class Rule:
+    """How one axis of a call is matched to the tuned values of that axis.
+
+    `exact`    the tuned value that equals the call's.
+    `nearest`  the tuned value with the least distance, ties to the smaller; `max` bounds the
+               relative deviation: |tuned - call| / |call| for "abs", and for "log" the larger of
+               the two over the smaller, less 1.
+    `ceil`     the smallest tuned value that is not below the call's; above all of them `over`.
+    `floor`    the largest tuned value that is not above the call's; below all of them `under`.
+    `pow2`     the call's value rounded up to a power of two, which must be tuned; above: `over`.
+    `ranges`   call and tuned value fall into the same range; `bounds` are the ranges' last values,
+               in rising order, and the range above the last one is open.
+    `ignore`   the axis is recorded in the key and does not restrict the choice.
+    """
+
+    axis: str
+    match: Match
+    distance: Literal["abs", "log"] = "abs"
+    max: float | None = None
+    over: Literal["largest", "miss"] = "largest"
+    under: Literal["smallest", "miss"] = "smallest"
+    bounds: tuple[int, ...] = ()
+
+
+@frozen(kw_only=True)
+class Dim:
+    """One entry of a shape; a `spread` one stands for any number of sizes with that product."""
+
+    expr: Expr
+    spread: bool = False
+
+
+@frozen(kw_only=True)
+class ArgVariant:
+    """What one argument is under a condition.
+
+    Tensors have `shape`, `dtype` and, unless they are contiguous, `strides` (None for an entry
+    that may be anything); scalars have `value`. `init` says what a test tensor is filled with:
+    without it a written argument is empty, and any other random normal.
+    """
+
+    when: Expr | None = None
+    shape: tuple[Dim, ...] | None = None
+    dtype: Expr | None = None
+    strides: tuple[Expr | None, ...] | None = None
+    init: str | float | Reference | None = None
+    high: Expr | None = None
+    value: Expr | None = None
+
+
+@frozen(kw_only=True)
+class ArgSpec:
+    """One argument of the op, as its variants in order of precedence."""
+
+    name: str
+    variants: tuple[ArgVariant, ...]
+
+
+@frozen(kw_only=True)
+class Grid:
+    """A product of axis values, times rows of axes that go together, for some uses."""
+
+    use: tuple[str, ...]
+    axes: Mapping[str, tuple[Scalar, ...]]
+    rows: tuple[Mapping[str, Scalar], ...] = ({},)
+
+
+@frozen(kw_only=True)
+class Accuracy:
+    """How far a written argument may be from the reference.
+
+    `steps`: adjacent codes at most (FP8, INT8); `equal`: the least share of equal elements;
+    `rtol` and `atol` as in `torch.testing.assert_close`. `rounding` names a tensor argument to
+    whose dtype the op rounds values on its way: it allows a relative difference of twice the
+    machine epsilon of that dtype, where that is more than `rtol`.
+    """
+
+    steps: int | None = None
+    equal: float = 0.0
+    rtol: float = 0.0
+    atol: float = 0.0
+    rounding: str | None = None
+
+
+@frozen(kw_only=True, eq=False)
+class KernelSpec:
+    """One kernel: one op, one Helion function, and all that its manifest says of them.
+
+    Specs compare by identity: two are one kernel if they were read once.
+    """
+
+    name: KernelName
+    path: str
+    directory: str
+    digest: str
+    version: int
+    summary: str
+    source: Reference
+    reference: Reference
+    schema: OpSchema
+    fake_impl: Literal["none", "infer"] | Reference
+    requires: str
+    settings: Mapping[str, object]
+    default: Mapping[str, object] | None
+    axes: tuple[Axis, ...]
+    guards: tuple[Expr, ...]
+    rules: tuple[Rule, ...]
+    picker: Reference | None
+    miss: Literal["default", "error"]
+    defaults: Mapping[str, Scalar]
+    grids: tuple[Grid, ...]
+    generator: Reference | None
+    args: tuple[ArgSpec, ...]
+    accuracy: Mapping[str, Accuracy]
+
+    @property
+    def key_axes(self) -> tuple[str, ...]:
+        """The axes that a case key names, in the order of the rules."""
+        return tuple(rule.axis for rule in self.rules)
+
+
+@frozen(kw_only=True)
+class Route:
+    """One native op of vLLM that an op of the pack can answer.
+
+    `when` are conditions over the axes and arguments of the op, and `eager` further ones on calls
+    while no CUDA graph is being captured, of which `capture_only` leaves all to the native op.
+    """
+
+    target: str
+    op: str
+    when: tuple[Expr, ...] = ()
+    eager: tuple[Expr, ...] = ()
+    capture_only: bool = False
+
+
+@frozen(kw_only=True)
+class PackSpec:
+    """A pack: kernels that are loaded, locked, built and vendored together.
+
+    `vllm_requires` is a version specifier, empty for any release; `vllm_axes` names per kernel
+    the axis that a name in vLLM's config files stands for. `overlays` are directories of configs
+    that go before the pack's own. `installed` says that a package brought the pack.
+    """
+
+    name: str
+    path: str
+    root: str
+    digest: str
+    version: str
+    namespace: str
+    license: str
+    kernels: tuple[KernelName, ...]
+    platforms: Mapping[str, str]
+    variants: Literal["together", "apart"]
+    models: Mapping[str, Mapping[str, Scalar]]
+    vllm_requires: str
+    vllm_axes: Mapping[KernelName, Mapping[str, str]]
+    routes: tuple[Route, ...]
+    overlays: tuple[str, ...] = ()
+    installed: bool = False

@@ -1,0 +1,329 @@
+"""The rules of a kernel manifest that no single key can break: what must agree with what."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from kernelpkg.errors import shown, suggestion
+from kernelpkg.expr.language import DTYPES
+from kernelpkg.files import Files
+from kernelpkg.manifest.cases import uses_function, variant_exprs
+from kernelpkg.manifest.decode import MISSING
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.helion_config import FIELDS, POSITIONAL, wanted_instead
+from kernelpkg.manifest.keys import REFUSED_SETTINGS
+from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.positions import TomlPath
+from kernelpkg.manifest.spec import KernelSpec, Reference, Rule
+from kernelpkg.packs.sources import (
+    SourceFile,
+    call_problem,
+    find_function,
+    read_source,
+    signature_problem,
+)
+
+_SOURCE: Final = ("kernel", "source")
+_GRID_KEYS: Final = ("use", "rows")
+_CALLS: Final = {
+    "picker": ("args", "keys"),
+    "generator": ("axes", "generator", "device"),
+    "init": ("axes", "args", "generator"),
+}
+"""What functions of a kernel are called with, by their keys; the others get the op's arguments."""
+
+_OPTIONS: Final = {
+    "distance": ("nearest",),
+    "max": ("nearest",),
+    "over": ("ceil", "pow2"),
+    "under": ("floor",),
+    "bounds": ("ranges",),
+}
+
+
+def axis_problems(
+    axis: str, axes: Iterable[str], before: Sequence[Rule]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for what is wrong with one axis of a table of [[key]]."""
+    if axis not in axes:
+        hint = suggestion(axis, axes) or "; define it, or remove it here"
+        yield "axis", "KP104", f"key axis '{axis}' is not defined in [axes]{hint}"
+    if any(rule.axis == axis for rule in before):
+        yield "axis", "KP108", f"key axis '{axis}' has two rules; keep one of them"
+
+
+def option_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for what is wrong with the options of a table of [[key]]."""
+    match = table["match"]
+    for option, matches in _OPTIONS.items():
+        if table[option] is not None and match not in matches:
+            words = " and ".join(f"'{word}'" for word in matches)
+            yield (
+                option,
+                "KP105",
+                f"'{option}' says nothing for match '{match}'; it goes with {words}",
+            )
+    bounds = table["bounds"]
+    if match == "ranges" and bounds is None:
+        yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"
+    if bounds is not None and any(a >= b for a, b in pairwise(bounds)):
+        yield "bounds", "KP105", f"'bounds' must rise, and is {shown(list(bounds))}"
+
+
+def variant_problems(
+    name: str, table: Mapping[str, Any], *, tensor: bool
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for what is wrong with one table of [args]."""
+    given = {key for key, value in table.items() if value is not None}
+    if not tensor:
+        if "value" not in given:
+            yield "", "KP132", f"argument '{name}' is a scalar and needs a 'value'"
+        for key in sorted(given - {"when", "value"}):
+            yield key, "KP132", f"argument '{name}' is a scalar and takes no '{key}'"
+        return
+    for key in ("shape", "dtype"):
+        if key not in given:
+            yield "", "KP132", f"argument '{name}' is a tensor and needs a '{key}'"
+    if "value" in given:
+        yield (
+            "value" if len(given) > 1 else "",
+            "KP132",
+            (f"argument '{name}' is a tensor and takes no 'value'; 'init' says what it holds"),
+        )
+    yield from _size_problems(name, table.get("shape"), table.get("strides"))
+    if (table.get("init") == "randint") != ("high" in given):
+        at = "high" if "high" in given else "init"
+        yield at, "KP132", f"argument '{name}': init 'randint' and 'high' go together"
+
+
+def _size_problems(
+    name: str, shape: Sequence[str | int] | None, strides: Sequence[str | int] | None
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for a shape and strides that do not fit each other."""
+    spread = [size for size in shape or () if str(size).startswith("*")]
+    if "*" in spread:
+        message = "a size that is spread needs its product, as in '*num_tokens'"
+        yield "shape", "KP132", f"argument '{name}': {message}"
+    if len(spread) > 1:
+        yield "shape", "KP132", f"argument '{name}': one size of a shape can be spread with '*'"
+    if strides is None or shape is None:
+        return
+    if len(strides) != len(shape):
+        message = f"argument '{name}' has {len(shape)} sizes and {len(strides)} strides"
+        yield "strides", "KP132", f"{message}; give one for each size"
+    if spread:
+        yield "strides", "KP132", f"argument '{name}': a spread shape takes no 'strides'"
+    if any(str(stride).startswith("*") and stride != "*" for stride in strides):
+        message = "a stride is a number, an expression, or '*' for any"
+        yield "strides", "KP132", f"argument '{name}': {message}"
+
+
+def check_kernel(spec: KernelSpec, document: Document) -> None:
+    """Report everything in which the parts of a spec do not agree."""
+    _check_names(spec, document)
+    _check_op(spec, document)
+    _check_helion(spec, document)
+    if not document.torn:  # what is missing would be missed again
+        _check_uses(spec, document)
+        _check_presence(spec, document)
+        _check_accuracy(spec, document)
+
+
+def _check_names(spec: KernelSpec, document: Document) -> None:
+    """A name must mean one thing: an axis, an argument, a dtype, or a key."""
+    for axis in spec.axes:
+        if axis.name in DTYPES or keyword.iskeyword(axis.name) or axis.name in _GRID_KEYS:
+            document.report(
+                ("axes", axis.name),
+                "KP108",
+                f"'{axis.name}' is a dtype, a keyword, or a key of [[inputs.grid]]; "
+                "give the axis another name",
+            )
+        elif axis.name in spec.schema.arg_names and axis.expr.name != axis.name:
+            document.report(
+                ("axes", axis.name),
+                "KP108",
+                f"'{axis.name}' is an argument and an axis that means '{axis.expr.text}'; "
+                "give the axis another name",
+            )
+    for name in spec.schema.arg_names:
+        if name in DTYPES or keyword.iskeyword(name):
+            document.report(
+                ("op", "schema"),
+                "KP108",
+                f"argument '{name}' has the name of a dtype or a keyword; give it another",
+            )
+
+
+def _check_uses(spec: KernelSpec, document: Document) -> None:
+    if spec.picker is not None or spec.generator is not None or uses_function(spec):
+        return  # a function gets all axes
+    used = set(spec.key_axes)
+    used.update(name for guard in spec.guards for name in guard.names())
+    for arg in spec.args:
+        for variant in arg.variants:
+            used.update(name for expr in variant_exprs(variant) for name in expr.names())
+    for axis in spec.axes:
+        if axis.name not in used:
+            document.report(
+                ("axes", axis.name),
+                "KP106",
+                f"axis '{axis.name}' is used by no rule, guard or argument; remove it",
+            )
+
+
+def _check_presence(spec: KernelSpec, document: Document) -> None:
+    """Lists of a config are positional over loads and stores, which shift with an argument."""
+    exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
+    presence = {axis.expr.tested: axis.name for axis in spec.axes if axis.expr.tested is not None}
+    for arg in spec.schema.args:
+        if not (arg.is_tensor and arg.optional):
+            continue
+        axis = presence.get(arg.name)
+        if axis is None:
+            document.report(
+                ("axes",),
+                "KP107",
+                f"optional tensor '{arg.name}' has no axis for its presence; add "
+                f'has_{arg.name} = "{arg.name} is not None", for lists of a config shift '
+                "without it",
+            )
+        elif axis not in exact and spec.picker is None:
+            document.report(
+                ("axes", axis),
+                "KP107",
+                f"axis '{axis}' tells whether '{arg.name}' is given and needs a rule with "
+                "match 'exact', for lists of a config shift without it",
+            )
+
+
+def _check_op(spec: KernelSpec, document: Document) -> None:
+    schema = spec.schema
+    if not schema.written and not schema.returns:
+        message = "schema of an op that writes nothing; mark what it writes, as in 'Tensor(a!) out'"
+        document.report(("op", "schema"), "KP102", message)
+    if not any(arg.is_tensor and not arg.optional for arg in schema.args):
+        message = "schema of an op without a tensor that is always given; its device is the call's"
+        document.report(("op", "schema"), "KP102", message)
+    if (spec.fake_impl == "none") != (schema.returns == 0):
+        has = "returns nothing" if schema.returns == 0 else "returns a tensor"
+        wants = "'none'" if schema.returns == 0 else "'infer' or a function"
+        document.report(("op", "fake_impl"), "KP102", f"the op {has}, so fake_impl must be {wants}")
+
+
+def _check_accuracy(spec: KernelSpec, document: Document) -> None:
+    written = (*spec.schema.written, *(("return",) if spec.schema.returns else ()))
+    for name in spec.accuracy:
+        if name not in written:
+            hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
+            message = f"'{name}' is not written by the op{hint}"
+            document.report(("accuracy", name), "KP109", message)
+    for name in written:
+        if name not in spec.accuracy:
+            message = (
+                f"'{name}' is written by the op and has no [accuracy]; say how near it must be"
+            )
+            document.report(("accuracy",), "KP109", message)
+
+
+def _check_helion(spec: KernelSpec, document: Document) -> None:
+    for setting in spec.settings:
+        if setting in REFUSED_SETTINGS:
+            document.report(
+                ("helion", "settings", setting),
+                "KP150",
+                f"setting '{setting}' is made from the rules by kernelpkg; remove it",
+            )
+    for name, value in (spec.default or {}).items():
+        at = ("helion", "default", name)
+        if name not in FIELDS:
+            remedy = suggestion(name, sorted(FIELDS)) or "; see helion.Config for those there are"
+            document.report(at, "KP152", f"default config has no field '{name}'{remedy}")
+        elif name in POSITIONAL or (isinstance(value, tuple) and name != "block_sizes"):
+            document.report(
+                at,
+                "KP152",
+                f"default config has '{name}', which is made of a value per load, store or loop; "
+                "scalars and block_sizes only, for lists belong to one set of given arguments",
+            )
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            wanted = wanted_instead(name, plain)
+            if wanted is not None:
+                message = f"default config has {name} = {plain!r}; it must be {wanted}"
+                document.report(at, "KP152", message)
+
+
+def check_references(
+    references: Iterable[tuple[TomlPath, Reference]],
+    directory: Path,
+    schema: OpSchema | Any,
+    document: Document,
+    files: Files,
+) -> None:
+    """Report Python functions that are not where a manifest says, or take other arguments.
+
+    `schema` is MISSING where it could not be read; then nothing is held against it.
+    """
+    known: dict[str, SourceFile | None] = {}
+    listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
+    source = next((reference.file for at, reference in listed if at == _SOURCE), None)
+    for at, reference in listed:
+        if reference.file not in known:
+            helion = reference.file == source
+            known[reference.file] = _read(directory, reference, at, document, files, helion=helion)
+        file = known[reference.file]
+        if file is None or not file.parsed:
+            continue
+        function = find_function(file, reference.name)
+        if isinstance(function, str):
+            document.report(at, "KP112", f"'{reference}': {function}")
+        elif at == _SOURCE:
+            wrong = None if schema is MISSING else signature_problem(function, schema)
+            if wrong is not None:
+                place = f"{file.shown}:{function.lineno}"
+                document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
+        else:
+            wrong = call_problem(function, _called_with(at, schema))
+            if wrong is not None:
+                message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
+                document.report(at, "KP103", message)
+
+
+def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None:
+    """Name what a function is called with, by the key that refers to it."""
+    if at[-1] in _CALLS:
+        return _CALLS[str(at[-1])]
+    return None if schema is MISSING else schema.arg_names
+
+
+def _read(
+    directory: Path,
+    reference: Reference,
+    at: TomlPath,
+    document: Document,
+    files: Files,
+    *,
+    helion: bool,
+) -> SourceFile | None:
+    path = directory / reference.file
+    shown_path = f"kernels/{directory.name}/{reference.file}"
+    try:
+        if not files.resolve(path).is_relative_to(files.resolve(directory)):
+            message = f"'{reference}' leaves the directory of its kernel; move the file into it"
+            document.report(at, "KP110", message)
+            return None
+        file = read_source(path, shown_path, helion=helion, files=files)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
+        reason = getattr(error, "strerror", None) or "its links go round in a circle"
+        remedy = f"write it, or correct '{at[-1]}'"
+        message = f"'{reference}': {shown_path} cannot be read: {reason}; {remedy}"
+        document.report(at, "KP111", message)
+        return None
+    for problem in file.problems:
+        document.report_elsewhere(problem)
+    return file

@@ -1,0 +1,176 @@
+"""Where packs are: roots given, named by the environment, installed, and our own. Imports none."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from kernelpkg.errors import PackError, Problem, UsageError, suggestion
+
+GROUP: Final = "kernelpkg.packs"
+"""The entry-point group by which an installed package says that it holds packs."""
+
+PATH_VARIABLE: Final = "KERNELPKG_PATH"
+"""Directories that hold packs, separated as in PATH."""
+
+DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
+"""Ops that are not to be registered, by name, with or without namespace, separated by commas."""
+
+
+@frozen(kw_only=True)
+class Root:
+    """A directory with manifests/, kernels/ and configs/, and how it was found.
+
+    `installed` says that a package which is installed brought it, and nobody works on it.
+    """
+
+    path: Path
+    origin: str
+    installed: bool = False
+
+    def packs(self) -> tuple[str, ...]:
+        """The names of its packs, in alphabetical order; raises PackError where it is unreadable.
+
+        They are its manifests/<pack>.toml; files that begin with a dot are none.
+        """
+        try:
+            names = os.listdir(self.path / "manifests")
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            path = str(self.path / "manifests")
+            raise _broken(path, f"directory cannot be read: {error.strerror}") from None
+        return tuple(
+            sorted(n.removesuffix(".toml") for n in names if n.endswith(".toml") and n[0] != ".")
+        )
+
+
+def disabled_ops(environment: Mapping[str, str]) -> list[str]:
+    """Return the ops that are not to be registered, as KERNELPKG_DISABLE spells them."""
+    words = environment.get(DISABLE_VARIABLE, "").split(",")
+    return [word.strip() for word in words if word.strip()]
+
+
+def own_root() -> Path:
+    """The root of the first pack: inside the installed package, or the source tree around it."""
+    package = Path(__file__).absolute().parents[1]
+    installed = package / "pack"
+    return installed if installed.is_dir() else package.parent
+
+
+def roots(given: Path | None, environment: Mapping[str, str]) -> Iterator[Root | PackError]:
+    """Yield the roots to look into, in order of precedence; a given root is the only one.
+
+    What is named and is no root is yielded as the error that says so.
+    """
+    if given is not None:
+        yield _root(given, "--root")
+        return
+    yield from _named(environment)
+    yield from _installed()
+    yield Root(path=own_root(), origin="kernelpkg")
+
+
+def find_pack(
+    name: str | None, given: Path | None, environment: Mapping[str, str]
+) -> tuple[Root, str]:
+    """Return the root and the name of the pack to load.
+
+    Without a name it is the only pack of the given root, of the first root of KERNELPKG_PATH, or
+    our own; installed packs are asked for by name. Raises PackError where a root does not exist
+    or has no packs, and UsageError where the name is not known, or which pack is not clear. An
+    installed package that is broken stands in the way of no pack that is found elsewhere.
+    """
+    if name is None:
+        return _only_pack(given, environment)
+    known: list[str] = []
+    errors: list[PackError] = []
+    for root in roots(given, environment):
+        if isinstance(root, PackError):
+            errors.append(root)
+            if given is not None or not _is_entry(root):
+                raise root
+            continue
+        if name in root.packs():
+            return root, name
+        known += root.packs()
+    if errors:
+        raise PackError(problems=tuple(p for error in errors for p in error.problems))
+    remedy = suggestion(name, known) or f"; known are {', '.join(dict.fromkeys(known)) or 'none'}"
+    raise UsageError(f"pack '{name}' is not there{remedy}")
+
+
+def _only_pack(given: Path | None, environment: Mapping[str, str]) -> tuple[Root, str]:
+    named = roots(given, environment) if given is not None else _named(environment)
+    root = next(iter(named), Root(path=own_root(), origin="kernelpkg"))
+    if isinstance(root, PackError):
+        raise root
+    packs = root.packs()
+    if not packs:
+        raise _broken(
+            str(root.path),
+            "has no packs; a pack is a file manifests/<pack>.toml, which "
+            f"'kernelpkg new NAME --root {root.path}' writes with a first kernel",
+            code="KP606",
+        )
+    if len(packs) > 1:
+        raise UsageError(f"{root.path} has packs {', '.join(packs)}; choose one with --pack")
+    return root, packs[0]
+
+
+def _named(environment: Mapping[str, str]) -> Iterator[Root | PackError]:
+    for part in environment.get(PATH_VARIABLE, "").split(os.pathsep):
+        if part:
+            yield _root(Path(part), PATH_VARIABLE)
+
+
+def _installed() -> Iterator[Root | PackError]:
+    from importlib.metadata import entry_points  # 30 ms, which a root that is given does without
+
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        origin = f"entry point '{entry.name}'"
+        place = _located(entry.module)
+        if place is None:
+            path = f"{GROUP}:{entry.name}"
+            yield _broken(path, f"module '{entry.module}' is not there; reinstall its package")
+        else:
+            yield Root(path=place, origin=origin, installed=True)
+
+
+def _is_entry(error: PackError) -> bool:
+    return error.problems[0].path.startswith(f"{GROUP}:")
+
+
+def _root(path: Path, origin: str) -> Root | PackError:
+    if path.is_dir():
+        return Root(path=path.absolute(), origin=origin)
+    what = "is not a directory" if path.exists() else "does not exist"
+    return _broken(str(path), f"root of {origin} {what}; name one that holds manifests/")
+
+
+def _broken(path: str, message: str, *, code: str = "KP604") -> PackError:
+    return PackError(problems=(Problem(path=path, code=code, message=message),))
+
+
+def _located(module: str) -> Path | None:
+    """Return the directory of a module without running any of its code."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    locations: Sequence[str] = (spec.submodule_search_locations or ()) if spec else ()
+    if spec is not None and not locations and spec.origin is not None and not rest:
+        return Path(spec.origin).parent
+    for location in locations:
+        place = Path(location, *rest)
+        if place.is_dir():
+            return place
+        if place.with_suffix(".py").is_file():
+            return place.parent
+    return None

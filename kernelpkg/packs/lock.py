@@ -1,0 +1,218 @@
+"""kernelpkg.lock: what the files of packs were when they were locked, and with which tools.
+
+The file is written by `kernelpkg lock` alone. It holds the digest of its own text, so that an edit
+by hand is found out, and it follows from the value alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+from attrs import asdict, evolve, field, frozen
+
+from kernelpkg import atomic
+from kernelpkg.digest import digest_bytes
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.manifest.decode import Key, MapOf, Number, Table, Text
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.keys import NAME
+
+FILE: Final = "kernelpkg.lock"
+"""Where the lock of all packs below a root is."""
+
+EDITION: Final = 1
+"""The edition of locks that this version reads and writes."""
+
+TOOLS: Final = ("kernelpkg", "python", "torch", "helion", "triton")
+"""What a lock names the versions of."""
+
+_HEAD: Final = """\
+# What the packs beside this file were when `kernelpkg lock` was run. Lock again instead of editing.
+edition = {edition}
+"""
+_DIGEST_LINE: Final = re.compile(rb'^digest = "([^"\n]*)"\n', re.MULTILINE)
+
+
+@frozen(kw_only=True)
+class LockedConfigs:
+    """A config file: its digest, its counts, and the digest of the source it was tuned for."""
+
+    file: str
+    cases: int
+    configs: int
+    source: str = ""
+
+
+@frozen(kw_only=True)
+class LockedKernel:
+    """One kernel: the digests of its files, by name, and what follows from them.
+
+    `sources` are digests of what Python files do, without comments, layout and docstrings;
+    `fingerprints` those of the structure that Helion finds, by variant, or nothing where they were
+    not asked for.
+    """
+
+    version: int
+    schema: str
+    files: Mapping[str, str]
+    sources: Mapping[str, str]
+    configs: Mapping[str, LockedConfigs] = field(factory=dict)
+    fingerprints: Mapping[str, str] = field(factory=dict)
+
+    def digests(self, name: str) -> dict[str, str]:
+        """Return the digests of all files, by their paths below the root."""
+        files = {f"kernels/{name}/{file}": digest for file, digest in self.files.items()}
+        files |= {config_path(name, platform): c.file for platform, c in self.configs.items()}
+        return files
+
+
+@frozen(kw_only=True)
+class LockedPack:
+    """One pack: its version, the digest of its manifest, the tools of then, and its kernels."""
+
+    version: str
+    manifest: str
+    tools: Mapping[str, str]
+    kernels: Mapping[str, LockedKernel]
+
+
+@frozen(kw_only=True)
+class Lock:
+    """All locked packs of a root, by name."""
+
+    packs: Mapping[str, LockedPack] = field(factory=dict)
+
+
+def config_path(kernel: str, platform: str) -> str:
+    """Return where the configs of a kernel for a platform are, below the root."""
+    return f"configs/{kernel}/{platform}.json"
+
+
+_digest = Text("a digest, 'sha256-' and 64 hexadecimal digits", "sha256-[0-9a-f]{64}")
+_count = Number(whole=True, least=0)
+_digests = MapOf(
+    item=_digest, key=Text("a path below its kernel", r"(?!/)(?!\.\./)[^\\\x00-\x1f]+")
+)
+_configs = Table(
+    keys={
+        "file": Key(kind=_digest, required=True, doc="The digest of the file"),
+        "cases": Key(kind=_count, required=True, doc="How many cases it has"),
+        "configs": Key(kind=_count, required=True, doc="How many distinct configs"),
+        "source": Key(kind=Text(), default="", doc="The digest of the source it was tuned for"),
+    }
+)
+_platforms = MapOf(item=_configs, key=Text("the name of a platform", r"[^/\\\x00-\x1f]+"))
+_kernel = Table(
+    keys={
+        "version": Key(kind=_count, required=True, doc="The version of the kernel"),
+        "schema": Key(kind=Text(), required=True, doc="The schema of its op"),
+        "files": Key(kind=_digests, required=True, doc="Digests of its files"),
+        "sources": Key(kind=_digests, required=True, doc="Digests of what they do"),
+        "configs": Key(kind=_platforms, default={}, doc="Its config files, by platform"),
+        "fingerprints": Key(kind=MapOf(item=Text()), default={}, doc="Structures, by variant"),
+    }
+)
+_kernels = MapOf(item=_kernel, key=Text("an identifier", NAME))
+_pack = Table(
+    keys={
+        "version": Key(kind=Text(), required=True, doc="The version of the pack"),
+        "manifest": Key(kind=_digest, required=True, doc="The digest of its manifest"),
+        "tools": Key(kind=MapOf(item=Text()), required=True, doc="Versions of tools"),
+        "kernels": Key(kind=_kernels, default={}, doc="Its kernels"),
+    }
+)
+_LOCK: Final = Table(
+    keys={
+        "edition": Key(kind=Number(whole=True, least=EDITION, most=EDITION), required=True, doc=""),
+        "digest": Key(kind=_digest, required=True, doc="The digest of all but its line"),
+        "packs": Key(kind=MapOf(item=_pack), default={}, doc="The packs"),
+    }
+)
+
+
+def dumps(lock: Lock) -> str:
+    """Return the text of a lock: tables sorted by name, above them the digest of all else."""
+    packs = {name: _pack_table(lock.packs[name]) for name in sorted(lock.packs)}
+    head, body = _HEAD.format(edition=EDITION), "\n" + tomli_w.dumps({"packs": packs})
+    return f'{head}digest = "{digest_bytes((head + body).encode())}"\n{body}'
+
+
+def _pack_table(pack: LockedPack) -> dict[str, Any]:
+    return {
+        "version": pack.version,
+        "manifest": pack.manifest,
+        "tools": {name: pack.tools[name] for name in TOOLS if name in pack.tools},
+        "kernels": {name: _kernel_table(pack.kernels[name]) for name in sorted(pack.kernels)},
+    }
+
+
+def _kernel_table(kernel: LockedKernel) -> dict[str, Any]:
+    found: dict[str, Any] = {"version": kernel.version, "schema": kernel.schema}
+    for name in ("files", "sources", "fingerprints"):
+        table = getattr(kernel, name)
+        if table:
+            found[name] = {key: table[key] for key in sorted(table)}
+    if kernel.configs:
+        found["configs"] = {
+            platform: {k: v for k, v in asdict(kernel.configs[platform]).items() if v != ""}
+            for platform in sorted(kernel.configs)
+        }
+    return found
+
+
+def has_lock(root: Path) -> bool:
+    """Whether there is a lock below a root, be it readable or not."""
+    return os.path.lexists(root / FILE)
+
+
+def read_lock(root: Path) -> Lock | None:
+    """Return the lock below a root, or None where there is none.
+
+    Raises PackError where it cannot be read, is of a newer edition, or was edited by hand.
+    """
+    if not has_lock(root):
+        return None
+    try:
+        document = Document(root / FILE, FILE, _LOCK, edition=EDITION)
+        if not document.sound:
+            raise PackError(problems=document.problems())
+    except PackError as error:
+        raise PackError(problems=tuple(map(_with_remedy, error.problems))) from None
+    data = document.text.encode()
+    line = _DIGEST_LINE.search(data)
+    if line is None or line[1].decode() != digest_bytes(data[: line.start()] + data[line.end() :]):
+        message = "was edited by hand, or damaged; restore it, or run 'kernelpkg lock'"
+        raise PackError(problems=(Problem(path=FILE, code="KP301", message=message),))
+    packs = {name: _read_pack(table) for name, table in document.get("packs").items()}
+    return Lock(packs=packs)
+
+
+def _with_remedy(problem: Problem) -> Problem:
+    """Say what to do about a lock that is broken; one that is newer needs a newer kernelpkg."""
+    if problem.code == "KP002":
+        return problem
+    return evolve(problem, message=f"{problem.message}; restore it, or run 'kernelpkg lock'")
+
+
+def _read_pack(table: Mapping[str, Any]) -> LockedPack:
+    kernels = {name: _read_kernel(kernel) for name, kernel in table["kernels"].items()}
+    return LockedPack(**{**table, "kernels": kernels})
+
+
+def _read_kernel(table: Mapping[str, Any]) -> LockedKernel:
+    configs = {platform: LockedConfigs(**found) for platform, found in table["configs"].items()}
+    return LockedKernel(**{**table, "configs": configs})
+
+
+def write_lock(root: Path, lock: Lock) -> None:
+    """Put a lock in its place at once; raises PackError where it cannot be written."""
+    try:
+        atomic.replace_text(root / FILE, dumps(lock))
+    except OSError as error:
+        message = f"cannot be written: {error.strerror}; what was there is as it was"
+        raise PackError(problems=(Problem(path=FILE, code="KP302", message=message),)) from None

@@ -1,0 +1,270 @@
+"""A kernel's Python files: read as a tree without running them, or loaded by path as modules."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Final
+
+from attrs import frozen
+
+from kernelpkg.digest import digest_bytes
+from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.files import Files
+from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
+from kernelpkg.manifest.spec import Reference
+
+_ALLOWED: Final = frozenset(sys.stdlib_module_names) | {"torch", "helion"}
+_MODULES: Final = "_kernelpkg_kernels"
+
+
+@frozen(kw_only=True)
+class SourceFile:
+    """One file: whether it parses, its functions by name, and what is wrong with it."""
+
+    shown: str
+    parsed: bool = True
+    functions: Mapping[str, ast.FunctionDef]
+    problems: tuple[Problem, ...]
+
+
+def read_source(path: Path, shown: str, *, helion: bool, files: Files | None = None) -> SourceFile:
+    """Parse a file and check its imports: torch, the standard library, and helion where allowed.
+
+    Raises OSError where the file cannot be read.
+    """
+    try:
+        tree = (files or Files()).tree(path, shown)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", None) or str(error) or "it is nested too deeply"
+        problem = Problem(path=shown, line=line, code="KP114", message=f"does not parse: {reason}")
+        return SourceFile(shown=shown, parsed=False, functions={}, problems=(problem,))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return SourceFile(
+        shown=shown,
+        functions=functions,
+        problems=tuple(_import_problems(tree, shown, helion=helion)),
+    )
+
+
+def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[Problem]:
+    allowed = _ALLOWED if helion else _ALLOWED - {"helion"}
+    for node in _statements(tree.body):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] not in allowed:
+                what = "torch, helion" if helion else "torch"
+                yield Problem(
+                    path=shown,
+                    line=node.lineno,
+                    code="KP113",
+                    message=f"imports '{name}'; this file may import {what} and the standard "
+                    "library, so that the kernel stays one directory",
+                )
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements and those inside them; expressions, which hold none, are not walked."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, inner, ()))
+        for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            yield from _statements(part.body)
+
+
+def source_digest(tree: ast.Module) -> str:
+    """Return the digest of what a file does: its tree, without comments, layout and docstrings."""
+    copy = ast.parse(ast.unparse(tree))
+    for node in ast.walk(copy):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[documented:] or [ast.Pass()]
+    return digest_bytes(ast.unparse(copy).encode())
+
+
+def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
+    """Return the function, or what is wrong where there is none."""
+    found = file.functions.get(name)
+    if found is None:
+        hint = suggestion(name, file.functions)
+        return f"{file.shown} has no function '{name}' at its top level{hint}"
+    return found
+
+
+def parameters(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The names of a function's parameters, in order; `*args` and the like keep their stars."""
+    args = function.args
+    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
+    names += [f"*{args.vararg.arg}"] if args.vararg else []
+    names += [arg.arg for arg in args.kwonlyargs]
+    names += [f"**{args.kwarg.arg}"] if args.kwarg else []
+    return tuple(names)
+
+
+def call_problem(function: ast.FunctionDef, given: Sequence[str] | None) -> str | None:
+    """Say that a function cannot be called with so many arguments by place, or return None."""
+    args = function.args
+    most = len(args.posonlyargs) + len(args.args)
+    least = most - len(args.defaults)
+    kept = (node for node in args.kw_defaults if node is None)
+    if given is None or (
+        least <= len(given) <= (len(given) if args.vararg else most) and not list(kept)
+    ):
+        return None
+    got = ", ".join(parameters(function))
+    return f"takes ({got}), and is called with ({', '.join(given)})"
+
+
+def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None:
+    """Say where a Helion function's signature and the op's schema disagree, or return None."""
+    if function.decorator_list:
+        name = ast.unparse(function.decorator_list[0])
+        return f"the function is decorated with '{name}'; kernelpkg makes it a kernel, remove it"
+    names = parameters(function)
+    if names != schema.arg_names:
+        wanted, got = ", ".join(schema.arg_names), ", ".join(names)
+        return f"the schema's arguments are ({wanted}), the function's ({got})"
+    args = function.args
+    positional = (*args.posonlyargs, *args.args)
+    if len(positional) != len(names):
+        return "the function has arguments that are not positional"
+    for node, arg in zip(positional, schema.args, strict=True):
+        if node.annotation is None:
+            return f"argument '{arg.name}' of the function has no annotation; write {_hint(arg)}"
+        if _annotated(node.annotation) != _hint(arg):
+            got = ast.unparse(node.annotation)
+            return f"argument '{arg.name}' is '{_hint(arg)}' by the schema, '{got}' in the function"
+    defaults = [NO_DEFAULT] * (len(names) - len(args.defaults)) + [
+        _literal(node) for node in args.defaults
+    ]
+    for default, arg in zip(defaults, schema.args, strict=True):
+        if default is not NO_DEFAULT and default != arg.default:
+            said = "none" if arg.default is NO_DEFAULT else arg.default
+            return f"argument '{arg.name}' has default {default} in the function, {said} by schema"
+    wanted = _returned(schema.returns)
+    if function.returns is None:
+        silent = f"the function says nothing of what it returns; write '-> {wanted}'"
+        return silent if schema.returns else None
+    returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
+    returned = returned.replace("Tuple[", "tuple[")
+    if returned != wanted:
+        return f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
+    return None
+
+
+def _returned(count: int) -> str:
+    """The annotation of a function that returns so many tensors."""
+    if count < 2:
+        return "torch.Tensor" if count else "None"
+    return f"tuple[{', '.join(['torch.Tensor'] * count)}]"
+
+
+def _hint(arg: OpArg) -> str:
+    base = "torch.Tensor" if arg.is_tensor else arg.type
+    return f"{base} | None" if arg.optional else base
+
+
+def _written(node: ast.expr) -> str:
+    """Write an annotation out; the usual ones at once, for `ast.unparse` takes 30 us of each."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Constant(value=None):
+            return "None"
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return f"{module}.{name}"
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+            return f"{_written(left)} | None"
+        case _:
+            return ast.unparse(node)
+
+
+def _annotated(node: ast.expr) -> str:
+    text = _written(node).strip("'\"").replace("typing.", "")
+    if text.startswith("Optional[") and text.endswith("]"):
+        text = f"{text[9:-1]} | None"
+    if text.startswith("None | "):
+        text = f"{text[7:]} | None"
+    return f"torch.{text}" if text.split(" ")[0] == "Tensor" else text
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def load_module(directory: Path, file: str, files: Files | None = None) -> ModuleType:
+    """Run a file under a private module name and return its module; a second call returns it too.
+
+    The module is in `sys.modules` while it runs, for Helion resolves globals through it. The name
+    holds a digest of path and content, so that kernels of several packs, and edited ones, stay
+    apart. Raises PackError, with the line, where the file fails to import.
+    """
+    path, files = directory / file, files or Files()
+    try:
+        content = files.read(path)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise _failure(f"kernels/{directory.name}/{file}", 0, "KP111", message) from None
+    mark = hashlib.sha256(str(files.resolve(path)).encode() + b"\0" + content).hexdigest()[:16]
+    name = f"{_MODULES}_{mark}_{directory.name}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        exec(_code(path, files), vars(module))
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        raise _import_failure(error, path, f"kernels/{directory.name}/{file}") from None
+    return module
+
+
+def _code(path: Path, files: Files) -> CodeType:
+    """Compile the tree that was checked; an import would read and parse the file once more."""
+    tree = files.tree(path, str(path))
+    return compile(tree, str(path), "exec", dont_inherit=True)
+
+
+def _failure(shown: str, line: int, code: str, message: str) -> PackError:
+    return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
+
+
+def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = " ".join(str(error).split())
+    message = f"fails to import: {type(error).__name__}: {text}"
+    return _failure(shown, line, "KP114", message)
+
+
+def load_function(directory: Path, reference: Reference, files: Files | None = None) -> Any:
+    """Return the function that a reference of the kernel in `directory` names."""
+    module = load_module(directory, reference.file, files)
+    found = getattr(module, reference.name, None)
+    if not callable(found):
+        message = f"has no function '{reference.name}' once it has run"
+        raise _failure(f"kernels/{directory.name}/{reference.file}", 0, "KP112", message)
+    return found

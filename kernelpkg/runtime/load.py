@@ -1,0 +1,302 @@
+"""From a pack on disk to ops in PyTorch: discover, parse all, check all, register all, report.
+
+Nothing is registered before everything has been read and checked, and a broken kernel keeps no
+other from loading.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve, frozen
+
+from kernelpkg.bench.check import smoke_check
+from kernelpkg.configs import search_path
+from kernelpkg.configs.platforms import Platform
+from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.keys import PACK_MANIFEST
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs import find
+from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
+from kernelpkg.packs.read import problem_at, read_pack
+from kernelpkg.packs.routes import condition_problems
+from kernelpkg.packs.seal import Seal, open_seal
+from kernelpkg.runtime import torch_ops
+from kernelpkg.runtime.collector import collector_at_rest
+from kernelpkg.runtime.machine import Device, Machine, detect
+from kernelpkg.runtime.prepare import Preparation, Ready
+from kernelpkg.runtime.register import (
+    HelionKernelWrapper,
+    get_kernel_by_name,
+    get_registered_kernels,
+)
+from kernelpkg.runtime.report import KernelReport, LoadReport
+
+Progress = Callable[[str, int, int], None]
+"""Takes what is about to be done, how many steps are done, and of how many."""
+
+
+@frozen(kw_only=True)
+class _Loaded:
+    """An op that this module registered: the root it came from, and the digest of all it is."""
+
+    root: str
+    digest: str
+    wrapper: HelionKernelWrapper
+
+
+_LOADED: dict[str, _Loaded] = {}
+_LOCK: Final = threading.RLock()
+
+
+def load(
+    pack: str | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    device: Device = "auto",
+    smoke: bool = False,
+    strict: bool = False,
+    configs: Sequence[str | os.PathLike[str]] = (),
+    locked: bool = False,
+    progress: Progress = lambda *_: None,
+    environment: Mapping[str, str] | None = None,
+) -> LoadReport:
+    """Load a pack and register its ops; loading it again changes nothing but what was edited.
+
+    `pack` is its name, found below `root`, in KERNELPKG_PATH, among installed packages, or as our
+    own; without a name it is the only pack of `root`, of the first root of KERNELPKG_PATH, or our
+    own. `device` is what the report speaks of: an op runs on CPU and CUDA tensors alike. `smoke`
+    runs the smallest case of each op against its reference. `strict` raises PackError where
+    anything failed, after all that could be registered was. `configs` are directories of configs
+    that go before the pack's own, in the order of preference; without any, those of
+    KERNELPKG_CONFIGS. `environment` holds these variables, and is the process's own unless given.
+    A pack of an installed package that came with a lock, and with `locked` any pack, has to be as
+    its kernelpkg.lock says: a kernel that is not does not load.
+
+    A second load keeps every op whose manifest, Python files and configs are as before, so that
+    `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
+    kernel is broken, the op as it was loaded before stays, and the report says so. An op that
+    KERNELPKG_DISABLE names by then is given back. Ops whose kernels are gone from the disk stay
+    until `unload`.
+
+    Raises UsageError for a pack or a device that is not there.
+    """
+    start = time.perf_counter()
+    name = pack or ""
+    environment = os.environ if environment is None else environment
+    try:
+        place, name = find.find_pack(pack, None if root is None else Path(root), environment)
+        seal = open_seal(place.path, name, demanded=locked, installed=place.installed)
+        spec = read_pack(place.path, name, check=seal.check_manifest)
+        spec = search_path.with_overlays(spec, configs, environment)
+        machine = detect(device, extra=spec.platforms, variants=spec.variants)
+        _check_namespace(spec)
+    except PackError as error:
+        if strict:
+            raise
+        machine = detect(device)
+        return LoadReport(
+            pack=name,
+            device=machine.device,
+            platform=machine.platform.name,
+            seconds=time.perf_counter() - start,
+            kernels=(),
+            problems=error.problems,
+        )
+    with _LOCK, collector_at_rest():
+        reports, notes = _load(spec, seal, machine, environment, smoke=smoke, progress=progress)
+    found = LoadReport(
+        pack=spec.name,
+        device=machine.device,
+        platform=machine.platform.name,
+        seconds=time.perf_counter() - start,
+        kernels=reports,
+        problems=tuple(problem for report in reports for problem in report.problems),
+        notes=notes,
+    )
+    if strict and not found.ok:
+        raise PackError(problems=found.failures())
+    return found
+
+
+def _load(
+    pack: PackSpec,
+    seal: Seal,
+    machine: Machine,
+    environment: Mapping[str, str],
+    *,
+    smoke: bool,
+    progress: Progress,
+) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
+    names, root = pack.kernels, _identity(pack)
+    torch_ops.know_this_module()
+    steps = len(names) * (2 if smoke else 1)
+    disabled = disabled_ops(environment)
+    preparation = Preparation(
+        pack=pack,
+        machine=machine,
+        here=_platform(pack, machine),
+        seal=seal,
+        taken=partial(_taken, root),
+    )
+    prepared: list[Ready | KernelReport] = []
+    for number, name in enumerate(names):
+        progress(f"reading {name}", number, steps)
+        prepared.append(_prepare(preparation, name, disabled))
+    reports = [_finish(ready, root) if isinstance(ready, Ready) else ready for ready in prepared]
+    for report in reports:
+        if report.status == "disabled":
+            _give_back(report.op, pack)
+    if smoke:
+        for number, ready in enumerate(prepared):
+            progress(f"checking {names[number]}", len(names) + number, steps)
+            reports[number] = _with_check(reports[number], ready, machine)
+    progress("done", steps, steps)
+    reports += [
+        _failed(_blank(preparation, name), (problem,)) for name, problem in seal.gone(pack).items()
+    ]
+    specs: dict[str, KernelSpec] = {
+        ready.spec.name: ready.spec for ready in prepared if isinstance(ready, Ready)
+    }
+    routes = [(route, specs[route.op]) for route in pack.routes if route.op in specs]
+    notes = [*seal.notes, *_unknown(disabled, pack), *search_path.strangers(pack)]
+    notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
+    return tuple(reports), tuple(notes)
+
+
+def _check_namespace(pack: PackSpec) -> None:
+    if pack.namespace in torch_ops.RESERVED:
+        document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
+        message = f"namespace '{pack.namespace}' is in use by PyTorch or vLLM; choose another"
+        line = document.line("pack", "namespace")
+        raise PackError(
+            problems=(Problem(path=pack.path, line=line, code="KP605", message=message),)
+        )
+
+
+def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
+    """Yield a note for each name to disable that neither this pack nor a loaded one has."""
+    ours = [f"{pack.namespace}::{kernel}" for kernel in pack.kernels]
+    known = {*ours, *pack.kernels}
+    for qualified in get_registered_kernels():
+        known |= {qualified, qualified.split("::")[1]}
+    for word in disabled:
+        namespace, separator, _ = word.rpartition("::")
+        if word in known or (separator and namespace != pack.namespace):
+            continue
+        hint = suggestion(word, ours if separator else pack.kernels)
+        message = f"'{word}' is no op of pack '{pack.name}', so nothing is switched off{hint}"
+        yield Problem(path=DISABLE_VARIABLE, code="KP607", message=message)
+
+
+def _blank(preparation: Preparation, name: str) -> KernelReport:
+    """Return the report of a kernel that nothing has been done for."""
+    return KernelReport(
+        name=name,
+        op=f"{preparation.pack.namespace}::{name}",
+        status="failed",
+        platform=preparation.machine.platform.name,
+    )
+
+
+def _prepare(preparation: Preparation, name: str, disabled: Sequence[str]) -> Ready | KernelReport:
+    """Read and check one kernel; registers nothing."""
+    pack, report = preparation.pack, _blank(preparation, name)
+    if name in disabled or report.op in disabled:
+        reason = f"switched off by {DISABLE_VARIABLE}"
+        return evolve(report, status="disabled", reason=reason)
+    try:
+        return preparation.prepare(report)
+    except PackError as error:
+        return _failed(report, error.problems, stays=_own_before(pack, report.op) is not None)
+
+
+def _failed(
+    report: KernelReport, problems: tuple[Problem, ...], *, stays: bool = False
+) -> KernelReport:
+    count = len(problems)
+    reason = str(problems[0]) + (f" (and {count - 1} more)" if count > 1 else "")
+    reason += "; the op as it was loaded before stays" if stays else ""
+    return evolve(report, status="failed", mode=None, lock=None, reason=reason, problems=problems)
+
+
+def _platform(pack: PackSpec, machine: Machine) -> Platform:
+    """The platform that calls on CUDA tensors run on, also where the report is of the CPU."""
+    if machine.device == "cuda":
+        return machine.platform
+    return detect("auto", extra=pack.platforms, variants=pack.variants).platform
+
+
+def _identity(pack: PackSpec) -> str:
+    """The root of a pack, however it was spelled."""
+    return str(Path(pack.root).resolve())
+
+
+def _before(qualified: str) -> _Loaded | None:
+    """What this module registered under a name, if it is there still."""
+    loaded = _LOADED.get(qualified)
+    if loaded is None or get_kernel_by_name(qualified) is not loaded.wrapper:
+        return None
+    return loaded
+
+
+def _own_before(pack: PackSpec, qualified: str) -> _Loaded | None:
+    before = _before(qualified)
+    return before if before is not None and before.root == _identity(pack) else None
+
+
+def _taken(root: str, qualified: str) -> str | None:
+    """Say why a pack below a root cannot have the name of an op, or return None."""
+    before = _before(qualified)
+    if before is not None:
+        if before.root == root:
+            return None
+        who = f"by the pack in {before.root}"
+    elif get_kernel_by_name(qualified) is not None:
+        who = "with register_kernel"
+    else:
+        return torch_ops.name_problem(*qualified.split("::"))
+    return f"op '{qualified}' is registered already, {who}; rename one, or unload the other"
+
+
+def _finish(ready: Ready, root: str) -> KernelReport:
+    """Register one kernel that was checked; one that is there already and has not changed stays."""
+    wrapper, before = ready.wrapper, _before(ready.report.op)
+    if before is not None:
+        same = before.wrapper.plan.platform == wrapper.plan.platform
+        if before.digest == ready.digest and same:
+            return ready.report
+        before.wrapper.unregister()
+    try:
+        wrapper.register()
+    except RegistrationError as error:
+        if before is not None:
+            before.wrapper.register()
+        problem = problem_at(ready.spec, "KP605", str(error), "op", "schema")
+        return _failed(ready.report, (problem,), stays=before is not None)
+    _LOADED[wrapper.qualified] = _Loaded(root=root, digest=ready.digest, wrapper=wrapper)
+    return ready.report
+
+
+def _give_back(qualified: str, pack: PackSpec) -> None:
+    """Unregister an op that an earlier load of this pack registered."""
+    before = _own_before(pack, qualified)
+    if before is not None:
+        before.wrapper.unregister()
+
+
+def _with_check(
+    report: KernelReport, ready: Ready | KernelReport, machine: Machine
+) -> KernelReport:
+    if report.status != "registered" or not isinstance(ready, Ready):
+        return report
+    kernel = get_kernel_by_name(report.op)
+    assert kernel is not None
+    return evolve(report, check=smoke_check(ready.spec, kernel, device=machine.device))

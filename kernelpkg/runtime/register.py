@@ -1,0 +1,375 @@
+"""The registry of kernels, and `register_kernel` for those without a manifest."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, overload
+
+import torch
+
+from kernelpkg.compile import helion, host_code
+from kernelpkg.configs.selection import Chosen
+from kernelpkg.errors import ConfigError, RegistrationError
+from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
+from kernelpkg.runtime import torch_ops
+from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Launch, Plan
+from kernelpkg.runtime.machine import asked_to_interpret
+from kernelpkg.runtime.pickedplan import AnyCall, ConfigPicker, PickedPlan
+from kernelpkg.runtime.torch_ops import RegisteredOp
+
+InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
+"""Returns the arguments of one call for each case."""
+
+NAMESPACE: Final = "kernelpkg"
+
+_REGISTRY: dict[str, HelionKernelWrapper] = {}
+_REGISTERING = threading.RLock()
+
+
+class Follower(Protocol):
+    """Keeps launchers of a kernel beyond the kernel's own table."""
+
+    def forget(self) -> None:
+        """Drop them, for the op has been given back."""
+
+
+class HelionKernelWrapper:
+    """One registered kernel: its op, its Helion function, its configs and its inputs.
+
+    Calling it calls the op, so that `torch.compile` sees the op. Nothing is compiled before the
+    first call.
+    """
+
+    def __init__(
+        self,
+        *,
+        op_name: str,
+        namespace: str,
+        raw_kernel_func: Callable[..., Any],
+        schema: OpSchema,
+        fake_impl: Callable[..., Any] | None,
+        helion_settings: Mapping[str, Any],
+        acceptance: Callable[[], Acceptance],
+        plan: Plan,
+        input_generator: InputGenerator | None = None,
+    ) -> None:
+        self.op_name = op_name
+        self.namespace = namespace
+        self.raw_kernel_func = raw_kernel_func
+        self.schema = schema
+        self.helion_settings = dict(helion_settings)
+        self.plan = plan
+        self._fake_impl = fake_impl
+        self._make_acceptance = acceptance
+        self._acceptance: Acceptance | None = None
+        self._input_generator = input_generator
+        self._configured: helion.ConfiguredHelionKernel | None = None
+        self._op: RegisteredOp | None = None
+        self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        self.dispatcher = Dispatcher(
+            op=self.qualified,
+            schema=schema,
+            acceptance=lambda: self.acceptance,
+            plan=plan,
+            compiled=self._launcher,
+            interpreted=lambda *args: self.get_configured_op().interpret(*args),
+            empty=self._empty,
+            grad_enabled=torch.is_grad_enabled,
+            interpret=_interprets,
+            unfit=helion.out_of_resources,
+        )
+
+    @property
+    def qualified(self) -> str:
+        """The op's name with its namespace, as in "kernelpkg::silu_mul_fp8"."""
+        return f"{self.namespace}::{self.op_name}"
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """What the kernel takes; made at the first call."""
+        if self._acceptance is None:
+            self._acceptance = self._make_acceptance()
+        return self._acceptance
+
+    @property
+    def op(self) -> Any:
+        """The op as PyTorch has it; raises RegistrationError where it is not registered."""
+        if self._op is None:
+            raise RegistrationError(f"op '{self.qualified}' is not registered")
+        return self._op.call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.op(*args, **kwargs)
+
+    def fake(self, *args: Any) -> Any:
+        """The fake implementation: shapes, strides and dtypes of the results, and no values.
+
+        Raises CallError where a tensor requires grad or tensors are on several devices, for these
+        would not reach the real implementation: a compiled graph takes gradients apart first.
+        """
+        self.dispatcher.check_grad(args)
+        self.dispatcher.check_devices(args)
+        if self._fake_impl is None:
+            return None
+        rest = self.schema.args[len(args) :]  # PyTorch leaves out what equals its default
+        return self._fake_impl(*args, *(arg.default for arg in rest))
+
+    def get_configured_op(self) -> helion.ConfiguredHelionKernel:
+        """Return the kernel as Helion has it, with both hooks from this kernel's picker."""
+        if self._configured is None:
+            self._configured = helion.ConfiguredHelionKernel(
+                op_name=self.op_name,
+                raw_kernel_func=self.raw_kernel_func,
+                select=self._select,
+                settings=self.helion_settings,
+            )
+        return self._configured
+
+    def register_input_generator(self, generator: InputGenerator) -> InputGenerator:
+        """Take a function that returns the arguments of each case; usable as a decorator."""
+        self._input_generator = generator
+        return generator
+
+    def get_inputs(self) -> Mapping[Any, tuple[Any, ...]]:
+        """Return the arguments of each case, by case; those of a manifest are made when read."""
+        if self._input_generator is None:
+            raise RegistrationError(
+                f"kernel '{self.op_name}' has no input generator; give one with "
+                "register_input_generator"
+            )
+        return self._input_generator()
+
+    def run_autotune(self, inputs: Sequence[Any], autotune_effort: str = "quick") -> Any:
+        """Search a config for one set of inputs with Helion's autotuner; returns helion.Config."""
+        return helion.run_autotune(
+            self.raw_kernel_func, self.helion_settings, inputs, autotune_effort
+        )
+
+    def register(self) -> None:
+        """Put the op into PyTorch and this kernel into the registry.
+
+        Raises RegistrationError where the name is taken; then nothing has changed.
+        """
+        with _REGISTERING:
+            if self.qualified in _REGISTRY:
+                raise RegistrationError(
+                    f"kernel '{self.qualified}' is registered already; choose another name, or "
+                    "unload the other"
+                )
+            problem = torch_ops.name_problem(self.namespace, self.op_name)
+            if problem is not None:
+                raise RegistrationError(problem)
+            self._op = RegisteredOp(
+                namespace=self.namespace,
+                name=self.op_name,
+                schema=self.schema.text,
+                implementation=self.dispatcher.implementation(),
+                fake=self.fake,
+            )
+            _REGISTRY[self.qualified] = self
+
+    def unregister(self) -> None:
+        """Give the name back; harmless where the op is not registered."""
+        with _REGISTERING:
+            if self._op is not None:
+                self._op.close()
+                self._op = None
+                _REGISTRY.pop(self.qualified, None)
+                for follower in tuple(self._followers):
+                    follower.forget()
+
+    def start_anew(self) -> None:
+        """Forget what was compiled and which calls were seen, as if no call had been made."""
+        self.dispatcher.table.clear()
+        self._configured = None
+
+    def tell(self, follower: Follower) -> None:
+        """Let a follower, for as long as it lives, be told when the op is given back."""
+        self._followers.add(follower)
+
+    def _select(self, args: Sequence[Any]) -> helion.Selection:
+        axes = self.acceptance.axes_of(args)
+        chosen = next(self.plan.options(axes, args), None)
+        if chosen is None:
+            raise ConfigError(f"{self.qualified}: no config for this call; tune one")
+        return _selection(chosen)
+
+    def _launcher(self, args: Sequence[Any], chosen: Chosen) -> Launch:
+        launch = self.get_configured_op().launcher(args, _selection(chosen))
+        return _on_device_of(args, launch)
+
+    def _empty(self, args: Sequence[Any]) -> Launch | None:
+        """Return what answers a call whose outputs all have no elements, or None."""
+        written = [args[place] for place, arg in enumerate(self.schema.args) if arg.mutated]
+        if any(output is not None and output.numel() for output in written):
+            return None
+        if self.schema.returns == 0:
+            return _nothing
+        if all(arg.numel() for arg in args if isinstance(arg, torch.Tensor)):
+            return None
+        result = self.fake(*args)
+        results = result if isinstance(result, tuple | list) else (result,)
+        return self.fake if all(output.numel() == 0 for output in results) else None
+
+
+def _nothing(*_: Any) -> None:
+    """Answer a call that has nothing to write."""
+
+
+def _selection(chosen: Chosen) -> helion.Selection:
+    return helion.Selection(config_id=chosen.config_id, config=chosen.config)
+
+
+def _interprets(args: Sequence[Any]) -> bool:
+    on_cpu = any(isinstance(arg, torch.Tensor) and arg.device.type == "cpu" for arg in args)
+    return on_cpu or asked_to_interpret()
+
+
+def _on_device_of(args: Sequence[Any], launch: Launch) -> Launch:
+    """Let a launcher run on the GPU of its tensors; Triton launches on the current one."""
+    if torch.cuda.device_count() < 2:
+        return launch
+    index = next(arg for arg in args if isinstance(arg, torch.Tensor)).get_device()
+
+    def launch_there(*args: Any) -> Any:
+        if torch.cuda.current_device() == index:
+            return launch(*args)
+        with torch.cuda.device(index):
+            return launch(*args)
+
+    return launch_there
+
+
+@overload
+def register_kernel(
+    op_name: Callable[..., Any],
+    /,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] = (),
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: str | os.PathLike[str] | None = None,
+) -> HelionKernelWrapper: ...
+@overload
+def register_kernel(
+    op_name: str | None = None,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] = (),
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: str | os.PathLike[str] | None = None,
+) -> Callable[[Callable[..., Any]], HelionKernelWrapper]: ...
+def register_kernel(
+    op_name: str | Callable[..., Any] | None = None,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] = (),
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: str | os.PathLike[str] | None = None,
+) -> HelionKernelWrapper | Callable[[Callable[..., Any]], HelionKernelWrapper]:
+    """Register a Helion function as an op, without a manifest.
+
+    A decorator, bare or with arguments, and a function that takes the Helion function and the same
+    arguments. `op_name` is the function's name unless given. `config_picker(args, keys)` returns
+    one of the tuned case keys, or None for the default. `fake_impl` has the arguments of the
+    function; it is inferred from the host part where the function returns something.
+    `mutates_args` are the arguments that are written. `helion_settings` is a helion.Settings or a
+    mapping; a `key`, `autotuner_fn`, `config` or `configs` in it is refused, and `static_shapes` is
+    False. `configs_dir` holds `<op>/<platform>.json` in the format of docs/configs.md.
+
+    Raises RegistrationError where the name is taken or the settings are refused.
+    """
+    name = None if callable(op_name) else op_name
+
+    def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
+        wrapper = _wrap(
+            function,
+            name or function.__name__,
+            namespace=namespace,
+            config_picker=config_picker,
+            fake_impl=fake_impl,
+            mutates_args=tuple(mutates_args),
+            helion_settings=helion_settings,
+            input_generator=input_generator,
+            configs_dir=configs_dir,
+        )
+        wrapper.register()
+        return wrapper
+
+    return decorate(op_name) if callable(op_name) else decorate
+
+
+def _wrap(
+    function: Callable[..., Any],
+    op_name: str,
+    *,
+    namespace: str,
+    config_picker: ConfigPicker | None,
+    fake_impl: Callable[..., Any] | None,
+    mutates_args: tuple[str, ...],
+    helion_settings: Any,
+    input_generator: InputGenerator | None,
+    configs_dir: str | os.PathLike[str] | None,
+) -> HelionKernelWrapper:
+    for word in (op_name, namespace):
+        wrong = name_problem(word)
+        if wrong is not None:
+            raise RegistrationError(f"kernel '{op_name}': {wrong}")
+    settings = helion.check_settings(helion.explicit_settings(helion_settings), op_name)
+    try:
+        schema = parse_schema(torch_ops.infer_schema(function, mutates_args))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise RegistrationError(
+            f"kernel '{op_name}': no schema for its signature: {text}"
+        ) from None
+    if fake_impl is None and schema.returns:
+        fake_impl = host_code.infer_fake(function)
+    return HelionKernelWrapper(
+        op_name=op_name,
+        namespace=namespace,
+        raw_kernel_func=function,
+        schema=schema,
+        fake_impl=fake_impl,
+        helion_settings=settings,
+        acceptance=AnyCall,
+        plan=PickedPlan(op_name, config_picker, None if configs_dir is None else Path(configs_dir)),
+        input_generator=input_generator,
+    )
+
+
+def get_registered_kernels() -> dict[str, HelionKernelWrapper]:
+    """Return all registered kernels by the names of their ops, with namespaces; a copy."""
+    return dict(_REGISTRY)
+
+
+def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
+    """Return the kernel of an op, named with its namespace, or without where only one fits."""
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if "::" in name:
+        return None
+    found = [kernel for key, kernel in _REGISTRY.items() if key.split("::")[1] == name]
+    return found[0] if len(found) == 1 else None
+
+
+def unload(*names: str) -> tuple[str, ...]:
+    """Give back the ops named, or all of them; returns the names that were registered."""
+    wanted = names or tuple(_REGISTRY)
+    kernels = [kernel for kernel in map(get_kernel_by_name, wanted) if kernel is not None]
+    for kernel in kernels:
+        kernel.unregister()
+    return tuple(kernel.qualified for kernel in kernels)

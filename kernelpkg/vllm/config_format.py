@@ -1,0 +1,294 @@
+"""vLLM's config files: their JSON text <-> the tuned cases of one kernel on one platform.
+
+The layout is that of vLLM 0.33.0, an array of entries with a key and a config. Older releases,
+which are read too, have an object instead, from keys that are texts to configs; there the key of
+the default case is "default". The oldest hold all platforms of a kernel in one file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve, field, frozen
+
+from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, config_problems, shown_json
+from kernelpkg.errors import PackError, Problem, quoted, suggestion
+from kernelpkg.manifest import jsontext
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.helion_config import ORDER, Config
+from kernelpkg.manifest.jsontext import JsonPath
+from kernelpkg.manifest.spec import CaseKey, Scalar
+from kernelpkg.vllm.vllmkeys import MARK, KeyAxes
+
+_LAST: Final = len(ORDER)
+
+
+def dumps(file: ConfigFile, axes: Collection[str], names: Mapping[str, str] = {}) -> str:
+    """Return a file as vLLM's own config manager writes it, fields in the order of Helion.
+
+    `axes` is the order of the axes in a key, which are the cases' own; `names` has vLLM's names of
+    axes by ours, where they differ.
+    """
+    entries = [
+        {
+            "key": {names.get(axis, axis): case.key[axis] for axis in axes if axis in case.key},
+            "config": dict(
+                sorted(
+                    file.configs[case.config].items(),
+                    key=lambda item: (ORDER.get(item[0], _LAST), item[0]),
+                )
+            ),
+        }
+        for case in file.cases
+    ]
+    return json.dumps(entries, indent=2) + "\n"
+
+
+def with_vllm_keys(file: ConfigFile, defaults: Mapping[str, Scalar]) -> ConfigFile:
+    """Return a file with the keys that vLLM's has: the same axes in all, none that was filled in.
+
+    An axis that was filled in when the file was read, and that tells cases apart by now, stays.
+    """
+    named = dict.fromkeys(axis for case in file.cases for axis in case.key)
+    keys: list[CaseKey] = [
+        {axis: case.key.get(axis, defaults.get(axis)) for axis in named} if case.key else {}
+        for case in file.cases
+    ]
+    texts = file.tuned_with.get("filled", "").split(", ")
+    filled = {axis: value for axis, _, value in (text.partition("=") for text in texts)}
+    dropped = {
+        axis
+        for axis in named.keys() & filled
+        if all(show(key[axis]) == filled[axis] for key in keys if key)
+    }
+    if dropped == named.keys():
+        return evolve(file, cases=_with_keys(file, keys))  # a key without axes is the default's
+    kept = [{axis: key[axis] for axis in key if axis not in dropped} for key in keys]
+    return evolve(file, cases=_with_keys(file, kept))
+
+
+def _with_keys(file: ConfigFile, keys: Iterable[CaseKey]) -> tuple[TunedCase, ...]:
+    return tuple(evolve(case, key=key) for case, key in zip(file.cases, keys, strict=True))
+
+
+def loads(
+    text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str | None = None
+) -> tuple[ConfigFile, ...]:
+    """Read the file of one platform, or, without `platform`, an old one that holds them all.
+
+    Axes that the keys lack are filled in from the defaults, which `tuned_with` records beside the
+    origin. `shown` is the path in messages. Raises PackError with every problem of the text.
+    """
+    try:
+        document, repeated = jsontext.parse(text)
+        json.dumps(document, ensure_ascii=False, indent=2).encode()  # what is read can be written
+    except (ValueError, RecursionError) as error:
+        line, what = jsontext.unreadable(error, text)
+        if isinstance(error, UnicodeEncodeError):
+            what = "the file has half of a surrogate pair, which is no text"
+        problem = Problem(path=shown, line=line, code="KP820", message=f"{what}; restore it")
+        raise PackError(problems=(problem,)) from error
+    reading = _Reading(axes=axes, origin=origin)
+    files = reading.document(document, platform)
+    if not (repeated or reading.found):
+        return files
+    lines, again = jsontext.lines(text)
+    problems = [
+        Problem(path=shown, line=_line(lines, at), code=code, message=message)
+        for at, code, message in reading.found
+    ]
+    for at, line in again:
+        message = f"{quoted(str(at[-1]))} is given twice; keep one of them"
+        problems.append(Problem(path=shown, line=line, code="KP821", message=message))
+    raise PackError(problems=tuple(problems))
+
+
+@frozen(kw_only=True)
+class _Entry:
+    """One entry of a file: what messages call it, where its key is, its key and its config."""
+
+    label: str
+    at: JsonPath
+    key: CaseKey
+    config: Config
+
+
+@frozen(kw_only=True)
+class _Reading:
+    """One reading of a file: all that is wrong is collected, with its place in the document."""
+
+    axes: KeyAxes
+    origin: str
+    found: list[tuple[JsonPath, str, str]] = field(factory=list)
+    told: set[str] = field(factory=set)
+    copies: list[_Entry] = field(factory=list)
+
+    def add(self, at: JsonPath, code: str, problem: str) -> None:
+        self.found.append((at, code, problem))
+
+    def once(self, at: JsonPath, code: str, what: str, problem: str) -> None:
+        """Add a problem that many keys of a file can have, at the first of them."""
+        if what not in self.told:
+            self.told.add(what)
+            self.add(at, code, problem)
+
+    def document(self, document: object, platform: str | None) -> tuple[ConfigFile, ...]:
+        """Check a document and return its files, which are of use only if nothing is wrong."""
+        if isinstance(document, dict) and document.keys() >= {"edition", "kernel", "cases"}:
+            self.add((), "KP820", "the file is kernelpkg's own; vLLM's are arrays of entries")
+            return ()
+        if platform is not None:
+            return (self.section((), document, platform),)
+        if not isinstance(document, dict) or not document:
+            wanted = "an object from platforms to their configs is expected"
+            self.add((), "KP821", f"{wanted}, not {shown_json(document)}")
+            return ()
+        return tuple(self.section((name,), value, name) for name, value in document.items())
+
+    def section(self, at: JsonPath, value: object, platform: str) -> ConfigFile:
+        """Check the entries of one platform."""
+        entries = list(self.entries(at, value))
+        filled = self.filled([entry for entry in entries if entry.key])
+        first: dict[tuple[Scalar, ...], _Entry] = {}
+        places: dict[str, int] = {}
+        configs: list[Config] = []
+        cases = []
+        for entry in entries:
+            values = {**filled, **entry.key}
+            key = {axis: values.get(axis) for axis in self.axes.types} if entry.key else {}
+            other = first.setdefault(tuple(key.values()), entry)
+            if other is not entry:
+                problem = f"has the key of {other.label} too, and vLLM takes the later one"
+                self.add(entry.at, "KP825", f"{entry.label}: {problem}; keep one of them")
+            place = places.setdefault(config_id(entry.config), len(configs))
+            if place == len(configs):
+                configs.append(entry.config)
+            cases.append(TunedCase(key=key, config=place))
+        self.check_copies(first.get(()))
+        made = ", ".join(f"{axis}={show(value)}" for axis, value in filled.items())
+        return ConfigFile(
+            kernel=self.axes.kernel,
+            platform=platform,
+            tuned_with={"origin": self.origin, **({"filled": made} if made else {})},
+            configs=tuple(configs),
+            cases=tuple(cases),
+        )
+
+    def check_copies(self, default: _Entry | None) -> None:
+        """Report entries that vendoring copies from the default case, and that are no copies."""
+        for copy in self.copies:
+            if default is None or config_id(copy.config) != config_id(default.config):
+                problem = f"is marked '{MARK}', and has not the config of the key {{}}"
+                self.add(copy.at, "KP823", f"{copy.label}, key: {problem}; vendor the pack again")
+        self.copies.clear()
+
+    def filled(self, entries: Sequence[_Entry]) -> dict[str, Scalar]:
+        """Return the values of the axes that keys lack; the keys of a file name the same axes."""
+        if not entries:
+            return {}
+        first = entries[0]
+        for entry in entries:
+            if entry.key.keys() != first.key.keys():
+                what = _listed(entry.key)
+                problem = f"names {what}, and {first.label} {_listed(first.key)}"
+                message = f"{entry.label}, key: {problem}; keys of one file name the same axes"
+                self.once(entry.at, "KP823", what, message)
+        lacking = [axis for axis in self.axes.types if axis not in first.key]
+        for axis in lacking:
+            if axis not in self.axes.defaults:
+                problem = f"axis '{axis}' is missing and has no default"
+                message = f"{first.label}, key: {problem}; give it one in [inputs] default"
+                self.add(first.at, "KP823", message)
+        return {axis: self.axes.defaults.get(axis) for axis in lacking}
+
+    def entries(self, at: JsonPath, value: object) -> Iterator[_Entry]:
+        """Yield the entries of one platform whose keys are sound."""
+        if not isinstance(value, list | dict):
+            wanted = "an array of entries is expected"
+            self.add(at, "KP821", f"{wanted}, not {shown_json(value)}")
+        elif not value:
+            self.add(at, "KP821", "there are no entries; remove what is empty")
+        elif isinstance(value, list):
+            for place, entry in enumerate(value):
+                yield from self.entry((*at, place), f"entry {place}", entry)
+        else:
+            for text, config in value.items():
+                yield from self.old_entry((*at, text), text, config)
+
+    def entry(self, at: JsonPath, label: str, entry: object) -> Iterator[_Entry]:
+        """Yield an entry of an array, if its parts are what they must be."""
+        if not isinstance(entry, dict):
+            wanted = "an object with 'key' and 'config' is expected"
+            self.add(at, "KP821", f"{label}: {wanted}, not {shown_json(entry)}")
+            return
+        for name in entry.keys() - {"key", "config"}:
+            hint = suggestion(name, ("key", "config")) or "; entries have 'key' and 'config'"
+            self.add((*at, name), "KP821", f"{label}: field {quoted(name)} is not known{hint}")
+        for name in ("key", "config"):
+            if name not in entry:
+                self.add(at, "KP821", f"{label}: field '{name}' is missing; it must be an object")
+        key, config = entry.get("key"), entry.get("config", {})
+        self.config((*at, "config"), label, config)
+        if isinstance(key, dict) and self.axes.is_marked(key) and isinstance(config, dict):
+            self.copies.append(_Entry(label=label, at=(*at, "key"), key={}, config=config))
+        elif isinstance(key, dict):
+            found = self.key((*at, "key"), label, key.items())
+            if found is not None and isinstance(config, dict):
+                yield _Entry(label=label, at=(*at, "key"), key=found, config=config)
+        elif "key" in entry:
+            wanted = "field 'key' must be an object"
+            self.add((*at, "key"), "KP821", f"{label}: {wanted}, not {shown_json(key)}")
+
+    def old_entry(self, at: JsonPath, text: str, config: object) -> Iterator[_Entry]:
+        """Yield an entry whose key is a text, if its parts are what they must be."""
+        label = quoted(text)
+        self.config(at, label, config)
+        items = [] if text == "default" else self.axes.split(text)
+        if isinstance(items, str):
+            known = ", ".join(self.axes.known) or "none"
+            self.add(at, "KP822", f"key {label} {items}; known axes are {known}")
+            return
+        key = self.key(at, label, items)
+        if key is not None and isinstance(config, dict):
+            yield _Entry(label=label, at=at, key=key, config=config)
+
+    def config(self, at: JsonPath, label: str, config: object) -> None:
+        """Check one config as those of our own files are checked."""
+        for place, code, problem in config_problems(config):
+            self.add((*at, *place), code, f"{label}: {problem}")
+
+    def key(
+        self, at: JsonPath, label: str, items: Iterable[tuple[str, Any]]
+    ) -> dict[str, Scalar] | None:
+        """Return a key by our names of its axes, or None where something is wrong with it."""
+        found: dict[str, Scalar] = {}
+        sound = True
+        for name, value in items:
+            axis = self.axes.ours(name)
+            if axis not in self.axes.types:
+                hint = suggestion(name, self.axes.known)
+                known = hint or f"; known axes are {', '.join(self.axes.known) or 'none'}"
+                message = f"{label}, key: axis {quoted(name)} has no rule{known}"
+                self.once((*at, name), "KP823", name, message)
+                sound = False
+                continue
+            wrong = self.axes.value_problem(axis, value)
+            if wrong is not None:
+                self.add((*at, name), "KP824", f"{label}, key: axis '{name}' {wrong}")
+            elif axis in found:
+                problem = f"axis '{axis}' is given twice; keep one of its names"
+                self.add((*at, name), "KP825", f"{label}, key: {problem}")
+            found[axis] = value
+            sound = sound and wrong is None
+        return found if sound else None
+
+
+def _line(lines: Mapping[JsonPath, int], at: JsonPath) -> int:
+    """Return the line of a value, or of what it is a part of: parts of texts have none."""
+    return next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), 0)
+
+
+def _listed(axes: Iterable[str]) -> str:
+    return ", ".join(sorted(axes))

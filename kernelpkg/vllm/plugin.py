@@ -1,0 +1,187 @@
+"""The plugin of vLLM: native ops `torch.ops._C.*` answered by ops of a pack, and given back.
+
+vLLM calls `register` in each of its processes. What it does is asked for by KERNELPKG_VLLM_ROUTES;
+without that it returns at once, and nothing is imported. The rest is the same for Python.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kernelpkg.manifest.spec import PackSpec
+    from kernelpkg.vllm.override import Kernel, NativeOp
+    from kernelpkg.vllm.switchboard import Switchboard
+    from kernelpkg.vllm.tally import RouteReport
+
+ROUTES_VARIABLE: Final = "KERNELPKG_VLLM_ROUTES"
+"""Native ops to answer: "all", or names with or without `_C::`, separated by commas."""
+
+LOGGER: Final = "vllm.kernelpkg"
+"""Below vLLM's own logger, so that its handlers and its level apply."""
+
+_BOARDS: Final[dict[str, Switchboard]] = {}
+"""The switchboard of this process, once it is wanted."""
+
+_TOLD: Final[list[str]] = []
+"""Why there could not be one."""
+
+
+def register() -> None:
+    """Install the routes that KERNELPKG_VLLM_ROUTES asks for: the entry point of vLLM.
+
+    May be called any number of times, before and after vLLM's own ops are there. Whatever is
+    wrong, it raises nothing, logs one warning, and leaves the native ops alone.
+    """
+    words = os.environ.get(ROUTES_VARIABLE, "").strip(" ,")
+    if words in ("", "none"):
+        return
+    try:
+        from kernelpkg.runtime.collector import collector_at_rest
+
+        with collector_at_rest():
+            _switchboard().register(words.split(","), ROUTES_VARIABLE, os.environ)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        if text not in _TOLD:
+            _TOLD.append(text)
+            _warn(f"no native op of vLLM is routed: {text}")
+
+
+def install(
+    routes: str | Iterable[str],
+    *,
+    pack: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    device_keys: Sequence[str] = ("CUDA",),
+    environment: Mapping[str, str] | None = None,
+) -> tuple[RouteReport, ...]:
+    """Let ops of a pack answer native ops, for tensors of some devices ("CUDA", "CPU").
+
+    `routes` are names of native ops, with or without `_C::`, or "all" routes of the pack, which is
+    found as `kernelpkg.load` finds it. Nothing is registered or compiled before the first call
+    that is accepted. A native op that is not there yet is waited for. Routes that this
+    process has already are left as they are, if nothing about them has changed, else made anew.
+
+    Returns what became of each route. Raises UsageError for a route that the pack does not
+    have, and PackError where the manifest of the pack is broken; then nothing has changed.
+    """
+    from pathlib import Path
+
+    from kernelpkg.runtime.collector import collector_at_rest
+
+    with collector_at_rest():
+        return _switchboard().install(
+            [routes] if isinstance(routes, str) else routes,
+            pack=pack,
+            root=None if root is None else Path(root),
+            keys=device_keys,
+            environment=os.environ if environment is None else environment,
+        )
+
+
+def revoke(*targets: str) -> tuple[str, ...]:
+    """Give native ops back, all without arguments; returns those that had not been before.
+
+    A call that is being made ends as it began. A later `register` leaves them alone. Raises
+    UsageError for one that has no route here.
+    """
+    return _switchboard().revoke(targets) if _BOARDS or targets else ()
+
+
+def report() -> tuple[RouteReport, ...]:
+    """Return what became of each route of this process, and of the calls of its native op."""
+    return _switchboard().reports() if _BOARDS else ()
+
+
+def report_text() -> str:
+    """Return the report as a table for people, or one line where nothing is routed."""
+    from kernelpkg.vllm.tally import table
+
+    reports = report()
+    return table(reports) if reports else "no routes"
+
+
+def original(target: str) -> NativeOp:
+    """Return a native op as a function that goes past every route, now and later.
+
+    Raises UsageError where there is no such op.
+    """
+    return _switchboard().original(target)
+
+
+def _switchboard() -> Switchboard:
+    if not _BOARDS:
+        from kernelpkg.vllm.routes import Facts
+        from kernelpkg.vllm.switchboard import Switchboard
+
+        facts = Facts(load=_load, find=_find, vllm=_vllm, warn=_warn, info=_info)
+        if _BOARDS.setdefault("", board := Switchboard(facts)) is board:
+            from multiprocessing.util import register_after_fork
+
+            _report_at_the_end(board)
+            register_after_fork(board, _report_at_the_end)
+    return _BOARDS[""]
+
+
+def _load(pack: PackSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    """Register the ops of a pack; imports Helion, which takes seconds.
+
+    A pack of an installed package has to be as the lock that it came with says.
+    """
+    from pathlib import Path
+
+    from kernelpkg.errors import PackError
+    from kernelpkg.packs.lock import has_lock
+    from kernelpkg.runtime.load import load
+
+    locked = pack.installed and has_lock(Path(pack.root))
+    found = load(pack.name, root=pack.root, locked=locked, environment=environment)
+    if not found.kernels:
+        raise PackError(problems=found.problems)
+    return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}
+
+
+def _find(op: str) -> Kernel | None:
+    """Return a registered kernel; where nothing could be loaded there is none, and no Helion."""
+    import sys
+
+    register = sys.modules.get("kernelpkg.runtime.register")
+    return None if register is None else register.get_kernel_by_name(op)
+
+
+def _vllm() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("vllm")
+    except PackageNotFoundError:
+        return None
+
+
+def _warn(message: str) -> None:
+    import logging
+
+    logging.getLogger(LOGGER).warning("%s", message)
+
+
+def _info(message: str) -> None:
+    import logging
+
+    logging.getLogger(LOGGER).info("%s", message)
+
+
+def _report_at_the_end(_: Switchboard) -> None:
+    """Have the report logged when this process ends; workers that were forked leave out atexit."""
+    from multiprocessing.util import Finalize
+
+    Finalize(None, _log_report, exitpriority=0)
+
+
+def _log_report() -> None:
+    """Say at the end of the process who answered the calls, where there are routes."""
+    if report():
+        _info(f"who answered the native ops of vLLM:\n{report_text()}")

@@ -1,0 +1,163 @@
+"""What a run does to each file of a vLLM tree, from what is there and what shall be there."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from attrs import frozen
+
+from kernelpkg.digest import digest_bytes
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.vllm.tree import CONFIGS
+from kernelpkg.vllm.vendor.vendorrecord import Record
+
+Action = Literal["wrote", "removed", "kept"]
+
+Drift = Literal["missing", "edited", "outdated", "foreign", "orphaned", "unfinished"]
+"""How a file differs from what a run would leave: it is not there; it was changed by hand; it is
+of an older state of the pack; it is not the pack's; the pack has its kernel or platform no more;
+it is of a run that was killed."""
+
+
+@frozen(kw_only=True)
+class Step:
+    """One file: what it holds and shall hold, None for nothing.
+
+    `recorded` says that the record names it, `ours` that it is as a run of ours left it.
+    """
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+    recorded: bool
+    ours: bool
+
+    @property
+    def action(self) -> Action:
+        if self.before == self.after:
+            return "kept"
+        return "removed" if self.after is None else "wrote"
+
+    @property
+    def conflict(self) -> tuple[str, str] | None:
+        """Return (code, message) where a run leaves the file alone unless it may replace it."""
+        if self.before is None or self.ours or self.action == "kept":
+            return None
+        does = "--replace removes it" if self.after is None else "--replace overwrites it"
+        if self.recorded:
+            return (
+                "KP807",
+                f"was edited since it was vendored; take the edit over into the pack; {does}",
+            )
+        if self.after is None:
+            what = "holds configs of another source for an op of this pack, whose lists and keys"
+            return "KP806", f"{what} would not fit it; {does}"
+        return "KP806", f"is there already, and is not of this pack; {does}"
+
+    @property
+    def drift(self) -> Drift | None:
+        if self.action == "kept":
+            return None
+        if self.before is None:
+            return "missing"
+        if self.recorded:
+            return "orphaned" if self.after is None else "outdated" if self.ours else "edited"
+        return "foreign"
+
+    def diff(self) -> Iterator[str]:
+        """Yield the lines of a unified diff of this file, as `patch -p1` reads it."""
+        if self.action == "kept":
+            return
+        before, after = f"a/{self.path}", f"b/{self.path}"
+        try:
+            old, new = _lines(self.before), _lines(self.after)
+        except UnicodeDecodeError:
+            yield f"Binary files {before} and {after} differ"
+            return
+        first = "/dev/null" if self.before is None else before
+        second = "/dev/null" if self.after is None else after
+        for line in difflib.unified_diff(old, new, first, second):
+            yield line.removesuffix("\n")
+            if not line.endswith("\n"):
+                yield "\\ No newline at end of file"
+
+
+def _lines(content: bytes | None) -> list[str]:
+    return io.StringIO((content or b"").decode(), newline="\n").readlines()
+
+
+def steps_for(
+    into: Path, kernels: Sequence[str], wanted: Mapping[str, str], old: Record | None
+) -> tuple[Step, ...]:
+    """Return a step for each file that is wanted, recorded, or in the way, in order of paths.
+
+    Raises PackError for places where a file can neither be read nor written.
+    """
+    recorded = {} if old is None else old.files
+    pending = {} if old is None else old.pending
+    beside = [path for name in kernels for path in _configs(into, name)]
+    steps, problems = [], []
+    for path in sorted({*wanted, *recorded, *pending, *beside}):
+        wrong = wrong_place(into, path)
+        if wrong is not None:
+            problems.append(Problem(path=path, code="KP808", message=wrong))
+            continue
+        try:
+            before = _content(into / path)
+        except OSError as error:
+            message = f"cannot be read: {error.strerror}; correct its permissions"
+            problems.append(Problem(path=path, code="KP803", message=message))
+            continue
+        after = wanted[path].encode() if path in wanted else None
+        ours = old is not None and before is not None and old.ours(path, digest_bytes(before))
+        named = path in recorded or ours  # what a killed run did not come to is not ours yet
+        if after is not None or (before is not None and (named or path in beside)):
+            steps.append(Step(path=path, before=before, after=after, recorded=named, ours=ours))
+    if problems:
+        raise PackError(problems=tuple(problems))
+    return tuple(steps)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _configs(into: Path, kernel: str) -> Iterator[str]:
+    """Yield the config files that there are for an op."""
+    directory = f"{CONFIGS}/{kernel}"
+    try:
+        names = os.listdir(into / directory)
+    except OSError:  # it is told of where a file of it is read or written
+        return
+    yield from (f"{directory}/{name}" for name in names if name.endswith(".json"))
+
+
+def wrong_place(into: Path, path: str) -> str | None:
+    """Say why no file may be written at a place: for links, and for what is there instead."""
+    place, root = into, into.resolve()
+    *directories, last = PurePosixPath(path).parts
+    for name in directories:
+        place = place / name
+        shown = place.relative_to(into).as_posix()
+        if place.is_symlink() and not place.resolve().is_relative_to(root):
+            return f"{shown} is a link out of the tree, to {os.readlink(place)}; name that tree"
+        if os.path.lexists(place) and not place.is_dir():
+            return f"{shown} is not a directory; remove it"
+    place = place / last
+    if place.is_symlink():
+        return f"is a link to {os.readlink(place)}, which would be written through; remove it"
+    if place.is_dir():
+        return "is a directory; remove it"
+    if place.exists() and not place.is_file():
+        return "is no regular file; remove it"
+    if place.suffix == ".py" and place.with_suffix("").is_dir():
+        return f"would be hidden by the package {place.stem}/ beside it; remove that"
+    return None

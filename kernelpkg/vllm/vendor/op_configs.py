@@ -1,0 +1,162 @@
+"""The store to config files of vLLM's: one for each platform, with default entries, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
+from typing import Final
+
+from kernelpkg.configs import search_path
+from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.expr.types import ValueType
+from kernelpkg.files import Files
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
+from kernelpkg.vllm import config_format
+from kernelpkg.vllm.tree import VllmTree
+from kernelpkg.vllm.vendor.exprcode import AxisCode
+from kernelpkg.vllm.vendor.op_picker import default_key
+from kernelpkg.vllm.vendor.op_sizes import shared_case
+from kernelpkg.vllm.vllmkeys import MARK
+
+
+def write_configs(
+    pack: PackSpec,
+    spec: KernelSpec,
+    codes: Mapping[str, AxisCode],
+    free: Sequence[str],
+    tree: VllmTree,
+    files: Files | None = None,
+) -> dict[str, str]:
+    """Return the config file of each platform that the store has one for, as text.
+
+    `codes` are the axes, `free` those by which a size may be 1 or larger. `files` has what was read
+    before. Every key names every
+    axis of the rules. Raises PackError with all problems of all files.
+    """
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    for platform in search_path.platforms_of(pack, spec.name):
+        place = search_path.locate(pack, spec.name, platform)
+        shown = f"configs/{spec.name}/{platform}.json" if place is None else place.shown
+        try:
+            file = search_path.read_configs(pack, spec, platform, files).content()
+        except PackError as error:
+            problems += error.problems
+            continue
+        wrong = [*_values(codes, file)]
+        found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
+        found += [] if wrong else _shared(spec, free, platform, file)
+        problems += [Problem(path=shown, code=code, message=text) for code, text in found]
+        axes = [*dict.fromkeys([MARK, *spec.key_axes, *free])]
+        texts[platform] = config_format.dumps(_filled(spec, free, file), axes)
+    if problems:
+        raise PackError(problems=tuple(problems))
+    return texts
+
+
+def _row(spec: KernelSpec, key: CaseKey) -> dict[str, Scalar]:
+    """Return a key with all axes of the rules, in their order."""
+    return {axis: key[axis] if axis in key else spec.defaults[axis] for axis in spec.key_axes}
+
+
+def _spelling(tree: VllmTree, platform: str) -> Iterator[tuple[str, str]]:
+    spelled = tree.spelled(platform)
+    if spelled != platform:
+        text = (
+            f"vLLM calls platform '{platform}' '{spelled}' and would never look for this file; "
+            f"tune for '{spelled}', or rename the platform here and in the file"
+        )
+        yield "KP816", text
+
+
+def _values(codes: Mapping[str, AxisCode], file: ConfigFile) -> Iterator[tuple[str, str]]:
+    """Yield the values of keys that no call has, for they are not of their axis's type."""
+    for place, case in enumerate(file.cases):
+        for axis, value in case.key.items():
+            code = codes[axis]
+            if type(value) not in _TYPES[code.type] and not (value is None and code.nullable):
+                text = (
+                    f"case {place}, key: axis '{axis}' is {show(value)}, which it is in no call; "
+                    "correct it, or tune again"
+                )
+                yield "KP818", text
+
+
+_TYPES: Final[Mapping[ValueType, tuple[type, ...]]] = {
+    "flag": (bool,),
+    "whole": (int,),
+    "number": (int, float),
+    "dtype": (str,),
+}
+
+
+def _shared(
+    spec: KernelSpec, free: Sequence[str], platform: str, file: ConfigFile
+) -> Iterator[tuple[str, str]]:
+    """Yield the cases that calls with a size of 1 share with larger ones.
+
+    A picker of the kernel's own is asked for nothing here: what is written around it drops an
+    answer of the other class, by the key.
+    """
+    rows = [_row(spec, case.key) for case in file.cases if case.key]
+    for axis in free:
+        if spec.picker is not None and axis in spec.key_axes:
+            continue
+        shared = shared_case(spec, rows, axis)
+        if shared is not None:
+            key, larger = shared
+            case = ", ".join(f"{name}={show(value)}" for name, value in key.items())
+            text = (
+                f"kernel '{spec.name}' on {platform}: calls with {axis}=1 and {axis}={larger} "
+                f"reach one case, {case}, and vLLM would run the second with code for the first; "
+                f"{_apart(spec, axis, key, larger)}, or fix the size with hl.specialize in the "
+                "kernel"
+            )
+            yield "KP817", text
+
+
+def _apart(spec: KernelSpec, axis: str, key: CaseKey, larger: int) -> str:
+    """Say what would keep two calls of a shared case apart."""
+    match = next((rule.match for rule in spec.rules if rule.axis == axis), None)
+    if match in (None, "ignore"):
+        return f"give {axis} a rule" if match is None else f"give {axis} another match"
+    return f"tune {axis}={larger if key[axis] == 1 else 1} too"
+
+
+def _lacking(spec: KernelSpec, platform: str, file: ConfigFile) -> Iterator[tuple[str, str]]:
+    """Yield that calls without a case have no config to run with."""
+    own = any(not case.key for case in file.cases)
+    if spec.miss == "default" and not own and "block_sizes" not in (spec.default or {}):
+        text = (
+            f"kernel '{spec.name}' on {platform}: calls that reach no case have no config, for "
+            "vLLM does not fall back to Helion's own; give block_sizes in [helion] default, or "
+            'say action = "error" in [miss]'
+        )
+        yield "KP815", text
+
+
+def _filled(spec: KernelSpec, free: Sequence[str], file: ConfigFile) -> ConfigFile:
+    """Return a file whose keys name all axes, after an entry for each class of default calls."""
+    found = [*file.configs]
+    own = next((case.config for case in file.cases if not case.key), None)
+    entries: list[TunedCase] = []
+    if own is not None or spec.miss == "default":
+        if own is None:
+            own = len(found)
+            found.append(_plain(spec.default or {}))
+        classes = chain.from_iterable(combinations(free, n) for n in range(len(free) + 1))
+        entries = [TunedCase(key=default_key(ones), config=own) for ones in classes]
+    entries += [
+        TunedCase(key=_row(spec, case.key), config=case.config) for case in file.cases if case.key
+    ]
+    return ConfigFile(
+        kernel=file.kernel, platform=file.platform, configs=tuple(found), cases=tuple(entries)
+    )
+
+
+def _plain(config: Mapping[str, object]) -> Config:
+    """Return a config of a manifest with lists as JSON has them."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in config.items()}

@@ -1,0 +1,215 @@
+"""The host part of a Helion function as text: what the result needs, and no more."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from kernelpkg.compile.opfake import NotInferred, host_part
+from kernelpkg.vllm.vendor.pyfile import read_file
+
+HEAD = """\
+import helion
+import helion.language as hl
+import torch
+
+LIMIT = 4
+
+
+def helper(x):
+    return x
+
+
+def f(x: torch.Tensor, n: int = 2) -> torch.Tensor:
+"""
+
+
+def part(tmp_path, body):
+    path = tmp_path / "kernel.py"
+    path.write_text(HEAD + textwrap.indent(textwrap.dedent(body), "    "))
+    file = read_file(path, "kernels/f/kernel.py")
+    return host_part(file, file.function("f"))
+
+
+PARTS = {
+    "loops and their names": (
+        """
+        \"\"\"A docstring.\"\"\"
+        rows, width = x.shape
+        unused = rows * 2
+        out = torch.empty_like(x)
+        for tile in hl.tile(rows):
+            out[tile] = x[tile] * 2
+        return out
+        """,
+        ["out = torch.empty_like(x)", "return out"],
+    ),
+    "specialised sizes": (
+        """
+        width = hl.specialize(x.size(1))
+        half = hl.specialize(width + 1) // 2
+        hl.specialize(n)
+        out = x.new_empty([x.size(0), half])
+        for tile in hl.tile(n):
+            pass
+        return out
+        """,
+        [
+            "width = x.size(1)",
+            "half = (width + 1) // 2",
+            "out = x.new_empty([x.size(0), half])",
+            "return out",
+        ],
+    ),
+    "one within another": (
+        """
+        size = hl.specialize(hl.specialize(n) * LIMIT) + helion.cdiv(n, 2)
+        out = torch.empty(size)
+        for tile in hl.tile(size):
+            out[tile] = 0
+        return out
+        """,
+        ["size = (n * LIMIT) + helion.cdiv(n, 2)", "out = torch.empty(size)", "return out"],
+    ),
+    "branches": (
+        """
+        assert x.ndim == 2
+        if n > 1:
+            dtype = torch.float32
+            scale = 1.0 / n
+        elif n == 1:
+            scale = 1.0
+            dtype = x.dtype
+        else:
+            raise ValueError("n")
+        if scale > 1:
+            scale = 2.0
+        out = torch.empty(
+            x.shape,  # as the input's
+            dtype=dtype,
+        )
+        for tile in hl.tile(x.size(0)):
+            if n > 1:
+                out[tile] = x[tile] * scale
+        return out
+        """,
+        [
+            "if n > 1:",
+            "    dtype = torch.float32",
+            "elif n == 1:",
+            "    dtype = x.dtype",
+            "else:",
+            '    raise ValueError("n")',
+            "out = torch.empty(",
+            "    x.shape,  # as the input's",
+            "    dtype=dtype,",
+            ")",
+            "return out",
+        ],
+    ),
+    "a branch that only the other one needs": (
+        """
+        if n:
+            pass
+        else:
+            n = 3
+        if n > 3:
+            y = 2
+        return x.new_empty(n)
+        """,
+        ["if n:", "    pass", "else:", "    n = 3", "return x.new_empty(n)"],
+    ),
+    "an else with an if": (
+        """
+        if n > 1:
+            y = 1
+        else:
+            z = 2
+            if n == 0:
+                y = (
+                    3
+                )
+        return x.new_empty(y)
+        """,
+        [
+            "if n > 1:",
+            "    y = 1",
+            "else:",
+            "    if n == 0:",
+            "        y = (",
+            "            3",
+            "        )",
+            "return x.new_empty(y)",
+        ],
+    ),
+    "lists that are filled": (
+        """
+        sizes = []
+        sizes.append(n)
+        sizes[0] = 3
+        others = []
+        others.append(n)
+        for size in x.shape:
+            sizes.append(size)
+        return helper(torch.empty(sizes))
+        """,
+        [
+            "sizes = []",
+            "sizes.append(n)",
+            "sizes[0] = 3",
+            "for size in x.shape:",
+            "    sizes.append(size)",
+            "return helper(torch.empty(sizes))",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "want"), PARTS.values(), ids=PARTS)
+def test_what_is_left(tmp_path, body, want):
+    """A slice from the returned value backwards, in the words of the source."""
+    assert part(tmp_path, body) == [
+        "def fake_impl(x: torch.Tensor, n: int = 2) -> torch.Tensor:",
+        '    """Return what the op does, with nothing in it: its host code without its loops."""',
+        *(f"    {line}" for line in want),
+    ]
+
+
+REFUSED = {
+    "another function of Helion's": (
+        "out = hl.zeros([n], dtype=x.dtype)\nreturn out",
+        (
+            "its host part calls hl.zeros (line 13), so its fake implementation cannot be "
+            "inferred; give one in [op] fake_impl"
+        ),
+    ),
+    "what a loop makes": (
+        "for tile in hl.tile(n):\n    size = 2\nreturn torch.empty(size)",
+        (
+            "its result needs 'size', which a tile loop makes, so its fake implementation "
+            "cannot be inferred; give one in [op] fake_impl"
+        ),
+    ),
+    "a loop inside another": (
+        """\
+out = []
+for i in range(2):
+    for tile in hl.tile(n):
+        pass
+    out.append(i)
+return x.new_empty(out)
+""",
+        (
+            "a tile loop stands inside another statement (line 15), so its fake implementation "
+            "cannot be inferred; give one in [op] fake_impl"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "want"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(tmp_path, body, want):
+    with pytest.raises(NotInferred) as caught:
+        part(tmp_path, body)
+    assert str(caught.value) == want

@@ -1,0 +1,277 @@
+"""GPU names, the platforms they mean, and the order in which configs are borrowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernelpkg.configs.platforms import Platform, canonical, chain, fits, resolve, stranger
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("NVIDIA H100 80GB HBM3", "nvidia_h100_80gb_hbm3", id="spaces"),
+        pytest.param("NVIDIA A100-SXM4-80GB", "nvidia_a100_sxm4_80gb", id="dashes"),
+        pytest.param("AMD Instinct MI300X", "amd_instinct_mi300x", id="amd"),
+        pytest.param("AMD Instinct MI250X / MI250", "amd_instinct_mi250x_mi250", id="slash"),
+        pytest.param(" NVIDIA  H20-3e ", "nvidia_h20_3e", id="outer-spaces"),
+        pytest.param("NVIDIA A100 MIG 1g.5gb", "nvidia_a100_mig_1g_5gb", id="dot"),
+        pytest.param("nvidia_h200", "nvidia_h200", id="canonical-already"),
+    ],
+)
+def test_canonical(name, expected):
+    """A GPU's name becomes a word that can name a file."""
+    assert canonical(name) == expected
+
+
+@pytest.mark.parametrize("name", ["", "  ", "/-"])
+def test_canonical_refuses_names_without_letters(name):
+    """An empty name raises instead of naming a platform ''."""
+    with pytest.raises(ValueError, match="GPU name") as caught:
+        canonical(name)
+    assert str(caught.value) == f"GPU name {name!r} has no letter or digit"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "family", "arch", "shared"),
+    [
+        pytest.param("Tesla V100-SXM2-32GB", "tesla_v100", "volta", "sm_70", 96, id="v100"),
+        pytest.param("NVIDIA A100 80GB PCIe", "nvidia_a100", "ampere", "sm_80", 163, id="a100"),
+        pytest.param("NVIDIA A10", "nvidia_a10", "ampere", "sm_86", 99, id="a10"),
+        pytest.param("NVIDIA L4", "nvidia_l4", "ada", "sm_89", 99, id="l4"),
+        pytest.param("NVIDIA L40S", "nvidia_l40s", "ada", "sm_89", 99, id="l40s"),
+        pytest.param("NVIDIA H20", "nvidia_h20", "hopper", "sm_90", 227, id="h20"),
+        pytest.param("NVIDIA H100 NVL", "nvidia_h100", "hopper", "sm_90", 227, id="h100"),
+        pytest.param("NVIDIA H200", "nvidia_h200", "hopper", "sm_90", 227, id="h200"),
+        pytest.param("NVIDIA GH200 480GB", "nvidia_gh200", "hopper", "sm_90", 227, id="gh200"),
+        pytest.param("NVIDIA B100", "nvidia_b100", "blackwell", "sm_100", 227, id="b100"),
+        pytest.param("NVIDIA B200", "nvidia_b200", "blackwell", "sm_100", 227, id="b200"),
+        pytest.param("NVIDIA GB200", "nvidia_gb200", "blackwell", "sm_100", 227, id="gb200"),
+        pytest.param("NVIDIA B300 SXM6 AC", "nvidia_b300", "blackwell", "sm_103", 227, id="b300"),
+        pytest.param(
+            "NVIDIA GeForce RTX 4090", "nvidia_geforce_rtx_4090", "ada", "sm_89", 99, id="4090"
+        ),
+        pytest.param(
+            "NVIDIA GeForce RTX 5090",
+            "nvidia_geforce_rtx_5090",
+            "blackwell",
+            "sm_120",
+            99,
+            id="5090",
+        ),
+        pytest.param(
+            "NVIDIA RTX 6000 Ada Generation",
+            "nvidia_rtx_6000_ada_generation",
+            "ada",
+            "sm_89",
+            99,
+            id="6000-ada",
+        ),
+        pytest.param(
+            "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+            "nvidia_rtx_pro_6000_blackwell",
+            "blackwell",
+            "sm_120",
+            99,
+            id="pro-6000",
+        ),
+        pytest.param(
+            "AMD Instinct MI250X/MI250", "amd_instinct_mi250x", "cdna2", "gfx90a", 64, id="mi250x"
+        ),
+        pytest.param(
+            "AMD_Instinct_MI300X_HF", "amd_instinct_mi300x", "cdna3", "gfx942", 64, id="mi300x"
+        ),
+        pytest.param(
+            "AMD Instinct MI300A", "amd_instinct_mi300a", "cdna3", "gfx942", 64, id="300a"
+        ),
+        pytest.param(
+            "AMD Instinct MI325X", "amd_instinct_mi325x", "cdna3", "gfx942", 64, id="325x"
+        ),
+        pytest.param(
+            "AMD Instinct MI350X", "amd_instinct_mi350x", "cdna4", "gfx950", 160, id="350x"
+        ),
+        pytest.param(
+            "AMD Instinct MI355X", "amd_instinct_mi355x", "cdna4", "gfx950", 160, id="355x"
+        ),
+    ],
+)
+def test_known_gpus(name, base, family, arch, shared):
+    """The field's GPUs are known by the names that drivers give them."""
+    assert resolve(name) == Platform(
+        name=base,
+        gpu=canonical(name),
+        base=base,
+        family=family,
+        arch=arch,
+        shared_memory=shared * KIB,
+    )
+
+
+def test_a_named_platform_holds_for_variants_apart():
+    """A name that the pack gives wins over the variant's own."""
+    extra = {"nvidia_h200_sxm": "nvidia_h200"}
+    assert resolve("NVIDIA H200 SXM", extra=extra, variants="apart").name == "nvidia_h200"
+
+
+def test_variants_apart_have_their_own_platform():
+    """With variants apart, only the name of the configs changes."""
+    together = resolve("NVIDIA H100 PCIe")
+    apart = resolve("NVIDIA H100 PCIe", variants="apart")
+    assert (together.name, apart.name) == ("nvidia_h100", "nvidia_h100_pcie")
+    assert (apart.base, apart.arch, apart.shared_memory) == ("nvidia_h100", "sm_90", 227 * KIB)
+
+
+@pytest.mark.parametrize("name", ["NVIDIA Rubin R100", "cpu", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"])
+def test_unknown_gpus_are_their_own_platform(name):
+    """Nothing is guessed about a GPU that the table does not name."""
+    own = canonical(name)
+    assert resolve(name) == Platform(name=own, gpu=own, base=own)
+
+
+@pytest.mark.parametrize(
+    ("platform", "base"),
+    [
+        pytest.param("nvidia_h100", "nvidia_h100", id="base"),
+        pytest.param("nvidia_h100_pcie", "nvidia_h100", id="variant"),
+        pytest.param("acme_one", "acme_one", id="new-platform"),
+    ],
+)
+def test_extra_names(platform, base):
+    """A pack's own names are looked up as people write them, and before the table's."""
+    found = resolve("ACME One-X", extra={"ACME One X": platform})
+    assert (found.name, found.gpu) == (base, "acme_one_x")
+    assert resolve("ACME One X", extra={"acme_one_x": platform}, variants="apart").base == base
+
+
+ALL = (
+    "amd_instinct_mi300x",
+    "amd_instinct_mi355x",
+    "cpu",
+    "nvidia_a100",
+    "nvidia_b200",
+    "nvidia_b300",
+    "nvidia_geforce_rtx_4090",
+    "nvidia_geforce_rtx_5090",
+    "nvidia_gh200",
+    "nvidia_h100",
+    "nvidia_h100_nvl",
+    "nvidia_h100_pcie",
+    "nvidia_h20",
+    "nvidia_h200",
+    "tesla_v100",
+    "unheard_of",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "variants", "expected"),
+    [
+        pytest.param(
+            "NVIDIA H200",
+            "together",
+            (
+                "nvidia_h100",
+                "nvidia_h100_nvl",
+                "nvidia_h100_pcie",
+                "nvidia_gh200",
+                "nvidia_h20",
+                "nvidia_geforce_rtx_4090",
+                "nvidia_b200",
+                "nvidia_b300",
+                "nvidia_geforce_rtx_5090",
+                "nvidia_a100",
+                "tesla_v100",
+            ),
+            id="architecture-then-families-by-age",
+        ),
+        pytest.param(
+            "NVIDIA H100 PCIe",
+            "apart",
+            (
+                "nvidia_h100",
+                "nvidia_h100_nvl",
+                "nvidia_h200",
+                "nvidia_gh200",
+                "nvidia_h20",
+                "nvidia_geforce_rtx_4090",
+                "nvidia_b200",
+                "nvidia_b300",
+                "nvidia_geforce_rtx_5090",
+                "nvidia_a100",
+                "tesla_v100",
+            ),
+            id="base-then-siblings",
+        ),
+        pytest.param(
+            "NVIDIA GeForce RTX 5090",
+            "together",
+            (
+                "nvidia_b200",
+                "nvidia_b300",
+                "nvidia_h100",
+                "nvidia_h100_nvl",
+                "nvidia_h100_pcie",
+                "nvidia_h200",
+                "nvidia_gh200",
+                "nvidia_h20",
+                "nvidia_geforce_rtx_4090",
+                "nvidia_a100",
+                "tesla_v100",
+            ),
+            id="family-of-several-architectures",
+        ),
+        pytest.param(
+            "AMD Instinct MI325X",
+            "together",
+            ("amd_instinct_mi300x", "amd_instinct_mi355x"),
+            id="own-vendor-only",
+        ),
+        pytest.param("cpu", "together", (), id="cpu-borrows-from-nobody"),
+        pytest.param("NVIDIA Rubin R100", "together", (), id="unknown-borrows-from-nobody"),
+    ],
+)
+def test_chain(name, variants, expected):
+    """Configs are borrowed from the nearest platform first, in one order for every run."""
+    platform = resolve(name, variants=variants)
+    assert chain(platform, ALL) == expected
+    assert chain(platform, ALL[::-1]) == expected
+
+
+def test_chain_of_an_extra_name():
+    """A GPU that the pack maps to a known platform borrows like that one."""
+    extra = {"ACME H100 clone": "nvidia_h100"}
+    clone = resolve("ACME H100 clone", extra=extra, variants="apart")
+    assert clone.name == "nvidia_h100"
+    assert chain(clone, ("nvidia_h200", "nvidia_h100"), extra=extra) == ("nvidia_h200",)
+    own = resolve("NVIDIA H100")
+    assert chain(own, ("acme_h100_clone", "cpu"), extra=extra) == ("acme_h100_clone",)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "expected"),
+    [
+        pytest.param("nvidia_h100", "nvidia_h200", True, id="same"),
+        pytest.param("nvidia_a100", "nvidia_h200", True, id="less-there"),
+        pytest.param("nvidia_h200", "nvidia_a100", False, id="more-there"),
+        pytest.param("unheard_of", "nvidia_a100", None, id="unknown-there"),
+        pytest.param("nvidia_a100", "unheard_of", None, id="unknown-here"),
+    ],
+)
+def test_fits(there, here, expected):
+    """A config fits for sure only where it was tuned with no more shared memory."""
+    assert fits(resolve(there), resolve(here)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("h200", "; did you mean 'nvidia_h200'?"),
+        ("nvidia_b2000", "; did you mean 'nvidia_b200'?"),
+        ("my_accelerator", ""),
+    ],
+    ids=["without-vendor", "misspelt", "nothing-like-it"],
+)
+def test_a_stranger_is_told_with_the_gpu_that_is_meant(name, hint):
+    assert stranger(name) == f"'{name}' is no GPU that kernelpkg knows{hint}"

@@ -1,0 +1,74 @@
+"""Level 1 over kernels whose configs are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kernelpkg.check import level1
+from kernelpkg.check.level1 import check_bindings, perform
+from kernelpkg.jobs.pool import Outcome
+from kernelpkg.packs.read import read_pack
+
+ROOT = Path(__file__).parents[3]
+NAME, OTHER = "silu_mul_fp8", "dynamic_per_token_scaled_fp8_quant"
+
+
+def test_the_first_pack_has_no_findings(specs):
+    """One kernel of it here; the rest takes half a minute, and is in the benchmark."""
+    steps = []
+    pack = read_pack(ROOT, "kernelpkg")
+    checked = check_bindings(pack, [specs[NAME]], progress=lambda *step: steps.append(step))
+    assert checked.findings == ()
+    assert checked.counts == {"variants": 3, "bindings": 9, "normalised": 9}
+    assert steps == [(f"binding {NAME}", 0, 1), ("bound", 1, 1)]
+
+
+def test_a_process_of_its_own_says_the_same(plant):
+    """What is sent to a process and back is JSON, and holds every finding."""
+    key = {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": 16}
+    config = {"block_sizes": [64, 1], "num_warps": 4, "indexing": ["pointer"]}
+    pack, specs = plant({NAME: {"nvidia_h200": [(key, config)]}})
+    here = {"root": pack.root, "pack": pack.name, "overlays": []}
+    answer = perform({**here, "kernel": NAME, "platforms": None})
+    checked = check_bindings(pack, specs)
+    assert answer["findings"] == [finding.to_json() for finding in checked.findings]
+    assert len(answer["findings"]) == 1
+    assert answer["counts"] == checked.counts
+
+
+def test_processes_say_the_same_as_one(plant):
+    """Two kernels in two processes: findings of both, in their order, and all counts."""
+    key = {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": 16}
+    other = {"hidden_size": 4096, "num_tokens": 16, "in_dtype": "bfloat16"}
+    config = {"block_sizes": [1, 1, 1], "num_warps": 4}
+    kernels = {NAME: {"nvidia_h200": [(key, config)]}, OTHER: {"nvidia_h200": [(other, config)]}}
+    pack, specs = plant(kernels)
+    steps = []
+    spread = check_bindings(pack, specs, progress=lambda *step: steps.append(step), jobs=2)
+    assert spread == check_bindings(pack, specs, jobs=1)
+    assert {finding.path.split("/")[1] for finding in spread.findings} == {NAME, OTHER}
+    assert [step[1:] for step in steps] == [(0, 2), (1, 2), (2, 2), (2, 2)]
+
+
+def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):
+    """What Helion does to a process is a finding of its kernel, and hides no other."""
+
+    def run_jobs(jobs, *_):
+        for job in jobs:
+            yield Outcome(
+                job=job,
+                status="lost",
+                reason="lost twice, on cpu:0: its process was ended by SIGSEGV",
+                device="cpu:0",
+                seconds=1.0,
+            )
+
+    monkeypatch.setattr(level1, "run_jobs", run_jobs)
+    pack, specs = plant({NAME: {}, OTHER: {}})
+    checked = check_bindings(pack, specs, jobs=2)
+    assert [str(finding) for finding in checked.findings] == [
+        f"kernels/{name}/kernel.py:7: KP240 binding it ended in 'lost': lost twice, on cpu:0: "
+        "its process was ended by SIGSEGV; correct the function"
+        for name in (OTHER, NAME)
+    ]
+    assert checked.counts == {"variants": 0, "bindings": 0, "normalised": 0}

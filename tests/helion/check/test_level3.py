@@ -1,0 +1,339 @@
+"""Level 3 as its processes are conducted: what each of them may do, and what is made of it.
+
+The processes run a stub instead of kernels; `test_planted_runs` has real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelpkg.check import level3, run_plan
+from kernelpkg.check.level3 import check_runs
+from kernelpkg.configs.platforms import resolve
+from kernelpkg.errors import UsageError
+from kernelpkg.findings import Checked
+from kernelpkg.packs.read import read_kernel, read_pack
+
+STUB = """\
+import json, os, sys, time
+
+def facts():
+    if os.path.exists(os.environ["STUB_LOG"] + ".refuse"):
+        raise ImportError("no module named 'helion'")
+    return {"free": "1000000"}
+
+def perform(job):
+    tokens = [case["num_tokens"] for case in job["cases"]]
+    with open(os.environ["STUB_LOG"], "a") as log:
+        gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+        print(json.dumps([os.getpid(), job["device"], job["kind"], tokens, gpu]), file=log)
+    if job["kernel"] == "half" and gpu == "1":
+        raise RuntimeError("No CUDA-capable device is detected")
+    print("{}")
+    if job["kind"] == "tuned":
+        does = job["kernel"].split("_")[0]
+        if does == "hangs":
+            time.sleep(600)
+        if does == "dies":
+            print("last words", file=sys.stderr, flush=True)
+            os.abort()
+        if does == "memory":
+            return {"status": "memory"}
+        if does == "unfit":
+            return {"status": "unfit", "problem": "case: no such size"}
+        if does == "poisons":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if does == "gone":
+            raise RuntimeError("No CUDA-capable device is detected")
+    return {"status": "ok"}
+"""
+CASES = """\
+{
+  "edition": 1,
+  "kernel": "NAME",
+  "platform": "nvidia_h200",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [16], "num_warps": 4}],
+  "cases": [
+CASES
+  ]
+}
+"""
+
+
+@pytest.fixture
+def checks(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Checked, list[Any]]]:
+    """Checks a kernel, named for what its processes do, and returns what they were asked too."""
+    (tmp_path / "stub_perform.py").write_text(STUB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(level3, "_PERFORM", "stub_perform:perform")
+    monkeypatch.setenv("STUB_LOG", str(tmp_path / "log"))
+
+    def check(name: str, *tokens: int, **members: Any) -> tuple[Checked, list[Any]]:
+        demo.kernel(name)
+        cases = [f'    {{"key": {{"num_tokens": {count}}}, "config": 0}}' for count in tokens]
+        demo.configs(name, CASES.replace("CASES", ",\n".join(cases)))
+        pack = read_pack(demo.root, "demo")
+        members = {"jobs": 1, "device": "cpu", **members}
+        found = check_runs(pack, [read_kernel(demo.root, name)], **members)
+        log = tmp_path / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return found, list(map(json.loads, lines))
+
+    return check
+
+
+def told(found: Checked, *, but: tuple[str, ...] = ("KP267",)) -> list[str]:
+    return [str(finding) for finding in found.findings if finding.code not in but]
+
+
+def test_every_tuned_case_is_run_and_others_beside(checks):
+    """Each run is asked for once, in one process, and what a kernel prints harms nothing."""
+    found, asked = checks("fine", 16, 64)
+    assert [line[3] for line in asked if line[2] == "tuned"] == [[16], [64]]
+    assert {line[2] for line in asked} == {"tuned", "call", "orders", "opcheck"}
+    assert len({line[0] for line in asked}) == 1
+    assert [str(finding) for finding in found.findings] == [
+        (
+            "configs/fine/nvidia_h200.json: KP267 unverified: the interpreter runs none of its 1 "
+            "configs, only the calls of its 2 cases; run 'check --level 3' on nvidia_h200"
+        )
+    ]
+    assert found.counts == {"runs": len(asked), "tuned_runs": 2, "runs_left_out": 0}
+
+
+def test_progress(checks):
+    """Every run is a step, and what is run is named."""
+    steps: list[tuple[str, int, int]] = []
+    _, asked = checks("fine", 16, progress=lambda *step: steps.append(step))
+    assert steps[0] == ("starting processes", 0, len(asked))
+    assert steps[-1] == ("running fine", len(asked), len(asked))
+
+
+def test_processes_share_the_runs(checks):
+    """Several processes do each run once."""
+    found, asked = checks("fine", *range(16, 1600, 16), jobs=3)
+    runs = [(kind, tuple(tokens)) for _, _, kind, tokens, _ in asked]
+    assert len(runs) == len(set(runs)) == found.counts["runs"]
+    assert 2 <= len({line[0] for line in asked}) <= 3  # the last may come too late
+
+
+def test_a_kernel_that_hangs(checks):
+    """It is ended, and after three such runs the tuned cases that are left are counted."""
+    found, asked = checks("hangs", 16, 32, 48, 64, 80, seconds=1)
+    assert told(found)[:3] == [
+        f"configs/hangs/nvidia_h200.json:{line}: KP264 case num_tokens={count}, interpreted: takes "
+        "longer than 1 s; it hangs, and was ended; correct the kernel"
+        for line, count in ((8, 16), (9, 32), (10, 48))
+    ]
+    assert len({line[0] for line in asked}) == 3 + ({"call"} <= {line[2] for line in asked[-1:]})
+    last = told(found)[3]
+    assert last.startswith("kernels/hangs/kernel.toml: KP268 unverified: ")
+    assert last.endswith(
+        " calls are not run: 3 other calls of the op hung or cost their process; correct that and "
+        "check again"
+    )
+
+
+def test_a_kernel_that_ends_its_process(checks):
+    """The end of the process is told with its last words, and a fresh one goes on."""
+    found, asked = checks("dies", 16)
+    assert told(found) == [
+        (
+            "configs/dies/nvidia_h200.json:8: KP264 case num_tokens=16, interpreted: its "
+            "process was "
+            "ended by SIGABRT: last words; correct the kernel"
+        )
+    ]
+    assert len({line[0] for line in asked}) == 2
+
+
+def test_a_poisoned_process(checks):
+    """What is said of the GPU belongs to the run; the next one gets a fresh process."""
+    found, asked = checks("poisons", 16)
+    assert told(found) == [
+        (
+            "configs/poisons/nvidia_h200.json:8: KP260 case num_tokens=16, interpreted: "
+            "RuntimeError: "
+            "CUDA error: an illegal memory access was encountered; correct the kernel, its "
+            "reference "
+            "or what the manifest says of them"
+        )
+    ]
+    assert len({line[0] for line in asked}) == 2
+    assert found.counts["runs"] == len(asked)
+
+
+def test_a_device_that_disappears(checks):
+    """What was not run is counted, with what is said of the device."""
+    found, asked = checks("gone", 16)
+    assert len({line[0] for line in asked}) == 1
+    assert found.counts["runs_left_out"] > 0
+    assert "RuntimeError: No CUDA-capable device is detected" in told(found)[-1]
+    assert told(found)[-1].startswith("kernels/gone/kernel.toml: KP268 unverified: ")
+
+
+def test_processes_that_do_not_start(checks, tmp_path):
+    """Nothing is run, and why is said once."""
+    (tmp_path / "log.refuse").touch()
+    found, asked = checks("fine", 16)
+    assert asked == []
+    (line,) = told(found)
+    assert line.startswith("kernels/fine/kernel.toml: KP268 unverified: ")
+    assert " calls are not run: ImportError: no module named 'helion'; " in line
+    assert found.counts["runs"] == 0
+
+
+def test_a_device_without_room(checks):
+    """A case that the process found too large is told with what it takes."""
+    found, _ = checks("memory", 16)
+    assert told(found) == [
+        (
+            "configs/memory/nvidia_h200.json:8: KP265 unverified: case num_tokens=16, "
+            "interpreted: it "
+            "takes about 1.2 KiB of memory to check, more than is free here; run it on a "
+            "device that "
+            "has more"
+        )
+    ]
+
+
+def test_a_case_that_does_not_fit(checks, monkeypatch):
+    """What a case takes is known before anything is allocated; the others are run."""
+    monkeypatch.setattr(run_plan, "INTERPRETED", 1 << 60)
+    found, asked = checks("fine", 16, 1 << 42)
+    assert told(found)[0] == (
+        "configs/fine/nvidia_h200.json:9: KP265 unverified: case num_tokens=4398046511104, "
+        "interpreted: it takes about 320.0 TiB of memory to check, more than is free here; "
+        "run it on a device that has more"
+    )
+    assert {line.split(" ")[1] for line in told(found)} == {"KP265"}
+    assert found.counts["runs_left_out"] == len(told(found))
+    assert found.counts["runs"] == len(asked)
+    assert max(max(line[3]) for line in asked) < 1 << 42
+
+
+def test_inputs_that_cannot_be_made(checks):
+    """A tuned case without inputs is told of; a call that we thought of is not."""
+    found, _ = checks("unfit", 16)
+    assert told(found) == [
+        (
+            "configs/unfit/nvidia_h200.json:8: KP268 unverified: case num_tokens=16, "
+            "interpreted: its "
+            "inputs cannot be made: case: no such size"
+        )
+    ]
+
+
+def test_runs_that_fit_only_alone_wait_for_each_other(checks, monkeypatch):
+    """Two processes never have runs at once that together take more than is free."""
+    most: list[int] = []
+    send = level3._Conductor._send
+
+    def sent(self, post, run):
+        send(self, post, run)
+        most.append(sum(other.at.bytes for other in self.posts if other.at is not None))
+
+    monkeypatch.setattr(level3._Conductor, "_send", sent)
+    found, _ = checks("fine", *range(7000, 9000, 100), jobs=2)
+    assert max(most) <= 800_000
+    assert told(found) == []
+
+
+def test_interruption_leaves_no_process(checks, tmp_path):
+    """Ctrl-C ends the processes and what they run."""
+    log = tmp_path / "log"
+
+    def interrupt() -> None:
+        while not log.exists():
+            threading.Event().wait(0.02)
+        signal.raise_signal(signal.SIGINT)
+
+    # Where the tests are run in the background, the signal is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            checks("hangs", 16, seconds=600)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (asked,) = map(json.loads, log.read_text().splitlines()[-1:])
+    with pytest.raises(ProcessLookupError):
+        os.kill(asked[0], 0)
+
+
+def on_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = level3.Place(
+        device="cuda", here=resolve("nvidia_h200"), interpret=False, gpus=("0", "1")
+    )
+    monkeypatch.setattr(level3, "_place", lambda *_: place)
+
+
+def test_two_gpus(checks, monkeypatch):
+    """Each process sees one GPU, and what fails is told with its config."""
+    on_two_gpus(monkeypatch)
+    found, asked = checks("poisons", 16, 32, jobs=2)
+    assert {(line[1], line[4]) for line in asked} == {("cuda", "0"), ("cuda", "1")}
+    assert len(told(found)) == 2
+    assert told(found)[1] == (
+        "configs/poisons/nvidia_h200.json:9: KP260 case num_tokens=32 with config "
+        '{"block_sizes": [16], "num_warps": 4}: RuntimeError: CUDA error: an illegal memory access '
+        "was encountered; correct the kernel, its reference or what the manifest says of them"
+    )
+
+
+def test_one_gpu_of_two_disappears(checks, monkeypatch):
+    """The other makes all of the runs, and none of them is blamed."""
+    on_two_gpus(monkeypatch)
+    found, asked = checks("half", *range(16, 1600, 16), jobs=2)
+    assert told(found) == []
+    assert {line[4] for line in asked} == {"0", "1"}
+    assert found.counts["runs"] == len([line for line in asked if line[4] == "0"])
+    assert found.counts["runs_left_out"] == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [
+        pytest.param(None, 2, ("0", "1"), id="all"),
+        pytest.param("3,5", 2, ("3", "5"), id="some"),
+        pytest.param("GPU-1,GPU-2,GPU-3", 3, ("GPU-1", "GPU-3"), id="unlike"),
+    ],
+)
+def test_processes_spread_over_gpus(demo, visible, count, names, monkeypatch):
+    """Each GPU like the first is named as CUDA_VISIBLE_DEVICES has it."""
+    import torch
+
+    kinds = ["NVIDIA H200", "NVIDIA A100" if count == 3 else "NVIDIA H200", "NVIDIA H200"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda at=0: kinds[at])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    place = level3._place(read_pack(demo.root, "demo"), "auto")
+    assert (place.gpus, place.device, place.here.name) == (names, "cuda", "nvidia_h200")
+    assert place.interpret is False
+
+
+def test_no_gpu(demo):
+    """Asking for one that is not there is wrong usage."""
+    pack = read_pack(demo.root, "demo")
+    with pytest.raises(UsageError) as caught:
+        check_runs(pack, [], device="cuda")
+    assert str(caught.value) == "device 'cuda' was asked for, and PyTorch sees no GPU"
+
+
+def test_nothing_to_check(demo):
+    """Without kernels nothing is started."""
+    assert check_runs(read_pack(demo.root, "demo"), [], device="cpu").counts["runs"] == 0

@@ -1,0 +1,208 @@
+"""`kernelpkg load`: the table, the document, the streams and the exit statuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kernelpkg
+from kernelpkg import cli
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(pack, *arguments):
+    return cli.main(["load", "--root", str(pack.root), "--device", "cpu", *arguments])
+
+
+def outputs(capsys):
+    out, err = capsys.readouterr()
+    return re.sub(r"\d+\.\d s\)", "0.0 s)", out), err
+
+
+def test_a_row_per_op_and_a_summary(demo, capsys):
+    demo.kernel("second")
+    assert run(demo, "--smoke") == 0
+    assert outputs(capsys) == (
+        (
+            "op            status      mode       platform  cases  configs  "
+            "lock      check  reason\n"
+            "demo::second  registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
+            "demo::twice   registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
+            "pack demo: 2 registered, 2 of 2 checks ok (cpu, 0.0 s)\n"
+        ),
+        "",
+    )
+
+
+def test_without_a_smoke_check_there_is_no_column_for_it(demo, capsys):
+    assert run(demo) == 0
+    assert outputs(capsys) == (
+        (
+            "op           status      mode       platform  cases  configs  lock      reason\n"
+            "demo::twice  registered  interpret  cpu       0      0        unlocked  no GPU\n"
+            "pack demo: 1 registered (cpu, 0.0 s)\n"
+        ),
+        "",
+    )
+
+
+def test_failed_and_disabled_kernels_are_rows_too(demo, capsys, monkeypatch):
+    demo.kernel("bad")
+    demo.kernel("off")
+    demo.edit("kernels/bad/kernel.toml", "version = 1", "verson = 1")
+    monkeypatch.setenv("KERNELPKG_DISABLE", "off,of")
+    assert run(demo, "--smoke") == 1
+    assert outputs(capsys) == (
+        (
+            "op           status      mode       platform  cases  configs  "
+            "lock      check  reason\n"
+            "demo::bad    failed      -          cpu       0      0        -         -      "
+            "2 problems, listed above\n"
+            "demo::off    disabled    -          cpu       0      0        -         -      "
+            "switched off by KERNELPKG_DISABLE\n"
+            "demo::twice  registered  interpret  cpu       0      0        "
+            "unlocked  ok     no GPU\n"
+            "pack demo: 1 registered, 1 failed, 1 disabled, 1 of 1 checks ok (cpu, 0.0 s)\n"
+        ),
+        (
+            "KERNELPKG_DISABLE: KP607 'of' is no op of pack 'demo', so nothing is switched off; "
+            "did you mean 'off'?\n"
+            "kernels/bad/kernel.toml:2: KP011 key 'version' is missing in [kernel]; "
+            "it must be a whole number at least 1\n"
+            "kernels/bad/kernel.toml:4: KP010 key 'verson' is not known in [kernel]; "
+            "did you mean 'version'?\n"
+        ),
+    )
+
+
+def test_a_check_that_fails_is_said_on_stderr_and_status_1(demo, capsys):
+    demo.edit("kernels/twice/host.py", "* 2", "* 3")
+    assert run(demo, "--smoke") == 1
+    out, err = outputs(capsys)
+    assert out == (
+        "op           status      mode       platform  cases  configs  lock      check   reason\n"
+        "demo::twice  registered  interpret  cpu       0      0        unlocked  FAILED  no GPU\n"
+        "pack demo: 1 registered, 0 of 1 checks ok (cpu, 0.0 s)\n"
+    )
+    assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=4: ")
+    assert err.count("\n") == 1
+
+
+def test_json_is_the_only_thing_on_stdout_even_where_a_kernel_prints(demo, capsys):
+    demo.edit("kernels/twice/kernel.py", "import torch\n", "import torch\n\nprint('hello')\n")
+    assert run(demo, "--json", "--smoke") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert err == "hello\n"
+    assert list(document) == ["pack", "device", "platform", "seconds", "kernels"]
+    assert [list(kernel) for kernel in document["kernels"]] == [
+        [
+            *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock"),
+            *("reason", "check"),
+        ]
+    ]
+
+
+def test_json_of_a_pack_that_does_not_load_is_a_document_too(demo, capsys):
+    (demo.root / "manifests/demo.toml").write_text("edition = 2\n")
+    assert run(demo, "--json") == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert (document["pack"], document["kernels"]) == ("demo", [])
+    assert err == (
+        "manifests/demo.toml:1: KP002 edition 2 is newer than this version of kernelpkg reads "
+        "(1); upgrade kernelpkg\n"
+    )
+
+
+def test_strict_wants_every_op_tuned(demo, capsys):
+    assert run(demo, "--strict") == 1
+    assert outputs(capsys)[1] == ""
+
+
+def test_a_root_that_does_not_exist_has_status_1_and_no_traceback(tmp_path, capsys):
+    assert cli.main(["load", "--root", str(tmp_path / "no")]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"{tmp_path}/no: KP604 root of --root does not exist; name one that holds manifests/\n",
+    )
+
+
+def test_a_gpu_that_is_not_there_is_wrong_usage(demo, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cli.main(["load", "--root", str(demo.root), "--device", "cuda"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "kernelpkg: device 'cuda' was asked for, and PyTorch sees no GPU\n",
+    )
+
+
+def test_an_installation_without_torch_is_sent_to_the_doctor(demo, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kernelpkg.runtime.load", None)
+    assert run(demo) == 1
+    assert capsys.readouterr() == (
+        "",
+        (
+            "kernelpkg: 'kernelpkg.runtime.load' cannot be imported (import of "
+            "kernelpkg.runtime.load halted; None in sys.modules); 'kernelpkg doctor' says more\n"
+        ),
+    )
+
+
+def test_an_interrupted_check_is_one_line_and_status_130(demo, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kernelpkg.runtime.load.smoke_check", interrupted)
+    assert run(demo, "--smoke") == 130
+    assert capsys.readouterr() == ("", "kernelpkg: interrupted\n")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variable", "shown"),
+    [(True, None, True), (True, "1", False), (False, None, False)],
+    ids=["terminal", "switched-off", "no-terminal"],
+)
+def test_progress_is_shown_on_a_terminal_only(demo, monkeypatch, terminal, variable, shown):
+    stream = _Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    if variable is not None:
+        monkeypatch.setenv("KERNELPKG_NO_PROGRESS", variable)
+    assert run(demo, "--smoke") == 0
+    assert ("checking twice" in stream.getvalue()) is shown
+
+
+def test_the_whole_program_loads_the_first_pack():
+    done = subprocess.run(
+        [sys.executable, "-m", "kernelpkg", "load", "--smoke", "--device", "cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = done.stdout.splitlines()
+    assert [row.split()[7] for row in rows[1:-1]] == ["ok"] * 7
+    assert rows[-1].startswith("pack kernelpkg: 7 registered, 7 of 7 checks ok (cpu, ")
+
+
+def test_python_and_the_command_line_load_the_same(demo, capsys):
+    assert run(demo, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    again = kernelpkg.load(root=demo.root, device="cpu").to_json()
+    assert document["kernels"] == again["kernels"]

@@ -1,0 +1,734 @@
+"""The loader: two phases, every problem of every kernel in one run, and loads that repeat."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import kernelpkg
+from kernelpkg.compile import helion
+from kernelpkg.errors import PackError, UsageError
+from kernelpkg.packs.read import kernel_names
+
+
+def load(pack, **options):
+    return kernelpkg.load(root=pack.root, device="cpu", environment={}, **options)
+
+
+def said(report):
+    return [str(problem) for problem in report.problems]
+
+
+def registered(report):
+    return [kernel.name for kernel in report.kernels if kernel.status == "registered"]
+
+
+def test_a_pack_loads_and_its_op_runs(demo):
+    report = load(demo, smoke=True)
+    assert report.ok
+    assert [kernel.check for kernel in report.kernels] == ["ok"]
+    assert torch.ops.demo.twice(torch.ones(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_the_json_document_has_the_keys_of_the_design_and_no_more(demo):
+    document = load(demo).to_json()
+    seconds = document.pop("seconds")
+    assert isinstance(seconds, float)
+    assert document == {
+        "pack": "demo",
+        "device": "cpu",
+        "platform": "cpu",
+        "kernels": [
+            {
+                "name": "twice",
+                "op": "demo::twice",
+                "status": "registered",
+                "mode": "interpret",
+                "platform": "cpu",
+                "cases": 0,
+                "configs": 0,
+                "file": None,
+                "lock": "unlocked",
+                "reason": "no GPU",
+            }
+        ],
+    }
+
+
+def test_the_json_document_says_what_a_smoke_check_found(demo):
+    assert load(demo, smoke=True).to_json()["kernels"][0]["check"] == "ok"
+
+
+def test_cases_and_configs_of_the_platform_are_counted(demo):
+    demo.configs("twice")
+    demo.edit("configs/twice/nvidia_h200.json", '"nvidia_h200"', '"cpu"')
+    (demo.root / "configs/twice/nvidia_h200.json").rename(demo.root / "configs/twice/cpu.json")
+    (kernel,) = load(demo).kernels
+    assert (kernel.cases, kernel.configs) == (2, 1)
+
+
+# What is broken, and what is said of it. Each time "twice" must load all the same.
+BROKEN = {
+    "toml-does-not-parse": (
+        ("kernel.toml", "edition = 1", "edition = 1\nedition = 1"),
+        [
+            (
+                "kernels/bad/kernel.toml:2: KP003 does not parse as TOML: a key or table is given "
+                "twice, keep one of them (Cannot overwrite a value)"
+            )
+        ],
+    ),
+    "edition-from-the-future": (
+        ("kernel.toml", "edition = 1", "edition = 2"),
+        [
+            (
+                "kernels/bad/kernel.toml:1: KP002 edition 2 is newer than this version of "
+                "kernelpkg reads (1); upgrade kernelpkg"
+            )
+        ],
+    ),
+    "kernel-raises-at-import": (
+        ("kernel.py", "import torch\n", "import torch\nraise ValueError('no\\nluck')\n"),
+        ["kernels/bad/kernel.py:3: KP114 fails to import: ValueError: no luck"],
+    ),
+    "kernel-imports-what-is-not-there": (
+        ("kernel.py", "import torch\n", "import torch\nfrom torch import nosuch\n"),
+        [
+            (
+                "kernels/bad/kernel.py:3: KP114 fails to import: ImportError: cannot import name "
+                f"'nosuch' from 'torch' ({torch.__file__})"
+            )
+        ],
+    ),
+    "kernel-does-not-parse": (
+        ("kernel.py", "import torch\n", "import torch\ndef (\n"),
+        ["kernels/bad/kernel.py:3: KP114 does not parse: invalid syntax"],
+    ),
+    "kernel-ends-the-program": (
+        ("kernel.py", "import torch\n", "import sys\n\nimport torch\n\nsys.exit(0)\n"),
+        ["kernels/bad/kernel.py:6: KP114 fails to import: SystemExit: 0"],
+    ),
+    "kernel-function-is-gone-after-the-import": (
+        ("kernel.py", "    return out\n", "    return out\n\n\ndel bad\n"),
+        ["kernels/bad/kernel.py: KP112 has no function 'bad' once it has run"],
+    ),
+    "reference-raises-at-import": (
+        ("host.py", "import torch\n", "import torch\n\n1 / 0\n"),
+        ["kernels/bad/host.py:3: KP114 fails to import: ZeroDivisionError: division by zero"],
+    ),
+    "helion-is-too-old": (
+        ("kernel.toml", '">=1.4"', '">=99"'),
+        [
+            (
+                "kernels/bad/kernel.toml:10: KP151 requires Helion >=99, "
+                f"and {helion.HELION_VERSION} is installed"
+            )
+        ],
+    ),
+    "helion-version-is-no-specifier": (
+        ("kernel.toml", '">=1.4"', '"1.4"'),
+        [
+            (
+                "kernels/bad/kernel.toml:10: KP151 requires '1.4' is not a version specifier "
+                "such as '>=1.4'"
+            )
+        ],
+    ),
+    "helion-setting-is-unknown": (
+        ("kernel.toml", '">=1.4"', '">=1.4"\nsettings = { autotune_efort = "none" }'),
+        [
+            (
+                f"kernels/bad/kernel.toml:9: KP153 kernel 'bad': Helion {helion.HELION_VERSION} "
+                "has no setting 'autotune_efort'; did you mean 'autotune_effort'?"
+            )
+        ],
+    ),
+    "fake-implementation-cannot-be-inferred": (
+        (
+            "kernel.py",
+            "    out = torch",
+            "    hl.register_block_size(8)\n    out = torch",
+        ),
+        [
+            (
+                "kernels/bad/kernel.toml:9: KP153 kernel 'bad': its host part calls "
+                "hl.register_block_size, so its fake implementation cannot be inferred; give one"
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "lines"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_kernel_is_reported_and_the_rest_loads(demo, edit, lines):
+    demo.kernel("bad")
+    file, old, new = edit
+    demo.edit(f"kernels/bad/{file}", old, new)
+    report = load(demo)
+    assert said(report) == lines
+    assert registered(report) == ["twice"]
+    assert report.kernels[0].reason == lines[0]
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+    assert not hasattr(torch.ops.demo, "bad")
+
+
+CONFIGS = {
+    "another-kernel": (
+        ('"kernel": "bad"', '"kernel": "good"'),
+        (
+            "configs/bad/cpu.json:3: KP505 the file is of kernel 'good', but stands in the place "
+            "of 'bad'"
+        ),
+    ),
+    "case-twice": (
+        ('{"num_tokens": 4}', '{"num_tokens": 1}'),
+        "configs/bad/cpu.json:7: KP504 case 1, key: is the key of case 0 too; keep one of them",
+    ),
+    "unknown-field": (
+        ('"num_warps"', '"num_warp"'),
+        (
+            "configs/bad/cpu.json:6: KP502 config 0: field 'num_warp' is not known; "
+            "did you mean 'num_warps'?"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "line"), CONFIGS.values(), ids=CONFIGS)
+def test_a_broken_config_file_is_reported_and_the_rest_loads(demo, edit, line):
+    demo.kernel("bad")
+    demo.configs("bad", platform="cpu")
+    demo.edit("configs/bad/cpu.json", '"nvidia_h200"', '"cpu"')
+    demo.edit("configs/bad/cpu.json", *edit)
+    report = load(demo)
+    assert said(report) == [line]
+    assert registered(report) == ["twice"]
+
+
+def test_a_truncated_config_file_is_reported_and_the_rest_loads(demo):
+    demo.kernel("bad")
+    demo.configs("bad", platform="cpu")
+    path = demo.root / "configs/bad/cpu.json"
+    path.write_text(path.read_text()[:60])
+    report = load(demo)
+    (line,) = said(report)
+    assert line == (
+        "configs/bad/cpu.json:4: KP501 the file ends in the middle of its JSON "
+        "(Unterminated string starting at); restore it or tune again"
+    )
+    assert registered(report) == ["twice"]
+
+
+def test_all_problems_of_a_kernel_and_of_its_configs_come_in_one_run(demo):
+    demo.kernel("bad")
+    demo.edit(
+        "kernels/bad/kernel.toml", '">=1.4"', '">=99"\nsettings = { autotune_efort = "none" }'
+    )
+    demo.edit("kernels/bad/host.py", "import torch\n", "import torch\n\n1 / 0\n")
+    demo.configs("bad", "{", platform="cpu")
+    report = load(demo)
+    assert [line.split(" ")[1] for line in said(report)] == ["KP501", "KP114", "KP153", "KP151"]
+    assert report.kernels[0].reason == f"{said(report)[0]} (and 3 more)"
+
+
+def test_what_nobody_foresaw_fails_one_kernel_only(demo, monkeypatch):
+    demo.kernel("bad")
+
+    def broken(spec):
+        if spec.name == "bad":
+            raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("kernelpkg.runtime.prepare._check_requires", broken)
+    report = load(demo)
+    assert said(report) == [
+        (
+            "kernels/bad/kernel.toml: KP700 cannot be loaded: RuntimeError: out of luck; "
+            "kernelpkg did not foresee this, please report it"
+        )
+    ]
+    assert registered(report) == ["twice"]
+
+
+def test_nothing_is_registered_before_all_kernels_were_read(demo, monkeypatch):
+    demo.kernel("zwei")
+    seen = []
+
+    def progress(what, done, steps):
+        seen.append((what, done, steps, hasattr(torch.ops.demo, "twice")))
+
+    load(demo, smoke=True, progress=progress)
+    assert seen == [
+        ("reading twice", 0, 4, False),
+        ("reading zwei", 1, 4, False),
+        ("checking twice", 2, 4, True),
+        ("checking zwei", 3, 4, True),
+        ("done", 4, 4, True),
+    ]
+
+
+def test_loading_twice_keeps_the_very_same_ops(demo):
+    load(demo)
+    op, kernel = torch.ops.demo.twice, kernelpkg.get_kernel_by_name("demo::twice")
+    again = load(demo)
+    assert again.ok
+    assert torch.ops.demo.twice is op
+    assert kernelpkg.get_kernel_by_name("demo::twice") is kernel
+
+
+def test_loading_twice_through_another_spelling_of_the_root_is_no_clash(demo):
+    load(demo)
+    op = torch.ops.demo.twice
+    link = demo.root.parent / "link"
+    link.symlink_to(demo.root)
+    assert kernelpkg.load(root=link, device="cpu", environment={}).ok
+    assert torch.ops.demo.twice is op
+
+
+def test_an_edited_kernel_is_picked_up_and_the_others_stay(demo):
+    demo.kernel("still")
+    load(demo)
+    op = torch.ops.demo.still
+    demo.edit("kernels/twice/kernel.py", "* 2", "* 3")
+    load(demo)
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 3.0
+    assert torch.ops.demo.still is op
+
+
+def test_a_new_config_file_is_picked_up(demo):
+    load(demo)
+    demo.configs("twice", platform="cpu")
+    demo.edit("configs/twice/cpu.json", '"nvidia_h200"', '"cpu"')
+    assert load(demo).kernels[0].cases == 2
+    kernel = kernelpkg.get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    assert len(kernel.plan.tables) == 1
+
+
+def test_files_beside_a_kernel_that_it_does_not_use_change_nothing(demo):
+    load(demo)
+    op = torch.ops.demo.twice
+    (demo.root / "kernels/twice/.kernel.py.swp").write_text("an editor's")
+    load(demo)
+    assert torch.ops.demo.twice is op
+
+
+def test_after_a_failing_edit_the_op_stays_as_it_was_loaded(demo):
+    load(demo)
+    op = torch.ops.demo.twice
+    demo.edit("kernels/twice/kernel.py", "    return out\n", "    return nothing +\n")
+    report = load(demo)
+    assert torch.ops.demo.twice is op
+    assert op(torch.ones(1)).item() == 2.0
+    assert report.kernels[0].status == "failed"
+    assert report.kernels[0].reason == (
+        "kernels/twice/kernel.py:9: KP114 does not parse: invalid syntax; "
+        "the op as it was loaded before stays"
+    )
+
+
+@pytest.mark.parametrize("loaded_again", [False, True])
+def test_an_op_is_compiled_from_the_source_that_was_loaded(demo, loaded_again):
+    load(demo)
+    path = demo.root / "kernels/twice/kernel.py"
+    text = path.read_text()
+    path.write_text("# a line more\nraise ValueError\n" + text)
+    if loaded_again:
+        assert not load(demo).ok
+    kernel = kernelpkg.get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    assert inspect.getsource(kernel.raw_kernel_func) == text.partition("\n\n\n")[2]
+
+
+def test_where_torch_refuses_the_edited_op_the_old_one_comes_back(demo, monkeypatch):
+    load(demo)
+    demo.edit("kernels/twice/kernel.py", "* 2", "* 3")
+
+    def refuse(self):
+        monkeypatch.undo()
+        raise kernelpkg.RegistrationError("op 'demo::twice' cannot be registered: no")
+
+    monkeypatch.setattr(kernelpkg.HelionKernelWrapper, "register", refuse)
+    report = load(demo)
+    assert said(report) == [
+        "kernels/twice/kernel.toml:7: KP605 op 'demo::twice' cannot be registered: no"
+    ]
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+
+
+def test_the_same_op_from_another_root_is_a_clash(demo, other):
+    load(demo)
+    op = torch.ops.demo.twice
+    other.kernel("second")
+    report = load(other)
+    assert said(report) == [
+        (
+            f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the "
+            f"pack in {demo.root}; rename one, or unload the other"
+        )
+    ]
+    assert report.kernels[1].reason == said(report)[0]
+    assert registered(report) == ["second"]
+    assert torch.ops.demo.twice is op
+
+
+def test_a_kernel_of_register_kernel_is_not_replaced(demo):
+    load(demo)
+    kernelpkg.unload("demo::twice")
+    function = load_function(demo)
+    mine = kernelpkg.register_kernel("twice", namespace="demo")(function)
+    report = load(demo)
+    assert said(report) == [
+        (
+            "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, with "
+            "register_kernel; rename one, or unload the other"
+        )
+    ]
+    assert kernelpkg.get_kernel_by_name("demo::twice") is mine
+
+
+def load_function(pack):
+    from kernelpkg.packs.sources import load_module
+
+    return load_module(pack.root / "kernels" / "twice", "kernel.py").twice
+
+
+def test_an_op_of_another_library_is_a_clash(demo):
+    library = torch.library.Library("demo", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    try:
+        report = load(demo)
+    finally:
+        library._destroy()
+    assert said(report) == [
+        (
+            "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, "
+            "by another library"
+        )
+    ]
+
+
+def test_a_namespace_of_pytorch_is_refused_once_for_the_pack(demo):
+    demo.kernel("second")
+    demo.edit("manifests/demo.toml", 'namespace = "demo"', 'namespace = "aten"')
+    report = load(demo)
+    assert said(report) == [
+        "manifests/demo.toml:5: KP605 namespace 'aten' is in use by PyTorch or vLLM; choose another"
+    ]
+    assert report.kernels == ()
+
+
+def test_unload_gives_the_names_back(demo, other):
+    load(demo)
+    assert kernelpkg.unload("demo::twice") == ("demo::twice",)
+    assert not hasattr(torch.ops.demo, "twice")
+    assert kernelpkg.unload("demo::twice") == ()
+    assert load(other).ok
+
+
+def test_what_was_unloaded_can_be_loaded_again(demo):
+    load(demo)
+    kernelpkg.unload("demo::twice")
+    assert load(demo).ok
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+
+
+@pytest.mark.parametrize("word", ["twice", "demo::twice", " twice , other::op"])
+def test_a_disabled_op_is_not_registered(demo, word):
+    demo.kernel("second")
+    environment = {"KERNELPKG_DISABLE": word}
+    report = kernelpkg.load(root=demo.root, device="cpu", environment=environment)
+    assert report.ok
+    assert report.notes == ()
+    assert [(k.name, k.status, k.mode, k.reason) for k in report.kernels] == [
+        ("second", "registered", "interpret", "no GPU"),
+        ("twice", "disabled", None, "switched off by KERNELPKG_DISABLE"),
+    ]
+    assert not hasattr(torch.ops.demo, "twice")
+
+
+def test_an_op_that_is_disabled_later_is_given_back(demo):
+    load(demo)
+    kernelpkg.load(root=demo.root, device="cpu", environment={"KERNELPKG_DISABLE": "twice"})
+    assert not hasattr(torch.ops.demo, "twice")
+
+
+def test_a_disabled_op_of_another_pack_stays(demo, other):
+    load(demo)
+    kernelpkg.load(root=other.root, device="cpu", environment={"KERNELPKG_DISABLE": "twice"})
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        (
+            "twise",
+            (
+                "KERNELPKG_DISABLE: KP607 'twise' is no op of pack 'demo', so nothing is switched "
+                "off; did you mean 'twice'?"
+            ),
+        ),
+        (
+            "demo::twise",
+            (
+                "KERNELPKG_DISABLE: KP607 'demo::twise' is no op of pack 'demo', so nothing is "
+                "switched off; did you mean 'demo::twice'?"
+            ),
+        ),
+    ],
+    ids=["bare", "qualified"],
+)
+def test_a_name_to_disable_that_is_in_no_loaded_pack_is_pointed_out(demo, word, line):
+    environment = {"KERNELPKG_DISABLE": word}
+    report = kernelpkg.load(root=demo.root, device="cpu", environment=environment)
+    assert [str(note) for note in report.notes] == [line]
+    assert report.ok
+
+
+def test_a_condition_of_a_route_that_is_wrong_is_pointed_out(demo):
+    """The ops are there all the same; a route to a kernel that failed has nothing to be read by."""
+    demo.kernel("bad")
+    (demo.root / "kernels/bad/kernel.toml").write_text("[")
+    path = demo.root / "manifests" / "demo.toml"
+    routes = "".join(
+        f'[vllm.routes."_C::{name}"]\nop = "{name}"\nwhen = ["num_token < 4"]\n'
+        for name in ("bad", "twice")
+    )
+    path.write_text(path.read_text() + routes)
+    report = load(demo)
+    assert [str(note) for note in report.notes] == [
+        (
+            "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not "
+            "known here; did you mean 'num_tokens'?"
+        )
+    ]
+    assert [kernel.status for kernel in report.kernels] == ["failed", "registered"]
+
+
+def test_a_broken_kernel_can_be_disabled(demo):
+    demo.kernel("bad")
+    (demo.root / "kernels/bad/kernel.toml").write_text("[")
+    environment = {"KERNELPKG_DISABLE": "bad"}
+    assert kernelpkg.load(root=demo.root, device="cpu", environment=environment).ok
+
+
+def test_a_broken_pack_manifest_loads_nothing_and_says_why(demo):
+    demo.edit("manifests/demo.toml", "version = ", "verson = ")
+    report = load(demo)
+    assert (report.pack, report.device, report.platform) == ("demo", "cpu", "cpu")
+    assert said(report) == [
+        "manifests/demo.toml:2: KP011 key 'version' is missing in [pack]; it must be a text",
+        "manifests/demo.toml:4: KP010 key 'verson' is not known in [pack]; did you mean 'version'?",
+    ]
+
+
+def test_a_pack_without_kernels_says_how_to_get_one(demo):
+    (demo.root / "kernels/twice/kernel.toml").unlink()
+    assert said(load(demo)) == [
+        "manifests/demo.toml:7: KP601 the pack has no kernels; 'kernelpkg new NAME' writes one"
+    ]
+
+
+def test_a_root_that_does_not_exist_is_named(tmp_path):
+    report = kernelpkg.load(root=tmp_path / "nowhere", device="cpu", environment={})
+    assert said(report) == [
+        f"{tmp_path}/nowhere: KP604 root of --root does not exist; name one that holds manifests/"
+    ]
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    report = kernelpkg.load(root=tmp_path / "file", device="cpu", environment={})
+    assert said(report) == [
+        f"{tmp_path}/file: KP604 root of --root is not a directory; name one that holds manifests/"
+    ]
+
+
+def test_a_root_without_packs_says_what_a_pack_is(tmp_path):
+    report = kernelpkg.load(root=tmp_path, device="cpu", environment={})
+    assert said(report) == [
+        (
+            f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which "
+            f"'kernelpkg new NAME --root {tmp_path}' writes with a first kernel"
+        )
+    ]
+
+
+@pytest.mark.parametrize("file", ["kernel.toml", "kernel.py", "host.py"])
+def test_a_file_without_permission_fails_one_kernel_only(demo, monkeypatch, file):
+    demo.kernel("bad")
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path == demo.root / "kernels/bad" / file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    report = load(demo)
+    (line,) = said(report)
+    assert "cannot be read: Permission denied" in line
+    assert registered(report) == ["twice"]
+
+
+def test_strict_raises_with_every_problem_after_the_rest_was_registered(demo):
+    demo.kernel("bad")
+    demo.edit("kernels/bad/kernel.toml", '">=1.4"', '">=99"')
+    with pytest.raises(PackError) as caught:
+        load(demo, strict=True)
+    assert [problem.code for problem in caught.value.problems] == ["KP151"]
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+
+
+def test_strict_raises_where_a_smoke_check_fails(demo):
+    demo.edit("kernels/twice/host.py", "* 2", "* 3")
+    with pytest.raises(PackError, match="kernels/twice: KP701 check failed: case num_tokens=4: "):
+        load(demo, strict=True, smoke=True)
+
+
+def test_strict_raises_for_a_broken_pack(demo):
+    (demo.root / "manifests/demo.toml").write_text("[")
+    with pytest.raises(PackError, match="KP003 does not parse as TOML"):
+        load(demo, strict=True)
+
+
+def test_a_pack_that_is_not_there_is_a_wrong_usage(demo):
+    with pytest.raises(UsageError) as caught:
+        kernelpkg.load("dema", root=demo.root, device="cpu", environment={})
+    assert str(caught.value) == "pack 'dema' is not there; did you mean 'demo'?"
+
+
+def test_a_gpu_that_is_not_there_is_a_wrong_usage(demo, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError) as caught:
+        kernelpkg.load(root=demo.root, device="cuda", environment={})
+    assert str(caught.value) == "device 'cuda' was asked for, and PyTorch sees no GPU"
+
+
+def test_a_reference_that_raises_fails_the_check_alone(demo):
+    demo.edit("kernels/twice/host.py", "    return", "    raise RuntimeError('no')\n    return")
+    (kernel,) = load(demo, smoke=True).kernels
+    assert (kernel.status, kernel.check) == ("registered", "RuntimeError: no")
+
+
+def test_the_report_can_be_written_as_json(demo):
+    assert json.loads(json.dumps(load(demo, smoke=True).to_json()))["pack"] == "demo"
+
+
+def test_a_gpu_that_is_not_to_be_used_is_not_said_to_be_missing(demo, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    (kernel,) = load(demo).kernels
+    assert (kernel.mode, kernel.reason) == ("interpret", "device cpu was asked for")
+
+
+def test_an_interpreter_that_was_asked_for_is_the_reason(demo, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setenv("HELION_INTERPRET", "1")
+    report = kernelpkg.load(root=demo.root, environment={})
+    assert (report.platform, report.device) == ("nvidia_h200", "cuda")
+    assert report.kernels[0].reason == "HELION_INTERPRET is set"
+
+
+@pytest.mark.parametrize(
+    ("platform", "reason"),
+    [
+        (None, "no config for nvidia_h200; Helion's own default"),
+        (
+            "nvidia_h100",
+            "no config for nvidia_h200; borrows from nvidia_h100, then Helion's own default",
+        ),
+    ],
+    ids=["nothing-tuned", "borrowed"],
+)
+def test_no_config_for_this_gpu_is_the_reason_for_a_default(demo, monkeypatch, platform, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    if platform is not None:
+        demo.configs("twice", platform=platform)
+        demo.edit(f"configs/twice/{platform}.json", "nvidia_h200", platform)
+    (kernel,) = kernelpkg.load(root=demo.root, environment={}).kernels
+    assert (kernel.mode, kernel.reason) == ("default", reason)
+
+
+def test_a_broken_config_file_of_another_platform_is_told_and_the_op_stays(demo):
+    """Files of all platforms are checked on any machine; only its own can take an op off."""
+    demo.configs("twice", "{", platform="nvidia_b200")
+    report = kernelpkg.load(root=demo.root, device="cpu")
+    assert [kernel.status for kernel in report.kernels] == ["registered"]
+    (problem,) = report.problems
+    assert str(problem) == (
+        "configs/twice/nvidia_b200.json:1: KP501 the file ends in the middle of its JSON "
+        "(Expecting property name enclosed in double quotes); restore it or tune again"
+    )
+    assert not report.ok
+
+
+def test_a_kernel_directory_that_cannot_be_read_is_told(demo, monkeypatch):
+    """A directory without permission does not vanish from a pack of all kernels."""
+    demo.kernel("thrice")
+    stat = os.stat
+
+    def refuse(path, *args, **kwargs):
+        if "thrice" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr("kernelpkg.packs.read.os.stat", refuse)
+    assert kernel_names(demo.root) == ("thrice", "twice")
+
+
+def test_a_device_that_is_none_is_refused(demo):
+    """A word that is no device is not taken for "auto"."""
+    with pytest.raises(UsageError, match="device 'tpu' is none of auto, cpu and cuda"):
+        kernelpkg.load(root=demo.root, device="tpu")
+
+
+CPU_CONFIGS = """\
+{
+  "edition": 1,
+  "kernel": "twice",
+  "platform": "cpu",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [32]}],
+  "cases": [{"key": {"num_tokens": 4}, "config": 0}]
+}
+"""
+
+
+def test_configs_of_an_operator_go_before_the_packs_and_the_report_names_the_file(demo, tmp_path):
+    """A load with other directories registers the op anew; one with the same keeps it."""
+    own = tmp_path / "own"
+    (own / "twice").mkdir(parents=True)
+    (own / "twice" / "cpu.json").write_text(CPU_CONFIGS)
+    (own / "twise").mkdir()
+    load(demo)
+    before = kernelpkg.get_kernel_by_name("demo::twice")
+    report = load(demo, configs=[own])
+    (kernel,) = report.kernels
+    assert (kernel.cases, kernel.file) == (1, f"{own}/twice/cpu.json")
+    assert [note.code for note in report.notes] == ["KP511"]
+    wrapper = kernelpkg.get_kernel_by_name("demo::twice")
+    assert wrapper is not before
+    load(demo, configs=[own])
+    assert kernelpkg.get_kernel_by_name("demo::twice") is wrapper
+    variable = {"KERNELPKG_CONFIGS": str(own)}
+    found = kernelpkg.load(root=demo.root, device="cpu", environment=variable)
+    assert found.kernels[0].file == kernel.file
+
+
+def test_a_directory_of_configs_that_is_not_there_fails_the_load(demo, tmp_path):
+    """An operator who named it must not be served other configs in silence."""
+    report = load(demo, configs=[tmp_path / "nowhere"])
+    assert not report.ok
+    (line,) = said(report)
+    assert line == (
+        f"{tmp_path}/nowhere: KP510 of --configs does not exist; "
+        "name one that holds <kernel>/<platform>.json"
+    )

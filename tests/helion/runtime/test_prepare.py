@@ -1,0 +1,292 @@
+"""Packs that must be as they were locked: what is not does not load, and the rest does."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kernelpkg
+from kernelpkg import cli
+from kernelpkg.packs.inventory import take_inventory
+from kernelpkg.packs.lock import FILE, Lock, write_lock
+from kernelpkg.packs.read import read_pack
+from kernelpkg.vllm import plugin
+from kernelpkg.vllm.switchboard import Switchboard
+
+
+def lock(demo) -> None:
+    """Lock a pack, as `lock --no-fingerprints` does."""
+    write_lock(
+        demo.root, Lock(packs={"demo": take_inventory(read_pack(demo.root, "demo"), {}).pack})
+    )
+
+
+@pytest.fixture
+def locked(demo):
+    """The pack "demo" with two kernels, one of which has all optional parts, locked."""
+    demo.kernel("second")
+    demo.edit(
+        "kernels/second/kernel.toml", 'fake_impl = "infer"', 'fake_impl = "fakes/fake.py:fake"'
+    )
+    demo.edit(
+        "kernels/second/kernel.toml", '"Twice the input."', '"Twice."\npicker = "host.py:pick"'
+    )
+    fake = demo.root / "kernels/second/fakes/fake.py"
+    fake.parent.mkdir()
+    fake.write_text("import torch\n\n\ndef fake(input):\n    return torch.empty_like(input)\n")
+    host = demo.root / "kernels/second/host.py"
+    host.write_text(host.read_text() + "\n\ndef pick(args, keys):\n    return None\n")
+    for platform in ("nvidia_h200", "nvidia_b200"):
+        text = (CONFIGS % ("second", platform)).encode()
+        path = demo.root / f"configs/second/{platform}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    lock(demo)
+    return demo
+
+
+CONFIGS = """\
+{
+  "edition": 1,
+  "kernel": "%s",
+  "platform": "%s",
+  "tuned_with": {},
+  "configs": [{"block_sizes": [16], "num_warps": 4}],
+  "cases": [{"key": {"num_tokens": 1}, "config": 0}, {"key": {"num_tokens": 4}, "config": 0}]
+}
+"""
+
+
+def load(demo, **given):
+    return kernelpkg.load(root=demo.root, device="cpu", environment={}, **given)
+
+
+def states(report) -> dict[str, tuple[str, str | None]]:
+    return {kernel.name: (kernel.status, kernel.lock) for kernel in report.kernels}
+
+
+BOTH = {"second": ("registered", "locked"), "twice": ("registered", "locked")}
+
+
+def test_a_pack_that_is_as_it_was_locked_loads(locked):
+    report = load(locked, locked=True)
+    assert report.ok, report.problems
+    assert states(report) == BOTH
+    assert states(load(locked)) == BOTH
+
+
+def flipped(content: bytes, place: int, bit: int) -> bytes:
+    place %= len(content)
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
+FILES = {
+    "manifests/demo.toml": None,
+    "kernels/twice/kernel.toml": "twice",
+    "kernels/twice/kernel.py": "twice",
+    "kernels/twice/host.py": "twice",
+    "kernels/second/kernel.toml": "second",
+    "kernels/second/kernel.py": "second",
+    "kernels/second/host.py": "second",
+    "kernels/second/fakes/fake.py": "second",
+    "configs/second/nvidia_h200.json": "second",
+    "configs/second/nvidia_b200.json": "second",
+}
+
+
+@settings(
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(file=st.sampled_from(sorted(FILES)), place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_named_and_that_kernel_alone_does_not_load(locked, file, place, bit):
+    path = locked.root / file
+    before = path.read_bytes()
+    modules = set(sys.modules)
+    path.write_bytes(flipped(before, place, bit))
+    try:
+        report = load(locked, locked=True)
+        (problem,) = report.problems
+        assert (problem.path, problem.code) == (file, "KP304")
+        failed = FILES[file]
+        good = {name: BOTH[name] for name in BOTH if name != failed}
+        assert states(report) == (good | {failed: ("failed", None)} if failed else {})
+        ran = [name for name in set(sys.modules) - modules if name.startswith("_kernelpkg_kernels")]
+        assert not [name for name in ran if failed and f"_{failed}_" in name]
+    finally:
+        path.write_bytes(before)
+        kernelpkg.unload("demo::twice") if report.kernels else None
+
+
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_the_lock_keeps_the_pack_from_loading(locked, place, bit):
+    path = locked.root / FILE
+    before = path.read_bytes()
+    path.write_bytes(flipped(before, place, bit))
+    try:
+        report = load(locked, locked=True)
+        assert report.kernels == ()
+        assert {problem.path for problem in report.problems} == {FILE}
+    finally:
+        path.write_bytes(before)
+
+
+def test_nothing_of_a_source_that_was_changed_is_run(locked):
+    locked.edit("kernels/twice/host.py", "import torch", "import torch\n\nraise SystemExit('ran')")
+    (problem,) = load(locked, locked=True).problems
+    assert (problem.path, problem.code) == ("kernels/twice/host.py", "KP304")
+
+
+def test_by_path_a_changed_kernel_loads_and_its_row_says_modified(locked):
+    locked.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    report = load(locked)
+    assert report.ok
+    assert states(report) == BOTH | {"twice": ("registered", "modified")}
+
+
+@pytest.mark.parametrize("file", ["manifests/demo.toml", "configs/second/nvidia_b200.json"])
+def test_by_path_other_changes_are_modifications_too(locked, file):
+    (locked.root / file).write_text((locked.root / file).read_text() + "\n")
+    modified = {"second": ("registered", "modified")}
+    twice = ("registered", "modified" if "manifests" in file else "locked")
+    assert states(load(locked)) == modified | {"twice": twice}
+
+
+def test_a_pack_without_a_lock_is_unlocked(demo):
+    assert states(load(demo)) == {"twice": ("registered", "unlocked")}
+
+
+def test_a_lock_that_is_demanded_and_not_there_is_one_error(demo, capsys):
+    assert cli.main(["load", "--locked", "--root", str(demo.root), "--device", "cpu"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        (
+            "kernelpkg.lock: KP303 is not there, and the pack must be locked; run "
+            "'kernelpkg lock --pack demo' where it is made\n"
+        ),
+    )
+
+
+def test_strict_raises_for_what_is_not_as_it_was_locked(locked):
+    locked.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    with pytest.raises(kernelpkg.PackError, match="KP304"):
+        load(locked, locked=True, strict=True)
+
+
+def test_configs_that_came_in_keep_a_locked_kernel_from_loading(locked):
+    locked.configs("twice")
+    report = load(locked, locked=True)
+    assert [(p.path, p.code) for p in report.problems] == [
+        ("configs/twice/nvidia_h200.json", "KP306")
+    ]
+    assert states(report) == BOTH | {"twice": ("failed", None)}
+
+
+@pytest.mark.parametrize("gone", ["kernel", "configs"])
+def test_what_is_gone_is_named(locked, gone):
+    place = {"kernel": "kernels/second/kernel.toml", "configs": "configs/second/nvidia_b200.json"}
+    (locked.root / place[gone]).unlink()
+    report = load(locked, locked=True)
+    assert [(p.path, p.code) for p in report.problems] == [(place[gone], "KP305")]
+    assert states(report) == BOTH | {"second": ("failed", None)}
+
+
+def test_an_op_that_was_loaded_stays_where_its_files_were_changed_since(locked):
+    load(locked, locked=True)
+    locked.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    (row,) = [kernel for kernel in load(locked, locked=True).kernels if kernel.name == "twice"]
+    assert row.status == "failed"
+    assert row.reason.endswith("; the op as it was loaded before stays")
+    assert kernelpkg.get_kernel_by_name("demo::twice") is not None
+
+
+def test_configs_of_an_operator_do_not_break_a_lock(locked, tmp_path):
+    path = tmp_path / "mine/second/nvidia_h200.json"
+    path.parent.mkdir(parents=True)
+    path.write_text((CONFIGS % ("second", "nvidia_h200")).replace("4}]", "8}]"))
+    report = load(locked, locked=True, configs=[tmp_path / "mine"])
+    assert report.ok, report.problems
+    assert states(report) == BOTH | {"second": ("registered", "overlaid")}
+
+
+def test_the_packs_own_configs_are_verified_where_an_operator_names_them_too(locked):
+    path = "configs/second/nvidia_h200.json"
+    assert states(load(locked, locked=True, configs=[locked.root / "configs"])) == BOTH
+    locked.edit(path, '"num_warps": 4', '"num_warps": 8')
+    report = load(locked, locked=True, configs=[locked.root / "configs"])
+    assert [(p.path, p.code) for p in report.problems] == [(path, "KP304")]
+    assert states(report) == BOTH | {"second": ("failed", None)}
+
+
+def test_a_disabled_kernel_is_not_verified(locked):
+    locked.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    environment = {"KERNELPKG_DISABLE": "twice"}
+    report = kernelpkg.load(root=locked.root, device="cpu", locked=True, environment=environment)
+    assert report.ok
+    assert states(report) == BOTH | {"twice": ("disabled", None)}
+
+
+@pytest.fixture
+def installed(locked, tmp_path, monkeypatch):
+    """The locked pack in an installed package, found by its entry point alone."""
+    info = tmp_path / "demo_pack-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo-pack\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[kernelpkg.packs]\ndemo = demo\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return locked
+
+
+def by_name():
+    return kernelpkg.load("demo", device="cpu", environment={})
+
+
+def test_an_installed_pack_is_verified(installed):
+    assert states(by_name()) == BOTH
+    installed.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    report = by_name()
+    assert [(p.path, p.code) for p in report.problems] == [("kernels/twice/host.py", "KP304")]
+    assert states(report) == BOTH | {"twice": ("failed", None)}
+
+
+def test_an_installed_pack_that_came_without_a_lock_loads(installed):
+    (installed.root / FILE).unlink()
+    assert set(states(by_name()).values()) == {("registered", "unlocked")}
+
+
+def test_an_installed_pack_with_a_broken_lock_does_not_load(installed):
+    installed.edit(FILE, "version = 1", "version = 2")
+    assert [problem.code for problem in by_name().problems] == ["KP301"]
+
+
+def test_the_plugin_verifies_an_installed_pack(installed, monkeypatch):
+    """vLLM's processes load the pack at the first call of a route, knowing where it came from."""
+    found = []
+
+    def lazy(self, spec, *others):
+        found.append(spec)
+
+    monkeypatch.setattr("kernelpkg.vllm.routes.LazyPack.__init__", lazy)
+    board = Switchboard.__new__(Switchboard)
+    board._facts = None  # type: ignore[assignment]
+    board._pack("demo", None, {})
+    (spec,) = found
+    assert plugin._load(spec, {}) == {}
+    installed.edit("kernels/twice/host.py", "* 2", "* 2.0")
+    kernelpkg.unload("demo::twice")
+    (reason,) = plugin._load(spec, {}).values()
+    assert reason.startswith("kernels/twice/host.py: KP304 is not as it was locked: sha256-")
+
+
+def test_the_document_has_the_lock_of_each_kernel(locked, capsys):
+    assert cli.main(["load", "--root", str(locked.root), "--device", "cpu", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [kernel["lock"] for kernel in document["kernels"]] == ["locked", "locked"]

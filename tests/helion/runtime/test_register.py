@@ -1,0 +1,423 @@
+"""register_kernel and the registry: kernels without a manifest."""
+
+from __future__ import annotations
+
+import json
+
+import helion
+import helion.language as hl
+import pytest
+import torch
+
+import kernelpkg
+from kernelpkg.compile import helion as helion_backend
+from kernelpkg.errors import ConfigError, PackError, RegistrationError
+from kernelpkg.runtime import pickedplan
+from kernelpkg.runtime.register import (
+    get_kernel_by_name,
+    get_registered_kernels,
+    register_kernel,
+    unload,
+)
+
+pytestmark = pytest.mark.usefixtures("pack")
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile_m, tile_n in hl.tile([x.size(0), x.size(1)]):
+        out[tile_m, tile_n] = x[tile_m, tile_n] * 2
+    return out
+
+
+def fill_(x: torch.Tensor, value: float, bias: torch.Tensor | None = None) -> None:
+    for tile_m, tile_n in hl.tile([x.size(0), x.size(1)]):
+        if bias is None:
+            x[tile_m, tile_n] = torch.full_like(x[tile_m, tile_n], value)
+        else:
+            x[tile_m, tile_n] = bias[tile_m, tile_n] + value
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    """Give back what a test registered."""
+    before = set(get_registered_kernels())
+    yield
+    for name in set(get_registered_kernels()) - before:
+        unload(name)
+
+
+@pytest.fixture(params=[False, True], ids=["bare", "with-arguments"])
+def decorate(request):
+    return register_kernel() if request.param else register_kernel
+
+
+def test_decorator(decorate):
+    """Bare or called, the decorator registers an op by the function's name."""
+    kernel = decorate(doubled)
+    assert isinstance(kernel, kernelpkg.HelionKernelWrapper)
+    assert kernel.qualified == "kernelpkg::doubled"
+    assert kernel.raw_kernel_func is doubled
+    assert kernel.schema.text == "(Tensor x) -> Tensor"
+    x = torch.arange(6.0).view(2, 3)
+    assert torch.equal(kernel(x), x * 2)
+    assert torch.equal(torch.ops.kernelpkg.doubled(x), x * 2)
+    assert kernel.op is torch.ops.kernelpkg.doubled
+
+
+def test_name_and_namespace():
+    """A name of one's own, by position or keyword, and a namespace of one's own."""
+    one = register_kernel("twice")(doubled)
+    two = register_kernel(op_name="twice", namespace="kp_test_register")(doubled)
+    assert (one.qualified, two.qualified) == ("kernelpkg::twice", "kp_test_register::twice")
+    x = torch.ones(1, 2)
+    assert torch.equal(torch.ops.kp_test_register.twice(x), torch.ops.kernelpkg.twice(x))
+
+
+def test_an_op_that_writes():
+    """mutates_args is the schema's mutation; defaults and optional tensors stay."""
+    kernel = register_kernel(mutates_args=("x",))(fill_)
+    assert kernel.schema.text == "(Tensor(aa!) x, float value, Tensor? bias=None) -> ()"
+    x = torch.zeros(2, 3)
+    assert kernel(x, 3.0) is None
+    assert torch.equal(x, torch.full((2, 3), 3.0))
+    kernel(x, 1.0, bias=torch.ones(2, 3))
+    assert torch.equal(x, torch.full((2, 3), 2.0))
+    torch.library.opcheck(torch.ops.kernelpkg.fill_.default, (torch.zeros(2, 3), 3.0))
+    kernel(torch.zeros(0, 3), 3.0)
+
+
+def test_a_function_and_its_arguments_in_one_call():
+    """A call with the function itself takes the same arguments as the decorator does."""
+    kernel = register_kernel(
+        fill_,
+        mutates_args=["x"],
+        namespace="kernelpkg_tests",
+        helion_settings={"print_output_code": True},
+        input_generator=dict,
+    )
+    assert kernel.qualified == "kernelpkg_tests::fill_"
+    assert kernel.schema.text == "(Tensor(aa!) x, float value, Tensor? bias=None) -> ()"
+    assert kernel.helion_settings["print_output_code"] is True
+    assert kernel.get_inputs() == {}
+    fake = register_kernel(doubled, fake_impl=lambda x: x.new_empty(7))
+    assert fake.fake(torch.zeros(2, 3)).shape == (7,)
+
+
+def test_inferred_and_given_fakes():
+    """Without a fake one is inferred; a given one is used as it is."""
+    inferred = register_kernel(doubled)
+    assert inferred.fake(torch.empty(2, 3, device="meta")).shape == (2, 3)
+    torch.library.opcheck(torch.ops.kernelpkg.doubled.default, (torch.randn(2, 3),))
+    given = register_kernel("other", fake_impl=lambda x: x.new_empty(7))(doubled)
+    assert given.fake(torch.empty(2, 3, device="meta")).shape == (7,)
+
+
+def test_taken_names():
+    """A second kernel of a name is refused in either way, and the first one stays."""
+    first = register_kernel(doubled)
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(doubled)
+    assert str(caught.value) == (
+        "kernel 'kernelpkg::doubled' is registered already; choose another name, or unload the "
+        "other"
+    )
+    assert get_kernel_by_name("doubled") is first
+    assert get_kernel_by_name("elsewhere::doubled") is None
+    library = torch.library.Library("kernelpkg", "FRAGMENT")
+    library.define("foreign(Tensor x) -> Tensor")
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel("foreign")(doubled)
+    assert str(caught.value) == "op 'kernelpkg::foreign' is registered already, by another library"
+    library._destroy()
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(namespace="aten")(doubled)
+    assert str(caught.value) == (
+        "namespace 'aten' is in use by PyTorch or vLLM; give the pack its own"
+    )
+    assert set(get_registered_kernels()) & {"kernelpkg::foreign", "aten::doubled"} == set()
+
+
+@pytest.mark.parametrize("name", ["key", "autotuner_fn", "config", "configs"])
+def test_settings_of_a_user(name):
+    """Refused settings register nothing."""
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(helion_settings={name: None})(doubled)
+    assert str(caught.value) == (
+        f"kernel 'doubled': setting '{name}' is made from the config picker; remove it"
+    )
+    assert get_kernel_by_name("doubled") is None
+
+
+def test_static_shapes_of_a_user():
+    """static_shapes=True in a Settings of Helion's own making is its default, and says nothing."""
+    kernel = register_kernel(helion_settings=helion.Settings(static_shapes=True))(doubled)
+    assert "static_shapes" not in kernel.helion_settings
+    assert kernel.get_configured_op()._kernel.settings.static_shapes is False
+    with pytest.warns(UserWarning, match="static_shapes=True is overridden to False"):
+        register_kernel("other", helion_settings={"static_shapes": True})(doubled)
+
+
+def test_input_generator():
+    """Inputs come from the generator, given at once or later, as a call or a decorator."""
+    kernel = register_kernel(doubled)
+    with pytest.raises(RegistrationError) as caught:
+        kernel.get_inputs()
+    assert str(caught.value) == (
+        "kernel 'doubled' has no input generator; give one with register_input_generator"
+    )
+
+    @kernel.register_input_generator
+    def inputs():
+        return {"small": (torch.ones(1, 2),)}
+
+    assert list(kernel.get_inputs()) == list(inputs()) == ["small"]
+    other = register_kernel("other", input_generator=inputs)(doubled)
+    assert list(other.get_inputs()) == ["small"]
+
+
+def test_inputs_of_a_manifest(specs):
+    """A kernel with a manifest has inputs for each case to tune, made when they are read."""
+    inputs = get_kernel_by_name("silu_mul_fp8").get_inputs()
+    assert len(inputs) == 6 * 14
+    first = next(iter(inputs))
+    assert dict(first) == {
+        "num_tokens": 1,
+        "intermediate_size": 2048,
+        "in_dtype": "bfloat16",
+    }
+    x, scale = inputs[first]
+    assert (tuple(x.shape), x.dtype, tuple(scale.shape)) == ((1, 4096), torch.bfloat16, (1,))
+
+
+def test_run_autotune(monkeypatch):
+    """Tuning is handed to Helion with the kernel's settings."""
+    seen = []
+    monkeypatch.setattr(helion_backend, "run_autotune", lambda *args: seen.append(args) or "config")
+    kernel = register_kernel(helion_settings={"print_output_code": True})(doubled)
+    x = torch.ones(1, 2)
+    assert kernel.run_autotune([x]) == "config"
+    assert kernel.run_autotune([x], autotune_effort="full") == "config"
+    assert [args[3] for args in seen] == ["quick", "full"]
+    assert seen[0][0] is doubled
+    assert seen[0][1]["print_output_code"] is True
+
+
+@pytest.mark.parametrize(
+    ("annotation", "mutates", "message"),
+    [
+        pytest.param(str, (), "argument 'x' has type 'str'", id="type"),
+        pytest.param(torch.Tensor, ("y",), "y", id="mutates"),
+    ],
+)
+def test_a_signature_without_a_schema(annotation, mutates, message):
+    """A function whose signature makes no schema is refused in one line."""
+
+    def odd(x) -> torch.Tensor:
+        return x
+
+    odd.__annotations__["x"] = annotation
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(mutates_args=mutates)(odd)
+    assert str(caught.value).startswith("kernel 'odd': no schema for its signature: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_look_ups():
+    """A kernel is found by its name, with its namespace where two have one name."""
+    one = register_kernel("twice")(doubled)
+    assert get_kernel_by_name("twice") is one
+    two = register_kernel("twice", namespace="kp_test_register")(doubled)
+    assert get_kernel_by_name("twice") is None
+    assert get_kernel_by_name("kernelpkg::twice") is one
+    assert get_kernel_by_name("kp_test_register::twice") is two
+    assert get_kernel_by_name("nothing") is None
+    kernels = get_registered_kernels()
+    assert kernels["kernelpkg::twice"] is one
+    kernels.clear()
+    assert get_kernel_by_name("kernelpkg::twice") is one
+
+
+def test_unload():
+    """Unloaded names are free, and can be registered again."""
+    kernel = register_kernel(doubled)
+    assert unload("doubled", "nothing") == ("kernelpkg::doubled",)
+    assert get_kernel_by_name("doubled") is None
+    assert not hasattr(torch.ops.kernelpkg, "doubled")
+    with pytest.raises(RegistrationError) as caught:
+        kernel(torch.ones(1, 2))
+    assert str(caught.value) == "op 'kernelpkg::doubled' is not registered"
+    kernel.unregister()
+    again = register_kernel(doubled)
+    assert torch.equal(again(torch.ones(1, 2)), torch.full((1, 2), 2.0))
+
+
+def _config_file(directory, name, cases, configs, **changes):
+    path = directory / name / "cpu.json"
+    path.parent.mkdir(parents=True)
+    document = {
+        "edition": 1,
+        "kernel": name,
+        "platform": "cpu",
+        "tuned_with": {},
+        "configs": configs,
+        "cases": cases,
+        **changes,
+    }
+    path.write_text(json.dumps(document))
+
+
+SMALL = {"block_sizes": [16, 16], "num_warps": 1}
+LARGE = {"block_sizes": [32, 32], "num_warps": 8}
+
+
+def _by_rows(args, keys):
+    """Pick the smallest tuned number of rows that is not below the call's."""
+    fitting = [key for key in keys if key["rows"] >= args[0].size(0)]
+    return min(fitting, key=lambda key: key["rows"], default=None)
+
+
+def _picked(directory, picker=_by_rows):
+    return register_kernel(config_picker=picker, configs_dir=directory)(doubled)
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    cases = [
+        {"key": {"rows": 4}, "config": 0},
+        {"key": {"rows": 64}, "config": 1},
+        {"key": {"rows": 128}, "config": 1},
+        {"key": {}, "config": 0},
+    ]
+    _config_file(tmp_path, "doubled", cases, [SMALL, LARGE])
+    return tmp_path
+
+
+def test_configs_and_picker(tuned):
+    """The picker names a tuned key; None is the case {}; equal configs compile once."""
+    kernel = _picked(tuned)
+    configured = kernel.get_configured_op()
+    for rows, config in ((2, SMALL), (4, SMALL), (5, LARGE), (100, LARGE), (500, SMALL)):
+        args = (torch.zeros(rows, 8),)
+        assert dict(configured.selected_config(args)) == config
+        chosen = next(kernel.plan.options((), args))
+        assert chosen.reason == ("the case {}" if rows == 500 else "the picker's case")
+        kernel._launcher(args, chosen)
+    assert configured.compiled_count() == 2
+    assert torch.equal(kernel(torch.ones(2, 3)), torch.full((2, 3), 2.0))
+
+
+def test_without_configs(tmp_path):
+    """Without a config file the op runs with Helion's default."""
+    kernel = _picked(tmp_path)
+    args = (torch.zeros(4, 8),)
+    (chosen,) = kernel.plan.options((), args)
+    assert (chosen.mode, chosen.config) == ("default", None)
+    assert chosen.reason == "nothing is tuned; Helion's own default"
+    assert kernel.get_configured_op().selected_config(args) is None
+
+
+def test_a_picker_that_makes_up_a_key(tuned):
+    """A key that is not tuned is an error that shows it."""
+    kernel = _picked(tuned, lambda args, keys: {"rows": 5})
+    with pytest.raises(ConfigError) as caught:
+        next(kernel.plan.options((), (torch.zeros(4, 8),)))
+    assert str(caught.value) == (
+        "the config picker of 'doubled' returned {'rows': 5}, which is none of the tuned keys"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('{"edition": 1', "ends in the middle of its JSON", id="truncated"),
+        pytest.param("[]", "an object is expected, not []", id="no-object"),
+        pytest.param(
+            '{"edition": 1, "kernel": "other", "platform": "cpu", "tuned_with": {}, '
+            '"configs": [], "cases": []}',
+            "the file is of kernel 'other'",
+            id="other-kernel",
+        ),
+    ],
+)
+def test_a_broken_config_file(tmp_path, text, message):
+    """A config file that cannot be read registers nothing, and is named."""
+    (tmp_path / "doubled").mkdir()
+    (tmp_path / "doubled" / "cpu.json").write_text(text)
+    with pytest.raises(PackError) as caught:
+        _picked(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/doubled/cpu.json")
+    assert message in str(caught.value)
+    assert get_kernel_by_name("doubled") is None
+
+
+def test_registering_asks_for_no_device(monkeypatch):
+    """Without configs, a decorated function does not start CUDA while its module is imported."""
+
+    def refused(*_):
+        raise AssertionError("the device was asked for")
+
+    monkeypatch.setattr(pickedplan, "detect", refused)
+    register_kernel(doubled)
+
+
+def test_interpretation_is_asked_for_by_name(monkeypatch):
+    """HELION_INTERPRET is read in Helion's words."""
+    from kernelpkg.errors import UsageError
+    from kernelpkg.runtime.machine import asked_to_interpret
+
+    for word in ("1", "true", "YES", " on "):
+        assert asked_to_interpret({"HELION_INTERPRET": word})
+    for word in ("", "0", "False", "no", "off"):
+        assert not asked_to_interpret({"HELION_INTERPRET": word})
+    assert not asked_to_interpret({})
+    with pytest.raises(UsageError) as caught:
+        asked_to_interpret({"HELION_INTERPRET": "maybe"})
+    assert str(caught.value) == (
+        "HELION_INTERPRET is 'maybe'; Helion takes 1, on, true, yes and 0, false, no, off"
+    )
+    monkeypatch.setenv("HELION_INTERPRET", "1")
+    assert asked_to_interpret()
+    kernel = register_kernel(doubled)
+    assert torch.equal(kernel(torch.ones(1, 2)), torch.full((1, 2), 2.0))
+    monkeypatch.setenv("HELION_INTERPRET", "0")
+    assert torch.equal(kernel(torch.ones(2, 2)), torch.full((2, 2), 2.0))
+
+
+@pytest.mark.parametrize("name", ["name", "_dir", "bad name", "class", "a.b"])
+def test_names_that_cannot_be_are_refused(name):
+    """A name that Python or torch.ops cannot have is refused, and the namespace stays whole."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    with pytest.raises(RegistrationError, match=r"choose another name|is no identifier"):
+        register_kernel(name, namespace="names")(double)
+    register_kernel("double", namespace="names", fake_impl=torch.empty_like)(double)
+    unload("names::double")
+
+
+def test_a_fake_gets_the_defaults_of_the_schema():
+    """PyTorch leaves out arguments that equal their defaults; a fake without defaults gets them."""
+    seen = []
+
+    def scale(x: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
+        return x * factor
+
+    def fake(x, factor):
+        seen.append(factor)
+        return torch.empty_like(x)
+
+    register_kernel("scale", namespace="names", fake_impl=fake)(scale)
+    try:
+        result = torch.compile(
+            lambda x: torch.ops.names.scale(x),  # noqa: PLW0108  # Dynamo takes functions
+            backend="eager",
+            fullgraph=True,
+        )(torch.ones(3))
+        assert seen
+        assert set(seen) == {2.0}
+        assert torch.equal(result, torch.full((3,), 2.0))
+    finally:
+        unload("names::scale")

@@ -1,0 +1,242 @@
+"""The generators of vendored ops, run: what they make is what `inputs.make_inputs` makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.manifest.cases import cases_of
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm.vendor.exprcode import axis_codes
+from kernelpkg.vllm.vendor.op_inputs import write_inputs
+
+ROOT = Path(__file__).parents[4]
+
+MANIFEST = '''\
+edition = 1
+[kernel]
+name = "k"
+version = 1
+summary = "Anything."
+[op]
+schema = """(Tensor(a!) out, Tensor x, Tensor? y, Tensor z, Tensor w, Tensor u, Tensor s, \\
+  Tensor h, int n, float f, bool b, float g=0.5) -> ()"""
+fake_impl = "none"
+[axes]
+tall = "x.shape[0]"
+max = "x.shape[1]"
+n = "n"
+has_y = "y is not None"
+dtype = "x.dtype"
+code = "out.dtype"
+across = "s.stride(0) == 1"
+[[key]]
+axis = ["has_y", "dtype", "code"]
+match = "exact"
+[[key]]
+axis = ["max", "tall"]
+match = "ceil"
+[inputs]
+default = { n = 2, dtype = "bfloat16", code = "float8_e4m3fn", across = false }
+[[inputs.grid]]
+use = ["tune"]
+max = [6, 8]
+tall = [1, 3, 4]
+rows = [{ has_y = true }, { has_y = false, code = "int8", across = true }]
+[[inputs.grid]]
+use = ["tune"]
+n = [3, 4]
+max = [8]
+tall = [4]
+has_y = [true]
+[[inputs.grid]]
+use = ["test"]
+n = [3]
+max = [8]
+tall = [4, 5]
+has_y = [true]
+dtype = ["float32"]
+[args]
+out = { shape = ["tall", "max"], dtype = "code", init = "zeros" }
+x = { shape = ["tall", "max"], dtype = "dtype", strides = ["*", 1] }
+y = { when = "has_y", shape = ["max"], dtype = "int64", init = "arange" }
+z = { shape = ["tall", "n", 2], dtype = "int32", init = "arange" }
+w = { shape = ["max"], dtype = "int64", init = "randint", high = "tall * 4" }
+u = { shape = ["*tall", "max"], dtype = "code", init = "uniform" }
+h = { shape = ["tall"], dtype = "float32", init = "host.py:values" }
+f = [{ when = "n == 2", value = 1.5 }, { value = "n" }]
+b = "tall > 2"
+[[args.s]]
+when = "across"
+shape = ["tall", "max // 2"]
+dtype = "float32"
+strides = [1, "*"]
+init = "ones"
+[[args.s]]
+shape = ["tall", "max // 2"]
+dtype = "float32"
+[accuracy]
+out = { steps = 1 }
+'''
+KERNEL = """\
+import helion.language as hl
+import torch
+
+
+def k(
+    out: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor | None,
+    z: torch.Tensor,
+    w: torch.Tensor,
+    u: torch.Tensor,
+    s: torch.Tensor,
+    h: torch.Tensor,
+    n: int,
+    f: float,
+    b: bool,
+    g: float = 0.5,
+) -> None:
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :] * f
+"""
+HOST = """\
+import torch
+
+
+def reference(out, x, y, z, w, u, s, h, n, f, b, g=0.5):
+    out.copy_(x * f)
+
+
+def values(axes, args, generator):
+    assert list(args) == ["out", "x", "y", "z", "w", "u", "s"]
+    assert generator.device == args["x"].device
+    return torch.full((axes["tall"],), float(axes["max"]), device=generator.device)
+
+
+def everything(axes, generator, device):
+    assert generator.device == device
+    return [torch.ones(axes["tall"], axes["max"], device=device), *[None] * 11]
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A kernel whose inputs are of every kind."""
+    directory = tmp_path / "kernels" / "k"
+    directory.mkdir(parents=True)
+    for file, text in {"kernel.toml": MANIFEST, "kernel.py": KERNEL, "host.py": HOST}.items():
+        (directory / file).write_text(text)
+    return tmp_path
+
+
+class Key(dict):
+    """Stands for vLLM's case key."""
+
+    def __hash__(self):
+        return hash(str(self))
+
+
+def run(spec, **functions):
+    """Return the module of the written functions."""
+    code = write_inputs(spec, axis_codes(spec, {}), frozenset(functions))
+    lines = [f"from {item.module} import {item.text()}" for item in code.imports]
+    space = {"CaseKey": Key, "torch": torch, **functions}
+    exec("\n".join(["from typing import Any", *lines, *code.lines]), space)
+    return space
+
+
+def described(value):
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype, value.device
+    return type(value), value
+
+
+def functions_of(spec):
+    space = {}
+    exec((Path(spec.directory) / "host.py").read_text(), space)
+    return {name: space[name] for name in ("values", "everything")}
+
+
+def test_one_case_is_made_as_the_manifest_says(kernel):
+    """Of every case: shapes, dtypes, scalars and what stands in tensors that are not random."""
+    spec = read_kernel(kernel, "k")
+    make = run(spec, **functions_of(spec))["make_case_inputs"]
+    cases = [*cases_of(spec, "tune"), *cases_of(spec, "test")]
+    for case in cases:
+        values = {f"{n}_" if n == "max" else n: value for n, value in case.values.items()}
+        got, want = make("cpu", **values), make_inputs(spec, case)
+        assert list(map(described, got)) == list(map(described, want)), case
+        for name in ("out", "y", "z", "s", "h"):
+            place = spec.schema.arg_names.index(name)
+            if want[place] is not None and not (name == "s" and not case.values["across"]):
+                assert torch.equal(got[place].float(), want[place].float()), (case, name)
+    assert {make_inputs(spec, case)[6].stride()[0] for case in cases} != {1}
+
+
+def test_strides_are_those_of_the_manifest(kernel):
+    spec = read_kernel(kernel, "k")
+    make = run(spec, **functions_of(spec))["make_case_inputs"]
+    facts = {"tall": 4, "max_": 8, "has_y": True}
+    assert make("cpu", **facts, across=True)[6].stride() == (1, 4)
+    assert make("cpu", **facts, across=False)[6].stride() == (4, 1)
+    assert make("cpu", **facts)[1].stride() == (8, 1)
+
+
+def test_random_values_are_drawn(kernel):
+    """Normal ones for inputs, from 0 to 1 where that is asked for, below the limit for integers."""
+    spec = read_kernel(kernel, "k")
+    make = run(spec, **functions_of(spec))["make_case_inputs"]
+    _, x, _, _, w, u, *_ = make("cpu", tall=64, max_=512, has_y=True)
+    assert x.dtype == torch.bfloat16
+    assert abs(x.float().std() - 1) < 0.1
+    assert 0 <= int(w.min()) <= int(w.max()) < 256
+    assert int(w.max()) > 200
+    assert 0 <= u.float().min() <= u.float().max() <= 1
+    assert u.float().std() > 0.2
+
+
+def test_every_case_that_is_tuned_is_there_once(kernel):
+    """Keys are in the order of the grids; of cases with one key, the first counts."""
+    spec = read_kernel(kernel, "k")
+    found = run(spec, **functions_of(spec))["generate_inputs"]()
+    axes = spec.key_axes
+    keys = dict.fromkeys(
+        tuple(case.values[axis] for axis in axes) for case in cases_of(spec, "tune")
+    )
+    assert [tuple(key.values()) for key in found] == list(keys)
+    assert {tuple(key) for key in found} == {axes}
+    assert [args[8] for args in found.values()] == [2] * len(keys)
+
+
+def test_a_generator_of_the_kernels_own_makes_everything(kernel):
+    path = kernel / "kernels" / "k" / "kernel.toml"
+    path.write_text(
+        path.read_text().replace("[inputs]", '[inputs]\ngenerator = "host.py:everything"')
+    )
+    spec = read_kernel(kernel, "k")
+    found = run(spec, **functions_of(spec))["make_case_inputs"]("cpu", tall=2, max_=3, has_y=True)
+    assert isinstance(found, tuple)
+    assert torch.equal(found[0], torch.ones(2, 3))
+    assert len(found) == 12
+
+
+@pytest.mark.parametrize("name", read_pack(ROOT, "kernelpkg").kernels)
+def test_the_first_pack_is_tuned_with_its_grid(name):
+    """All cases, on fake tensors: as many keys, each with what `make_inputs` makes of it."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    spec = read_kernel(ROOT, name)
+    space = {}
+    exec((Path(spec.directory) / "host.py").read_text(), space)
+    functions = {n: space[n] for n in ("cos_sin_cache",) if n in space}
+    with FakeTensorMode():
+        found = run(spec, **functions)["generate_inputs"]()
+        cases = cases_of(spec, "tune")
+        assert len(found) == len(cases)
+        for (key, got), case in zip(found.items(), cases, strict=True):
+            assert key == {axis: case.values[axis] for axis in spec.key_axes}
+            assert list(map(described, got)) == list(map(described, make_inputs(spec, case)))

@@ -1,0 +1,91 @@
+"""Which GPUs a process may use, by what nvidia-smi and the environment say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernelpkg.jobs.gpus import visible_devices
+
+WHOLE = """\
+GPU 0: NVIDIA H200 (UUID: GPU-aa11)
+GPU 1: NVIDIA H200 (UUID: GPU-ab22)
+GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-cc33)
+"""
+DIVIDED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aa11)
+  MIG 3g.20gb     Device  0: (UUID: MIG-d1)
+  MIG 3g.20gb     Device  1: (UUID: MIG-d2)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-ab22)
+"""
+
+
+def smi(folder: Path, text: str, status: int = 0) -> dict[str, str]:
+    """Return an environment with an nvidia-smi that prints a text."""
+    (folder / "text").write_text(text)
+    tool = folder / "nvidia-smi"
+    tool.write_text(f'#!/bin/sh\n[ "$1" = -L ] && cat "{folder}/text"\nexit {status}\n')
+    tool.chmod(0o755)
+    return {"PATH": f"{folder}:{os.defpath}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "found"),
+    [
+        (WHOLE, None, ("0", "1", "2")),
+        (WHOLE, "2, 0", ("2", "0")),
+        (WHOLE, "", ()),
+        (WHOLE, "-1", ()),
+        (WHOLE, "NoDevFiles", ()),
+        (WHOLE, "1,-1,0", ("1",)),
+        (WHOLE, "0,3,1", ("0",)),
+        (WHOLE, "0,0", ("0",)),
+        (WHOLE, "GPU-cc,GPU-ab22", ("GPU-cc", "GPU-ab22")),
+        (WHOLE, "GPU-a", ()),
+        (WHOLE, "GPU-dd,0", ()),
+        (DIVIDED, None, ("MIG-d1", "MIG-d2", "GPU-ab22")),
+        (DIVIDED, "MIG-d2,1", ("MIG-d2", "1")),
+        (DIVIDED, "MIG-GPU-aa11/1/0", ("MIG-GPU-aa11/1/0",)),
+    ],
+    ids=[
+        *("all", "order", "empty", "none", "word", "ends", "beyond", "twice", "uuid", "ambiguous"),
+        *("unknown", "divided", "instance", "old-instance"),
+    ],
+)
+def test_the_environment_is_read_as_cuda_reads_it(tmp_path, monkeypatch, text, chosen, found):
+    """Names up to the first that is of no GPU; all of them where nothing is said."""
+    environment = smi(tmp_path, text)
+    monkeypatch.setenv("PATH", environment["PATH"])
+    if chosen is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = chosen
+    assert visible_devices(environment) == found
+
+
+@pytest.mark.parametrize(
+    ("variables", "count", "found"),
+    [
+        ({}, 2, ("0", "1")),
+        ({"HIP_VISIBLE_DEVICES": "3,1"}, 2, ("3", "1")),
+        ({"HIP_VISIBLE_DEVICES": "3,9", "CUDA_VISIBLE_DEVICES": "0"}, 1, ("3",)),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, 1, ("1",)),
+        ({}, 0, ()),
+    ],
+    ids=["all", "hip", "both", "cuda", "none"],
+)
+@pytest.mark.parametrize("status", [0, 9], ids=["says-nothing", "fails"])
+def test_without_nvidia_smi_torch_counts(tmp_path, monkeypatch, status, variables, count, found):
+    """As on an AMD host: as many names as PyTorch sees GPUs."""
+    environment = smi(tmp_path, "No devices found.\n", status)
+    monkeypatch.setenv("PATH", environment["PATH"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert visible_devices({**environment, **variables}) == found
+
+
+def test_without_any_tool_there_may_be_no_gpu(tmp_path, monkeypatch):
+    """A laptop has no nvidia-smi at all."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert visible_devices({"PATH": str(tmp_path)}) == ()

@@ -1,0 +1,130 @@
+"""One worker of this host, from its start to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kernelpkg.jobs import process
+from kernelpkg.jobs.jobcall import Message
+from kernelpkg.jobs.process import WorkerProcess, environment_of, wait
+
+STUB = """
+import atexit, os, pathlib, sys, time
+
+
+def work(payload):
+    if "exit" in payload:
+        atexit.register(pathlib.Path(payload["exit"]).touch)
+    if "print" in payload:
+        os.write(2, payload["print"].encode() * payload["times"])
+        os._exit(0)
+    time.sleep(payload.get("sleep", 0))
+    return len(payload.get("large", ""))
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+    (tmp_path / "stub_process.py").write_text(STUB)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = WorkerProcess("cpu", "stub_process:work")
+    made.start()
+    assert listen(made).kind == "ready"
+    return made
+
+
+def listen(worker: WorkerProcess) -> Message:
+    while True:
+        for _, message in wait([worker], 1.0):
+            return message
+
+
+def test_a_worker_that_may_leave_tidies_up(worker, tmp_path):
+    """It ends as Python programs end, and is forgotten."""
+    worker.send(json.dumps({"exit": str(tmp_path / "left")}))
+    assert listen(worker).kind == "done"
+    worker.leave()
+    assert worker.finish()
+    assert (tmp_path / "left").exists()
+    assert worker.fileno() == -1
+    assert worker.receive() == []
+    assert worker.finish()
+
+
+def test_what_belongs_to_a_worker_is_removed_with_it(worker, tmp_path):
+    """However it ends; here in the midst of a job."""
+    folder = tmp_path / "belongings"
+    (folder / "deep").mkdir(parents=True)
+    other = WorkerProcess("cpu", "stub_process:work", str(folder))
+    other.start()
+    listen(other)
+    other.send(json.dumps({"sleep": 600}))
+    assert folder.exists()
+    for each in (worker, other):
+        each.end()
+        each.finish()
+    assert not folder.exists()
+
+
+def test_payloads_and_messages_may_be_larger_than_pipes(worker):
+    """Five million letters there, and an answer."""
+    worker.send(json.dumps({"large": "x" * 5_000_000}))
+    assert listen(worker).value == 5_000_000
+    worker.end()
+    assert worker.finish()
+
+
+def test_output_does_not_fill_a_disk(worker, monkeypatch):
+    """A job that prints without end starts its file anew; the last line is told."""
+    monkeypatch.setattr(process, "_MOST", 1000)
+    worker.send(json.dumps({"print": "0123456789\n", "times": 10_000}))
+    message = listen(worker)
+    text = "its process ended with status 0"
+    assert message.kind == "died"
+    assert message.text in (text, f"{text}: 0123456789")
+
+
+def test_a_worker_that_is_told_to_leave_but_works_is_killed(worker, monkeypatch):
+    """After two seconds; shorter here."""
+    monkeypatch.setattr(process, "_LEAVING", 0.1)
+    worker.send(json.dumps({"sleep": 600}))
+    worker.leave()
+    assert worker.finish()
+    assert worker.fileno() == -1
+
+
+def test_no_descriptor_is_left(worker, tmp_path):
+    """Neither of a worker that ran nor of one that could not be started."""
+    worker.end()
+    worker.finish()
+    before = sorted(os.listdir("/proc/self/fd"))
+    worker.start()
+    worker.end()
+    worker.finish()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing(monkeypatch):
+    """The error of the system comes out."""
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        WorkerProcess("cpu", "a:b").start()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_waiting_for_nobody_takes_no_longer_than_asked():
+    """A worker without a process says nothing."""
+    assert wait([WorkerProcess("cpu", "a:b")], 0.0) == []
+
+
+def test_a_device_is_all_that_a_process_sees():
+    """Everything else of the environment stays."""
+    environment = {"A": "b", "CUDA_VISIBLE_DEVICES": "0,1"}
+    seen = {"CUDA_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "1"}
+    assert environment_of("1", environment) == {"A": "b", **seen}
+    assert environment_of("cpu:3", environment) == {"A": "b", **dict.fromkeys(seen, "")}

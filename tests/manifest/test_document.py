@@ -1,0 +1,133 @@
+"""One TOML document: what is told about files that cannot be parsed, and lines of what can."""
+
+# ruff: noqa: E501  # tables of cases have a line each
+
+from __future__ import annotations
+
+import pytest
+
+from kernelpkg.digest import digest_bytes
+from kernelpkg.errors import PackError, Problem
+from kernelpkg.manifest.decode import MISSING, Key, MapOf, Number, Table, Text
+from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.keys import NAME
+
+TABLE = Table(
+    keys={
+        "edition": Key(kind=Number(whole=True), required=True, doc=""),
+        "sizes": Key(kind=MapOf(item=Number(), key=Text("an identifier", NAME)), default={}, doc=""),
+        "top": Key(kind=Table(keys={"x": Key(kind=Text(), doc="")}), default={}, doc=""),
+    }
+)  # fmt: skip
+
+
+def read(tmp_path, content):
+    path = tmp_path / "it.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Document(path, "shown/it.toml", TABLE)
+
+
+def lines_of(tmp_path, content):
+    with pytest.raises(PackError) as caught:
+        read(tmp_path, content)
+    return str(caught.value).split("\n")
+
+
+def test_a_document_has_its_values_text_and_digest(tmp_path):
+    """Values are decoded, with defaults, and the digest is of the bytes."""
+    document = read(tmp_path, b"edition = 1\r\n[sizes]\r\na = 2\r\n")
+    assert document.values == {"edition": 1, "sizes": {"a": 2}, "top": {"x": None}}
+    assert document.digest == digest_bytes(b"edition = 1\r\n[sizes]\r\na = 2\r\n")
+    assert document.sound
+    assert document.problems() == ()
+    assert document.line("sizes", "a") == 3
+    assert document.line("sizes", "b") == 2
+
+
+def test_values_are_found_by_path(tmp_path):
+    """Behind a part that was refused there is nothing."""
+    document = read(tmp_path, "edition = 1\ntop = 4\n[sizes]\na = 1\n")
+    assert document.get("sizes", "a") == 1
+    assert document.get("top") is MISSING
+    assert document.get("top", "x") is MISSING
+    assert document.get("nothing", "x") is MISSING
+
+
+def test_problems_are_sorted_and_told_once(tmp_path):
+    """Problems come in the order of their places, those of other files among them."""
+    document = read(tmp_path, "edition = 1\n[sizes]\na = 'x'\n")
+    document.report(("edition",), "KP999", "second")
+    document.report(("edition",), "KP998", "first")
+    document.report(("edition",), "KP998", "first")
+    document.report_elsewhere(Problem(path="a/other.py", line=9, code="KP900", message="else"))
+    assert not document.sound
+    assert [str(problem) for problem in document.problems()] == [
+        "a/other.py:9: KP900 else",
+        "shown/it.toml:1: KP998 first",
+        "shown/it.toml:1: KP999 second",
+        "shown/it.toml:3: KP012 'a' must be a number, not a text ('x')",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "torn"),
+    [
+        ("edition = 1\nq = 1", False),
+        ("edition = '1'", True),
+        ("", True),
+        ("edition = 1\n[sizes]\n'a b' = 1", True),
+    ],
+    ids=["unknown", "mistyped", "missing", "misnamed"],
+)
+def test_a_document_that_lacks_parts_is_torn(tmp_path, content, torn):
+    """What is missing is told once, and not again by those who look for it."""
+    assert read(tmp_path, content).torn == torn
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("edition = 2", 1),
+        ("# edition = 1\n\n  edition=3  # much later", 3),
+        ("edition = 2\r\nnot even toml", 1),
+        ("edition = 2\n[tables.of = the future", 1),
+        ("edition = +2", 1),
+        ("edition = 0b10", 1),
+        ('"edition" = 2', 1),
+        ("[sizes]\na = 1\n", None),
+        ("edition = 1\n[sizes]\nedition = 2\n", None),
+        ('edition = 1\n[top]\nx = """\nedition = 2\n"""\n', None),
+    ],
+)
+def test_an_edition_of_the_future_is_found_before_the_rest(tmp_path, content, line):
+    """Newer manifests may be no TOML of today; a size of the name is not the edition."""
+    if line is None:
+        assert read(tmp_path, content).get("sizes") is not MISSING
+        return
+    (found,) = lines_of(tmp_path, content)
+    assert found.startswith(f"shown/it.toml:{line}: KP002 edition ")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("edition = 1\na = ", "shown/it.toml:2: KP003"),
+        ("edition = 1\n\n\n[", "shown/it.toml:4: KP003"),
+        ("edition = 1\nedition = 1\n", "shown/it.toml:2: KP003"),
+        ("edition = 1\nx = '''\n\n", "shown/it.toml:2: KP003"),
+        ("edition = 1\n\0", "shown/it.toml:2: KP003"),
+        (b"edition = 1\n\xff", "shown/it.toml:2: KP003 is not UTF-8"),
+        (b"\xef\xbb\xbfedition = 1\n", "shown/it.toml:1: KP003"),
+        (b"e\0d\0", "shown/it.toml:1: KP003"),
+    ],
+)
+def test_what_does_not_parse_has_its_line(tmp_path, content, place):
+    """One line says where the document is broken."""
+    (found,) = lines_of(tmp_path, content)
+    assert found.startswith(place)
+
+
+def test_a_number_of_thousands_of_digits(tmp_path):
+    """Python does not read it, and its line is found all the same."""
+    (found,) = lines_of(tmp_path, f"edition = 1\n[sizes]\na = {'7' * 5000}\nb = 2\n")
+    assert found == "shown/it.toml:3: KP003 does not parse as TOML: a number has too many digits"

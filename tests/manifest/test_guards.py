@@ -1,0 +1,222 @@
+"""What a kernel accepts, with tensors that have nothing but facts; no torch."""
+
+# ruff: noqa: E501  # messages are asserted as whole lines
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kernelpkg.errors import CallError
+from kernelpkg.manifest.guards import Acceptance, compile_axes
+from kernelpkg.packs.read import read_kernel
+
+GOOD = Path(__file__).parents[1] / "golden" / "good"
+
+
+class Tensor:
+    """The facts of a tensor; strides are contiguous unless given."""
+
+    def __init__(self, *shape, dtype="bfloat16", strides=None, device="cpu"):
+        self.shape = shape
+        self.ndim = len(shape)
+        self.dtype = f"torch.{dtype}"
+        self.device = device
+        plain, step = [], 1
+        for size in reversed(shape):
+            plain.insert(0, step)
+            step *= size
+        self._plain = tuple(plain)
+        self._strides = self._plain if strides is None else strides
+
+    def stride(self, place=None):
+        return self._strides if place is None else self._strides[place]
+
+    def numel(self):
+        found = 1
+        for size in self.shape:
+            found *= size
+        return found
+
+    def is_contiguous(self):
+        return self._strides == self._plain
+
+
+def acceptance(root=GOOD):
+    return Acceptance(read_kernel(root, "x"), "good::x")
+
+
+def call(out=None, input=None, residual=None, factor=2.0, group=4):
+    return [
+        Tensor(3, 8) if out is None else out,
+        Tensor(3, 8) if input is None else input,
+        residual,
+        factor,
+        group,
+    ]
+
+
+def edited(tmp_path, *edits):
+    """Return the acceptance of the good kernel with edits of its manifest."""
+    directory = tmp_path / "kernels" / "x"
+    directory.mkdir(parents=True)
+    for path in (GOOD / "kernels" / "x").iterdir():
+        if path.is_file():
+            text = path.read_text()
+            for old, new in edits if path.name == "kernel.toml" else ():
+                assert old in text
+                text = text.replace(old, new)
+            (directory / path.name).write_text(text)
+    return acceptance(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("args", "axes"),
+    [
+        (call(), (3, 8, 4, "bfloat16", False)),
+        (call(residual=Tensor(3, 2, 4)), (3, 8, 4, "bfloat16", True)),
+        (call(input=Tensor(3, 8, strides=(16, 1))), (3, 8, 4, "bfloat16", False)),
+        (
+            call(out=Tensor(0, 8), input=Tensor(0, 8)),
+            (0, 8, 4, "bfloat16", False),
+        ),
+        (
+            call(Tensor(1, 8, dtype="float32"), Tensor(1, 8, dtype="float32", strides=(7, 1))),
+            (1, 8, 4, "float32", False),
+        ),
+    ],
+    ids=["plain", "residual", "strided", "empty", "one row"],
+)
+def test_a_call_that_is_accepted_has_its_axes(args, axes):
+    """The values come in the order of the manifest."""
+    accepted = acceptance()
+    assert accepted.axes_of(args) == axes
+    assert accepted.axis_names == ("num_tokens", "hidden_size", "group", "dtype", "has_residual")
+    assert compile_axes(accepted.spec)(*args) == axes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (call(out=Tensor(3, 8, device="cuda:0")), "argument 'input' is on cpu, and 'out' on cuda:0; all must be on one device"),
+        (call(residual=Tensor(3, 2, 4, device="cuda:1")), "argument 'residual' is on cuda:1, and 'out' on cpu; all must be on one device"),
+        (call(input=Tensor(8)), "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimensions"),
+        (call(input=Tensor()), "axis num_tokens = 'input.shape[0]' cannot be read: 'input' has 0 dimensions"),
+        (call(group=3), "guard 'hidden_size % group == 0' does not hold (hidden_size = 8, group = 3)"),
+        (call(group=0), "guard 'hidden_size % group == 0' divides by zero (hidden_size = 8, group = 0)"),
+        (call(input=Tensor(3, 8, dtype="int8")), "guard 'dtype in [bfloat16, float32]' does not hold (dtype = int8)"),
+        (call(out=Tensor(3, 8, dtype="float32")), "argument 'out' has dtype float32, and must have bfloat16"),
+        (call(out=Tensor(4, 8)), "argument 'out' has shape (4, 8), and must have (3, 8), from [num_tokens, hidden_size]"),
+        (call(out=Tensor(3, 8, 1)), "argument 'out' has shape (3, 8, 1), and must have (3, 8), from [num_tokens, hidden_size]"),
+        (call(out=Tensor(3, 8, strides=(1, 3))), "argument 'out' has strides (1, 3), and must be contiguous"),
+        (call(input=Tensor(3, 8, strides=(1, 3))), "argument 'input' has strides (1, 3), and must have (*, 1)"),
+        (call(input=Tensor(3, 8, 1)), "argument 'input' has shape (3, 8, 1), and must have (3, 8), from [num_tokens, hidden_size]"),
+        (call(residual=Tensor(3, 8)), "argument 'residual' has shape (3, 8), and must have (3, 2, 4), from [num_tokens, hidden_size // group, group]"),
+    ],
+)  # fmt: skip
+def test_another_call_is_refused_in_one_line(args, message):
+    """Devices, axes, guards, dtypes, shapes and strides are held against the manifest."""
+    with pytest.raises(CallError) as caught:
+        acceptance().axes_of(args)
+    assert str(caught.value) == f"good::x: {message}"
+
+
+RESIDUAL = 'shape = ["num_tokens", "hidden_size // group", "group"]'
+
+
+@pytest.mark.parametrize(
+    ("shape", "accepted"),
+    [
+        ((3, 8), True),
+        ((24,), False),
+        ((8,), False),
+        ((3, 1, 8), True),
+        ((1, 3, 8), True),
+        ((8, 3), False),
+        ((2, 8), False),
+        ((3, 3, 8), False),
+        ((), False),
+    ],
+)
+def test_a_spread_size_is_any_number_of_sizes_with_its_product(tmp_path, shape, accepted):
+    """'*num_tokens' takes rows in any arrangement, and only their number counts."""
+    taken = edited(tmp_path, (RESIDUAL, 'shape = ["*num_tokens", "hidden_size"]'))
+    args = call(residual=Tensor(*shape))
+    if accepted:
+        assert taken.axes_of(args)[0] == 3
+        return
+    with pytest.raises(CallError) as caught:
+        taken.axes_of(args)
+    assert str(caught.value) == (
+        f"good::x: argument 'residual' has shape {shape}, and must have (*3, 8), "
+        "from [*num_tokens, hidden_size]"
+    )
+
+
+def test_one_spread_size_of_one_takes_scalars_of_any_rank(tmp_path):
+    """A scale of one element may have no, one or two dimensions."""
+    taken = edited(tmp_path, (RESIDUAL, 'shape = ["*1"]'))
+    for shape in ((), (1,), (1, 1)):
+        assert taken.axes_of(call(residual=Tensor(*shape)))[-1] is True
+    with pytest.raises(CallError, match=r"must have \(\*1\), from \[\*1\]"):
+        taken.axes_of(call(residual=Tensor(2)))
+
+
+def test_strides_may_be_expressions(tmp_path):
+    """A stride is compared where there is more than one element along it."""
+    taken = edited(tmp_path, ('strides = ["*", 1]', 'strides = ["hidden_size * 2", 1]'))
+    assert taken.axes_of(call(input=Tensor(3, 8, strides=(16, 1))))[0] == 3
+    assert taken.axes_of(call(Tensor(1, 8), Tensor(1, 8)))[0] == 1
+    with pytest.raises(CallError, match=r"has strides \(8, 1\), and must have \(16, 1\)"):
+        taken.axes_of(call())
+
+
+def test_the_first_variant_whose_condition_holds_counts(tmp_path):
+    """Variants are tried in their order; the last may be for all other calls."""
+    variants = (
+        'out = [{ when = "group == 4", shape = ["num_tokens", "hidden_size"], dtype = "dtype" },\n'
+        '  { shape = ["hidden_size", "num_tokens"], dtype = "dtype" }]'
+    )
+    plain = 'out = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }'
+    taken = edited(tmp_path, (plain, variants))
+    assert taken.axes_of(call())[2] == 4
+    assert taken.axes_of(call(out=Tensor(8, 3), group=2))[2] == 2
+    with pytest.raises(CallError, match=r"must have \(8, 3\), from \[hidden_size, num_tokens\]"):
+        taken.axes_of(call(group=2))
+
+
+def test_a_tensor_that_no_variant_takes_is_refused(tmp_path):
+    """An optional tensor is given only where [args] says so."""
+    taken = edited(
+        tmp_path,
+        ('when = "has_residual"', 'when = "has_residual and num_tokens < 99"'),
+    )
+    big = Tensor(99, 8)
+    with pytest.raises(CallError) as caught:
+        taken.axes_of(call(big, big, Tensor(99, 2, 4)))
+    assert str(caught.value) == (
+        "good::x: argument 'residual' is given, and is only taken when "
+        "'has_residual and num_tokens < 99'"
+    )
+
+
+def test_a_guard_may_read_arguments(tmp_path):
+    """What [args] cannot say, a guard can; one that reads an absent argument does not hold."""
+    old = "hidden_size % group == 0"
+    taken = edited(tmp_path, (old, f"{old} and input.stride(0) % 16 == 0"))
+    assert taken.axes_of(call(input=Tensor(3, 8, strides=(32, 1))))[1] == 8
+    with pytest.raises(CallError, match=r"% 16 == 0' does not hold"):
+        taken.axes_of(call())
+
+
+def test_a_guard_that_reads_what_is_absent_does_not_hold(tmp_path):
+    """It says so instead of a traceback; 'is None or' lets the call pass."""
+    old = "hidden_size % group == 0"
+    strict = edited(tmp_path / "a", (old, "residual.shape[0] == num_tokens"))
+    with pytest.raises(CallError, match="does not hold"):
+        strict.axes_of(call())
+    loose = edited(tmp_path / "b", (old, "residual is None or residual.shape[9] == 1"))
+    assert loose.axes_of(call())[0] == 3
+    with pytest.raises(CallError, match="reads a dimension that is not there"):
+        loose.axes_of(call(residual=Tensor(3, 2, 4)))

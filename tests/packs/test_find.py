@@ -1,0 +1,174 @@
+"""Where packs are found, in which order, and what is said of roots that are none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernelpkg.errors import PackError, UsageError
+from kernelpkg.packs import find as find_module
+
+
+def find(name=None, *, given=None, path=""):
+    root, pack = find_module.find_pack(name, given, {"KERNELPKG_PATH": path})
+    return root.path, root.origin, pack
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution whose entry point names a module."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def install(entry, module):
+        info = site / f"{entry}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {entry}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[kernelpkg.packs]\n{entry} = {module}\n")
+        return site
+
+    return install
+
+
+def test_a_given_root_is_the_only_one(demo, other):
+    assert find(given=demo.root, path=str(other.root)) == (demo.root, "--root", "demo")
+
+
+def test_the_path_goes_before_our_own_pack(demo, other):
+    path = os.pathsep.join(["", str(demo.root), str(other.root)])
+    assert find(path=path) == (demo.root, "KERNELPKG_PATH", "demo")
+    assert find("demo", path=path) == (demo.root, "KERNELPKG_PATH", "demo")
+
+
+def test_without_anything_it_is_our_own_pack():
+    assert find() == (find_module.own_root(), "kernelpkg", "kernelpkg")
+
+
+def test_our_own_pack_can_be_asked_for_beside_others(demo):
+    assert find("kernelpkg", path=str(demo.root))[1] == "kernelpkg"
+
+
+def test_a_relative_root_does_not_depend_on_where_we_go_later(demo, monkeypatch):
+    monkeypatch.chdir(demo.root.parent)
+    found, _, _ = find(given=Path("demo"))
+    assert found == demo.root
+
+
+def test_an_installed_pack_is_found_and_its_module_is_not_run(install, other):
+    site = install("others", "others_kernels.data")
+    (site / "others_kernels").mkdir()
+    (site / "others_kernels/__init__.py").write_text("raise SystemExit('was run')")
+    other.root.rename(site / "others_kernels/data")
+    place = site / "others_kernels/data"
+    assert find("demo") == (place, "entry point 'others'", "demo")
+    assert "others_kernels" not in sys.modules
+    assert find_module.find_pack("demo", None, {})[0].installed
+    assert not find_module.find_pack("demo", place, {})[0].installed
+
+
+def test_an_installed_pack_may_lie_beside_a_single_module(install, other):
+    site = install("others", "single")
+    (site / "single.py").write_text("raise SystemExit('was run')")
+    for directory in ("manifests", "kernels"):
+        (other.root / directory).rename(site / directory)
+    assert find("demo") == (site, "entry point 'others'", "demo")
+
+
+def test_without_a_name_installed_packs_are_not_looked_at(install):
+    install("others", "not_there")
+    assert find()[2] == "kernelpkg"
+
+
+def test_a_broken_package_hides_no_pack_that_is_elsewhere(install):
+    install("others", "not_there")
+    assert find("kernelpkg")[1] == "kernelpkg"
+
+
+def test_a_broken_package_is_told_where_a_pack_is_not_found(install):
+    install("others", "not_there")
+    with pytest.raises(PackError) as caught:
+        find("demo")
+    assert str(caught.value) == (
+        "kernelpkg.packs:others: KP604 module 'not_there' is not there; reinstall its package"
+    )
+
+
+def test_roots_yields_what_is_broken_too(install, demo, tmp_path):
+    install("others", "not_there")
+    environment = {"KERNELPKG_PATH": f"{tmp_path}/no{os.pathsep}{demo.root}"}
+    found = list(find_module.roots(None, environment))
+    assert [str(root) if isinstance(root, PackError) else root.origin for root in found] == [
+        (
+            f"{tmp_path}/no: KP604 root of KERNELPKG_PATH does not exist; "
+            "name one that holds manifests/"
+        ),
+        "KERNELPKG_PATH",
+        "kernelpkg.packs:others: KP604 module 'not_there' is not there; reinstall its package",
+        "kernelpkg",
+    ]
+
+
+@pytest.mark.parametrize("name", [None, "kernelpkg"])
+def test_a_root_of_the_path_that_does_not_exist_is_an_error(tmp_path, name):
+    with pytest.raises(PackError) as caught:
+        find(name, path=str(tmp_path / "no"))
+    assert str(caught.value) == (
+        f"{tmp_path}/no: KP604 root of KERNELPKG_PATH does not exist; "
+        "name one that holds manifests/"
+    )
+
+
+def test_a_root_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PackError) as caught:
+        find(given=tmp_path / "file")
+    assert str(caught.value) == (
+        f"{tmp_path}/file: KP604 root of --root is not a directory; name one that holds manifests/"
+    )
+
+
+def test_a_root_without_permission_is_an_error(demo, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(PackError) as caught:
+        find(given=demo.root)
+    assert str(caught.value) == (
+        f"{demo.root}/manifests: KP604 directory cannot be read: Permission denied"
+    )
+
+
+def test_a_root_without_packs_is_an_error(tmp_path):
+    with pytest.raises(PackError) as caught:
+        find(given=tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which "
+        f"'kernelpkg new NAME --root {tmp_path}' writes with a first kernel"
+    )
+
+
+def test_of_several_packs_one_has_to_be_chosen(demo):
+    (demo.root / "manifests/second.toml").touch()
+    (demo.root / "manifests/.hidden.toml").touch()
+    with pytest.raises(UsageError) as caught:
+        find(given=demo.root)
+    assert str(caught.value) == f"{demo.root} has packs demo, second; choose one with --pack"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("dem", "pack 'dem' is not there; did you mean 'demo'?"),
+        ("xyz", "pack 'xyz' is not there; known are demo"),
+    ],
+    ids=["near", "far"],
+)
+def test_a_pack_that_is_not_there_is_wrong_usage(demo, name, line):
+    with pytest.raises(UsageError) as caught:
+        find(name, given=demo.root)
+    assert str(caught.value) == line

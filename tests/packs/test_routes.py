@@ -1,0 +1,175 @@
+"""Routes held against their kernels, and against the schemas of native ops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from kernelpkg.errors import PackError
+from kernelpkg.manifest.opschema import OpArg, parse_schema
+from kernelpkg.manifest.spec import Route
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.packs.routes import NativeSchema, Routing, schema_problem
+
+ROOT = Path(__file__).parents[2]
+
+SCHEMA = "(Tensor(a!) out, Tensor x, Tensor? bias, int group, float eps, bool flag=False) -> ()"
+
+
+def problems_of(routed_pack, text: str) -> list[str]:
+    with pytest.raises(PackError) as caught:
+        routed_pack.routing(text)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param(
+            'when = [\n  "num_tokens <= 4",\n  "num_token <= 4",\n]',
+            [
+                (
+                    "manifests/demo.toml:12: KP840 condition 'num_token <= 4': name 'num_token' is "
+                    "not known here; did you mean 'num_tokens'?"
+                )
+            ],
+            id="unknown name",
+        ),
+        pytest.param(
+            'when = ["x <= 4"]',
+            [
+                (
+                    "manifests/demo.toml:10: KP840 condition 'x <= 4': tensor 'x' is no value; "
+                    "read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"
+                )
+            ],
+            id="tensor",
+        ),
+        pytest.param(
+            'when = ["num_tokens"]',
+            [
+                (
+                    "manifests/demo.toml:10: KP841 condition 'num_tokens': it is a whole number, "
+                    "and must be true or false"
+                )
+            ],
+            id="number",
+        ),
+        pytest.param(
+            'eager = ["dtype < 2", "dtype == 2"]',
+            [
+                (
+                    "manifests/demo.toml:10: KP841 condition 'dtype < 2': 'dtype < 2' compares a "
+                    "dtype with a number, or by size"
+                ),
+                (
+                    "manifests/demo.toml:10: KP841 condition 'dtype == 2': 'dtype == 2' compares a "
+                    "dtype with a number, or by size"
+                ),
+            ],
+            id="dtype",
+        ),
+        pytest.param(
+            'when = ["eps is None"]',
+            [
+                (
+                    "manifests/demo.toml:10: KP840 condition 'eps is None': argument 'eps' is "
+                    "always given, so 'is None' says nothing"
+                )
+            ],
+            id="always given",
+        ),
+    ],
+)
+def test_conditions_that_are_wrong(routed_pack, text, lines):
+    """Each has its file, its line, and what is wrong; all of a route are told."""
+    assert problems_of(routed_pack, text) == lines
+
+
+def test_a_kernel_that_is_broken(routed_pack):
+    """A route to it has the problems of the kernel."""
+    routed_pack.demo.edit("kernels/scale/kernel.toml", 'match = "ceil"', 'match = "ceiling"')
+    assert problems_of(routed_pack, "") == [
+        (
+            "kernels/scale/kernel.toml:23: KP012 'match' must be one of 'exact', 'nearest', "
+            "'ceil', 'floor', 'pow2', 'ranges', 'ignore', not 'ceiling'; did you mean 'ceil'?"
+        )
+    ]
+
+
+OURS = parse_schema(SCHEMA)
+
+
+def native(**changes: OpArg) -> NativeSchema:
+    """The native schema that agrees, with other arguments in place of some."""
+    args = tuple(changes.get(arg.name, arg) for arg in OURS.args)
+    return NativeSchema(args=args)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        pytest.param(native(), None, id="the same"),
+        pytest.param(
+            native(flag=OpArg(name="flag", type="bool"), eps=evolve(OURS.arg("eps"), default=1.0)),
+            None,
+            id="defaults",
+        ),
+        pytest.param(
+            native(out=evolve(OURS.arg("out"), alias="z")), None, id="the name of an alias"
+        ),
+        pytest.param(
+            NativeSchema(args=OURS.args[:-1]),
+            "its arguments are (out, x, bias, group, eps), and of the op (out, x, bias, group, "
+            "eps, flag)",
+            id="too few",
+        ),
+        pytest.param(
+            NativeSchema(args=(OURS.args[1], OURS.args[0], *OURS.args[2:])),
+            "its arguments are (x, out, bias, group, eps, flag), and of the op (out, x, bias, "
+            "group, eps, flag)",
+            id="order",
+        ),
+        pytest.param(
+            native(group=OpArg(name="group", type="float"), bias=OpArg(name="bias", type="Tensor")),
+            "its 'bias' is Tensor, and of the op Tensor?; its 'group' is float, and of the op int",
+            id="types",
+        ),
+        pytest.param(
+            native(x=evolve(OURS.arg("x"), alias="a"), out=OpArg(name="out", type="Tensor")),
+            "its 'out' is Tensor, and of the op Tensor, which it writes; its 'x' is Tensor, which "
+            "it writes, and of the op Tensor",
+            id="mutation",
+        ),
+        pytest.param(
+            NativeSchema(args=OURS.args, returns=("Tensor",)),
+            "it returns (Tensor), and the op nothing",
+            id="returns",
+        ),
+        pytest.param(
+            NativeSchema(args=OURS.args, keyword_only=("eps", "flag")),
+            "it takes eps, flag by keyword only, as no op of a pack can",
+            id="keyword only",
+        ),
+    ],
+)
+def test_schemas(schema, said):
+    """Names, order, types, mutation and returns count; defaults and names of aliases do not."""
+    assert schema_problem(schema, OURS) == said
+
+
+def test_what_the_ops_of_the_first_pack_read_and_write():
+    """Only a residual, and queries and keys in place, are lost when a call fails half way."""
+    kept = {}
+    for name in ("rms_norm_per_block_quant", "fused_qk_norm_rope", "silu_and_mul_per_block_quant"):
+        spec = read_kernel(ROOT, name)
+        pack = read_pack(ROOT, "kernelpkg")
+        routing = Routing(pack=pack, route=Route(target=f"_C::{name}", op=name), spec=spec)
+        kept[name] = [spec.schema.arg_names[place] for place in routing.kept]
+    assert kept == {
+        "rms_norm_per_block_quant": ["residual"],
+        "fused_qk_norm_rope": ["qkv"],
+        "silu_and_mul_per_block_quant": [],
+    }

@@ -1,0 +1,75 @@
+"""Drawings: texts are escaped, palettes are style sheets, pages are well-formed."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from kernelpkg.report import svg
+
+LIGHT = svg.Palette(
+    page="#ffffff",
+    text="#000000",
+    muted="#333333",
+    edge="#444444",
+    hatch="#999999",
+    things={"exact": svg.Colours(fill="#0000ff", text="#ffffff")},
+)
+DARK = svg.Palette(
+    page="#000000", text="#ffffff", muted="#cccccc", edge="#bbbbbb", hatch="#666666", things={}
+)
+STAMPS = svg.Stamps()
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def page(*parts):
+    return svg.page(
+        parts,
+        stamps=STAMPS,
+        wide=10,
+        high=20,
+        title="A <b>",
+        described="x & y",
+        light=LIGHT,
+        dark=DARK,
+    )
+
+
+def test_a_page_is_well_formed_and_says_what_it_is():
+    """Who hears it gets a title and a description; texts are texts."""
+    root = ET.fromstring(page(svg.text(1, 2, "a < b & c"), svg.rect(0, 0, 1, 1, "exact edge")))
+    assert root.get("role") == "img"
+    assert root.get("viewBox") == "0 0 10 20"
+    named = [root.find(f"*[@id='{name}']").text for name in root.get("aria-labelledby").split()]
+    assert named == ["A <b>", "x & y"]
+    assert root.find(f"{SVG}text").text == "a < b & c"
+
+
+def test_a_page_holds_both_palettes():
+    """The dark one counts where the viewer prefers it, and nothing is fetched from elsewhere."""
+    text = page()
+    style = ET.fromstring(text).find(f"{SVG}style").text
+    light, dark = style.split("@media (prefers-color-scheme:dark)")
+    assert ".page{fill:#ffffff}" in light
+    assert ".exact{fill:#0000ff}.on-exact{fill:#ffffff}" in light
+    assert ".page{fill:#000000}" in dark
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_group_tells_its_tip():
+    root = ET.fromstring(page(svg.group([svg.rect(0, 0, 1, 1, "exact")], "1 < 2")))
+    assert root.find(f"{SVG}g/{SVG}title").text == "1 < 2"
+
+
+def test_a_shape_is_written_once_however_often_it_is_used():
+    """Its name is that of its place in the page; another shape has another."""
+    shape = svg.rect(0, 0, 1, 1, "exact")
+    used = [STAMPS.use(shape, 3, 0), STAMPS.use(shape, 0, 4), STAMPS.use(shape * 2, 0, 0)]
+    assert used == ['<use href="#s0" x="3"/>', '<use href="#s0" y="4"/>', '<use href="#s1"/>']
+    root = ET.fromstring(page(*used))
+    drawn = {found.get("id"): len(found) for found in root.find(f"{SVG}defs").iter(f"{SVG}g")}
+    assert drawn == {"s0": 1, "s1": 2}
+
+
+def test_a_text_is_at_least_as_wide_as_it_is_long():
+    assert svg.width("", 11) == 1
+    assert svg.width("abcdefghij", 10) == 61

@@ -1,0 +1,321 @@
+"""From a call to a launch: signatures, the table, and what is done once; without torch."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+import pytest
+
+from kernelpkg.configs.selection import Chosen
+from kernelpkg.errors import CallError, ConfigError
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.runtime import dispatch
+from kernelpkg.runtime.dispatch import Dispatcher
+
+SCHEMA = parse_schema(
+    "(Tensor(a!) out, Tensor x, Tensor? bias, int n, float eps=1e-6, bool fast=False) -> ()"
+)
+
+
+class Tensor:
+    """What a signature reads of a tensor."""
+
+    def __init__(self, *shape, strides=None, dtype="f32", device=-1, grad=False):
+        self.shape = shape
+        self._strides = strides or (1,) * len(shape)
+        self.dtype = dtype
+        self.device = "cpu" if device < 0 else f"cuda:{device}"
+        self._index = device
+        self.requires_grad = grad
+
+    def stride(self):
+        return self._strides
+
+    def get_device(self):
+        return self._index
+
+
+class Acceptance:
+    axis_names = ("n", "eps")
+
+    def __init__(self):
+        self.calls = 0
+
+    def axes_of(self, args):
+        self.calls += 1
+        if args[3] < 0:
+            raise CallError("op: n is negative")
+        return (args[3], args[4])
+
+
+def _chosen(config_id, mode="tuned", outcome="exact"):
+    return Chosen(config_id=config_id, config={}, outcome=outcome, mode=mode, reason=config_id)
+
+
+BEST = (_chosen("best"),)
+
+
+class Unfit(Exception):
+    """Stands in for Triton's OutOfResources."""
+
+
+class Bench:
+    """A dispatcher whose parts count what they are asked for."""
+
+    def __init__(self, options=BEST, fails=(), **changes):
+        self.launched, self.compiled, self.picked = [], [], 0
+        self.acceptance = Acceptance()
+        self.recording = False
+        self.fails = dict.fromkeys(fails, Unfit("out of\nshared memory"))
+        self.options_given = options
+        self.platform = "nvidia_h200"
+        parts = {
+            "acceptance": lambda: self.acceptance,
+            "plan": self,
+            "compiled": self.compile,
+            "interpreted": lambda *args: self.launched.append(("interpreted", args)),
+            "empty": lambda args: None,
+            "grad_enabled": lambda: self.recording,
+            "interpret": lambda args: False,
+            "unfit": lambda: (Unfit,),
+        }
+        self.dispatcher = Dispatcher(op="ns::op", schema=SCHEMA, **{**parts, **changes})
+        self.call = self.dispatcher.implementation()
+
+    def options(self, axes, args=None):
+        self.picked += 1
+        yield from self.options_given
+
+    def compile(self, args, chosen):
+        self.compiled.append(chosen.config_id)
+
+        def launch(*args):
+            if chosen.config_id in self.fails:
+                raise self.fails[chosen.config_id]
+            self.launched.append((chosen.config_id, args))
+            return chosen.config_id
+
+        return launch
+
+
+def _args(**changes):
+    args = {"out": Tensor(4, 8), "x": Tensor(4, 8), "bias": None, "n": 3, "eps": 1e-6}
+    return tuple({**args, "fast": False, **changes}.values())
+
+
+def test_a_repeated_call_looks_up_once():
+    """The first call is checked, picked and compiled; the next ones only launched."""
+    bench = Bench()
+    for _ in range(5):
+        assert bench.call(*_args()) == "best"
+    assert (bench.acceptance.calls, bench.picked, len(bench.compiled)) == (1, 1, 1)
+    assert len(bench.launched) == 5
+    assert len(bench.dispatcher.table) == 1
+
+
+def test_a_repeated_call_keeps_nothing():
+    """Thousands of calls of one signature leave no more objects than one."""
+    bench = Bench(compiled=lambda args, chosen: lambda *args: None)
+    args = _args()
+    bench.call(*args)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(5000):
+        bench.call(*args)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"x": Tensor(5, 8)}, id="shape"),
+        pytest.param({"x": Tensor(4, 8, strides=(16, 1))}, id="strides"),
+        pytest.param({"x": Tensor(4, 8, dtype="f16")}, id="dtype"),
+        pytest.param({"x": Tensor(4, 8, device=1)}, id="device"),
+        pytest.param({"bias": Tensor(8)}, id="presence"),
+        pytest.param({"n": 4}, id="int"),
+        pytest.param({"eps": 1e-5}, id="float"),
+        pytest.param({"fast": True}, id="bool"),
+    ],
+)
+def test_all_that_a_launch_depends_on(changes):
+    """A call that differs in one fact gets a launcher of its own."""
+    bench = Bench()
+    bench.call(*_args())
+    bench.call(*_args(**changes))
+    assert len(bench.compiled) == 2
+    bench.call(*_args())
+    bench.call(*_args(**changes))
+    assert len(bench.compiled) == 2
+
+
+def test_left_out_defaults():
+    """PyTorch leaves out trailing arguments that equal their defaults; launchers get them all."""
+    bench = Bench()
+    bench.call(*_args()[:4])
+    bench.call(*_args())
+    assert len(bench.compiled) == 1
+    assert [args[4:] for _, args in bench.launched] == [(1e-6, False)] * 2
+
+
+def test_a_refused_call_is_not_remembered():
+    """It is refused each time, nothing is compiled, and good calls stay good."""
+    bench = Bench()
+    for _ in range(2):
+        with pytest.raises(CallError, match="n is negative"):
+            bench.call(*_args(n=-1))
+    assert (bench.compiled, bench.dispatcher.table) == ([], {})
+    assert bench.call(*_args()) == "best"
+
+
+def test_a_failed_launch_is_not_remembered():
+    """An error at the first launch is raised as it is, and the next call tries again."""
+    bench = Bench(fails=["best"])
+    with pytest.raises(Unfit):
+        bench.call(*_args())
+    assert bench.dispatcher.table == {}
+    bench.fails.clear()
+    assert bench.call(*_args()) == "best"
+    assert bench.compiled == ["best", "best"]
+
+
+def test_a_borrowed_config_that_does_not_fit():
+    """OutOfResources of a config that was not tuned for the call goes on to the next option."""
+    options = (
+        _chosen("stretched", outcome="bucketed"),
+        _chosen("borrowed", mode="default", outcome="default"),
+        _chosen("helion", mode="default", outcome="default"),
+    )
+    bench = Bench(options, fails=["stretched", "borrowed"])
+    assert bench.call(*_args()) == "helion"
+    assert bench.compiled == ["stretched", "borrowed", "helion"]
+    assert bench.call(*_args()) == "helion"
+    assert bench.compiled == ["stretched", "borrowed", "helion"]
+
+
+def test_other_errors_of_a_borrowed_config_are_raised():
+    """Only what says that a config is too large is a reason to try another."""
+    bench = Bench((_chosen("borrowed", mode="default"), _chosen("helion", mode="default")))
+    bench.fails["borrowed"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        bench.call(*_args())
+    assert bench.compiled == ["borrowed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "fails", "why"),
+    [
+        pytest.param((), (), "", id="none"),
+        pytest.param(
+            (_chosen("borrowed", mode="default"),),
+            ("borrowed",),
+            " (borrowed: out of shared memory)",
+            id="unfit",
+        ),
+    ],
+)
+def test_no_config(options, fails, why):
+    """Where no config may run, one line says for which call, and why the last one failed."""
+    bench = Bench(options, fails=fails)
+    with pytest.raises(ConfigError) as caught:
+        bench.call(*_args())
+    assert str(caught.value) == (
+        f"ns::op: no config for this call on nvidia_h200 (n = 3, eps = 1e-06){why}; "
+        "tune one, or let [miss] action be 'default'"
+    )
+    assert bench.dispatcher.table == {}
+
+
+def test_gradients():
+    """A tensor that requires grad is refused while gradients are recorded, and only then."""
+    bench = Bench()
+    args = _args(x=Tensor(4, 8, grad=True))
+    assert bench.call(*args) == "best"
+    bench.recording = True
+    for _ in range(2):
+        with pytest.raises(CallError) as caught:
+            bench.call(*args)
+        assert str(caught.value) == (
+            "ns::op: argument 'x' requires grad, and the op has no backward; detach it, or call "
+            "the op under torch.no_grad()"
+        )
+    assert bench.call(*_args()) == "best"
+    bench.recording = False
+    assert bench.call(*args) == "best"
+
+
+def test_devices():
+    """Tensors on several devices are named; absent ones and left-out defaults do not count."""
+    dispatcher = Bench().dispatcher
+    dispatcher.check_devices(_args())
+    dispatcher.check_devices(_args()[:3])
+    with pytest.raises(CallError) as caught:
+        dispatcher.check_devices(_args(bias=Tensor(8, device=1)))
+    assert str(caught.value) == (
+        "ns::op: argument 'bias' is on cuda:1, and 'out' on cpu; all must be on one device"
+    )
+
+
+def test_empty_and_interpreted_calls_compile_nothing():
+    """They are remembered like compiled ones."""
+    for changes, expected in (
+        ({"empty": lambda args: lambda *args: "nothing"}, "nothing"),
+        ({"interpret": lambda args: True}, None),
+    ):
+        bench = Bench(**changes)
+        assert [bench.call(*_args()), bench.call(*_args())] == [expected] * 2
+        assert (bench.acceptance.calls, bench.picked, bench.compiled) == (1, 0, [])
+
+
+def test_the_table_is_bounded(monkeypatch):
+    """When it is full it is emptied, and calls go on being right."""
+    monkeypatch.setattr(dispatch, "TABLE_LIMIT", 10)
+    bench = Bench()
+    for n in range(35):
+        assert bench.call(*_args(n=n)) == "best"
+        assert len(bench.dispatcher.table) <= 10
+    assert bench.call(*_args(n=34)) == "best"
+    assert len(bench.compiled) == 35
+
+
+def test_threads_compile_a_signature_once():
+    """First calls at the same time wait for one compilation, and are all launched."""
+    bench = Bench()
+    whole = bench.compile
+
+    def slow(args, chosen):
+        time.sleep(0.05)
+        return whole(args, chosen)
+
+    bench.dispatcher._compiled = slow
+    ready, results = threading.Barrier(8), []
+
+    def call():
+        ready.wait()
+        results.append(bench.call(*_args()))
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["best"] * 8
+    assert (bench.compiled, bench.acceptance.calls) == (["best"], 1)
+
+
+def test_an_op_may_call_itself_for_another_signature():
+    """The lock lets a first call make another one on the way."""
+    bench = Bench()
+    whole = bench.compile
+
+    def nested(args, chosen):
+        if args[3] > 0:
+            bench.call(*_args(n=args[3] - 1))
+        return whole(args, chosen)
+
+    bench.dispatcher._compiled = nested
+    assert bench.call(*_args(n=2)) == "best"
+    assert len(bench.dispatcher.table) == 3

@@ -1,0 +1,100 @@
+"""The entry point, found and called by vLLM's own loader of plugins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PLUGIN = ["kernelpkg", "kernelpkg.plugin", "kernelpkg.vllm", "kernelpkg.vllm.plugin"]
+GROUP = "vllm.general_plugins"
+
+CODE = """\
+import json, os, sys
+import vllm
+vllm.__path__.append(sys.argv[1])
+from vllm.logger import _configure_vllm_root_logger
+from vllm.plugins import load_general_plugins
+_configure_vllm_root_logger()
+before = set(sys.modules)
+load_general_plugins()
+loaded = sorted(name for name in set(sys.modules) - before if name.startswith("kernelpkg"))
+import vllm._C_stable_libtorch
+from kernelpkg import plugin
+statuses = [report.status for report in plugin.report()]
+print(json.dumps({"loaded": loaded, "statuses": statuses, "helion": "helion" in sys.modules}))
+"""
+
+EXTENSION = """\
+import os, runpy
+stand_ins = runpy.run_path(os.environ["STAND_INS"])
+ops = stand_ins["NativeOps"](lambda name: stand_ins["nothing"], key="CUDA")
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """What pip writes of kernelpkg and of vLLM beside their files, and stand-ins for its ops."""
+    site = tmp_path / "site"
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name, version in (("kernelpkg", "0.1.0"), ("vllm", "0.33.0")):
+        info = site / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (info / "METADATA").write_text(text)
+    entries = about["entry-points"][GROUP].items()
+    lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in entries)]
+    (site / "kernelpkg-0.1.0.dist-info" / "entry_points.txt").write_text("\n".join(lines))
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled" / "_C_stable_libtorch.py").write_text(EXTENSION)
+    return site
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("routes", "plugins"),
+    [
+        pytest.param("all", None, id="all routes"),
+        pytest.param("all", "another", id="another plugin alone"),
+        pytest.param(None, "kernelpkg", id="no routes"),
+    ],
+)
+def test_vllm_loads_it(vllm_wheel, site, routes, plugins):
+    """It is loaded unless VLLM_PLUGINS leaves it out; with routes, they stand when the ops do."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("KERNELPKG", "VLLM_PLUGINS"))}
+    paths = [str(site), str(vllm_wheel), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "STAND_INS": str(ROOT / "benchmarks" / "native_ops.py"),
+    }
+    if routes is not None:
+        environment["KERNELPKG_VLLM_ROUTES"] = routes
+    if plugins is not None:
+        environment["VLLM_PLUGINS"] = plugins
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(site.parent / "compiled")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = next(json.loads(line) for line in done.stdout.splitlines() if line[0] == "{")
+    used = plugins != "another"
+    assert not found["helion"]
+    assert found["statuses"] == (["routed"] * 6 if used and routes else [])
+    if not (used and routes):
+        assert found["loaded"] == (PLUGIN if used else [])
+        return
+    told = [line for line in done.stdout.splitlines() if "native ops of vLLM" in line]
+    assert all(" INFO " in line for line in told)
+    assert "native ops of vLLM: waiting for _C::dynamic_per_token_scaled_fp8_quant, " in told[0]
+    assert "native ops of vLLM: routed _C::dynamic_per_token_scaled_fp8_quant, " in told[1]
+    assert "who answered the native ops of vLLM:" in told[2]

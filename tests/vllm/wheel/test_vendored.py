@@ -1,0 +1,111 @@
+"""The pack, vendored into vLLM 0.33.0: imported, asked, called, and tuned by vLLM itself.
+
+What vLLM registers is global and stays, so that each state of it has a process of its own, which
+runs the tests of a file below inside/.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernelpkg.configs.search_path import platforms_of
+from kernelpkg.packs.read import read_pack
+
+pytestmark = pytest.mark.vllm
+
+HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
+PACK = read_pack(ROOT, "kernelpkg")
+NAMES = PACK.kernels
+OPS = Path("vllm", "kernels", "helion", "ops")
+
+
+@pytest.fixture
+def tree(vendored: tuple[Path, list[str]]) -> Path:
+    """The sources of vLLM with the pack in them."""
+    return vendored[0]
+
+
+def test_the_command_line_says_what_it_wrote(vendored):
+    """A line for each file, and one in the end; vLLM's configs for other GPUs are gone."""
+    tree, lines = vendored
+    folder = "vllm/kernels/helion"
+    tuned = [(name, platform) for name in NAMES for platform in platforms_of(PACK, name)]
+    wrote = [f"{folder}/configs/{name}/{platform}.json" for name, platform in tuned]
+    wrote += [f"{folder}/ops/{name}.py" for name in NAMES]
+    wrote.append(f"{folder}/kernelpkg.vendored.json")
+    assert [line.split()[1] for line in lines if line.startswith("wrote ")] == wrote
+    removed = [line.split()[1] for line in lines if line.startswith("removed ")]
+    assert not [path for path in removed if (tree / path).exists()]
+    assert all((tree / path).is_file() for path in wrote)
+    assert lines[-1] == (
+        f"vendored pack kernelpkg {PACK.version} into {tree} (vLLM 0.33.0): "
+        f"{len(wrote)} written, {len(removed)} removed, 0 kept"
+    )
+    assert len(lines) == len(wrote) + len(removed) + 1
+
+
+def run_inside(tree: Path, file: str, *options: str, **environment: str) -> None:
+    """Run the tests of a file with the tree's vLLM, and fail with what they print."""
+    paths = [str(tree), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short"]
+    command += ["-p", "no:cacheprovider", "-p", "no:logging", "-W", "ignore"]  # vLLM's own warnings
+    command += [*options, str(HERE / "inside" / file)]
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "VLLM_TREE": str(tree)}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
+    kept = {key: value for key, value in os.environ.items() if key != "HELION_INTERPRET"}
+    done = subprocess.run(
+        command, env=kept | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+def test_vllm_runs_the_ops_where_they_are_tuned(tree):
+    """Registration, inputs, picks, results, fake implementations and torch.compile."""
+    run_inside(tree, "interpreted.py", HELION_INTERPRET="1")
+
+
+def test_vllm_tunes_the_ops_where_they_are_not(tree, vllm_wheel):
+    """Without configs for the platform, and without kernelpkg."""
+    names = ",".join(NAMES)
+    run_inside(tree, "tuning.py", "--noconftest", VLLM_OPS=names, VLLM_WHEEL=str(vllm_wheel))
+
+
+def test_the_files_pass_vllms_linters(tree):
+    """Ruff's rules that vLLM turns on, and its formatter, at vLLM's 88 columns."""
+    files = [str(tree / OPS / f"{name}.py") for name in NAMES]
+    ruff = [sys.executable, "-m", "ruff"]
+    rules = ["--isolated", "--line-length", "88", "--target-version", "py311"]
+    check = [*ruff, "check", *rules, "--select", "E,F,UP,B,ISC,SIM,I,G"]
+    for command in (check, [*ruff, "format", "--check", *rules]):
+        done = subprocess.run(
+            [*command, *files], cwd=tree, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_what_vllms_oldest_python_reads(tree, name):
+    """That is Python 3.11; a file has its license and all types, and does not import kernelpkg."""
+    text = (tree / OPS / f"{name}.py").read_text()
+    module = ast.parse(text, feature_version=(3, 11))
+    assert text.startswith(
+        "# SPDX-License-Identifier: Apache-2.0\n"
+        "# SPDX-FileCopyrightText: Copyright contributors to the vLLM project\n"
+    )
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] != "kernelpkg"
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("kernelpkg") for alias in node.names)
+        elif isinstance(node, ast.FunctionDef):
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            assert all(argument.annotation for argument in arguments), node.name
+            assert node.returns is not None, node.name
