@@ -19,7 +19,7 @@ import torch
 from report import finish, options
 from timing import interleave, per_call
 
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.selection import make_plan
 from kernelpkg.manifest.cases import smallest_case
 from kernelpkg.manifest.guards import Acceptance

@@ -97,10 +97,9 @@ def make_root(root: Path, sizes: tuple[int, ...]) -> None:
 
 def lock(root: Path) -> None:
     """Lock the same packs below another root."""
-    from kernelpkg.packs.inventory import take_inventory
-    from kernelpkg.packs.lock import Lock, LockedPack, write_lock
+    from kernelpkg.packs.drift import take_inventory
+    from kernelpkg.packs.lock import Lock, LockedPack, toolchain, write_lock
     from kernelpkg.packs.read import read_pack
-    from kernelpkg.packs.toolchain import toolchain
 
     locked: dict[str, LockedPack] = {}
     (root / "locked").mkdir()
@@ -155,7 +154,7 @@ def prepare_ours(root: Path, *, locked: bool = False) -> Any:
     """Return our side, with a machine that has the GPU of the config files."""
     from kernelpkg.configs import platforms
     from kernelpkg.runtime import load
-    from kernelpkg.runtime.machine import Machine
+    from kernelpkg.runtime.torch_ops import Machine
 
     platform = platforms.resolve(GPU)
     assert platform.name == PLATFORM

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import kernelpkg
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find

@@ -10,7 +10,7 @@ import torch
 from attrs import evolve, frozen
 from timing import Time, interleave, per_call
 
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.selection import make_plan
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import parse_expr

@@ -24,8 +24,8 @@ _PLACES: Final = {
     "get_registered_kernels": "runtime.register",
     "register_kernel": "runtime.register",
     "unload": "runtime.register",
-    "KernelReport": "runtime.report",
-    "LoadReport": "runtime.report",
+    "KernelReport": "runtime.prepare",
+    "LoadReport": "runtime.prepare",
     "ConfiguredHelionKernel": "compile.helion",
     "PresetConfigSearch": "compile.helion",
 }
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from kernelpkg.errors import RegistrationError as RegistrationError
     from kernelpkg.errors import UsageError as UsageError
     from kernelpkg.runtime.load import load as load
+    from kernelpkg.runtime.prepare import KernelReport as KernelReport
+    from kernelpkg.runtime.prepare import LoadReport as LoadReport
     from kernelpkg.runtime.register import HelionKernelWrapper as HelionKernelWrapper
     from kernelpkg.runtime.register import get_kernel_by_name as get_kernel_by_name
     from kernelpkg.runtime.register import get_registered_kernels as get_registered_kernels
     from kernelpkg.runtime.register import register_kernel as register_kernel
     from kernelpkg.runtime.register import unload as unload
-    from kernelpkg.runtime.report import KernelReport as KernelReport
-    from kernelpkg.runtime.report import LoadReport as LoadReport
 
 
 def __getattr__(name: str) -> Any:

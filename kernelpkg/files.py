@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
+import hashlib
+import json
 import os
+import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from kernelpkg.digest import digest_bytes
+from typing import Any
 
 
 def read_file(path: Path) -> bytes:
@@ -91,3 +94,46 @@ class Files:
         return {
             text[len(above) :]: self.digest(path) for path, text in found if text.startswith(inside)
         }
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Put a text in a file's place at once, through a file beside it that a failure removes."""
+    replace_texts({path: text})
+
+
+def replace_texts(texts: Mapping[Path, str]) -> None:
+    """Put texts in their files' places, each at once; none where one of them cannot be written.
+
+    All are written beside their places before the first of them is moved there. A failure leaves
+    no file and no directory behind.
+    """
+    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in texts}
+    above = {parent for path in texts for parent in path.parents if not parent.exists()}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside[path].open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in texts:
+            os.replace(beside[path], path)
+    except BaseException:
+        for left in beside.values():
+            with contextlib.suppress(OSError):
+                left.unlink()
+        for made in sorted(above, reverse=True):
+            with contextlib.suppress(OSError):  # one that is no longer empty, or was not made
+                made.rmdir()
+        raise
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return "sha256-" and the 64 hexadecimal digits of the data's SHA-256."""
+    return f"sha256-{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_value(value: Any) -> str:
+    """Return the digest of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest_bytes(text.encode())

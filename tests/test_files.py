@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.digest import digest_bytes
-from kernelpkg.files import Files
+from kernelpkg.files import Files, digest_bytes, replace_text, replace_texts
 
 
 def test_an_edit_is_not_seen_twice(tmp_path):
@@ -65,3 +64,26 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="Not a regular file"):
         Files().read(tmp_path / "pipe")
+
+
+def test_a_text_takes_the_place_of_a_file_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "new" / "file"
+    replace_text(path, "one\n")
+    replace_text(path, "two\n")
+    assert path.read_bytes() == b"two\n"
+    assert os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_is_full_leaves_everything_as_it_was(tmp_path, monkeypatch, call):
+    """Neither file is changed, no directory is left, and the error reaches the caller."""
+    (tmp_path / "a").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_texts({tmp_path / "a": "new", tmp_path / "made" / "b": "new"})
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"

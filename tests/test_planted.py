@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernelpkg.check import checkup, level0
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding
 
 PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
 ROOT = Path(__file__).parents[1]

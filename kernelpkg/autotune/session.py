@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
 
-from kernelpkg.autotune import choose, retuned
+from kernelpkg.autotune import choose, results
+from kernelpkg.autotune.choose import MARGIN, Trial, judge
 from kernelpkg.autotune.plan import PlannedCase, Tuned, TuningPlan
 from kernelpkg.autotune.results import OpTuning
 from kernelpkg.autotune.store import Conditions, TuningRecord, TuningStore
-from kernelpkg.autotune.tuningverdict import MARGIN, Trial, judge
 from kernelpkg.configs import search_path
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.match import identity
@@ -299,7 +299,7 @@ class OpRun:
             return
         for record in self.edited():
             del records[config_id(record.key)]
-        file = retuned.merged(self._file(), self.spec, records.values())
+        file = results.merged(self._file(), self.spec, records.values())
         try:
             text = config_store.dumps(file)
             if not self.path.exists() or self.path.read_text(encoding="utf-8") != text:
@@ -320,7 +320,7 @@ class OpRun:
             for record in self._tellable()
             if written.get(config_id(record.key)) == config_id(record.config or {})
         ]
-        return retuned.edited(self._file(), self.spec, records) if records else ()
+        return results.edited(self._file(), self.spec, records) if records else ()
 
     def _tellable(self) -> list[TuningRecord]:
         """Return the results that the config file has to have."""

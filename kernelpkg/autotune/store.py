@@ -8,7 +8,10 @@ was found under; the config file is written from it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +19,6 @@ from typing import Any, Final, Literal
 
 from attrs import asdict, frozen
 
-from kernelpkg.autotune.tuninglock import locked
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.helion_config import Config
@@ -242,3 +244,31 @@ def _place(database: sqlite3.Connection, conditions: Conditions) -> int:
 
 def _text(conditions: Conditions) -> str:
     return json.dumps(dict(conditions), sort_keys=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, shown: str) -> Iterator[None]:
+    """Hold the lock of a file, which says who holds it; the lock dies with the process.
+
+    Raises PackError where another process has it, named by its number and host, and OSError where
+    the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(shown, os.read(descriptor, 200)) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that is just being started has it too
+        os.close(descriptor)
+
+
+def _in_use(shown: str, owner: bytes) -> PackError:
+    who = owner.decode(errors="replace") or "another process"
+    message = f"is being written by {who}; wait for its end, or tune other ops"
+    return PackError(problems=(Problem(path=shown, code="KP401", message=message),))

@@ -10,24 +10,20 @@ from typing import Any, Final, Protocol
 import torch
 from attrs import frozen
 
-from kernelpkg.autotune import gpufacts
 from kernelpkg.bench import timing
-from kernelpkg.bench.check import disagreement
-from kernelpkg.bench.inputs import make_inputs
-from kernelpkg.bench.reference import compare_all
+from kernelpkg.bench.reference import compare_all, disagreement, make_inputs
 from kernelpkg.bench.timing import ColdTimes, Launch
 from kernelpkg.compile import helion
 from kernelpkg.compile.search import Tunable, cores
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import ConfigError, PackError
-from kernelpkg.manifest.cases import Case, CaseProblem
-from kernelpkg.manifest.casesize import check_bytes, shown_bytes
+from kernelpkg.manifest.cases import Case, CaseProblem, check_bytes, shown_bytes
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.sources import load_function
 
-facts = gpufacts.facts
+facts = timing.facts
 """What sets the device of a worker apart; `workers` asks for it."""
 
 _BROKEN: Final = ("CUDA error", "HIP error", "Triton Error")

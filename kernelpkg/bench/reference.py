@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from attrs import evolve, frozen
 
+from kernelpkg.errors import CallError, KernelpkgError
+from kernelpkg.expr.language import Expr, compile_exprs
+from kernelpkg.manifest.cases import (
+    Case,
+    CaseProblem,
+    Evaluator,
+    cases_of,
+    show,
+    smallest_case,
+    strides_of,
+)
+from kernelpkg.manifest.guards import Acceptance
 from kernelpkg.manifest.opschema import OpSchema
-from kernelpkg.manifest.spec import Accuracy
+from kernelpkg.manifest.spec import Accuracy, ArgSpec, KernelSpec, Reference, Scalar
+from kernelpkg.packs.sources import load_function
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FAR = 1 << 40
@@ -160,3 +175,181 @@ def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tupl
         for found in inputs
         if found.problem is not None
     )
+
+
+SENTINEL: Final = 96.0
+"""What a written argument holds before a call: exact in every dtype from float8 to int8."""
+
+
+def make_inputs(
+    spec: KernelSpec,
+    case: Case,
+    *,
+    device: str | torch.device = "cpu",
+    sentinel: float = SENTINEL,
+    variation: int = 0,
+) -> tuple[Any, ...]:
+    """Return the arguments of one call, in order, for a case.
+
+    Random values derive from the case, so that two calls give equal tensors; another `variation`
+    gives others. Raises CaseProblem where the arguments cannot be made, or where a call with them
+    has other axes than the case.
+    """
+    generator = torch.Generator(device).manual_seed(seed(spec, case) + variation)
+    if spec.generator is not None:
+        make = load_function(Path(spec.directory), spec.generator)
+        args = tuple(make(dict(case.values), generator, torch.device(device)))
+    else:
+        made: dict[str, Any] = {}
+        for arg in spec.args:
+            made[arg.name] = _argument(spec, arg, case, made, generator, sentinel)
+        args = tuple(made.values())
+    check_axes(spec, case, args)
+    return args
+
+
+class CaseInputs(Mapping[tuple[tuple[str, Scalar], ...], tuple[Any, ...]]):
+    """The arguments of every case for tuning, by case; made when they are read."""
+
+    def __init__(self, spec: KernelSpec, device: str) -> None:
+        self._spec = spec
+        self._device = device
+        self._cases = {tuple(case.values.items()): case for case in cases_of(spec, "tune")}
+
+    def __getitem__(self, key: tuple[tuple[str, Scalar], ...]) -> tuple[Any, ...]:
+        return make_inputs(self._spec, self._cases[key], device=self._device)
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, Scalar], ...]]:
+        return iter(self._cases)
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+
+def seed(spec: KernelSpec, case: Case) -> int:
+    """Return the seed of a case's random values: 63 bits of a digest of its name and values."""
+    text = f"{spec.name}({case})"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def check_axes(spec: KernelSpec, case: Case, args: Sequence[Any]) -> None:
+    """Raise CaseProblem unless a call with the arguments is accepted and has the case's axes."""
+    acceptance = Acceptance(spec, spec.name)
+    try:
+        axes = dict(zip(acceptance.axis_names, acceptance.axes_of(args), strict=True))
+    except CallError as error:
+        raise CaseProblem("KP142", f"case {case}: {error}") from None
+    for name, value in case.values.items():
+        if axes[name] != value:
+            raise CaseProblem(
+                "KP145",
+                f"case {case}: its inputs have {name}={show(axes[name])}",
+            )
+
+
+def _argument(
+    spec: KernelSpec,
+    arg: ArgSpec,
+    case: Case,
+    made: Mapping[str, Any],
+    generator: torch.Generator,
+    sentinel: float,
+) -> Any:
+    schema = spec.schema.arg(arg.name)
+    variant = next((v for v in arg.variants if v.when is None or _value(v.when, case)), None)
+    if variant is None:
+        return None
+    if variant.value is not None:
+        value = _value(variant.value, case)
+        return float(value) if schema.type == "float" else value
+    assert variant.shape is not None and variant.dtype is not None
+    shape = tuple(int(_value(dim.expr, case)) for dim in variant.shape)
+    dtype = getattr(torch, _value(variant.dtype, case))
+    init = variant.init
+    if init is None:
+        init = "empty" if schema.mutated else "randn"
+    if isinstance(init, Reference):
+        make = load_function(Path(spec.directory), init)
+        return make(dict(case.values), dict(made), generator)
+    high = None if variant.high is None else int(_value(variant.high, case))
+    strides = strides_of(shape, variant, case.values, Evaluator())
+    tensor = torch.empty_strided(shape, strides, dtype=dtype, device=generator.device)
+    return fill(tensor, init, generator, high=high, sentinel=sentinel)
+
+
+def fill(
+    tensor: torch.Tensor,
+    init: str | float,
+    generator: torch.Generator,
+    *,
+    high: int | None = None,
+    sentinel: float = SENTINEL,
+) -> torch.Tensor:
+    """Fill a tensor as `init` says, and return it.
+
+    "empty" is the sentinel, "randn" standard normal, "uniform" from 0 to 1, "arange" 0, 1, 2 …,
+    "randint" from 0 to below `high`; a number is that number.
+    """
+    shape, device = tensor.shape, generator.device
+    if isinstance(init, int | float):
+        values = torch.full(shape, init, device=device)
+    elif init == "empty":
+        values = torch.full(shape, sentinel, device=device)
+    elif init in ("zeros", "ones"):
+        values = torch.full(shape, float(init == "ones"), device=device)
+    elif init == "randn":
+        values = torch.randn(shape, generator=generator, device=device)
+    elif init == "uniform":
+        values = torch.rand(shape, generator=generator, device=device)
+    elif init == "arange":
+        values = torch.arange(tensor.numel(), device=device).view(shape)
+    else:
+        values = torch.randint(high or 1, shape, generator=generator, device=device)
+    return tensor.copy_(values)
+
+
+def _value(expr: Expr, case: Case) -> Any:
+    names = tuple(case.values)
+    read = compile_exprs(
+        [expr], names, nullable=frozenset(n for n in names if case.values[n] is None)
+    )
+    return read(*case.values.values())[0]
+
+
+def smoke_check(spec: KernelSpec, kernel: Callable[..., Any], *, device: str) -> str:
+    """Run the smallest case of a registered op; returns "ok" or what is wrong, on one line."""
+    try:
+        return check_case(spec, kernel, smallest_case(spec), device=device) or "ok"
+    except (KernelpkgError, CaseProblem) as error:
+        return " ".join(str(error).split())
+    except (Exception, SystemExit) as error:  # one kernel must not stop the others
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def check_case(
+    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str
+) -> str | None:
+    """Run one case of an op against its reference; returns what disagrees, or None."""
+    wrong = disagreement(spec, kernel, case, device=device)
+    return None if wrong is None else f"case {case}: {wrong}"
+
+
+def disagreement(
+    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str, variation: int = 0
+) -> str | None:
+    """Do what `check_case` does, for whoever names the case himself; `variation` as in inputs.
+
+    Outputs hold different values before the two runs, so that an element that neither writes
+    disagrees too.
+    """
+    reference = load_function(Path(spec.directory), spec.reference)
+    got_args, want_args = (
+        make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation)
+        for sentinel in (SENTINEL, -SENTINEL)
+    )
+    got = kernel(*got_args)
+    want = reference(*want_args)
+    found = compare_all(spec.schema, (got_args, got), (want_args, want), spec.accuracy)
+    wrong = [agreement.problem for agreement in found if agreement.problem is not None]
+    wrong += untouched(spec.schema, got_args, want_args)
+    return "; ".join(wrong) or None

@@ -10,16 +10,15 @@ from typing import Any, Final
 
 import torch
 
-from kernelpkg.bench.check import disagreement
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import disagreement, make_inputs
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.manifest.cases import Case, CaseProblem
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.runtime.load import load
-from kernelpkg.runtime.machine import Device
+from kernelpkg.runtime.prepare import LoadReport
 from kernelpkg.runtime.register import HelionKernelWrapper, get_kernel_by_name
-from kernelpkg.runtime.report import LoadReport
+from kernelpkg.runtime.torch_ops import Device
 
 _CHECKS: Final = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 _LONG: Final = 400

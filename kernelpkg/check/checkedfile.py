@@ -9,9 +9,9 @@ from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.findings import Finding, Severity
-from kernelpkg.manifest import jsontext
+from kernelpkg.errors import Finding, Severity
 from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.document import JsonPath, json_lines
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 
@@ -75,15 +75,10 @@ class CheckedFile:
         return Finding(path=self.shown, line=line, code=code, message=message, severity=severity)
 
     @cached_property
-    def _lines(self) -> Mapping[jsontext.JsonPath, int]:
-        return jsontext.lines(self.text)[0]
+    def _lines(self) -> Mapping[JsonPath, int]:
+        return json_lines(self.text)[0]
 
 
 def identities(row: Sequence[Scalar]) -> tuple[object, ...]:
     """Return what equality of keys goes by."""
     return tuple(map(identity, row))
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

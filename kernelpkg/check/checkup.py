@@ -9,8 +9,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from kernelpkg.configs.platforms import CPU, canonical, known, resolve
-from kernelpkg.errors import PackError, UsageError, suggestion
-from kernelpkg.findings import Checked, Finding
+from kernelpkg.errors import Checked, Finding, PackError, UsageError, suggestion
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec
 from kernelpkg.packs.read import kernel_names, read_pack
 

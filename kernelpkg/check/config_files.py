@@ -10,8 +10,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs import platforms
 from kernelpkg.configs.search_path import ConfigDirectory, may_name_platform, search_path
-from kernelpkg.errors import suggestion
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, suggestion
 from kernelpkg.manifest.spec import PackSpec
 
 

@@ -16,8 +16,7 @@ from kernelpkg.compile.bind import Binding, Refused, known_fields
 from kernelpkg.compile.variants import FiledConfig, Variant
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.store import shown_json
-from kernelpkg.errors import suggestion
-from kernelpkg.findings import Finding, Severity
+from kernelpkg.errors import Finding, Severity, suggestion
 from kernelpkg.manifest.helion_config import FIELDS, Config, wanted_instead
 
 _STAGES: Final = 8

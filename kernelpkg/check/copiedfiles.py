@@ -10,10 +10,10 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.check.checkedfile import CheckedFile, counted
+from kernelpkg.check.checkedfile import CheckedFile
 from kernelpkg.configs import platforms
 from kernelpkg.configs.store import config_id
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, counted
 from kernelpkg.manifest.spec import PackSpec
 
 SHARE: Final = Fraction(9, 10)

@@ -21,17 +21,14 @@ from kernelpkg.check.raggedkeys import ragged_findings
 from kernelpkg.check.tuned_cases import case_findings, value_findings
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import Checked, Finding, PackError, Problem
 from kernelpkg.files import Files
-from kernelpkg.findings import Checked, Finding
-from kernelpkg.manifest import jsontext
-from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.document import Document, parse_json
 from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
-from kernelpkg.packs.lock import FILE, read_lock
+from kernelpkg.packs.lock import FILE, Seal, read_lock
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.routes import condition_problems
-from kernelpkg.packs.seal import Seal
 from kernelpkg.packs.sources import source_digest
 from kernelpkg.vllm.vllmkeys import key_axes
 
@@ -175,7 +172,7 @@ class _Check:
     ) -> ConfigFile | None:
         """Return a file in which nothing but configs is wrong, so that its cases are checked."""
         try:
-            document, _ = jsontext.parse(self.files.read(file.path).decode())
+            document, _ = parse_json(self.files.read(file.path).decode())
             found = [config if isinstance(config, dict) else {} for config in document["configs"]]
             text = json.dumps({**document, "configs": [{} for _ in found]}).encode()
             stored = self.store(file, axes, defaults, lambda _: text)
@@ -190,7 +187,7 @@ class _Check:
         """
         axes: dict[str, Scalar] = {}
         try:
-            document, _ = jsontext.parse(self.files.read(file.path).decode())
+            document, _ = parse_json(self.files.read(file.path).decode())
             for case in document["cases"]:
                 axes |= dict.fromkeys(case["key"])
         except (OSError, ValueError, RecursionError, LookupError, TypeError):

@@ -18,8 +18,7 @@ from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform, resolve
-from kernelpkg.errors import PackError, RegistrationError
-from kernelpkg.findings import Checked, Finding, Severity
+from kernelpkg.errors import Checked, Finding, PackError, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, run_jobs
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec

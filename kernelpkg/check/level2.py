@@ -24,8 +24,7 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import Binder, Launch, NoInputs, Pointer, Refused, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import PackError, RegistrationError
-from kernelpkg.findings import Checked, Finding, Severity
+from kernelpkg.errors import Checked, Finding, PackError, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, Outcome, run_jobs
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 

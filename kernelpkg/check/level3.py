@@ -16,12 +16,10 @@ from attrs import define, field, frozen
 from kernelpkg.check.run_plan import Kind, Run, plan_runs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import search_path
-from kernelpkg.errors import Problem
-from kernelpkg.findings import Checked, Finding
-from kernelpkg.jobs.jobcall import Message
-from kernelpkg.jobs.process import WorkerProcess, wait
-from kernelpkg.manifest import jsontext
-from kernelpkg.manifest.casesize import shown_bytes
+from kernelpkg.errors import Checked, Finding, Problem
+from kernelpkg.jobs.process import Message, WorkerProcess, wait
+from kernelpkg.manifest.cases import shown_bytes
+from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at
 
@@ -105,7 +103,7 @@ def check_runs(
 def _place(pack: PackSpec, device: str) -> Place:
     import torch
 
-    from kernelpkg.runtime.machine import detect  # they say what this machine has
+    from kernelpkg.runtime.torch_ops import detect  # they say what this machine has
 
     machine = detect(device, extra=pack.platforms, variants=pack.variants)  # type: ignore[arg-type]  # it refuses any other word
     gpus: list[str] = []
@@ -371,7 +369,7 @@ class _Telling:
             directory, kernel, name = shown.rsplit("/", 2)
             try:
                 text = Path(self._files[directory], kernel, name).read_text(encoding="utf-8")
-                self._lines[shown] = jsontext.lines(text)[0]
+                self._lines[shown] = json_lines(text)[0]
             except (OSError, ValueError):  # it was there a moment ago
                 self._lines[shown] = {}
         return self._lines[shown]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from kernelpkg.check.checkedfile import counted
 from kernelpkg.configs import platforms
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, counted
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 _HAVE: Final = {True: "has", False: "have"}

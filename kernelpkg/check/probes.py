@@ -14,8 +14,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
-from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, expand
-from kernelpkg.manifest.casesize import sizes
+from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, expand, sizes
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 ConfigOf = Callable[[Case], Hashable]

@@ -9,11 +9,10 @@ from typing import Final
 
 from packaging.version import Version
 
-from kernelpkg.check.checkedfile import CheckedFile, counted
+from kernelpkg.check.checkedfile import CheckedFile
 from kernelpkg.configs import platforms
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import quoted
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, counted, quoted
 from kernelpkg.manifest.spec import PackSpec
 
 SLOWER: Final = 1.1

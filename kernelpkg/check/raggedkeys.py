@@ -13,9 +13,9 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.check.checkedfile import CheckedFile, Row, counted, identities
+from kernelpkg.check.checkedfile import CheckedFile, Row, identities
 from kernelpkg.configs.match import Matcher, identity, matcher
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, counted
 from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.spec import Match, Rule, Scalar
 

@@ -13,10 +13,8 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import locate, platforms_of, read_configs
 from kernelpkg.configs.selection import Chosen, ConfigPlan, make_plan, read_plan
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError
-from kernelpkg.findings import Finding
-from kernelpkg.manifest.cases import Case, show
-from kernelpkg.manifest.casesize import case_elements, check_bytes
+from kernelpkg.errors import Finding, PackError
+from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
 Kind = Literal["tuned", "call", "orders", "opcheck"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from kernelpkg.check.checkedfile import CheckedFile, Row, counted, identities
+from kernelpkg.check.checkedfile import CheckedFile, Row, identities
 from kernelpkg.configs.match import order
 from kernelpkg.configs.picker import compile_picker
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding, counted
 from kernelpkg.manifest.cases import Case, cases_of, guard_problems, needed_axes, show
-from kernelpkg.packs.casecheck import unfit
+from kernelpkg.packs.read import unfit
 from kernelpkg.vllm.vllmkeys import key_axes
 
 _LISTED: Final = 16

@@ -118,13 +118,12 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
     from attrs import evolve
 
     from kernelpkg.autotune.plan import with_cases
-    from kernelpkg.autotune.run import autotune
+    from kernelpkg.autotune.run import autotune, plan_op
     from kernelpkg.autotune.session import TuningRequest
-    from kernelpkg.autotune.tuningstart import plan_op
     from kernelpkg.check import checkup
     from kernelpkg.configs import platforms
     from kernelpkg.configs.search_path import ConfigDirectory
-    from kernelpkg.packs import opening
+    from kernelpkg.packs import find
     from kernelpkg.packs.find import find_pack
     from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -133,7 +132,7 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
     wanted = _wanted(options.axis)
     place, name = find_pack(options.pack, options.root, os.environ)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
-    named = opening.chosen_kernels(pack, options.ops)
+    named = find.chosen_kernels(pack, options.ops)
     kernels = [read_kernel(place.path, kernel) for kernel in named]
     if not options.ops:
         kernels = with_cases(kernels, wanted)
@@ -207,7 +206,7 @@ def _is_installed(place: Root) -> bool:
 
 def _lock_remarks(root: Path, name: str, report: TuningReport) -> list[str]:
     """Say that the lock of a pack is to be written again, where it has other configs."""
-    from kernelpkg.digest import digest_bytes
+    from kernelpkg.files import digest_bytes
     from kernelpkg.packs import lock
 
     try:
@@ -309,7 +308,7 @@ def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> Machine:
         first = devices[:1]
         run_jobs = pool.run_jobs
     job = pool.Job(id="machine", payload={}, timeout=_STARTING)
-    (outcome,) = run_jobs([job], "kernelpkg.autotune.gpufacts:perform", first, notice=_say)
+    (outcome,) = run_jobs([job], "kernelpkg.bench.timing:perform", first, notice=_say)
     if outcome.status != "done":
         raise KernelpkgError(f"kernelpkg: GPU {first[0]} cannot be used: {outcome.reason}")
     like = {name: text for name, text in outcome.value.items() if name != "driver"}

@@ -48,13 +48,13 @@ def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
     from kernelpkg.check import checkup, config_files, level0
     from kernelpkg.configs import search_path
-    from kernelpkg.findings import Checked
-    from kernelpkg.packs import find, opening
+    from kernelpkg.errors import Checked
+    from kernelpkg.packs import find
 
     root, name = find.find_pack(options.pack, options.root, os.environ)
     pack, broken = checkup.open_for_check(root.path, name)
     pack = search_path.with_overlays(pack, options.configs, os.environ)
-    kernels = opening.chosen_kernels(pack, options.ops)
+    kernels = find.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = checkup.chosen_platforms(pack, options.platform, there)
     above = _levels(options)
@@ -108,7 +108,7 @@ def _levels(options: argparse.Namespace) -> dict[int, Callable[[Any], Any]]:
             )
         if options.level >= 3:
             from kernelpkg.check.level3 import check_runs
-            from kernelpkg.runtime.machine import detect
+            from kernelpkg.runtime.torch_ops import detect
 
             detect(device)
             found[3] = lambda step: (

@@ -36,7 +36,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the map; status 1 where the files of an op are wrong."""
-    from kernelpkg.packs.opening import open_pack
+    from kernelpkg.packs.find import open_pack
     from kernelpkg.report import coverage_text, pack_coverage
 
     if options.svg is not None:
@@ -50,11 +50,11 @@ def run(options: argparse.Namespace) -> int:
     if options.svg is not None and found.problems:
         complain([f"{options.svg} is not drawn, for the map is not whole"])
     if drawn:
-        from kernelpkg import atomic
+        from kernelpkg.files import replace_text
         from kernelpkg.report import coverage_chart
 
         try:
-            atomic.replace_text(options.svg, coverage_chart.draw(found))
+            replace_text(options.svg, coverage_chart.draw(found))
         except OSError as error:
             raise UsageError(f"{options.svg} cannot be written: {error.strerror}") from None
     if options.json:

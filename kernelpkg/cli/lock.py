@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
     """Write or check the lock of a pack."""
     from kernelpkg.packs import drift
     from kernelpkg.packs.find import find_pack
+    from kernelpkg.packs.lock import toolchain
     from kernelpkg.packs.read import read_pack
-    from kernelpkg.packs.toolchain import toolchain
 
     place, name = find_pack(options.pack, options.root, os.environ)
     pack, tools = read_pack(place.path, name), toolchain()
@@ -67,7 +67,7 @@ def _take(
 
     def take(spec: KernelSpec) -> Any:
         try:
-            from kernelpkg.compile.fingerprints import fingerprints
+            from kernelpkg.compile.variants import fingerprints
         except (ImportError, OSError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise KernelpkgError(f"Helion cannot be imported ({text})") from None

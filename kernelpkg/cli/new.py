@@ -14,9 +14,9 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg import atomic
 from kernelpkg.errors import UsageError
-from kernelpkg.manifest import schema
+from kernelpkg.files import replace_text
+from kernelpkg.manifest import keys
 from kernelpkg.manifest.keys import NAME
 
 _TAKEN: Final = {
@@ -185,12 +185,12 @@ def _write_pack(root: Path) -> list[Path]:
     fine = re.fullmatch(NAME, word) and not keyword.iskeyword(word) and word not in _NAMESPACES
     name = word if fine else f"pack_{word}"
     texts = {f"manifests/{name}.toml": _PACK.format(name=name)}
-    texts |= {schema.FILES[kind][0]: schema.schema_text(kind) for kind in schema.FILES}
+    texts |= {keys.FILES[kind][0]: keys.schema_text(kind) for kind in keys.FILES}
     made = []
     for file, text in texts.items():
         path = root / file
         if not path.exists():
-            atomic.replace_text(path, text)
+            replace_text(path, text)
             made.append(path)
     return made
 

@@ -257,7 +257,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _open(options: argparse.Namespace) -> PackSpec:
-    from kernelpkg.packs.opening import open_pack
+    from kernelpkg.packs.find import open_pack
 
     return open_pack(options.pack, options.root, options.configs, os.environ)
 
@@ -280,20 +280,20 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from kernelpkg import atomic
-    from kernelpkg.manifest import schema
+    from kernelpkg.files import replace_text
+    from kernelpkg.manifest import keys
 
     if not options.write:
-        print(schema.schema_text(options.kind), end="")
+        print(keys.schema_text(options.kind), end="")
         return FINE
     root = options.root or Path()
-    paths = {root / file: kind for kind, (file, _) in schema.FILES.items()}
+    paths = {root / file: kind for kind, (file, _) in keys.FILES.items()}
     for path in paths:
         if not path.parent.is_dir():
             raise UsageError(f"{path.parent} is no directory; go to a pack, or give --root DIR")
     for path, kind in paths.items():
         try:
-            atomic.replace_text(path, schema.schema_text(kind))
+            replace_text(path, keys.schema_text(kind))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     if options.json:
@@ -305,7 +305,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from kernelpkg.configs import explain
-    from kernelpkg.packs.opening import chosen_kernels
+    from kernelpkg.packs.find import chosen_kernels
     from kernelpkg.packs.read import read_kernel
 
     given: dict[str, str] = {}

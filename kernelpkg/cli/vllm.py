@@ -70,7 +70,7 @@ def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
 
 
 def _vendor(options: argparse.Namespace) -> int:
-    from kernelpkg.packs.opening import open_pack
+    from kernelpkg.packs.find import open_pack
     from kernelpkg.vllm.vendor import vendor
 
     if options.check and options.replace:

@@ -23,7 +23,7 @@ from attrs import field, frozen
 from torch._inductor import lowering
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import KernelpkgError, RegistrationError

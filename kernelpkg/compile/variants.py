@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Final
 
 from attrs import frozen
 
+from kernelpkg.compile.bind import Binder, Target
 from kernelpkg.configs import search_path
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError
-from kernelpkg.manifest import jsontext
+from kernelpkg.files import digest_bytes
 from kernelpkg.manifest.cases import Case, cases_of, show
+from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 
@@ -121,7 +124,7 @@ def filed_configs(pack: PackSpec, spec: KernelSpec, platform: str) -> tuple[File
         return ()
     try:
         file = search_path.read_configs(pack, spec, platform).content()
-        lines, _ = jsontext.lines(place.path.read_text(encoding="utf-8"))
+        lines, _ = json_lines(place.path.read_text(encoding="utf-8"))
     except (PackError, OSError):
         return ()
     known = known_cases(spec)
@@ -147,3 +150,19 @@ def filed_configs(pack: PackSpec, spec: KernelSpec, platform: str) -> tuple[File
         )
         for index in sorted(served)
     )
+
+
+_TARGET: Final = Target(capability=(9, 0))
+"""One GPU for all machines, so that what is taken on one of them is found again on another."""
+
+
+def fingerprints(spec: KernelSpec) -> Mapping[str, str]:
+    """Return a digest per variant; binds each of them on the CPU.
+
+    Raises Unbound or NoInputs for a variant that does not bind.
+    """
+    binder = Binder(spec)
+    return {
+        str(variant): digest_bytes(binder.bind(variant.largest, _TARGET).fingerprint.encode())
+        for variant in variants_of(spec, known_cases(spec))
+    }

@@ -14,8 +14,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigPlan, Outcome, read_plan
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.manifest.cases import Case, guard_problem, needed_axes, show
-from kernelpkg.manifest.domain import domains
+from kernelpkg.manifest.cases import Case, domains, guard_problem, needed_axes, show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
 

@@ -9,13 +9,11 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from kernelpkg import atomic
 from kernelpkg.configs.match import identity
 from kernelpkg.errors import PackError, Problem, suggestion
-from kernelpkg.files import read_file
-from kernelpkg.manifest import jsontext
+from kernelpkg.files import read_file, replace_text
+from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
-from kernelpkg.manifest.jsontext import JsonPath
 from kernelpkg.manifest.spec import CaseKey, Scalar
 
 EDITION: Final = 1
@@ -154,7 +152,7 @@ def dumps(file: ConfigFile) -> str:
 
 def write(path: Path, file: ConfigFile) -> None:
     """Write a file as a whole or not at all."""
-    atomic.replace_text(path, dumps(file))
+    replace_text(path, dumps(file))
 
 
 def read(
@@ -186,16 +184,16 @@ def store(
     text = ""
     try:
         text = read_bytes(path).decode()
-        document, repeated = jsontext.parse(text)
+        document, repeated = parse_json(text)
     except (OSError, ValueError, RecursionError) as error:
-        line, what = jsontext.unreadable(error, text)
+        line, what = unreadable_json(error, text)
         message = f"{what}; restore it or tune again"
         raise _failed(shown, line, "KP501", message) from error
     reading = _Reading(axes=tuple(axes), defaults=defaults)
     reading.file(document, kernel, platform)
     if not (repeated or reading.found):
         return StoredFile(kernel=kernel, platform=platform, counts=_counts(document), text=text)
-    lines, again = jsontext.lines(text)
+    lines, again = json_lines(text)
     problems = [
         Problem(path=shown, line=lines.get(at, 0), code=code, message=message)
         for at, code, message in reading.found

@@ -17,8 +17,7 @@ from attrs import define, field, frozen
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import process
 from kernelpkg.jobs.gpus import visible_devices
-from kernelpkg.jobs.jobcall import Message, one_line
-from kernelpkg.jobs.process import WorkerProcess
+from kernelpkg.jobs.process import Message, WorkerProcess, one_line
 
 __all__ = ["Job", "Outcome", "check", "conduct", "run_jobs", "visible_devices"]
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kernelpkg.errors import UsageError
-from kernelpkg.jobs.jobcall import Message, loads, one_line
 from kernelpkg.jobs.pool import Job, Notice, Outcome, check, conduct
+from kernelpkg.jobs.process import Message, loads, one_line
 
 GPU: Final = "gpu"
 CPU: Final = "cpu"

@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kernelpkg.jobs import jobcall
-from kernelpkg.jobs.jobcall import Message
+from kernelpkg.jobs.process import Message, start
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -73,7 +72,7 @@ def _work(jobs: int, answers: int, perform: str) -> None:
     """Do jobs one after the other; an empty line ends the work."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # its last line says why the process died
-    call, ready = jobcall.start(perform)
+    call, ready = start(perform)
     _write(answers, ready)
     if call is None:
         return

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal, Protocol
 from attrs import field, frozen
 
 from kernelpkg.errors import shown, suggestion
-from kernelpkg.manifest.positions import TomlPath
+
+TomlPath = tuple[str | int, ...]
+"""The way to a value: keys of tables and places in arrays, as in ("key", 1, "axis")."""
 
 MISSING: Final = object()
 """Stands for a value that is not there or was refused."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import json
+import math
 import re
 import tomllib
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem, shown
-from kernelpkg.files import read_file
-from kernelpkg.manifest.decode import MISSING, Table
+from kernelpkg.files import digest_bytes, read_file
+from kernelpkg.manifest.decode import MISSING, Table, TomlPath
 from kernelpkg.manifest.keys import EDITION
-from kernelpkg.manifest.positions import TomlPath, key_lines, line_of
 
 _EDITION: Final = re.compile(r"[ \t]*edition[ \t]*=[ \t]*(\d{1,9})[ \t]*(?:#.*)?")
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -137,3 +139,222 @@ class Document:
     def line(self, *at: str | int) -> int:
         """Return the line of a path."""
         return line_of(key_lines(self.text), at)
+
+
+_SKIP: Final = re.compile(r"(?:[\s]+|\#[^\n]*)*")
+_BLANK: Final = re.compile(r"[ \t]*")
+_KEY: Final = re.compile(r'[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'')
+_VALUE: Final = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'(?:.|\n)*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|[^\s,\]}#]+'
+    r"(?:[ ]\d\d:[^\s,\]}#]+)?",
+    re.DOTALL,
+)
+
+
+def key_lines(text: str) -> dict[TomlPath, int]:
+    """Return the line, from 1, of every table, key and array entry of a valid TOML document."""
+    return _Scanner(text).scan()
+
+
+def line_of(lines: dict[TomlPath, int], path: TomlPath) -> int:
+    """Return the line of a path, or of the nearest table around it that is there; 1 for none."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+class _Scanner:
+    """One pass over the characters of a document that tomllib has accepted."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.replace("\r\n", "\n")
+        self.at = 0
+        self.lines: dict[TomlPath, int] = {}
+        self.arrays: dict[TomlPath, int] = {}
+        self.implied: set[TomlPath] = set()
+        self.breaks = [match.start() for match in re.finditer("\n", self.text)]
+
+    def scan(self) -> dict[TomlPath, int]:
+        table: TomlPath = ()
+        self._skip(_SKIP)
+        while self.at < len(self.text):
+            if self.text[self.at] == "[":
+                table = self._header()
+            else:
+                self._pair(table)
+            self._skip(_SKIP)
+        return self.lines
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        match = pattern.match(self.text, self.at)
+        self.at = match.end() if match else self.at
+
+    def _note(self, path: TomlPath, at: int) -> None:
+        self.lines.setdefault(path, bisect.bisect_left(self.breaks, at) + 1)
+
+    def _header(self) -> TomlPath:
+        start = self.at
+        double = self.text.startswith("[[", start)
+        self.at += 2 if double else 1
+        keys = self._keys()
+        self.at += 2 if double else 1
+        path: TomlPath = ()
+        for key in keys[:-1]:
+            path = (*path, key)
+            if path not in self.lines:
+                self._note(path, start)
+                self.implied.add(path)
+            path = self._inside(path)
+        path = (*path, keys[-1])
+        if path in self.implied:  # its own header says where it stands
+            self.implied.remove(path)
+            del self.lines[path]
+        if double:
+            self._note(path, start)
+            place = self.arrays.get(path, -1) + 1
+            self.arrays[path] = place
+            path = (*path, place)
+        self._note(path, start)
+        return path
+
+    def _inside(self, path: TomlPath) -> TomlPath:
+        """A header below an array of tables means the last of them."""
+        return (*path, self.arrays[path]) if path in self.arrays else path
+
+    def _keys(self) -> list[str]:
+        keys = []
+        while True:
+            self._skip(_BLANK)
+            match = _KEY.match(self.text, self.at)
+            assert match is not None, "the document was not accepted by tomllib"
+            self.at = match.end()
+            word = match[0]
+            keys.append(next(iter(tomllib.loads(f"{word}=0"))) if word[0] in "\"'" else word)
+            self._skip(_BLANK)
+            if self.text[self.at] != ".":
+                return keys
+            self.at += 1
+
+    def _pair(self, table: TomlPath) -> None:
+        start = self.at
+        path = (*table, *self._keys())
+        for length in range(len(table) + 1, len(path) + 1):
+            self._note(path[:length], start)
+        self.at += 1  # the equals sign
+        self._skip(_BLANK)
+        self._value(path)
+
+    def _value(self, path: TomlPath) -> None:
+        opening = self.text[self.at]
+        if opening == "[":
+            self.at += 1
+            self._skip(_SKIP)
+            place = 0
+            while self.text[self.at] != "]":
+                self._note((*path, place), self.at)
+                self._value((*path, place))
+                place += 1
+                self._separator()
+            self.at += 1
+        elif opening == "{":
+            self.at += 1
+            self._skip(_SKIP)
+            while self.text[self.at] != "}":
+                self._pair(path)
+                self._separator()
+            self.at += 1
+        else:
+            self._skip(_VALUE)
+
+    def _separator(self) -> None:
+        self._skip(_SKIP)
+        if self.text[self.at] == ",":
+            self.at += 1
+            self._skip(_SKIP)
+
+
+JsonPath = tuple[str | int, ...]
+"""A value's place in a document: the names and positions that lead to it."""
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+')
+
+
+def parse_json(text: str) -> tuple[Any, bool]:
+    """Return the document, and whether one of its objects has a name twice.
+
+    Raises json.JSONDecodeError with the place of what is wrong, ValueError for NaN, for Infinity
+    and for numbers beyond floats, and RecursionError for a document that is nested too deep.
+    """
+    repeated = False
+
+    def collected(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        found = dict(pairs)
+        repeated = repeated or len(found) < len(pairs)
+        return found
+
+    document = json.loads(
+        text, object_pairs_hook=collected, parse_constant=_refuse, parse_float=_finite
+    )
+    return document, repeated
+
+
+def unreadable_json(error: Exception, text: str) -> tuple[int, str]:
+    """Return the line and what is wrong, where a file, or `parse` of its text, raised an error."""
+    if isinstance(error, json.JSONDecodeError):
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "ends in the middle of its JSON" if cut else f"is not JSON at column {error.colno}"
+        return error.lineno, f"the file {what} ({error.msg})"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return 0, f"the file cannot be read ({reason})"
+
+
+def json_lines(text: str) -> tuple[dict[JsonPath, int], tuple[tuple[JsonPath, int], ...]]:
+    """Return the line of each value of a text that parses, and each name that is there again.
+
+    A value of an object stands where its name does; one that is there twice, where it does first.
+    """
+    ends = [end.start() for end in re.finditer("\n", text)]
+    found: dict[JsonPath, int] = {}
+    again: list[tuple[JsonPath, int]] = []
+    path: list[str | int] = []
+    inside: list[set[str] | int] = []  # per open bracket: the names so far, or their number
+    naming = False
+    for token in _TOKEN.finditer(text):
+        word, line = token[0], bisect_left(ends, token.start()) + 1
+        around = inside[-1] if inside else None
+        if word in (",", ":"):
+            naming = word == "," and isinstance(around, set)
+            continue
+        if word in ("}", "]"):
+            inside.pop()
+        elif naming and isinstance(around, set):
+            naming = False
+            path.append(json.loads(word))
+            if path[-1] in around:
+                again.append((tuple(path), line))
+            around.add(str(path[-1]))
+            found.setdefault(tuple(path), line)
+            continue
+        else:
+            if isinstance(around, int):
+                path.append(around)
+                inside[-1] = around + 1
+                found.setdefault(tuple(path), line)
+            if word in ("{", "["):
+                inside.append(set() if word == "{" else 0)
+                naming = word == "{"
+                continue
+        if path:
+            path.pop()
+    return found, tuple(again)
+
+
+def _refuse(word: str) -> NoReturn:
+    message = f"{word} is no finite number"
+    raise ValueError(message)
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    return number if math.isfinite(number) else _refuse(word)

@@ -10,17 +10,18 @@ from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr.language import Expr, ExprError, parse_expr
 from kernelpkg.expr.types import Scope, ValueType, infer, value_problem, wants
 from kernelpkg.manifest import validate
-from kernelpkg.manifest.decode import MISSING
+from kernelpkg.manifest.decode import MISSING, TomlPath
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import USES
 from kernelpkg.manifest.opschema import (
     NO_DEFAULT,
+    VALUES,
     OpSchema,
     SchemaError,
     name_problem,
     parse_schema,
+    scope_of,
 )
-from kernelpkg.manifest.positions import TomlPath
 from kernelpkg.manifest.spec import (
     Accuracy,
     ArgSpec,
@@ -34,7 +35,6 @@ from kernelpkg.manifest.spec import (
 )
 
 _ANY: Final = "*"
-_TYPES: Final[Mapping[str, ValueType]] = {"int": "whole", "float": "number", "bool": "flag"}
 
 
 def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
@@ -51,20 +51,6 @@ def check_identifier(document: Document, at: TomlPath, name: str) -> None:
     wrong = name_problem(name)
     if wrong is not None:
         document.report(at, "KP101", wrong)
-
-
-def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Scope:
-    """What the names of an expression stand for: arguments of a schema, MISSING for none, and axes.
-
-    Axes hide arguments.
-    """
-    args = () if schema is MISSING else schema.args
-    return Scope(
-        tensors=frozenset(arg.name for arg in args if arg.is_tensor),
-        scalars={arg.name: _TYPES[arg.type] for arg in args if not arg.is_tensor},
-        optional=frozenset(arg.name for arg in args if arg.optional),
-        axes=axes,
-    )
 
 
 class KernelReader:
@@ -299,7 +285,7 @@ class KernelReader:
                 at,
                 value=None
                 if value is None or arg.is_tensor
-                else self._expr(value_at, value, self.over_axes, _TYPES[arg.type]),
+                else self._expr(value_at, value, self.over_axes, VALUES[arg.type]),
             )
 
     def _variant(self, table: Mapping[str, Any], at: TomlPath, value: Expr | None) -> ArgVariant:

@@ -5,7 +5,8 @@ The decoder, the JSON Schema and the reference in docs/manifest.md are all made 
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 from kernelpkg.manifest.decode import (
     Anything,
@@ -368,3 +369,25 @@ PACK_MANIFEST: Final = Table(
         ),
     }
 )
+
+
+FILES: Final = {
+    "kernel": ("kernels/kernel.schema.json", KERNEL_MANIFEST),
+    "pack": ("manifests/pack.schema.json", PACK_MANIFEST),
+}
+"""Per kind of manifest: where its schema lies below a root, and its table of keys."""
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """Return the schema of "kernel" or "pack" manifests, in JSON Schema draft 2020-12."""
+    table: Table = FILES[kind][1]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"kernelpkg {kind} manifest, edition 1",
+        **table.schema(),
+    }
+
+
+def schema_text(kind: str) -> str:
+    """Return the schema as the bytes of its file."""
+    return json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import frozen
+
+from kernelpkg.expr.types import Scope, ValueType
 
 NO_DEFAULT: Final = object()
 """Stands for the default of an argument that has none (None is a default of its own)."""
@@ -166,3 +169,20 @@ def _parse_returns(text: str) -> int:
     if not all(_RETURN.fullmatch(part) for part in parts):
         raise SchemaError(f"returns '{text}'; kernels return (), Tensor or (Tensor, Tensor, …)")
     return len(parts)
+
+
+VALUES: Final[Mapping[str, ValueType]] = {"int": "whole", "float": "number", "bool": "flag"}
+
+
+def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Scope:
+    """What the names of an expression stand for: arguments of a schema and axes.
+
+    Axes hide arguments. A schema that could not be read has none.
+    """
+    args = getattr(schema, "args", ())
+    return Scope(
+        tensors=frozenset(arg.name for arg in args if arg.is_tensor),
+        scalars={arg.name: VALUES[arg.type] for arg in args if not arg.is_tensor},
+        optional=frozenset(arg.name for arg in args if arg.optional),
+        axes=axes,
+    )

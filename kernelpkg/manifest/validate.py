@@ -5,37 +5,17 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.files import Files
 from kernelpkg.manifest.cases import uses_function, variant_exprs
-from kernelpkg.manifest.decode import MISSING
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.helion_config import FIELDS, POSITIONAL, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
-from kernelpkg.manifest.opschema import OpSchema
-from kernelpkg.manifest.positions import TomlPath
-from kernelpkg.manifest.spec import KernelSpec, Reference, Rule
-from kernelpkg.packs.sources import (
-    SourceFile,
-    call_problem,
-    find_function,
-    read_source,
-    signature_problem,
-)
+from kernelpkg.manifest.spec import KernelSpec, Rule
 
-_SOURCE: Final = ("kernel", "source")
 _GRID_KEYS: Final = ("use", "rows")
-_CALLS: Final = {
-    "picker": ("args", "keys"),
-    "generator": ("axes", "generator", "device"),
-    "init": ("axes", "args", "generator"),
-}
-"""What functions of a kernel are called with, by their keys; the others get the op's arguments."""
-
 _OPTIONS: Final = {
     "distance": ("nearest",),
     "max": ("nearest",),
@@ -256,74 +236,3 @@ def _check_helion(spec: KernelSpec, document: Document) -> None:
             if wanted is not None:
                 message = f"default config has {name} = {plain!r}; it must be {wanted}"
                 document.report(at, "KP152", message)
-
-
-def check_references(
-    references: Iterable[tuple[TomlPath, Reference]],
-    directory: Path,
-    schema: OpSchema | Any,
-    document: Document,
-    files: Files,
-) -> None:
-    """Report Python functions that are not where a manifest says, or take other arguments.
-
-    `schema` is MISSING where it could not be read; then nothing is held against it.
-    """
-    known: dict[str, SourceFile | None] = {}
-    listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
-    source = next((reference.file for at, reference in listed if at == _SOURCE), None)
-    for at, reference in listed:
-        if reference.file not in known:
-            helion = reference.file == source
-            known[reference.file] = _read(directory, reference, at, document, files, helion=helion)
-        file = known[reference.file]
-        if file is None or not file.parsed:
-            continue
-        function = find_function(file, reference.name)
-        if isinstance(function, str):
-            document.report(at, "KP112", f"'{reference}': {function}")
-        elif at == _SOURCE:
-            wrong = None if schema is MISSING else signature_problem(function, schema)
-            if wrong is not None:
-                place = f"{file.shown}:{function.lineno}"
-                document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
-        else:
-            wrong = call_problem(function, _called_with(at, schema))
-            if wrong is not None:
-                message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
-                document.report(at, "KP103", message)
-
-
-def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None:
-    """Name what a function is called with, by the key that refers to it."""
-    if at[-1] in _CALLS:
-        return _CALLS[str(at[-1])]
-    return None if schema is MISSING else schema.arg_names
-
-
-def _read(
-    directory: Path,
-    reference: Reference,
-    at: TomlPath,
-    document: Document,
-    files: Files,
-    *,
-    helion: bool,
-) -> SourceFile | None:
-    path = directory / reference.file
-    shown_path = f"kernels/{directory.name}/{reference.file}"
-    try:
-        if not files.resolve(path).is_relative_to(files.resolve(directory)):
-            message = f"'{reference}' leaves the directory of its kernel; move the file into it"
-            document.report(at, "KP110", message)
-            return None
-        file = read_source(path, shown_path, helion=helion, files=files)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
-        reason = getattr(error, "strerror", None) or "its links go round in a circle"
-        remedy = f"write it, or correct '{at[-1]}'"
-        message = f"'{reference}': {shown_path} cannot be read: {reason}; {remedy}"
-        document.report(at, "KP111", message)
-        return None
-    for problem in file.problems:
-        document.report_elsewhere(problem)
-    return file

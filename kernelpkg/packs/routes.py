@@ -11,11 +11,10 @@ from attrs import frozen
 from kernelpkg.errors import PackError, Problem, quoted
 from kernelpkg.expr.language import Expr
 from kernelpkg.expr.types import Scope, ValueType, infer, wants
+from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.kernel import scope_of
 from kernelpkg.manifest.keys import PACK_MANIFEST
-from kernelpkg.manifest.opschema import OpArg, OpSchema
-from kernelpkg.manifest.positions import TomlPath
+from kernelpkg.manifest.opschema import OpArg, OpSchema, scope_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
 from kernelpkg.packs.read import read_kernel
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import io
+import linecache
 import re
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -14,13 +17,22 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem, suggestion
-from kernelpkg.files import Files
+from kernelpkg.files import Files, digest_bytes
+from kernelpkg.manifest.decode import MISSING, TomlPath
+from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import Reference
 
 _ALLOWED: Final = frozenset(sys.stdlib_module_names) | {"torch", "helion"}
+_SOURCE: Final = ("kernel", "source")
+_CALLS: Final = {
+    "picker": ("args", "keys"),
+    "generator": ("axes", "generator", "device"),
+    "init": ("axes", "args", "generator"),
+}
+"""What functions of a kernel are called with, by their keys; the others get the op's arguments."""
+
 _MODULES: Final = "_kernelpkg_kernels"
 
 
@@ -32,6 +44,79 @@ class SourceFile:
     parsed: bool = True
     functions: Mapping[str, ast.FunctionDef]
     problems: tuple[Problem, ...]
+
+
+def check_references(
+    references: Iterable[tuple[TomlPath, Reference]],
+    directory: Path,
+    schema: OpSchema | Any,
+    document: Document,
+    files: Files,
+) -> None:
+    """Report Python functions that are not where a manifest says, or take other arguments.
+
+    `schema` is MISSING where it could not be read; then nothing is held against it.
+    """
+    known: dict[str, SourceFile | None] = {}
+    listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
+    source = next((reference.file for at, reference in listed if at == _SOURCE), None)
+    for at, reference in listed:
+        if reference.file not in known:
+            helion = reference.file == source
+            known[reference.file] = _read_file(
+                directory, reference, at, document, files, helion=helion
+            )
+        file = known[reference.file]
+        if file is None or not file.parsed:
+            continue
+        function = find_function(file, reference.name)
+        if isinstance(function, str):
+            document.report(at, "KP112", f"'{reference}': {function}")
+        elif at == _SOURCE:
+            wrong = None if schema is MISSING else signature_problem(function, schema)
+            if wrong is not None:
+                place = f"{file.shown}:{function.lineno}"
+                document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
+        else:
+            wrong = call_problem(function, _called_with(at, schema))
+            if wrong is not None:
+                message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
+                document.report(at, "KP103", message)
+
+
+def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None:
+    """Name what a function is called with, by the key that refers to it."""
+    if at[-1] in _CALLS:
+        return _CALLS[str(at[-1])]
+    return None if schema is MISSING else schema.arg_names
+
+
+def _read_file(
+    directory: Path,
+    reference: Reference,
+    at: TomlPath,
+    document: Document,
+    files: Files,
+    *,
+    helion: bool,
+) -> SourceFile | None:
+    path = directory / reference.file
+    shown_path = f"kernels/{directory.name}/{reference.file}"
+    try:
+        if not files.resolve(path).is_relative_to(files.resolve(directory)):
+            message = f"'{reference}' leaves the directory of its kernel; move the file into it"
+            document.report(at, "KP110", message)
+            return None
+        file = read_source(path, shown_path, helion=helion, files=files)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
+        reason = getattr(error, "strerror", None) or "its links go round in a circle"
+        remedy = f"write it, or correct '{at[-1]}'"
+        message = f"'{reference}': {shown_path} cannot be read: {reason}; {remedy}"
+        document.report(at, "KP111", message)
+        return None
+    for problem in file.problems:
+        document.report_elsewhere(problem)
+    return file
 
 
 def read_source(path: Path, shown: str, *, helion: bool, files: Files | None = None) -> SourceFile:
@@ -268,3 +353,30 @@ def load_function(directory: Path, reference: Reference, files: Files | None = N
         message = f"has no function '{reference.name}' once it has run"
         raise _failure(f"kernels/{directory.name}/{reference.file}", 0, "KP112", message)
     return found
+
+
+class Pins:
+    """Keeps the source of functions as it was when they were loaded.
+
+    Helion compiles a function at its first call, from the lines that `linecache` has of its file
+    by then. Without this, a file that is edited in between would be compiled in part as it is now.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, Any] = {}
+
+    def pin(self, path: Path, content: bytes) -> None:
+        """Keep a file's lines; an entry without a time of change is never looked at again."""
+        file = str(path)
+        if file not in self._before:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+            lines = io.StringIO(content.decode(encoding), newline=None).readlines()
+            self._before[file] = linecache.cache.get(file)
+            linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
+
+    def undo(self) -> None:
+        """Go back to the lines from before, of the functions that stay."""
+        for file, entry in self._before.items():
+            linecache.cache.pop(file, None)
+            if entry is not None:
+                linecache.cache[file] = entry

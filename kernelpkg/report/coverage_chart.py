@@ -8,15 +8,14 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.check.checkedfile import counted
+from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
 from kernelpkg.report import svg
+from kernelpkg.report.coverage import OUTCOMES, Answer, Coverage, Outcome, Row, farthest, tally
 from kernelpkg.report.coverage_text import far, label, labels
-from kernelpkg.report.coveragecolours import DARK, LETTERS, LIGHT, MEANS
-from kernelpkg.report.coveragemap import OUTCOMES, Answer, Coverage, Outcome, Row, farthest, tally
 from kernelpkg.report.pack_coverage import Atlas, Entry
-from kernelpkg.report.svg import Stamps, group, rect, text, use, width
+from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS, Stamps, group, rect, text, use, width
 
 _EDGE: Final = 24
 _ROW: Final = 18

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from kernelpkg.check.checkedfile import counted
 from kernelpkg.configs.match import identity
+from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
-from kernelpkg.report.coveragemap import (
+from kernelpkg.report.coverage import (
     OUTCOMES,
     Answer,
     Coverage,

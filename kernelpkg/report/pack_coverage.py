@@ -16,10 +16,19 @@ from kernelpkg.configs.selection import read_plan
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
-from kernelpkg.packs.opening import chosen_kernels
+from kernelpkg.packs.find import chosen_kernels
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.report.coverage import cover
-from kernelpkg.report.coveragemap import Answer, Cell, Coverage, Move, Row, Stretch, farthest, tally
+from kernelpkg.report.coverage import (
+    Answer,
+    Cell,
+    Coverage,
+    Move,
+    Row,
+    Stretch,
+    cover,
+    farthest,
+    tally,
+)
 
 
 @frozen(kw_only=True)

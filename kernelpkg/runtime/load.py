@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from kernelpkg.bench.check import smoke_check
+from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
@@ -25,19 +25,17 @@ from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
-from kernelpkg.packs.read import problem_at, read_pack
+from kernelpkg.packs.lock import Seal, open_seal
+from kernelpkg.packs.read import collector_at_rest, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
-from kernelpkg.packs.seal import Seal, open_seal
 from kernelpkg.runtime import torch_ops
-from kernelpkg.runtime.collector import collector_at_rest
-from kernelpkg.runtime.machine import Device, Machine, detect
-from kernelpkg.runtime.prepare import Preparation, Ready
+from kernelpkg.runtime.prepare import KernelReport, LoadReport, Preparation, Ready
 from kernelpkg.runtime.register import (
     HelionKernelWrapper,
     get_kernel_by_name,
     get_registered_kernels,
 )
-from kernelpkg.runtime.report import KernelReport, LoadReport
+from kernelpkg.runtime.torch_ops import Device, Machine, detect
 
 Progress = Callable[[str, int, int], None]
 """Takes what is about to be done, how many steps are done, and of how many."""

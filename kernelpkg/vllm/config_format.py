@@ -15,10 +15,9 @@ from attrs import evolve, field, frozen
 
 from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, config_problems, shown_json
 from kernelpkg.errors import PackError, Problem, quoted, suggestion
-from kernelpkg.manifest import jsontext
 from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import ORDER, Config
-from kernelpkg.manifest.jsontext import JsonPath
 from kernelpkg.manifest.spec import CaseKey, Scalar
 from kernelpkg.vllm.vllmkeys import MARK, KeyAxes
 
@@ -82,10 +81,10 @@ def loads(
     origin. `shown` is the path in messages. Raises PackError with every problem of the text.
     """
     try:
-        document, repeated = jsontext.parse(text)
+        document, repeated = parse_json(text)
         json.dumps(document, ensure_ascii=False, indent=2).encode()  # what is read can be written
     except (ValueError, RecursionError) as error:
-        line, what = jsontext.unreadable(error, text)
+        line, what = unreadable_json(error, text)
         if isinstance(error, UnicodeEncodeError):
             what = "the file has half of a surrogate pair, which is no text"
         problem = Problem(path=shown, line=line, code="KP820", message=f"{what}; restore it")
@@ -94,7 +93,7 @@ def loads(
     files = reading.document(document, platform)
     if not (repeated or reading.found):
         return files
-    lines, again = jsontext.lines(text)
+    lines, again = json_lines(text)
     problems = [
         Problem(path=shown, line=_line(lines, at), code=code, message=message)
         for at, code, message in reading.found

@@ -15,8 +15,7 @@ from kernelpkg.configs import platforms, search_path, store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
-from kernelpkg.manifest import jsontext
-from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.document import Document, parse_json, unreadable_json
 from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import FILE, has_lock
@@ -87,7 +86,7 @@ class _Incoming:
         try:
             text = source.path.read_bytes().decode()
         except (OSError, ValueError) as error:
-            _, what = jsontext.unreadable(error, "")
+            _, what = unreadable_json(error, "")
             problem = Problem(path=shown, code="KP820", message=f"{what}; restore it")
             raise PackError(problems=(problem,)) from None
         files = config_format.loads(
@@ -200,7 +199,7 @@ def _by_kernel(folder: VllmFolder, plan: Plan) -> dict[str, list[VllmFile]]:
 def _document(path: Path) -> object:
     """Return the document of a file of vLLM's, or None where it has none."""
     try:
-        return jsontext.parse(path.read_bytes().decode())[0]
+        return parse_json(path.read_bytes().decode())[0]
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -40,7 +40,7 @@ def register() -> None:
     if words in ("", "none"):
         return
     try:
-        from kernelpkg.runtime.collector import collector_at_rest
+        from kernelpkg.packs.read import collector_at_rest
 
         with collector_at_rest():
             _switchboard().register(words.split(","), ROUTES_VARIABLE, os.environ)
@@ -71,7 +71,7 @@ def install(
     """
     from pathlib import Path
 
-    from kernelpkg.runtime.collector import collector_at_rest
+    from kernelpkg.packs.read import collector_at_rest
 
     with collector_at_rest():
         return _switchboard().install(

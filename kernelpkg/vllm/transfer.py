@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from kernelpkg import atomic
 from kernelpkg.configs.store import ConfigFile
 from kernelpkg.errors import PackError, Problem, UsageError
+from kernelpkg.files import replace_texts
 
 Action = Literal["write", "replace", "unchanged"]
 
@@ -57,7 +57,7 @@ class Transfer:
         """Write all files, or none; raises UsageError where one cannot be written."""
         texts = {step.path: step.text for step in self.files if step.action != "unchanged"}
         try:
-            atomic.replace_texts(texts)
+            replace_texts(texts)
         except OSError as error:
             where = Path(error.filename or "the files")
             where = where.parent if where.suffix == ".tmp" else where

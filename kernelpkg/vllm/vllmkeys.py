@@ -18,7 +18,7 @@ from kernelpkg.configs.store import shown_json
 from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr.language import DTYPES
 from kernelpkg.expr.types import WORDS, ValueType, infer, value_problem
-from kernelpkg.manifest.kernel import scope_of
+from kernelpkg.manifest.opschema import scope_of
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 
 MARK: Final = "default"

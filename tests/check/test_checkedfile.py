@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.check.checkedfile import CheckedFile, counted
+from kernelpkg.check.checkedfile import CheckedFile
 from kernelpkg.configs import store
+from kernelpkg.errors import counted
 from kernelpkg.packs.read import read_kernel
 
 ROOT = Path(__file__).parents[2]

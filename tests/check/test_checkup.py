@@ -6,9 +6,8 @@ import pytest
 
 from kernelpkg.check import checkup
 from kernelpkg.check.checkup import Checkup
-from kernelpkg.errors import UsageError
-from kernelpkg.findings import Checked, Finding
-from kernelpkg.packs import opening
+from kernelpkg.errors import Checked, Finding, UsageError
+from kernelpkg.packs import find
 from kernelpkg.packs.read import read_pack
 
 
@@ -97,7 +96,7 @@ def test_a_pack_manifest_that_is_broken_hides_no_kernel(demo):
 )
 def test_ops_are_named_with_or_without_namespace(demo, ops, kernels):
     demo.kernel("thrice")
-    assert opening.chosen_kernels(read_pack(demo.root, "demo"), ops) == kernels
+    assert find.chosen_kernels(read_pack(demo.root, "demo"), ops) == kernels
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_ops_are_named_with_or_without_namespace(demo, ops, kernels):
 )
 def test_an_op_that_is_not_there_is_wrong_usage(demo, op, message):
     with pytest.raises(UsageError) as error:
-        opening.chosen_kernels(read_pack(demo.root, "demo"), [op])
+        find.chosen_kernels(read_pack(demo.root, "demo"), [op])
     assert str(error.value) == message
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from kernelpkg.check.probes import Around
-from kernelpkg.manifest.cases import Case, cases_of, guard_problem
-from kernelpkg.manifest.casesize import case_bytes
+from kernelpkg.manifest.cases import Case, case_bytes, cases_of, guard_problem
 from kernelpkg.packs.read import kernel_names, read_kernel
 
 ROOT = Path(__file__).parents[2]

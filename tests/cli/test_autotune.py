@@ -163,7 +163,7 @@ def test_jobs_go_to_the_gpus_that_are_like_the_first(demo, capsys, monkeypatch):
 
     def run_jobs(jobs: Any, perform: str, devices: Any, *, facts: Any = None, notice: Any) -> Any:
         asked.append((perform, tuple(devices), dict(facts or {})))
-        if perform == "kernelpkg.autotune.gpufacts:perform":
+        if perform == "kernelpkg.bench.timing:perform":
             (job,) = jobs
             yield pool.Outcome(job=job, status="done", value=STUB.MACHINE, device="0", seconds=1.0)
         else:
@@ -174,7 +174,7 @@ def test_jobs_go_to_the_gpus_that_are_like_the_first(demo, capsys, monkeypatch):
     assert cli.main(["autotune", "--root", str(demo.root)]) == 0
     facts = {name: text for name, text in STUB.MACHINE.items() if name != "driver"}
     assert asked == [
-        ("kernelpkg.autotune.gpufacts:perform", ("0",), {}),
+        ("kernelpkg.bench.timing:perform", ("0",), {}),
         ("kernelpkg.autotune.worker:perform", ("0", "1"), facts),
     ]
 
@@ -238,7 +238,7 @@ def test_a_pack_that_was_installed_is_tuned_into_another_directory_alone(
 
 
 def test_a_lock_that_is_of_other_configs_by_then_is_told(demo, tune, tmp_path, capsys):
-    from kernelpkg.digest import digest_bytes
+    from kernelpkg.files import digest_bytes
     from kernelpkg.packs.lock import Lock, LockedPack, write_lock
 
     line = "kernelpkg.lock has other configs than there are now; run 'kernelpkg lock'"

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from kernelpkg import cli
-from kernelpkg.findings import Checked, Finding
+from kernelpkg.errors import Checked, Finding
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from kernelpkg import cli
 from kernelpkg.cli import doctor
 from kernelpkg.errors import PackError, Problem, UsageError
+from kernelpkg.packs.drift import take_inventory
 from kernelpkg.packs.find import Root
-from kernelpkg.packs.inventory import take_inventory
 from kernelpkg.packs.lock import Lock, write_lock
 from kernelpkg.packs.read import read_pack
 
@@ -48,7 +48,7 @@ def machine(monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.version", version)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "kernelpkg.runtime.machine", SimpleNamespace(detect=detect))
+    monkeypatch.setitem(sys.modules, "kernelpkg.runtime.torch_ops", SimpleNamespace(detect=detect))
     monkeypatch.setattr("shutil.which", lambda name: name if name in state.compilers else None)
     monkeypatch.setattr("platform.python_version", lambda: "3.11.7")
     return state

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kernelpkg import atomic, cli
+from kernelpkg import cli, files
 from kernelpkg.packs.lock import FILE
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_line(demo, capsys, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     assert run(demo) == 1
     assert capsys.readouterr().err == (
         "kernelpkg.lock: KP302 cannot be written: No space left on device; what was there is as "
@@ -105,11 +105,11 @@ def test_a_check_without_a_lock_is_one_line(demo, capsys):
 
 
 def test_a_helion_that_does_not_import_is_a_remark(demo, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "kernelpkg.compile.fingerprints", None)
+    monkeypatch.setitem(sys.modules, "kernelpkg.compile.variants", None)
     assert cli.main(["lock", "--root", str(demo.root)]) == 0
     assert capsys.readouterr().err == (
         "no structural fingerprints of all kernels: Helion cannot be imported (import of "
-        "kernelpkg.compile.fingerprints halted; None in sys.modules)\n"
+        "kernelpkg.compile.variants halted; None in sys.modules)\n"
     )
 
 

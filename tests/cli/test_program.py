@@ -396,7 +396,7 @@ def test_schema_write_without_permission_is_one_line(demo, capsys, monkeypatch):
     def refuse(path, text):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("kernelpkg.atomic.replace_text", refuse)
+    monkeypatch.setattr("kernelpkg.files.replace_text", refuse)
     assert run("schema", "--write", "--root", demo.root) == 2
     assert capsys.readouterr().err == (
         f"kernelpkg: {demo.root}/kernels/kernel.schema.json cannot be written: Permission denied\n"

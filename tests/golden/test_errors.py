@@ -1288,9 +1288,9 @@ def test_a_problem_of_a_manifest_read_before_has_its_line(root):
 
 
 MANIFEST_SIDE = (
-    "packs/casecheck", "packs/read", "packs/sources", "expr/types", "expr/language",
+    "packs/read", "packs/sources", "expr/types", "expr/language",
     "manifest/cases", "manifest/decode", "manifest/document", "manifest/keys", "manifest/kernel",
-    "manifest/opschema", "manifest/positions", "manifest/validate",
+    "manifest/opschema", "manifest/validate",
 )  # fmt: skip
 
 

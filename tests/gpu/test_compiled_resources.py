@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.check.level2 import payload_of
 from kernelpkg.compile import cubin
 from kernelpkg.compile.bind import Binder, Target
@@ -16,7 +16,7 @@ from kernelpkg.compile.helion import to_config
 from kernelpkg.compile.variants import filed_configs
 from kernelpkg.configs import platforms
 from kernelpkg.packs.read import read_kernel, read_pack
-from kernelpkg.runtime.machine import detect
+from kernelpkg.runtime.torch_ops import detect
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernelpkg import get_kernel_by_name
-from kernelpkg.bench.check import check_case
+from kernelpkg.bench.reference import check_case
 from kernelpkg.manifest.cases import smallest_case
 from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from kernelpkg import get_kernel_by_name
-from kernelpkg.bench.check import check_case
-from kernelpkg.bench.inputs import SENTINEL, make_inputs
-from kernelpkg.bench.reference import compare_all
+from kernelpkg.bench.reference import SENTINEL, check_case, compare_all, make_inputs
 from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg.bench.inputs import make_inputs
-from kernelpkg.bench.reference import compare_all
+from kernelpkg.bench.reference import compare_all, make_inputs
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kernelpkg.check.level3 import check_runs
-from kernelpkg.findings import Checked
+from kernelpkg.errors import Checked
 from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
 
@@ -62,7 +62,7 @@ def planted(
     new_pack: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory, device: str
 ) -> Checked:
     """What is found in a pack of faulty kernels with configs for this GPU."""
-    from kernelpkg.runtime.machine import detect
+    from kernelpkg.runtime.torch_ops import detect
 
     demo = new_pack(tmp_path_factory.mktemp("planted"))
     platform = detect().platform.name

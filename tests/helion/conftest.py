@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kernelpkg
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.store import ConfigFile, TunedCase, write
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.check import check_case
-from kernelpkg.bench.reference import compare_all
+from kernelpkg.bench.reference import check_case, compare_all
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.sources import load_function
 from kernelpkg.runtime.register import get_kernel_by_name

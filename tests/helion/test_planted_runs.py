@@ -15,7 +15,7 @@ import pytest
 
 from kernelpkg.check.level0 import check_static
 from kernelpkg.check.level3 import check_runs
-from kernelpkg.findings import Checked
+from kernelpkg.errors import Checked
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import read_kernel, read_pack
 

@@ -17,8 +17,8 @@ import pytest
 
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import pool
-from kernelpkg.jobs.jobcall import Message
 from kernelpkg.jobs.pool import Job, Outcome, conduct, run_jobs
+from kernelpkg.jobs.process import Message
 
 STUB = '''
 import json, multiprocessing, os, pathlib, signal, subprocess, sys, time

@@ -14,16 +14,23 @@ from kernelpkg.manifest.cases import (
     Case,
     CaseProblem,
     Evaluator,
+    case_bytes,
+    case_elements,
     cases_of,
+    check_bytes,
     count,
+    domains,
     expand,
     guard_problem,
     guard_problems,
     needed_axes,
     show,
+    shown_bytes,
+    sizes,
     smallest_case,
 )
-from kernelpkg.manifest.spec import Grid
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.spec import Axis, Grid
 from kernelpkg.packs.read import read_kernel
 
 SPEC = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
@@ -132,3 +139,107 @@ def test_an_evaluator_reads_names_dtypes_and_expressions():
     assert evaluate.variant(residual, Case(values=given, use=(), grid=0)) is residual.variants[0]
     given["has_residual"] = False
     assert evaluate.variant(residual, Case(values=given, use=(), grid=0)) is None
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def changed(case: Case, **values: object) -> Case:
+    return Case(values={**case.values, **values}, use=case.use, grid=case.grid)  # type: ignore[dict-item]
+
+
+def test_sizes_by_hand():
+    """Shapes, strides that are padded, dtypes of one to four bytes, an argument that is absent."""
+    spec = read_kernel(ROOT, "rms_norm_per_block_quant")
+    case = changed(
+        cases_of(spec, "tune")[0],
+        num_tokens=5,
+        hidden_size=640,
+        has_residual=False,
+        is_scale_transposed=True,
+    )
+    found = {size.name: (size.elements, size.bytes) for size in sizes(spec, case)}
+    assert found == {
+        "result": (3200, 3200),  # FP8
+        "input": (3200, 6400),  # bfloat16
+        "weight": (640, 1280),
+        "scale": (25, (1 + 4 + 4 * 8) * 4),  # float32, strides (1, 8): 5 padded to 8
+        "scale_ub": (1, 4),
+    }
+    assert case_bytes(spec, case) == 3200 + 6400 + 1280 + 148 + 4
+    assert case_elements(spec, case) == 3200 + 3200 + 640 + 25 + 1
+    assert check_bytes(spec, case) == 2 * case_bytes(spec, case) + 72 * 3200
+
+
+def test_nothing_is_allocated():
+    """A case beyond all memory has a size as any other."""
+    spec = read_kernel(ROOT, "silu_mul_fp8")
+    case = changed(cases_of(spec, "tune")[0], num_tokens=1 << 50)
+    assert case_bytes(spec, case) == (1 << 50) * 2 * 2048 * 2 + 4
+
+
+def test_an_empty_tensor_takes_nothing():
+    spec = read_kernel(ROOT, "silu_mul_fp8")
+    assert case_bytes(spec, changed(cases_of(spec, "tune")[0], num_tokens=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param({"hidden_size": -1}, "argument 'input' would have shape [1, -1]", id="below"),
+        pytest.param({"group_size": 0}, "argument 'output_s': divides by zero", id="by-zero"),
+        pytest.param(
+            {"hidden_size": 5.5}, "argument 'input' would have shape [1, 5.5]", id="fraction"
+        ),
+        pytest.param({"hidden_size": "x"}, "argument 'input' would have shape [1, 'x']", id="text"),
+    ],
+)
+def test_what_cannot_be_made(values, message):
+    spec = read_kernel(ROOT, "per_token_group_fp8_quant")
+    case = changed(cases_of(spec, "tune")[0], **values)
+    with pytest.raises(CaseProblem) as caught:
+        case_bytes(spec, case)
+    assert (caught.value.code, str(caught.value)) == ("KP133", f"case {case}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        pytest.param(0, "0 bytes", id="none"),
+        pytest.param(1023, "1023 bytes", id="bytes"),
+        pytest.param(1536, "1.5 KiB", id="kib"),
+        pytest.param(27 * 2**30, "27.0 GiB", id="gib"),
+        pytest.param(2**50, "1024.0 TiB", id="tib"),
+    ],
+)
+def test_bytes_as_people_read_them(count, text):
+    assert shown_bytes(count) == text
+
+
+SCHEMA = "(Tensor x, Tensor? bias, int n, float eps, bool flag) -> ()"
+
+AXES = {
+    "size": ("x.shape[0]", "a whole number, 0 or more", [0, 7], [-5, 1.5, 3.0, True, "int8", None]),
+    "rows": ("x.numel() // x.shape[-1]", "a whole number, 0 or more", [0, 7], [-1, None]),
+    "shifted": ("x.shape[0] + 2", "a whole number, 2 or more", [2], [1]),
+    "number": ("n", "a whole number", [-3, 0], [0.5, False, "int8", None]),
+    "float": ("eps", "a number", [0.5, -1, 0], [True, "int8", None]),
+    "flag": ("flag", "true or false", [True, False], [1, "int8", None]),
+    "given": ("bias is not None", "true or false", [True, False], [0, None]),
+    "dtype": ("x.dtype", "the name of a dtype", ["int8"], ["int9", 8, True, None]),
+    "optional": ("bias.shape[0]", "a whole number, 0 or more, or none", [0, None], [-1, "int8"]),
+}
+
+
+@pytest.mark.parametrize(("text", "words", "has", "lacks"), AXES.values(), ids=AXES)
+def test_the_domain_of_an_axis(text, words, has, lacks):
+    """It says in words what calls can have, has that, and nothing else."""
+    spec = evolve(
+        read_kernel(ROOT, "silu_mul_fp8"),
+        schema=parse_schema(SCHEMA),
+        axes=(Axis(name="axis", expr=parse_expr(text)),),
+    )
+    found = domains(spec)["axis"]
+    assert str(found) == words
+    assert [value for value in has if not found.has(value)] == []
+    assert [value for value in lacks if found.has(value)] == []

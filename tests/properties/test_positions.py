@@ -7,7 +7,7 @@ import tomllib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelpkg.manifest.positions import key_lines, line_of
+from kernelpkg.manifest.document import key_lines, line_of
 
 BARE = st.from_regex(r"[A-Za-z0-9_-]{1,4}", fullmatch=True)
 TEXTS = st.text(

@@ -19,8 +19,8 @@ from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.report import svg
 from kernelpkg.report.coverage import cover
 from kernelpkg.report.coverage_chart import draw
-from kernelpkg.report.coveragecolours import LETTERS
 from kernelpkg.report.pack_coverage import Atlas, Entry, survey
+from kernelpkg.report.svg import LETTERS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "coverage.svg"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kernelpkg.packs.read import read_pack
+from kernelpkg.report.coverage import Move
 from kernelpkg.report.coverage_text import WIDTH, details, ratio, remarks, tables
-from kernelpkg.report.coveragemap import Move
 from kernelpkg.report.pack_coverage import survey
 
 MANIFEST = """\

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from kernelpkg.report import svg
+import pytest
 
-LIGHT = svg.Palette(
+from kernelpkg.report import svg
+from kernelpkg.report.coverage import OUTCOMES
+from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS
+
+DAY = svg.Palette(
     page="#ffffff",
     text="#000000",
     muted="#333333",
@@ -14,7 +18,7 @@ LIGHT = svg.Palette(
     hatch="#999999",
     things={"exact": svg.Colours(fill="#0000ff", text="#ffffff")},
 )
-DARK = svg.Palette(
+NIGHT = svg.Palette(
     page="#000000", text="#ffffff", muted="#cccccc", edge="#bbbbbb", hatch="#666666", things={}
 )
 STAMPS = svg.Stamps()
@@ -29,8 +33,8 @@ def page(*parts):
         high=20,
         title="A <b>",
         described="x & y",
-        light=LIGHT,
-        dark=DARK,
+        light=DAY,
+        dark=NIGHT,
     )
 
 
@@ -73,3 +77,35 @@ def test_a_shape_is_written_once_however_often_it_is_used():
 def test_a_text_is_at_least_as_wide_as_it_is_long():
     assert svg.width("", 11) == 1
     assert svg.width("abcdefghij", 10) == 61
+
+
+def luminance(colour):
+    """Return the relative luminance of WCAG 2.2."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_all_texts_and_edges_can_be_seen(palette):
+    """Texts have 4.5 to what they stand on, edges 3 to the page."""
+    assert contrast(palette.text, palette.page) >= 7
+    assert contrast(palette.muted, palette.page) >= 4.5
+    assert contrast(palette.edge, palette.page) >= 3
+    for outcome in OUTCOMES:
+        colours = palette.things[outcome]
+        assert contrast(colours.text, colours.fill) >= 4.5, outcome
+    refused = palette.things["refused"]
+    assert contrast(refused.text, palette.hatch) >= 4.5
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_outcomes_differ_by_letter_and_by_colour(palette):
+    assert set(LETTERS) == set(MEANS) == set(palette.things) == set(OUTCOMES)
+    assert len(set(LETTERS.values())) == len(OUTCOMES)
+    assert len({palette.things[outcome].fill for outcome in OUTCOMES}) == len(OUTCOMES)

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from kernelpkg.expr.language import DTYPES, Expr, tests_none
 from kernelpkg.expr.types import ValueType, infer
-from kernelpkg.manifest.kernel import scope_of
+from kernelpkg.manifest.opschema import scope_of
 from kernelpkg.manifest.spec import KernelSpec
 
 

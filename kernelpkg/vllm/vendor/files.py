@@ -11,8 +11,8 @@ from typing import Literal
 
 from attrs import frozen
 
-from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError, Problem
+from kernelpkg.files import digest_bytes
 from kernelpkg.vllm.tree import CONFIGS
 from kernelpkg.vllm.vendor.vendorrecord import Record
 

@@ -19,7 +19,7 @@ from kernelpkg.configs.match import identity, matcher
 from kernelpkg.expr.language import Expr
 from kernelpkg.expr.types import infer
 from kernelpkg.manifest.cases import Evaluator, expand
-from kernelpkg.manifest.kernel import scope_of
+from kernelpkg.manifest.opschema import scope_of
 from kernelpkg.manifest.spec import ArgVariant, CaseKey, KernelSpec, Scalar
 from kernelpkg.vllm.vendor.fixedsizes import FixedSizes, Number, Sizes, fixed_sizes, selected
 

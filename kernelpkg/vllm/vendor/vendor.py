@@ -14,14 +14,12 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from kernelpkg import __version__, atomic
-from kernelpkg.digest import digest_bytes
+from kernelpkg import __version__
 from kernelpkg.errors import PackError, Problem
-from kernelpkg.files import Files
+from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
-from kernelpkg.packs.lock import has_lock
+from kernelpkg.packs.lock import has_lock, open_seal
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.packs.seal import open_seal
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
 from kernelpkg.vllm.vendor.files import Drift, Step, steps_for, wrong_place
 from kernelpkg.vllm.vendor.op_configs import write_configs
@@ -98,7 +96,7 @@ class Vendoring:
             if content is None:
                 place.unlink(missing_ok=True)
             else:
-                atomic.replace_text(place, content.decode())
+                replace_text(place, content.decode())
         except OSError as error:
             reason = f"cannot be written: {error.strerror}; nothing is half written, so run again"
             raise PackError(problems=(_problem(path, "KP803", reason),)) from None

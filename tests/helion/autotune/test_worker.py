@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from attrs import define, field
 
 from kernelpkg.autotune import worker
-from kernelpkg.autotune.tuningverdict import Trial, judge
+from kernelpkg.autotune.choose import Trial, judge
 from kernelpkg.autotune.worker import TuningCase
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench import timing
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.store import config_id
+from kernelpkg.jobs import process
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.packs.read import read_kernel
@@ -226,3 +229,20 @@ def test_arguments_that_are_written_are_compared_in_a_search(specs, make_args):
     other = make_args("per_token_group_fp8_quant", sentinel=3.0)
     with pytest.raises(AssertionError, match="output"):
         tuned._agrees(args, other)
+
+
+def test_without_a_gpu_a_worker_says_that_its_device_is_gone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="no CUDA-capable device is detected"):
+        timing.facts()
+    assert process._kind(RuntimeError("CUDA error: no CUDA-capable device is detected")) == "gone"
+
+
+def test_facts_are_the_gpu_and_the_public_versions_of_the_tools(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setenv("PATH", "")
+    found = timing.perform({})
+    assert found["gpu"] == "NVIDIA H200" and found["driver"] == ""
+    assert {"torch", "triton", "helion"} <= found.keys()
+    assert "+" not in found["torch"]

@@ -18,8 +18,7 @@ import pytest
 from kernelpkg.check import level3, run_plan
 from kernelpkg.check.level3 import check_runs
 from kernelpkg.configs.platforms import resolve
-from kernelpkg.errors import UsageError
-from kernelpkg.findings import Checked
+from kernelpkg.errors import Checked, UsageError
 from kernelpkg.packs.read import read_kernel, read_pack
 
 STUB = """\

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernelpkg
 from kernelpkg import cli
-from kernelpkg.packs.inventory import take_inventory
+from kernelpkg.packs.drift import take_inventory
 from kernelpkg.packs.lock import FILE, Lock, write_lock
 from kernelpkg.packs.read import read_pack
 from kernelpkg.vllm import plugin

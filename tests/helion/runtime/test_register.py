@@ -12,7 +12,7 @@ import torch
 import kernelpkg
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.errors import ConfigError, PackError, RegistrationError
-from kernelpkg.runtime import pickedplan
+from kernelpkg.runtime import register
 from kernelpkg.runtime.register import (
     get_kernel_by_name,
     get_registered_kernels,
@@ -358,14 +358,14 @@ def test_registering_asks_for_no_device(monkeypatch):
     def refused(*_):
         raise AssertionError("the device was asked for")
 
-    monkeypatch.setattr(pickedplan, "detect", refused)
+    monkeypatch.setattr(register, "detect", refused)
     register_kernel(doubled)
 
 
 def test_interpretation_is_asked_for_by_name(monkeypatch):
     """HELION_INTERPRET is read in Helion's words."""
     from kernelpkg.errors import UsageError
-    from kernelpkg.runtime.machine import asked_to_interpret
+    from kernelpkg.runtime.torch_ops import asked_to_interpret
 
     for word in ("1", "true", "YES", " on "):
         assert asked_to_interpret({"HELION_INTERPRET": word})

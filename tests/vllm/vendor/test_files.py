@@ -7,8 +7,8 @@ import os
 import pytest
 from attrs import evolve
 
-from kernelpkg.digest import digest_bytes
 from kernelpkg.errors import PackError
+from kernelpkg.files import digest_bytes
 from kernelpkg.vllm.vendor.files import Step, steps_for, wrong_place
 from kernelpkg.vllm.vendor.vendorrecord import Record
 

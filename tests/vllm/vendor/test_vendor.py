@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg import atomic, cli
+from kernelpkg import cli
 from kernelpkg.errors import PackError
+from kernelpkg.packs.lock import Seal
 from kernelpkg.packs.read import read_pack
-from kernelpkg.packs.seal import Seal
 from kernelpkg.vllm.vendor import vendor
 from kernelpkg.vllm.vendor.vendor import plan_vendoring
 
@@ -344,7 +344,7 @@ def test_what_cannot_be_written_is_told_before_anything_is(pack, vllm, monkeypat
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "replace_text", full)
+        patch.setattr("kernelpkg.vllm.vendor.vendor.replace_text", full)
         with pytest.raises(PackError) as caught:
             found.carry_out()
     assert str(caught.value) == (

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kernelpkg.check import level0
-from kernelpkg.findings import Finding
+from kernelpkg.errors import Finding
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.read import read_pack

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import make_inputs
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.vllm.vendor.exprcode import axis_codes

@@ -24,8 +24,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from kernelpkg.manifest.keys import KERNEL_MANIFEST, PACK_MANIFEST
-from kernelpkg.manifest.schema import FILES, json_schema, schema_text
+from kernelpkg.manifest.keys import FILES, KERNEL_MANIFEST, PACK_MANIFEST, json_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
 TABLES = {"kernel": KERNEL_MANIFEST, "pack": PACK_MANIFEST}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kernelpkg.compile.fingerprints import fingerprints
+from kernelpkg.compile.variants import fingerprints
 from kernelpkg.packs.read import read_kernel
 
 
