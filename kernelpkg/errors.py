@@ -6,10 +6,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 _LONG: Final = 80
 """How much of a value a message shows."""
+
+
+Severity = Literal["error", "unverified"]
+"""An `error` is wrong for sure; what is `unverified` cannot be told here, and its message why."""
 
 
 @frozen(kw_only=True, order=True)
@@ -17,17 +21,25 @@ class Problem:
     """One thing that is wrong: its place, a stable code, and a message that ends with the remedy.
 
     `path` is relative to the root of the pack, with forward slashes; `line` counts from 1, and 0
-    stands for the whole file. Problems sort by place, so that a report has a fixed order.
+    stands for the whole file. `level` is the lowest level of `check` that reports it. Problems sort
+    by place, so that a report has a fixed order.
     """
 
     path: str
     line: int = 0
     code: str
+    severity: Severity = "error"
     message: str
+    level: int = 0
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
-        return _one_line(f"{place}: {self.code} {self.message}")
+        doubt = "unverified: " if self.severity == "unverified" else ""
+        return _one_line(f"{place}: {self.code} {doubt}{self.message}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of `check --json`."""
+        return asdict(self)
 
 
 def _one_line(text: str) -> str:
@@ -98,60 +110,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-Severity = Literal["error", "unverified"]
-"""An `error` is wrong for sure; what is `unverified` cannot be told here, and its message why."""
-
-
-@frozen(kw_only=True, order=True)
-class Finding:
-    """One finding; `level` is the lowest level of `check` that tells it.
-
-    `path` and `line` are those of a `Problem`. Findings sort by place.
-    """
-
-    path: str
-    line: int = 0
-    code: str
-    severity: Severity = "error"
-    message: str
-    level: int = 0
-
-    @classmethod
-    def of(cls, problem: Problem, level: int = 0) -> Finding:
-        """Return a problem as an error."""
-        return cls(
-            path=problem.path,
-            line=problem.line,
-            code=problem.code,
-            message=problem.message,
-            level=level,
-        )
-
-    def __str__(self) -> str:
-        doubt = "unverified: " if self.severity == "unverified" else ""
-        return str(
-            Problem(
-                path=self.path, line=self.line, code=self.code, message=f"{doubt}{self.message}"
-            )
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry of `check --json`."""
-        return {
-            "path": self.path,
-            "line": self.line,
-            "code": self.code,
-            "severity": self.severity,
-            "message": self.message,
-            "level": self.level,
-        }
-
-
 @frozen(kw_only=True)
 class Checked:
     """What one level of `check` found, or several of them, and what they looked at."""
 
-    findings: tuple[Finding, ...] = field(default=(), converter=_in_order)
+    findings: tuple[Problem, ...] = field(default=(), converter=_in_order)
     counts: Mapping[str, Any] = field(factory=dict)
 
     def merge(self, other: Checked) -> Checked:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kernelpkg.errors import Checked, Finding, PackError, Problem, quoted, shown, suggestion
+from attrs import evolve
+
+from kernelpkg.errors import Checked, PackError, Problem, quoted, shown, suggestion
 
 
 def test_a_problem_is_one_line():
@@ -49,8 +51,8 @@ def test_a_suggestion_is_made_for_what_is_near():
     assert suggestion("hidden_size" * 1000, ["hidden_size"]) == ""
 
 
-WRONG = Finding(path="a", line=3, code="KP201", message="is off; correct it", level=1)
-OPEN = Finding(path="a", line=2, code="KP202", severity="unverified", message="needs a GPU")
+WRONG = Problem(path="a", line=3, code="KP201", message="is off; correct it", level=1)
+OPEN = Problem(path="a", line=2, code="KP202", severity="unverified", message="needs a GPU")
 
 
 def test_a_finding_is_one_line_that_says_how_sure_it_is():
@@ -58,9 +60,9 @@ def test_a_finding_is_one_line_that_says_how_sure_it_is():
     assert str(OPEN) == "a:2: KP202 unverified: needs a GPU"
 
 
-def test_a_problem_is_an_error_of_the_level_that_met_it():
+def test_a_problem_is_an_error_of_level_0_unless_it_says_otherwise():
     problem = Problem(path="a", line=3, code="KP201", message="is off; correct it")
-    assert Finding.of(problem, 1) == WRONG
+    assert evolve(problem, level=1) == WRONG
     assert WRONG.to_json() == {
         "path": "a",
         "line": 3,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernelpkg.check import checkup, level0
-from kernelpkg.errors import Finding
+from kernelpkg.errors import Problem
 
 PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def first_pack(into: Path) -> Path:
     return into
 
 
-def findings(root: Path) -> tuple[Finding, ...]:
+def findings(root: Path) -> tuple[Problem, ...]:
     """Return what level 0 finds in the first pack below a root."""
     pack, broken = checkup.open_for_check(root, "kernelpkg")
     checked, _ = level0.check_static(pack, pack.kernels, (), TODAY, lambda *_: None)

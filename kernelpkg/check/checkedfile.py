@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Finding, Severity
+from kernelpkg.errors import Problem, Severity
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines
 from kernelpkg.manifest.helion_config import Config
@@ -69,10 +69,10 @@ class CheckedFile:
 
     def finding(
         self, code: str, message: str, *at: str | int, severity: Severity = "error"
-    ) -> Finding:
+    ) -> Problem:
         """Return a finding of the value at a path in the file."""
         line = self._lines.get(at, 0) if at else 0
-        return Finding(path=self.shown, line=line, code=code, message=message, severity=severity)
+        return Problem(path=self.shown, line=line, code=code, message=message, severity=severity)
 
     @cached_property
     def _lines(self) -> Mapping[JsonPath, int]:

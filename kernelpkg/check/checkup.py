@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from kernelpkg.configs.platforms import CPU, canonical, known, resolve
-from kernelpkg.errors import Checked, Finding, PackError, UsageError, suggestion
+from kernelpkg.errors import Checked, PackError, Problem, UsageError, suggestion
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec
 from kernelpkg.packs.read import kernel_names, read_pack
 
@@ -33,7 +33,7 @@ class Checkup:
     checked: Checked
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[Problem, ...]:
         return self.checked.findings
 
     @property
@@ -71,12 +71,12 @@ class Checkup:
         }
 
 
-def open_for_check(root: Path, name: str) -> tuple[PackSpec, tuple[Finding, ...]]:
+def open_for_check(root: Path, name: str) -> tuple[PackSpec, tuple[Problem, ...]]:
     """Read a pack's manifest; where it is broken, all kernels there are stand for its own."""
     try:
         return read_pack(root, name), ()
     except PackError as error:
-        found = tuple(map(Finding.of, error.problems))
+        found = error.problems
     try:
         kernels = kernel_names(root)
     except PackError:
@@ -132,7 +132,7 @@ def check(
     checked, specs = first
     for level in sorted(levels):
         checked = checked.merge(levels[level](pack, specs, platforms or None))
-    seen: dict[tuple[object, ...], Finding] = {}
+    seen: dict[tuple[object, ...], Problem] = {}
     for finding in sorted(checked.findings, key=lambda finding: finding.level):
         seen.setdefault((finding.path, finding.line, finding.code, finding.message), finding)
     return Checkup(

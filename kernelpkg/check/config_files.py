@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs import platforms
 from kernelpkg.configs.search_path import ConfigDirectory, may_name_platform, search_path
-from kernelpkg.errors import Finding, suggestion
+from kernelpkg.errors import Problem, suggestion
 from kernelpkg.manifest.spec import PackSpec
 
 
@@ -30,7 +30,7 @@ class ConfigTree:
     """All config files of a pack, those of overlays first, and what lies beside them."""
 
     files: tuple[FoundFile, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Problem, ...]
 
     def first(self) -> dict[tuple[str, str], FoundFile]:
         """Return the files that calls use, by kernel and platform: the first of each there is."""
@@ -48,7 +48,7 @@ def survey(pack: PackSpec) -> ConfigTree:
     return ConfigTree(files=tuple(walk.files), findings=tuple(sorted(walk.findings)))
 
 
-def kernel_findings(pack: PackSpec) -> Iterator[Finding]:
+def kernel_findings(pack: PackSpec) -> Iterator[Problem]:
     """Yield directories of kernels/ that have no manifest, and links there that lead nowhere."""
     root = Path(pack.root, "kernels")
     for name in _names(root):
@@ -62,17 +62,17 @@ def kernel_findings(pack: PackSpec) -> Iterator[Finding]:
                 yield _broken_link(manifest, f"{shown}/kernel.toml")
             elif "kernel.toml" not in inside and inside:
                 message = "has no kernel.toml, so it is no kernel; write one, or remove it"
-                yield Finding(path=shown, code="KP204", message=message)
+                yield Problem(path=shown, code="KP204", message=message)
 
 
 @frozen(kw_only=True)
 class _Walk:
     pack: PackSpec
     files: list[FoundFile] = field(factory=list)
-    findings: list[Finding] = field(factory=list)
+    findings: list[Problem] = field(factory=list)
 
     def add(self, path: str, code: str, message: str) -> None:
-        self.findings.append(Finding(path=path, code=code, message=message))
+        self.findings.append(Problem(path=path, code=code, message=message))
 
     def directory(self, directory: ConfigDirectory) -> None:
         """Walk one directory of the search path; the pack's own need not be there."""
@@ -139,7 +139,7 @@ class _Walk:
             doubt = f"'{name}' is no GPU that kernelpkg knows, so it may be looked up for none"
             doubt += known or "; name it in [platforms] of the pack"
         if doubt is not None:
-            finding = Finding(path=shown, code="KP202", message=doubt, severity="unverified")
+            finding = Problem(path=shown, code="KP202", message=doubt, severity="unverified")
             self.findings.append(finding)
 
     def names(self, path: Path, shown: str) -> Sequence[str]:
@@ -168,6 +168,6 @@ def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _broken_link(path: Path, shown: str) -> Finding:
+def _broken_link(path: Path, shown: str) -> Problem:
     message = f"is a link to '{os.readlink(path)}', which is not there; correct or remove it"
-    return Finding(path=shown, code="KP203", message=message)
+    return Problem(path=shown, code="KP203", message=message)

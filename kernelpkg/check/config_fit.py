@@ -16,7 +16,7 @@ from kernelpkg.compile.bind import Binding, Refused, known_fields
 from kernelpkg.compile.variants import FiledConfig, Variant
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.store import shown_json
-from kernelpkg.errors import Finding, Severity, suggestion
+from kernelpkg.errors import Problem, Severity, suggestion
 from kernelpkg.manifest.helion_config import FIELDS, Config, wanted_instead
 
 _STAGES: Final = 8
@@ -31,7 +31,7 @@ _SILENT: Final[Mapping[str, object]] = {"num_sm_multiplier": 1}
 
 def fit(
     filed: FiledConfig, platform: Platform, pairs: Sequence[tuple[Variant, Binding]]
-) -> tuple[Finding, ...]:
+) -> tuple[Problem, ...]:
     """Return what is wrong with a config for the variants that it serves, each bound."""
     config = _ConfigFit(filed=filed, platform=platform, pairs=pairs)
     config.run()
@@ -56,7 +56,7 @@ class _ConfigFit:
     filed: FiledConfig
     platform: Platform
     pairs: Sequence[tuple[Variant, Binding]]
-    found: list[Finding] = field(factory=list)
+    found: list[Problem] = field(factory=list)
 
     @property
     def config(self) -> Config:
@@ -69,7 +69,7 @@ class _ConfigFit:
         else:
             label = f"config {self.filed.place} (case {self.filed.variants[0].cases[0]})"
         self.found.append(
-            Finding(
+            Problem(
                 path=self.filed.path,
                 line=self.filed.line(at),
                 code=code,

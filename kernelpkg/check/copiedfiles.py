@@ -13,7 +13,7 @@ from attrs import frozen
 from kernelpkg.check.checkedfile import CheckedFile
 from kernelpkg.configs import platforms
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import Finding, counted
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.spec import PackSpec
 
 SHARE: Final = Fraction(9, 10)
@@ -87,7 +87,7 @@ def _compare(first: CheckedFile, second: CheckedFile) -> Copy | None:
     )
 
 
-def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Finding]:
+def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Problem]:
     """Yield a finding for each copy, at the file that is known to be one, or else the first."""
     for copy in copies(files):
         at, other = copy.first, copy.second

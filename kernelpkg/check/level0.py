@@ -21,7 +21,7 @@ from kernelpkg.check.raggedkeys import ragged_findings
 from kernelpkg.check.tuned_cases import case_findings, value_findings
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Checked, Finding, PackError, Problem
+from kernelpkg.errors import Checked, PackError, Problem
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import Document, parse_json
 from kernelpkg.manifest.keys import PACK_MANIFEST
@@ -80,7 +80,7 @@ class _Check:
     today: datetime.date
     wanted: frozenset[str]
     files: Files = field(factory=Files)
-    found: list[Finding] = field(factory=list)
+    found: list[Problem] = field(factory=list)
     specs: dict[str, KernelSpec] = field(factory=dict)
     used: list[CheckedFile] = field(factory=list)
 
@@ -89,14 +89,14 @@ class _Check:
         try:
             return step()
         except PackError as error:
-            self.found.extend(map(Finding.of, error.problems))
+            self.found.extend(error.problems)
         except Exception as error:  # whatever it is
             text = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"cannot be checked: {text}; kernelpkg did not foresee this, please report it"
-            self.found.append(Finding(path=path, code="KP700", message=message))
+            self.found.append(Problem(path=path, code="KP700", message=message))
         return None
 
-    def add(self, path: str, findings: Callable[[], Iterable[Finding]]) -> None:
+    def add(self, path: str, findings: Callable[[], Iterable[Problem]]) -> None:
         """Add what a check of a file yields."""
         self.found.extend(self.attempt(path, lambda: list(findings())) or ())
 
@@ -143,7 +143,7 @@ class _Check:
         try:
             content = self.store(file, axes, defaults, self.files.read).content()
         except PackError as error:
-            self.found.extend(map(Finding.of, error.problems))
+            self.found.extend(error.problems)
             content = self.without_configs(file, axes, defaults)
         if content is None:
             return None
@@ -194,7 +194,7 @@ class _Check:
             axes = {}  # what it is, the store tells
         self.store(file, tuple(axes), axes, self.files.read)
 
-    def of_file(self, checked: CheckedFile, digest: str | None) -> Iterator[Finding]:
+    def of_file(self, checked: CheckedFile, digest: str | None) -> Iterator[Problem]:
         """Yield what is wrong with one file that was read."""
         found, wrong = value_findings(checked)
         yield from found
@@ -203,22 +203,22 @@ class _Check:
         yield from time_findings(checked)
         yield from ragged_findings(checked, wrong)
 
-    def of_pack(self) -> Iterator[Finding]:
+    def of_pack(self) -> Iterator[Problem]:
         """Yield what is wrong with the pack's words on kernels: conditions of routes, axes."""
         pack = self.pack
         for spec in self.specs.values():
             for route in pack.routes:
                 if route.op == spec.name:
-                    yield from map(Finding.of, condition_problems(pack, route, spec))
+                    yield from condition_problems(pack, route, spec)
             wrong = list(key_axes(spec, pack.vllm_axes.get(spec.name, {})).name_problems())
             if wrong:
                 document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
                 for name, message in wrong:
                     line = document.line("vllm", "axes", spec.name, name)
                     problem = Problem(path=pack.path, line=line, code="KP828", message=message)
-                    yield Finding.of(problem)
+                    yield problem
 
-    def of_lock(self, kernels: Sequence[str]) -> Iterator[Finding]:
+    def of_lock(self, kernels: Sequence[str]) -> Iterator[Problem]:
         """Yield what is not as the lock says, as unverified; a lock that cannot be read is wrong.
 
         Packs are edited before they are locked again: a file that differs may be meant.
@@ -239,4 +239,4 @@ class _Check:
             except PackError as error:
                 problems.extend(error.problems)
         for problem in problems:
-            yield evolve(Finding.of(problem), severity="unverified")
+            yield evolve(problem, severity="unverified")

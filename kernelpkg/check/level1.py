@@ -18,7 +18,7 @@ from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform, resolve
-from kernelpkg.errors import Checked, Finding, PackError, RegistrationError, Severity
+from kernelpkg.errors import Checked, PackError, Problem, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, run_jobs
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -85,7 +85,7 @@ def _spread(
     for number, outcome in enumerate(run_jobs(work, "kernelpkg.check.level1:perform", devices), 1):
         progress(f"bound {outcome.job.id}", number, len(specs))
         if outcome.status == "done":
-            findings = tuple(Finding(**finding) for finding in outcome.value["findings"])
+            findings = tuple(Problem(**finding) for finding in outcome.value["findings"])
             yield Checked(findings=findings, counts=outcome.value["counts"])
         else:
             check = _KernelCheck(pack=pack, spec=by_name[outcome.job.id])
@@ -115,7 +115,7 @@ def check_kernel(
     except RegistrationError as error:
         check.manifest("KP153", str(error), "helion", "settings")
     except PackError as error:
-        check.found += [Finding.of(problem, level=1) for problem in error.problems]
+        check.found += [evolve(problem, level=1) for problem in error.problems]
     return check.result()
 
 
@@ -138,7 +138,7 @@ class _KernelCheck:
 
     pack: PackSpec
     spec: KernelSpec
-    found: list[Finding] = field(factory=list)
+    found: list[Problem] = field(factory=list)
     variants: int = 0
     normalised: int = 0
     binder: Binder | None = None
@@ -151,7 +151,7 @@ class _KernelCheck:
 
     def add(self, path: str, line: int, code: str, message: str, severity: Severity) -> None:
         self.found.append(
-            Finding(path=path, line=line, code=code, message=message, severity=severity, level=1)
+            Problem(path=path, line=line, code=code, message=message, severity=severity, level=1)
         )
 
     def manifest(

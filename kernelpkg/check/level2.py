@@ -24,7 +24,7 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import Binder, Launch, NoInputs, Pointer, Refused, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import Checked, Finding, PackError, RegistrationError, Severity
+from kernelpkg.errors import Checked, PackError, Problem, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, Outcome, run_jobs
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
@@ -88,7 +88,7 @@ class _CompileCheck:
     uses: list[_Use] = field(factory=list)
     sources: dict[str, list[_Use]] = field(factory=dict)
     outcomes: dict[str, Outcome] = field(factory=dict)
-    found: list[Finding] = field(factory=list)
+    found: list[Problem] = field(factory=list)
     rows: list[dict[str, Any]] = field(factory=list)
     done: int = 0
 
@@ -206,7 +206,7 @@ class _CompileCheck:
     def tell(self, path: str, line: int, code: str, message: str, unverified: bool) -> None:
         severity: Severity = "unverified" if unverified else "error"
         self.found.append(
-            Finding(path=path, line=line, code=code, message=message, severity=severity, level=2)
+            Problem(path=path, line=line, code=code, message=message, severity=severity, level=2)
         )
 
     def result(self) -> Checked:

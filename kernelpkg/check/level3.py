@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from kernelpkg.check.run_plan import Kind, Run, plan_runs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import search_path
-from kernelpkg.errors import Checked, Finding, Problem
+from kernelpkg.errors import Checked, Problem
 from kernelpkg.jobs.process import Message, WorkerProcess, wait
 from kernelpkg.manifest.cases import shown_bytes
 from kernelpkg.manifest.document import json_lines
@@ -320,7 +320,7 @@ class _Telling:
         self._files = {directory.shown: directory.path for directory in search_path(pack)}
         self._lines: dict[str, Mapping[Any, int]] = {}
 
-    def findings(self, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Finding]:
+    def findings(self, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Problem]:
         """Yield the findings of all runs; what was left out is counted per op and reason."""
         left: dict[tuple[str, str, str], int] = {}
         for run, status, value in results:
@@ -340,21 +340,21 @@ class _Telling:
                 yield self._of(run, "KP268", message, doubt=True)
             elif status == "broken":
                 for members in value["problems"]:
-                    yield Finding.of(Problem(**members), level=3)
+                    yield Problem(**{**members, "level": 3})
             elif status == "left":
                 key = (run.spec.path, run.spec.name, value)
                 left[key] = left.get(key, 0) + 1
         for (path, _, reason), count in left.items():
             message = f"{count} calls are not run: {reason}; correct that and check again"
-            yield Finding(path=path, code="KP268", severity="unverified", message=message, level=3)
+            yield Problem(path=path, code="KP268", severity="unverified", message=message, level=3)
 
-    def _of(self, run: Run, code: str, message: str, *, doubt: bool = False) -> Finding:
+    def _of(self, run: Run, code: str, message: str, *, doubt: bool = False) -> Problem:
         if run.file is None:
             problem = problem_at(run.spec, code, message, *run.at)
         else:
             line = self._lines_of(run.file).get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
-        return Finding(
+        return Problem(
             path=problem.path,
             line=problem.line,
             code=code,

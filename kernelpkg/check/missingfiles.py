@@ -7,7 +7,7 @@ from typing import Final
 
 from kernelpkg.configs import platforms
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import Finding, counted
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 _HAVE: Final = {True: "has", False: "have"}
@@ -19,7 +19,7 @@ def missing_files(
     specs: Mapping[str, KernelSpec],
     there: Collection[tuple[str, str]],
     wanted: Collection[str],
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """Yield a note for each file that kernels lack, with what their calls get instead.
 
     `there` are the kernels and platforms that have one. Of the platforms in `wanted` each op
@@ -38,7 +38,7 @@ def missing_files(
                     f"{_instead(pack, specs.get(kernel), _resolved(pack, platform), own)}; "
                     "tune the op for it"
                 )
-                yield Finding(
+                yield Problem(
                     path=f"configs/{kernel}/{platform}.json",
                     code="KP208",
                     severity="unverified",

@@ -12,7 +12,7 @@ from packaging.version import Version
 from kernelpkg.check.checkedfile import CheckedFile
 from kernelpkg.configs import platforms
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import Finding, counted, quoted
+from kernelpkg.errors import Problem, counted, quoted
 from kernelpkg.manifest.spec import PackSpec
 
 SLOWER: Final = 1.1
@@ -24,7 +24,7 @@ _VERSIONS: Final = ("helion", "triton", "torch")
 
 def fact_findings(
     pack: PackSpec, tuned: CheckedFile, source: str | None, today: datetime.date
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """Yield what is wrong with the facts of a file and of its runs.
 
     `source` is the digest of the kernel's source as it is now, None where it cannot be read.
@@ -61,7 +61,7 @@ def _cases(tuned: CheckedFile, at: tuple[str | int, ...]) -> str:
 
 def _source(
     tuned: CheckedFile, at: tuple[str | int, ...], then: str | None, now: str | None
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     many = _cases(tuned, at)
     if then is None:
         message = (
@@ -82,7 +82,7 @@ def _source(
 
 def _gpu(
     pack: PackSpec, tuned: CheckedFile, at: tuple[str | int, ...], gpu: str | None
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     if gpu is None:
         return
     names = []
@@ -105,7 +105,7 @@ def _gpu(
 
 def _date(
     tuned: CheckedFile, at: tuple[str | int, ...], text: str | None, today: datetime.date
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     if text is None:
         return
     wrong = None
@@ -127,7 +127,7 @@ def _is_version(text: str) -> bool:
     return True
 
 
-def time_findings(tuned: CheckedFile) -> Iterator[Finding]:
+def time_findings(tuned: CheckedFile) -> Iterator[Problem]:
     """Yield times that no run takes, and configs recorded as slower than what they replaced."""
     default = tuned.spec.default
     plain = None

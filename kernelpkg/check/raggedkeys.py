@@ -15,7 +15,7 @@ from attrs import frozen
 
 from kernelpkg.check.checkedfile import CheckedFile, Row, identities
 from kernelpkg.configs.match import Matcher, identity, matcher
-from kernelpkg.errors import Finding, counted
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.spec import Match, Rule, Scalar
 
@@ -168,7 +168,7 @@ def _taken(found: Matcher, value: int) -> tuple[int | None, int | None]:
     return low, high
 
 
-def ragged_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Finding]:
+def ragged_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Problem]:
     """Yield the tuned values that take calls from neighbours with many more later values.
 
     Where the grid itself asks for no more, that is as its author wants it, and unverified.

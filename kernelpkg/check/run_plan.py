@@ -13,7 +13,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import locate, platforms_of, read_configs
 from kernelpkg.configs.selection import Chosen, ConfigPlan, make_plan, read_plan
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import Finding, PackError
+from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
@@ -61,7 +61,7 @@ class Planned:
     """The runs of one op, and what is known beforehand to stay unverified; `left` counts it."""
 
     runs: tuple[Run, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
     left: int = 0
 
 
@@ -84,7 +84,7 @@ def plan_runs(
         files = {name: read_configs(pack, spec, name).content() for name in ours}
         plan = make_plan(spec, here.name, ()) if interpret else read_plan(pack, spec, here)
     except PackError as error:
-        return Planned(findings=tuple(map(Finding.of, error.problems)))
+        return Planned(findings=error.problems)
     except (TypeError, ValueError) as error:  # keys that no picker can be made of
         return Planned(findings=(_unverified(spec.path, "KP268", f"no call is made: {error}"),))
     planning = _Planning(pack=pack, spec=spec, here=here, plan=plan, interpret=interpret)
@@ -111,7 +111,7 @@ class _Planning:
     plan: ConfigPlan
     interpret: bool
     runs: list[Run] = field(factory=list)
-    findings: list[Finding] = field(factory=list)
+    findings: list[Problem] = field(factory=list)
     large: dict[str, int] = field(factory=dict)
 
     def other(self, platform: str) -> None:
@@ -237,8 +237,8 @@ class _Planning:
         return self.spec.path if place is None else place.shown
 
 
-def _unverified(path: str, code: str, message: str) -> Finding:
-    return Finding(path=path, code=code, severity="unverified", message=message, level=3)
+def _unverified(path: str, code: str, message: str) -> Problem:
+    return Problem(path=path, code=code, severity="unverified", message=message, level=3)
 
 
 def _too_many(large: int, cases: int) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from kernelpkg.check.checkedfile import CheckedFile, Row, identities
 from kernelpkg.configs.match import order
 from kernelpkg.configs.picker import compile_picker
-from kernelpkg.errors import Finding, counted
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import Case, cases_of, guard_problems, needed_axes, show
 from kernelpkg.packs.read import unfit
 from kernelpkg.vllm.vllmkeys import key_axes
@@ -17,7 +17,7 @@ _LISTED: Final = 16
 """How many values of an axis a message lists."""
 
 
-def value_findings(tuned: CheckedFile) -> tuple[list[Finding], frozenset[int]]:
+def value_findings(tuned: CheckedFile) -> tuple[list[Problem], frozenset[int]]:
     """Return what is wrong with values of keys, and the places of the cases that have them.
 
     A value must be of its axis's type, and the call that a key stands for one that the guards
@@ -63,7 +63,7 @@ def _impossible(tuned: CheckedFile, rows: dict[int, Row]) -> Iterator[tuple[int,
         yield case.grid, message
 
 
-def case_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Finding]:
+def case_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Problem]:
     """Yield cases without a generator and cases of the grid that lack, unreached, and unused."""
     if not tuned.file.cases:
         message = (
@@ -83,7 +83,7 @@ def case_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Findin
         yield from _unreached(tuned, good)
 
 
-def _off_grid(tuned: CheckedFile, good: dict[int, Row]) -> Iterator[Finding]:
+def _off_grid(tuned: CheckedFile, good: dict[int, Row]) -> Iterator[Problem]:
     """Yield cases that the grid does not have, together where only the last axis differs."""
     if not tuned.spec.key_axes:  # all calls get the one case
         return
@@ -127,7 +127,7 @@ def _listed(rows: Sequence[Row]) -> str:
     return ", ".join(texts)
 
 
-def _unreached(tuned: CheckedFile, good: dict[int, Row]) -> Iterator[Finding]:
+def _unreached(tuned: CheckedFile, good: dict[int, Row]) -> Iterator[Problem]:
     """Yield the cases that not even a call equal to them gets, with what that gets instead."""
     axes = tuned.spec.key_axes
     places = list(good)

@@ -6,13 +6,13 @@ import pytest
 
 from kernelpkg.check import checkup
 from kernelpkg.check.checkup import Checkup
-from kernelpkg.errors import Checked, Finding, UsageError
+from kernelpkg.errors import Checked, Problem, UsageError
 from kernelpkg.packs import find
 from kernelpkg.packs.read import read_pack
 
 
-def finding(code: str, level: int = 0, **more) -> Finding:
-    return Finding(
+def finding(code: str, level: int = 0, **more) -> Problem:
+    return Problem(
         **{"path": "a.json", "line": 3, "code": code, "message": "is so", **more}, level=level
     )
 

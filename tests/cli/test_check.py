@@ -9,7 +9,7 @@ import types
 import pytest
 
 from kernelpkg import cli
-from kernelpkg.errors import Checked, Finding
+from kernelpkg.errors import Checked, Problem
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
     def level(number):
         def run(_pack, specs, platforms, *others):
             told.append((number, [spec.name for spec in specs], platforms, len(others)))
-            found = Finding(path="x", code=f"KP2{3 + number}0", message="is so", level=number)
+            found = Problem(path="x", code=f"KP2{3 + number}0", message="is so", level=number)
             return Checked(findings=(found,), counts={f"level_{number}": number})
 
         return run

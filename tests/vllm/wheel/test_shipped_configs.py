@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kernelpkg.check import level0
-from kernelpkg.errors import Finding
+from kernelpkg.errors import Problem
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.read import read_pack
@@ -108,7 +108,7 @@ def shipped(vllm_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> PackS
 
 
 @pytest.fixture(scope="module")
-def findings(shipped: PackSpec) -> tuple[Finding, ...]:
+def findings(shipped: PackSpec) -> tuple[Problem, ...]:
     """What level 0 finds in it."""
     checked, specs = level0.check_static(shipped, shipped.kernels, (), TODAY, lambda *_: None)
     assert len(specs) == 7
@@ -117,7 +117,7 @@ def findings(shipped: PackSpec) -> tuple[Finding, ...]:
     return checked.findings
 
 
-def of(findings: tuple[Finding, ...], code: str) -> list[str]:
+def of(findings: tuple[Problem, ...], code: str) -> list[str]:
     return [str(finding) for finding in findings if finding.code == code]
 
 
