@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from report import finish, options
+from stub_backend import StubBackend
 from timing import interleave, per_call
 
 from kernelpkg.bench.reference import make_inputs
@@ -47,12 +48,7 @@ def dispatcher(spec: KernelSpec, launch: Callable[..., Any]) -> Dispatcher:
         schema=spec.schema,
         acceptance=lambda: acceptance,
         plan=make_plan(spec, "cpu", []),
-        compiled=lambda *_: launch,
-        interpreted=launch,
-        empty=lambda _: None,
-        grad_enabled=torch.is_grad_enabled,
-        interpret=lambda _: False,
-        unfit=lambda: (),
+        backend=StubBackend(launch),
     )
 
 

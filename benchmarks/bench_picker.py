@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import vllm_pickers
 from report import finish, options, target
+from stub_backend import StubBackend
 from timing import Time, interleave, per_call
 from vllm_pickers import TheirPicker
 
@@ -126,12 +127,7 @@ class OurSide:
             schema=self.spec.schema,
             acceptance=lambda: self.acceptance,
             plan=self.plan(),
-            compiled=lambda *_: _nothing,
-            interpreted=_nothing,
-            empty=lambda _: None,
-            grad_enabled=torch.is_grad_enabled,
-            interpret=lambda _: False,
-            unfit=lambda: (),
+            backend=StubBackend(_nothing),
         ).implementation()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from attrs import evolve, frozen
+from stub_backend import StubBackend
 from timing import Time, interleave, per_call
 
 from kernelpkg.bench.reference import make_inputs
@@ -59,12 +60,7 @@ def stand_in(spec: KernelSpec, launch: Callable[..., Any]) -> StandInKernel:
         schema=spec.schema,
         acceptance=lambda: acceptance,
         plan=make_plan(spec, "cpu", []),
-        compiled=lambda *_: launch,
-        interpreted=launch,
-        empty=lambda _: None,
-        grad_enabled=lambda: False,
-        interpret=lambda _: True,
-        unfit=lambda: (),
+        backend=StubBackend(launch, interprets=True),
     )
     return StandInKernel(schema=spec.schema, dispatcher=dispatcher)
 

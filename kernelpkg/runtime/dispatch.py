@@ -1,6 +1,6 @@
 """From a call to a launch: one look-up by signature, and what is done when it finds nothing.
 
-The launchers are passed in, so that nothing here knows Helion.
+What runs a call is passed in as a `Backend`, so that nothing here knows Helion.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from kernelpkg.manifest.spec import Scalar
 
 Launch = Callable[..., Any]
 """Takes the arguments of the op and returns its result."""
-
-MakeLaunch = Callable[[Sequence[Any], Chosen], Launch]
 
 TABLE_LIMIT: Final = 65_536
 """How many signatures an op remembers before it forgets them all."""
@@ -47,17 +45,35 @@ class Plan(Protocol):
         """Yield what a call may run with, best first."""
 
 
+class Backend(Protocol):
+    """Runs the calls of one op; `backend.HelionBackend` does so with Helion."""
+
+    def compile(self, args: Sequence[Any], chosen: Chosen) -> Launch:
+        """Return the launcher of a call with a config."""
+
+    def interpret(self, *args: Any) -> Any:
+        """Run a call where nothing is compiled."""
+
+    def interprets(self, args: Sequence[Any]) -> bool:
+        """Whether a call is run without being compiled: on a CPU, or when asked for."""
+
+    def empty(self, args: Sequence[Any]) -> Launch | None:
+        """Return what answers a call whose outputs have no elements; None for one that has."""
+
+    def records_gradients(self) -> bool:
+        """Whether gradients are recorded in this thread."""
+
+    def unfit(self) -> tuple[type[Exception], ...]:
+        """The errors by which a launch says that its config needs more than this GPU has."""
+
+
 class Dispatcher:
     """Answers the calls of one op.
 
     A signature is all that a launch depends on: per tensor its shape, strides, dtype and device,
     and every scalar. A call whose signature was seen costs one look-up and the launch; a new one
     is held against the manifest, its config is picked, and its launcher is made, under a lock.
-
-    `compiled` makes the launcher of a config; `interpreted` runs a call where nothing is compiled
-    (on a CPU, or when asked for); `empty` answers a call whose output has no elements, or returns
-    None for one that has; `unfit` are the errors by which a launch says that its config needs
-    more than this GPU has.
+    `acceptance` is asked for at the first call.
     """
 
     def __init__(
@@ -67,24 +83,14 @@ class Dispatcher:
         schema: OpSchema,
         acceptance: Callable[[], Acceptance],
         plan: Plan,
-        compiled: MakeLaunch,
-        interpreted: Launch,
-        empty: Callable[[Sequence[Any]], Launch | None],
-        grad_enabled: Callable[[], bool],
-        interpret: Callable[[Sequence[Any]], bool],
-        unfit: Callable[[], tuple[type[Exception], ...]],
+        backend: Backend,
     ) -> None:
         self.op = op
         self.schema = schema
         self._acceptance = acceptance
         self.plan = plan
         self.table: dict[Any, Launch] = {}
-        self._compiled = compiled
-        self._interpreted = interpreted
-        self._empty = empty
-        self._grad_enabled = grad_enabled
-        self.interprets = interpret
-        self._unfit = unfit
+        self.backend = backend
         self._lock = threading.RLock()
 
     def implementation(self) -> Launch:
@@ -93,7 +99,7 @@ class Dispatcher:
         space: dict[str, Any] = {
             "find": self.table.get,
             "resolve": self.resolve,
-            "grad_enabled": self._grad_enabled,
+            "grad_enabled": self.backend.records_gradients,
             "check_grad": self.check_grad,
         }
         for place, arg in enumerate(self.schema.args):
@@ -138,9 +144,9 @@ class Dispatcher:
 
     def _first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
         axes = self._acceptance().axes_of(args)
-        launch = self._empty(args)
-        if launch is None and self.interprets(args):
-            launch = self._interpreted
+        launch = self.backend.empty(args)
+        if launch is None and self.backend.interprets(args):
+            launch = self.backend.interpret
         if launch is not None:
             result = launch(*args)
         else:
@@ -155,7 +161,7 @@ class Dispatcher:
 
         Trailing arguments with defaults may be left out, as a fake implementation gets them.
         """
-        if not self._grad_enabled():
+        if not self.backend.records_gradients():
             return
         for arg, value in zip(self.schema.args, args, strict=False):
             if arg.is_tensor and value is not None and value.requires_grad:
@@ -186,12 +192,12 @@ class Dispatcher:
         """
         failed = ""
         for chosen in self.plan.options(axes, args):
-            launch = self._compiled(args, chosen)
+            launch = self.backend.compile(args, chosen)
             if chosen.outcome == "exact" and chosen.mode == "tuned":
                 return launch, launch(*args)
             try:
                 return launch, launch(*args)
-            except self._unfit() as error:
+            except self.backend.unfit() as error:
                 failed = f" ({chosen.reason}: {' '.join(str(error).split())})"
         told = ", ".join(
             f"{name} = {value}"

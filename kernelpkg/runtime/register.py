@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, overload
 
-import torch
-
 from kernelpkg.compile import helion, host_code
 from kernelpkg.configs import store
 from kernelpkg.configs.selection import HELION_DEFAULT, Chosen
@@ -20,8 +18,9 @@ from kernelpkg.errors import ConfigError, RegistrationError
 from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
 from kernelpkg.manifest.spec import CaseKey, Scalar
 from kernelpkg.runtime import torch_ops
-from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Launch, Plan
-from kernelpkg.runtime.torch_ops import RegisteredOp, asked_to_interpret, detect
+from kernelpkg.runtime.backend import HelionBackend
+from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
+from kernelpkg.runtime.torch_ops import RegisteredOp, detect
 
 InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
 """Returns the arguments of one call for each case."""
@@ -63,13 +62,20 @@ class HelionKernelWrapper:
         self.namespace = namespace
         self.raw_kernel_func = raw_kernel_func
         self.schema = schema
-        self.helion_settings = dict(helion_settings)
+        self.backend = HelionBackend(
+            op_name=op_name,
+            function=raw_kernel_func,
+            settings=helion_settings,
+            schema=schema,
+            fake=self.fake,
+            select=self._select,
+        )
+        self.helion_settings = self.backend.settings
         self.plan = plan
         self._fake_impl = fake_impl
         self._make_acceptance = acceptance
         self._acceptance: Acceptance | None = None
         self._input_generator = input_generator
-        self._configured: helion.ConfiguredHelionKernel | None = None
         self._op: RegisteredOp | None = None
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.dispatcher = Dispatcher(
@@ -77,12 +83,7 @@ class HelionKernelWrapper:
             schema=schema,
             acceptance=lambda: self.acceptance,
             plan=plan,
-            compiled=self._launcher,
-            interpreted=lambda *args: self.get_configured_op().interpret(*args),
-            empty=self._empty,
-            grad_enabled=torch.is_grad_enabled,
-            interpret=_interprets,
-            unfit=helion.out_of_resources,
+            backend=self.backend,
         )
 
     @property
@@ -122,14 +123,7 @@ class HelionKernelWrapper:
 
     def get_configured_op(self) -> helion.ConfiguredHelionKernel:
         """Return the kernel as Helion has it, with both hooks from this kernel's picker."""
-        if self._configured is None:
-            self._configured = helion.ConfiguredHelionKernel(
-                op_name=self.op_name,
-                raw_kernel_func=self.raw_kernel_func,
-                select=self._select,
-                settings=self.helion_settings,
-            )
-        return self._configured
+        return self.backend.configured()
 
     def register_input_generator(self, generator: InputGenerator) -> InputGenerator:
         """Take a function that returns the arguments of each case; usable as a decorator."""
@@ -187,63 +181,18 @@ class HelionKernelWrapper:
     def start_anew(self) -> None:
         """Forget what was compiled and which calls were seen, as if no call had been made."""
         self.dispatcher.table.clear()
-        self._configured = None
+        self.backend.forget()
 
     def tell(self, follower: Follower) -> None:
         """Let a follower, for as long as it lives, be told when the op is given back."""
         self._followers.add(follower)
 
-    def _select(self, args: Sequence[Any]) -> helion.Selection:
+    def _select(self, args: Sequence[Any]) -> Chosen:
         axes = self.acceptance.axes_of(args)
         chosen = next(self.plan.options(axes, args), None)
         if chosen is None:
             raise ConfigError(f"{self.qualified}: no config for this call; tune one")
-        return _selection(chosen)
-
-    def _launcher(self, args: Sequence[Any], chosen: Chosen) -> Launch:
-        launch = self.get_configured_op().launcher(args, _selection(chosen))
-        return _on_device_of(args, launch)
-
-    def _empty(self, args: Sequence[Any]) -> Launch | None:
-        """Return what answers a call whose outputs all have no elements, or None."""
-        written = [args[place] for place, arg in enumerate(self.schema.args) if arg.mutated]
-        if any(output is not None and output.numel() for output in written):
-            return None
-        if self.schema.returns == 0:
-            return _nothing
-        if all(arg.numel() for arg in args if isinstance(arg, torch.Tensor)):
-            return None
-        result = self.fake(*args)
-        results = result if isinstance(result, tuple | list) else (result,)
-        return self.fake if all(output.numel() == 0 for output in results) else None
-
-
-def _nothing(*_: Any) -> None:
-    """Answer a call that has nothing to write."""
-
-
-def _selection(chosen: Chosen) -> helion.Selection:
-    return helion.Selection(config_id=chosen.config_id, config=chosen.config)
-
-
-def _interprets(args: Sequence[Any]) -> bool:
-    on_cpu = any(isinstance(arg, torch.Tensor) and arg.device.type == "cpu" for arg in args)
-    return on_cpu or asked_to_interpret()
-
-
-def _on_device_of(args: Sequence[Any], launch: Launch) -> Launch:
-    """Let a launcher run on the GPU of its tensors; Triton launches on the current one."""
-    if torch.cuda.device_count() < 2:
-        return launch
-    index = next(arg for arg in args if isinstance(arg, torch.Tensor)).get_device()
-
-    def launch_there(*args: Any) -> Any:
-        if torch.cuda.current_device() == index:
-            return launch(*args)
-        with torch.cuda.device(index):
-            return launch(*args)
-
-    return launch_there
+        return chosen
 
 
 @overload

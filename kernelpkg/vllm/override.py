@@ -319,7 +319,7 @@ class RoutedOp:
 
     def _half_written(self, kernel: Kernel, args: Sequence[Any]) -> bool:
         kept = any(args[place] is not None for place in self.routing.kept)
-        return kept and kernel.dispatcher.interprets(args)
+        return kept and kernel.dispatcher.backend.interprets(args)
 
     def _see(self, glance: Any) -> None:
         with self._keeping:

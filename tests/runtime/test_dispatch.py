@@ -71,18 +71,24 @@ class Bench:
         self.fails = dict.fromkeys(fails, Unfit("out of\nshared memory"))
         self.options_given = options
         self.platform = "nvidia_h200"
-        parts = {
-            "acceptance": lambda: self.acceptance,
-            "plan": self,
-            "compiled": self.compile,
-            "interpreted": lambda *args: self.launched.append(("interpreted", args)),
-            "empty": lambda args: None,
-            "grad_enabled": lambda: self.recording,
-            "interpret": lambda args: False,
-            "unfit": lambda: (Unfit,),
-        }
-        self.dispatcher = Dispatcher(op="ns::op", schema=SCHEMA, **{**parts, **changes})
+        self.interpret = lambda *args: self.launched.append(("interpreted", args))
+        self.empty = lambda args: None
+        self.interprets = lambda args: False
+        vars(self).update(changes)
+        self.dispatcher = Dispatcher(
+            op="ns::op",
+            schema=SCHEMA,
+            acceptance=lambda: self.acceptance,
+            plan=self,
+            backend=self,
+        )
         self.call = self.dispatcher.implementation()
+
+    def records_gradients(self):
+        return self.recording
+
+    def unfit(self):
+        return (Unfit,)
 
     def options(self, axes, args=None):
         self.picked += 1
@@ -117,7 +123,7 @@ def test_a_repeated_call_looks_up_once():
 
 def test_a_repeated_call_keeps_nothing():
     """Thousands of calls of one signature leave no more objects than one."""
-    bench = Bench(compiled=lambda args, chosen: lambda *args: None)
+    bench = Bench(compile=lambda args, chosen: lambda *args: None)
     args = _args()
     bench.call(*args)
     gc.collect()
@@ -263,7 +269,7 @@ def test_empty_and_interpreted_calls_compile_nothing():
     """They are remembered like compiled ones."""
     for changes, expected in (
         ({"empty": lambda args: lambda *args: "nothing"}, "nothing"),
-        ({"interpret": lambda args: True}, None),
+        ({"interprets": lambda args: True}, None),
     ):
         bench = Bench(**changes)
         assert [bench.call(*_args()), bench.call(*_args())] == [expected] * 2
@@ -290,7 +296,7 @@ def test_threads_compile_a_signature_once():
         time.sleep(0.05)
         return whole(args, chosen)
 
-    bench.dispatcher._compiled = slow
+    bench.compile = slow
     ready, results = threading.Barrier(8), []
 
     def call():
@@ -316,6 +322,6 @@ def test_an_op_may_call_itself_for_another_signature():
             bench.call(*_args(n=args[3] - 1))
         return whole(args, chosen)
 
-    bench.dispatcher._compiled = nested
+    bench.compile = nested
     assert bench.call(*_args(n=2)) == "best"
     assert len(bench.dispatcher.table) == 3

@@ -303,7 +303,7 @@ def test_configs_and_picker(tuned):
         assert dict(configured.selected_config(args)) == config
         chosen = next(kernel.plan.options((), args))
         assert chosen.reason == ("the case {}" if rows == 500 else "the picker's case")
-        kernel._launcher(args, chosen)
+        kernel.backend.compile(args, chosen)
     assert configured.compiled_count() == 2
     assert torch.equal(kernel(torch.ones(2, 3)), torch.full((2, 3), 2.0))
 

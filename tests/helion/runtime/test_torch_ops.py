@@ -317,7 +317,7 @@ def test_no_tokens_do_not_reach_helion(name, make_args, monkeypatch):
         raise AssertionError("Helion was asked for a call without tokens")
 
     kernel.dispatcher.table.clear()
-    monkeypatch.setattr(kernel, "get_configured_op", reached)
+    monkeypatch.setattr(kernel.backend, "configured", reached)
     for _ in range(2):
         result = kernel(*make_args(name, num_tokens=0))
         if kernel.schema.returns:
@@ -354,7 +354,7 @@ def test_threads_calling_at_once(make_args):
     """First calls of one op from several threads at once are all answered, and alike."""
     kernel = get_kernel_by_name("silu_mul_fp8")
     kernel.dispatcher.table.clear()
-    kernel._configured = None
+    kernel.backend.forget()
     args = {tokens: make_args("silu_mul_fp8", num_tokens=tokens) for tokens in (2, 3)}
     ready, found, failed = threading.Barrier(6), [], []
 

@@ -618,7 +618,7 @@ def test_a_first_call_that_may_have_written(bench, native, tmp_path, make_args, 
         given[0].zero_()
         raise ConfigError("half way")
 
-    monkeypatch.setattr(kernel.dispatcher, "_interpreted", half_written)
+    monkeypatch.setattr(kernel.backend, "interpret", half_written)
     with pytest.raises(ConfigError, match="half way"):
         op(*copies(args))
     assert native.calls == []
@@ -639,7 +639,7 @@ def test_a_first_call_that_only_writes(bench, native, tmp_path, make_args, monke
         given[0].zero_()
         raise ConfigError("half way")
 
-    monkeypatch.setattr(kernel.dispatcher, "_interpreted", half_written)
+    monkeypatch.setattr(kernel.backend, "interpret", half_written)
     op = torch.ops._C.rms_norm_per_block_quant
     with pytest.raises(ConfigError, match="half way"):
         op(*make_args(name, has_residual=True))
@@ -649,7 +649,7 @@ def test_a_first_call_that_only_writes(bench, native, tmp_path, make_args, monke
     STAND_INS["reference"](ROOT, name)(*want)
     assert torch.equal(args[0].view(torch.uint8), want[0].view(torch.uint8))
     assert native.calls == [name]
-    monkeypatch.setattr(kernel.dispatcher, "interprets", lambda args: False)
+    monkeypatch.setattr(kernel.backend, "interprets", lambda args: False)
     op(*make_args(name, has_residual=True, num_tokens=17))
     assert native.calls == [name, name], "compiled code has written nothing when its launch fails"
 
