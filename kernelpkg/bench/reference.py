@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -316,6 +318,23 @@ def _value(expr: Expr, case: Case) -> Any:
     return read(*case.values.values())[0]
 
 
+@contextmanager
+def _filled_memory() -> Iterator[None]:
+    """Let PyTorch fill new tensors: with NaN, or the largest whole number.
+
+    It does so in deterministic mode, whose other effects are warnings here. A softmax that wrote
+    one row of four passed by chance, in memory that held the rows of a right one (2026-11-29).
+    """
+    before = torch.get_deterministic_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_deterministic_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(before)
+
+
 def smoke_check(spec: KernelSpec, kernel: Callable[..., Any], *, device: str) -> str:
     """Run the smallest case of a registered op; returns "ok" or what is wrong, on one line."""
     try:
@@ -340,14 +359,16 @@ def disagreement(
     """Do what `check_case` does, for whoever names the case himself; `variation` as in inputs.
 
     Outputs hold different values before the two runs, so that an element that neither writes
-    disagrees too.
+    disagrees too; what the kernel allocates is filled, for the memory of an earlier and equal call
+    would hold the right values.
     """
     reference = load_function(Path(spec.directory), spec.reference)
     got_args, want_args = (
         make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation)
         for sentinel in (SENTINEL, -SENTINEL)
     )
-    got = kernel(*got_args)
+    with _filled_memory():
+        got = kernel(*got_args)
     want = reference(*want_args)
     found = compare_all(spec.schema, (got_args, got), (want_args, want), spec.accuracy)
     wrong = [agreement.problem for agreement in found if agreement.problem is not None]

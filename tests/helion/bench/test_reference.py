@@ -514,6 +514,22 @@ def test_an_element_that_neither_writes(specs, monkeypatch):
     )
 
 
+def test_memory_that_a_kernel_leaves_as_it_is_disagrees(specs):
+    """It may hold the right values of an equal call before; here it is filled."""
+    spec = specs["silu_mul_fp8"]
+    case = next(case for case in cases_of(spec, "test") if case.values["num_tokens"] == 3)
+    left = []
+
+    def nothing(x, scale):
+        left.append(torch.empty(3, 64, dtype=torch.float8_e4m3fn))
+        return left[0]
+
+    found = check_case(spec, nothing, case, device="cpu")
+    assert bool(left[0].float().isnan().all())
+    assert "return[0, 0] is nan, the reference's " in found
+    assert torch.get_deterministic_debug_mode() == 0
+
+
 def test_a_result_of_another_shape(specs):
     """A returned tensor is held against the reference's in shape and dtype."""
     spec = specs["silu_mul_fp8"]
