@@ -37,11 +37,11 @@ unit: $(VENV)/.test
 old-helion: $(VENV)/.test $(OLD)/.done
 	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/wheel/test_vendored.py
 
-# After a change of the first pack: kernelpkg.lock says what it is now, and docs/coverage.svg what
-# is tuned.
+# After a change of the first pack: kernelpkg.lock says what it is now, and docs/guide/coverage.svg
+# what is tuned.
 lock: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg lock --root .
-	$(BIN)/python -m kernelpkg coverage --root . --svg docs/coverage.svg >/dev/null
+	$(BIN)/python -m kernelpkg coverage --root . --svg docs/guide/coverage.svg >/dev/null
 
 bench: $(VENV)/.test
 	for file in $(filter-out %gpu.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done

@@ -1,4 +1,5 @@
-"""docs/manifest.md: its examples are read, its table of matches is computed, every key is in it."""
+"""docs/reference/manifest.md: its examples are read, its table of matches is computed, every key
+is in it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from kernelpkg.manifest.keys import INITS, KERNEL_MANIFEST, PACK_MANIFEST, REFUS
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.packs.read import read_kernel, read_pack
 
-TEXT = (Path(__file__).parents[1] / "docs" / "manifest.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "manifest.md"
+TEXT = PAGE.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml ?(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WHOLE = next(text for kind, text in BLOCKS if kind == "kernel")
 PACKS = [text for kind, text in BLOCKS if kind == "pack"]

@@ -1,6 +1,7 @@
 """The keys of kernel and pack manifests, edition 1: the one place that spells them.
 
-The decoder, the JSON Schema and the reference in docs/manifest.md are all made from these tables.
+The decoder, the JSON Schema and the reference in docs/reference/manifest.md are all made from these
+tables.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def register_kernel(
     function; it is inferred from the host part where the function returns something.
     `mutates_args` are the arguments that are written. `helion_settings` is a helion.Settings or a
     mapping; a `key`, `autotuner_fn`, `config` or `configs` in it is refused, and `static_shapes` is
-    False. `configs_dir` holds `<op>/<platform>.json` in the format of docs/configs.md.
+    False. `configs_dir` holds `<op>/<platform>.json` in the format of docs/reference/configs.md.
 
     Raises RegistrationError where the name is taken or the settings are refused.
     """

@@ -170,7 +170,7 @@ def test_the_line_of_a_planted_fault(name, tmp_path):
 
 def test_every_code_of_level_0_has_a_line():
     """The codes that the documentation lists as level 0's are those whose lines are held here."""
-    page = (ROOT / "docs" / "errors.md").read_text()
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text()
     documented = {f"KP2{number:02}" for number in range(40) if f"`KP2{number:02}`" in page}
     assert {word for line in LINES.values() for word in line.split() if word[:3] == "KP2"} == (
         documented

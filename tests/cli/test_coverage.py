@@ -14,7 +14,7 @@ import pytest
 from kernelpkg import cli
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "coverage.md"
+PAGE = ROOT / "docs" / "guide" / "coverage.md"
 
 
 def run(*arguments: object) -> int:
@@ -106,12 +106,12 @@ def test_it_draws_into_a_file_and_over_a_drawing(pack, tmp_path, capsys):
 
 
 def test_the_drawing_that_the_readme_shows_is_that_of_the_first_pack(tmp_path):
-    """`kernelpkg coverage --svg docs/coverage.svg` draws it again."""
+    """`kernelpkg coverage --svg docs/guide/coverage.svg` draws it again."""
     assert run("coverage", "--pack", "kernelpkg", "--svg", tmp_path / "coverage.svg") == 0
-    shown = ROOT / "docs" / "coverage.svg"
+    shown = ROOT / "docs" / "guide" / "coverage.svg"
     assert (tmp_path / "coverage.svg").read_bytes() == shown.read_bytes()
     assert shown.stat().st_size < 250_000
-    assert 'src="docs/coverage.svg"' in (ROOT / "README.md").read_text()
+    assert 'src="docs/guide/coverage.svg"' in (ROOT / "README.md").read_text()
 
 
 def test_what_is_not_whole_is_not_drawn(pack, tmp_path, capsys):

@@ -169,13 +169,18 @@ def test_help_names_every_command_and_the_exit_statuses(capsys):
         assert f" KERNELPKG_{name} " in out
 
 
-PAGES = {"check": "check.md", "coverage": "coverage.md", "lock": "lock.md", "autotune": "tuning.md"}
+PAGES = {
+    "check": "guide/check.md",
+    "coverage": "guide/coverage.md",
+    "lock": "reference/lock.md",
+    "autotune": "guide/tuning.md",
+}
 
 
 def test_the_pages_have_every_option_and_no_other(capsys):
     """The options of a command stand in its section, or on its own page."""
     docs = ROOT / "docs"
-    page = (docs / "cli.md").read_text()
+    page = (docs / "reference" / "cli.md").read_text()
     common, *sections = page.split("\n## ")
     assert run("xyz") == 2
     commands = capsys.readouterr().err.partition("known are ")[2].partition(";")[0].split(", ")

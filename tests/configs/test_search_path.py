@@ -20,7 +20,7 @@ from kernelpkg.configs.search_path import (
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.packs.read import read_kernel, read_pack
 
-PAGE = Path(__file__).parents[2] / "docs" / "configs.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configs.md"
 
 
 @pytest.fixture

@@ -1308,10 +1308,10 @@ def test_every_code_of_manifests_has_a_golden_line():
 
 
 def test_every_code_of_the_source_is_documented():
-    """docs/errors.md has a row for each code that occurs, and for no other."""
+    """docs/reference/errors.md has a row for each code that occurs, and for no other."""
     known = {c for path in (ROOT / "kernelpkg").rglob("*.py") for c in codes_of(path.read_text())}
     rows = re.findall(
-        r"^\| `(KP\d{3})` \| (.+) \| (.+) \|$", (ROOT / "docs/errors.md").read_text(), re.M
+        r"^\| `(KP\d{3})` \| (.+) \| (.+) \|$", (ROOT / "docs/reference/errors.md").read_text(), re.M
     )
     documented = [code for code, _, _ in rows]
     assert sorted(known) == sorted(documented)

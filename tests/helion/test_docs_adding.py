@@ -21,11 +21,11 @@ def test_adding_a_kernel_goes_as_it_is_written(run_page):
 
 
 def test_packs_go_as_they_are_written(run_page):
-    assert run_page(DOCS / "packs.md") == 2
+    assert run_page(DOCS / "guide" / "packs.md") == 2
 
 
 def test_the_command_line_prints_what_its_page_shows(run_page):
-    assert run_page(DOCS / "cli.md") == 29
+    assert run_page(DOCS / "reference" / "cli.md") == 29
 
 
 def test_the_page_has_an_example_of_every_command(capsys):
@@ -35,7 +35,7 @@ def test_the_page_has_an_example_of_every_command(capsys):
     cli.main(["xyz"])
     commands = capsys.readouterr().err.partition("known are ")[2].partition(";")[0].split(", ")
     assert len(commands) == 13
-    lines = (DOCS / "cli.md").read_text().splitlines()
+    lines = (DOCS / "reference" / "cli.md").read_text().splitlines()
     for command in commands:
         assert f"## {command}" in lines
         shown = [line for line in lines if line.startswith(f"$ python -m kernelpkg {command} ")]
@@ -48,4 +48,4 @@ def test_the_page_has_an_example_of_every_command(capsys):
 
 
 def test_locks_go_as_they_are_written(run_page):
-    assert run_page(DOCS / "lock.md") == 7
+    assert run_page(DOCS / "reference" / "lock.md") == 7

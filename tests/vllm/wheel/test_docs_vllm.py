@@ -1,4 +1,5 @@
-"""docs/vllm.md: every command and every program of the page, and what it prints, word for word."""
+"""docs/guide/vllm.md: every command and every program of the page, and what it prints, word for
+word."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[3]
-TEXT = (ROOT / "docs" / "vllm.md").read_text()
+TEXT = (ROOT / "docs" / "guide" / "vllm.md").read_text()
 BLOCKS = [
     (kind, re.sub(f"^{indent}", "", block, flags=re.MULTILINE))
     for indent, kind, block in re.findall(
