@@ -1,4 +1,4 @@
-"""Packs for tests: small, written where a test wants them, and unloaded behind it."""
+"""Packs for tests: copies of `tests/fixtures` that a test may change, unloaded behind it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,74 +27,15 @@ settings.load_profile("kernelpkg")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of a Ray cluster first: they go to one process then, which starts one."""
-    items.sort(key=lambda item: item.path.name != "test_rayworkers.py")
+    items.sort(key=lambda item: item.path.name != "test_ray_pool.py")
 
 
-MANIFEST = """\
-edition = 1
-[kernel]
-name = "NAME"
-version = 1
-summary = "Twice the input."
-[op]
-schema = "(Tensor input) -> Tensor"
-fake_impl = "infer"
-[helion]
-requires = ">=1.4"
-[axes]
-num_tokens = "input.shape[0]"
-[[key]]
-axis = "num_tokens"
-match = "ceil"
-[inputs]
-[[inputs.grid]]
-num_tokens = [1, 4]
-[args]
-input = { shape = ["num_tokens"], dtype = "float32" }
-[accuracy]
-return = { rtol = 1e-6 }
-"""
-
-KERNEL = """\
-import helion.language as hl
-import torch
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
-def NAME(input: torch.Tensor) -> torch.Tensor:
-    out = torch.empty_like(input)
-    for tile in hl.tile(input.size(0)):
-        out[tile] = input[tile] * 2
-    return out
-"""
-
-HOST = """\
-import torch
-
-
-def reference(input: torch.Tensor) -> torch.Tensor:
-    return input * 2
-"""
-
-PACK = """\
-edition = 1
-[pack]
-name = "demo"
-version = "0.1.0"
-namespace = "demo"
-license = "Apache-2.0"
-kernels = "*"
-"""
-
-CONFIGS = """\
-{
-  "edition": 1,
-  "kernel": "NAME",
-  "platform": "nvidia_h200",
-  "tuned_with": {},
-  "configs": [{"block_sizes": [16], "num_warps": 4}],
-  "cases": [{"key": {"num_tokens": 1}, "config": 0}, {"key": {"num_tokens": 4}, "config": 0}]
-}
-"""
+def copy(source: Path, target: Path) -> None:
+    """Copy a directory of `tests/fixtures` to where a test may change it."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
 @frozen
@@ -105,10 +47,9 @@ class PackDirectory:
     def kernel(self, name: str) -> Path:
         """Write a kernel that doubles its input; returns its directory."""
         directory = self.root / "kernels" / name
-        directory.mkdir(parents=True)
-        texts = {"kernel.toml": MANIFEST, "kernel.py": KERNEL, "host.py": HOST}
-        for file, text in texts.items():
-            (directory / file).write_text(text.replace("NAME", name))
+        copy(FIXTURES / "demo" / "kernels" / "twice", directory)
+        for path in directory.iterdir() if name != "twice" else ():
+            path.write_text(path.read_text().replace("twice", name))
         return directory
 
     def edit(self, file: str, old: str, new: str) -> None:
@@ -118,20 +59,21 @@ class PackDirectory:
         assert old in text
         path.write_text(text.replace(old, new))
 
-    def configs(self, name: str, text: str = CONFIGS, platform: str = "nvidia_h200") -> None:
-        """Write a config file of a kernel."""
+    def configs(self, name: str, text: str | None = None, platform: str = "nvidia_h200") -> None:
+        """Write a config file of a kernel: a text in which NAME is its name, or that of `demo`."""
+        if text is None:
+            text = (FIXTURES / "demo/configs/twice/nvidia_h200.json").read_text()
+            text = text.replace("twice", "NAME")
         path = self.root / "configs" / name / f"{platform}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("NAME", name))
 
 
 def write_pack(root: Path) -> PackDirectory:
-    """Write a pack "demo" with one good kernel, "twice"."""
-    (root / "manifests").mkdir(parents=True)
-    (root / "manifests" / "demo.toml").write_text(PACK)
-    pack = PackDirectory(root)
-    pack.kernel("twice")
-    return pack
+    """Write a pack "demo" with one good kernel, "twice", for which nothing is tuned."""
+    for folder in ("manifests", "kernels"):
+        copy(FIXTURES / "demo" / folder, root / folder)
+    return PackDirectory(root)
 
 
 @pytest.fixture(scope="session")
@@ -171,48 +113,10 @@ def forget(namespace: str) -> None:
             register.unload(*names)
 
 
-VLLM = {
-    "vllm/__init__.py": "",
-    "vllm/_version.py": '__version__ = version = "0.33.0"\n',
-    "vllm/utils/import_utils.py": "def has_helion() -> bool:\n    return True\n",
-    "vllm/kernels/helion/__init__.py": "",
-    "vllm/kernels/helion/ops/__init__.py": "",
-    "vllm/kernels/helion/register.py": """\
-def register_kernel(
-    op_name=None,
-    *,
-    config_picker,
-    fake_impl=None,
-    mutates_args=None,
-    helion_settings=None,
-    input_generator=None,
-):
-    return lambda function: function
-""",
-    "vllm/kernels/helion/case_key.py": """\
-class CaseKey(dict):
-    @classmethod
-    def default(cls): ...
-    def is_default(self): ...
-""",
-    "vllm/kernels/helion/config_manager.py": """\
-class ConfigManager:
-    def get_platform_configs(self, kernel_name, platform): ...
-""",
-    "vllm/kernels/helion/utils.py": """\
-_GPU_NAME_ALIASES: dict[str, str] = {"nvidia_h100_pcie": "nvidia_h100"}
-def canonicalize_gpu_name(name): ...
-""",
-}
-
-
 @pytest.fixture
 def vllm(tmp_path: Path) -> Path:
     """A directory with as much of vLLM's sources as vendoring looks at; none of it can run."""
-    for file, text in VLLM.items():
-        path = tmp_path / "sources" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    copy(FIXTURES / "vllm_sources", tmp_path / "sources")
     return tmp_path / "sources"
 
 
@@ -266,61 +170,6 @@ def _printed(line: str, capsys: pytest.CaptureFixture[str], shown: str) -> bool:
     return True
 
 
-ROUTED_SCHEMA = (
-    "(Tensor(a!) out, Tensor x, Tensor? bias, int group, float eps, bool flag=False) -> ()"
-)
-
-ROUTED_MANIFEST = f"""\
-edition = 1
-[kernel]
-name = "scale"
-version = 1
-summary = "Something with all kinds of arguments."
-[op]
-schema = "{ROUTED_SCHEMA}"
-fake_impl = "none"
-[axes]
-num_tokens = "x.shape[0]"
-groups = "x.shape[1] // group"
-group = "group"
-dtype = "x.dtype"
-has_bias = "bias is not None"
-bias_size = "bias.shape[0]"
-[guard]
-when = ["flag or groups >= 0", "bias_size is None or bias_size > 0"]
-[[key]]
-axis = ["dtype", "has_bias"]
-match = "exact"
-[[key]]
-axis = ["group", "num_tokens"]
-match = "ceil"
-[inputs]
-default = {{ has_bias = false, bias_size = 4 }}
-[[inputs.grid]]
-num_tokens = [1]
-groups = [2]
-group = [2]
-dtype = ["float32"]
-[args]
-out = {{ shape = ["num_tokens"], dtype = "dtype" }}
-x = {{ shape = ["num_tokens", "groups * group"], dtype = "dtype" }}
-bias = {{ when = "has_bias", shape = ["bias_size"], dtype = "dtype" }}
-eps = 1e-6
-flag = false
-[accuracy]
-out = {{ rtol = 1e-6 }}
-"""
-
-ROUTED_SIGNATURE = """\
-    out: torch.Tensor,
-    x: torch.Tensor,
-    bias: torch.Tensor | None,
-    group: int,
-    eps: float,
-    flag: bool = False,
-"""
-
-
 @frozen
 class RoutedPack:
     """The pack "demo" with the kernel "scale", whose routes a test writes."""
@@ -342,9 +191,5 @@ class RoutedPack:
 @pytest.fixture
 def routed_pack(demo: PackDirectory) -> RoutedPack:
     """A kernel with all kinds of arguments, for routes."""
-    directory = demo.kernel("scale")
-    (directory / "kernel.toml").write_text(ROUTED_MANIFEST)
-    for file, head in (("kernel.py", "def scale("), ("host.py", "def reference(")):
-        text = f"import torch\n\n\n{head}\n{ROUTED_SIGNATURE}) -> None:\n    pass\n"
-        (directory / file).write_text(text)
+    copy(FIXTURES / "routed" / "kernels", demo.root / "kernels")
     return RoutedPack(demo)
