@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from kernelpkg.errors import suggestion
+from kernelpkg.errors import UsageError, suggestion
+from kernelpkg.manifest.spec import PackSpec
 
 CPU: Final = "cpu"
 """The platform of interpreted runs; it borrows from nobody."""
@@ -165,6 +166,18 @@ def resolve(
         arch=arch,
         shared_memory=None if shared is None else shared * 1024,
     )
+
+
+def platform_of(pack: PackSpec, name: str) -> Platform:
+    """Return the platform of a GPU, or of a platform by its own name, as a pack's manifest has it.
+
+    Raises UsageError for a name without a letter or digit.
+    """
+    try:
+        return resolve(name, extra=pack.platforms, variants=pack.variants)
+    except ValueError:
+        message = f"platform '{name}' is not a name such as nvidia_h200 or cpu"
+        raise UsageError(message) from None
 
 
 def chain(

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from kernelpkg.configs.platforms import Platform, canonical, chain, fits, resolve, stranger
+from kernelpkg.configs.platforms import (
+    Platform,
+    canonical,
+    chain,
+    fits,
+    platform_of,
+    resolve,
+    stranger,
+)
+from kernelpkg.errors import UsageError
+from kernelpkg.packs.read import read_pack
 
 KIB = 1024
 
@@ -247,6 +257,21 @@ def test_chain_of_an_extra_name():
     assert chain(clone, ("nvidia_h200", "nvidia_h100"), extra=extra) == ("nvidia_h200",)
     own = resolve("NVIDIA H100")
     assert chain(own, ("acme_h100_clone", "cpu"), extra=extra) == ("acme_h100_clone",)
+
+
+def test_a_pack_says_which_platform_a_name_is(demo):
+    """Its further names and its choice about variants count; a name of nothing is refused."""
+    manifest = demo.root / "manifests" / "demo.toml"
+    manifest.write_text(
+        manifest.read_text()
+        + '[platforms]\nnames = { acme_h100_clone = "nvidia_h100" }\nvariants = "apart"\n'
+    )
+    pack = read_pack(demo.root, "demo")
+    assert platform_of(pack, "ACME H100 clone").name == "nvidia_h100"
+    assert platform_of(pack, "NVIDIA H100 PCIe").name == "nvidia_h100_pcie"
+    with pytest.raises(UsageError) as caught:
+        platform_of(pack, "--")
+    assert str(caught.value) == "platform '--' is not a name such as nvidia_h200 or cpu"
 
 
 @pytest.mark.parametrize(
