@@ -14,7 +14,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigPlan, Outcome, read_plan
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.manifest.cases import Case, domains, guard_problem, needed_axes, show
+from kernelpkg.manifest.cases import Case, guard_problem, needed_axes, show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
 
@@ -148,9 +148,8 @@ def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
         raise UsageError(f"axis '{name}' is '{text}'; it must be {' or '.join(sorted(kinds))}")
     if kind == "the name of a dtype" and value is not None and value not in DTYPES:
         raise UsageError(f"axis '{name}' is '{text}', which is no dtype{suggestion(text, DTYPES)}")
-    domain = domains(spec)[name]
-    if not domain.has(value):
-        raise UsageError(f"axis '{name}' is '{text}'; it must be {domain}")
+    if not spec.axis_types[name].has(value):
+        raise UsageError(f"axis '{name}' is '{text}'; it must be {spec.axis_types[name]}")
     return value
 
 

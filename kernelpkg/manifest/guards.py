@@ -15,9 +15,8 @@ AxesFunction = Callable[..., tuple[Scalar, ...]]
 
 def compile_axes(spec: KernelSpec) -> AxesFunction:
     """Return one function of the op's arguments that returns all axis values, in order."""
-    optional = frozenset(arg.name for arg in spec.schema.args if arg.optional)
     exprs = [axis.expr for axis in spec.axes]
-    return compile_exprs(exprs, spec.schema.arg_names, nullable=optional)
+    return compile_exprs(exprs, spec.schema.arg_names, nullable=spec.schema.optional)
 
 
 class Acceptance:
@@ -33,13 +32,9 @@ class Acceptance:
         self._axes = compile_axes(spec)
         names = frozenset(self.axis_names)
         params = (*self.axis_names, *(n for n in spec.schema.arg_names if n not in names))
-        optional = {arg.name for arg in spec.schema.args if arg.optional}
-        self._nullable = names | optional
+        nullable = names | spec.schema.optional
         self._guards = [
-            (
-                guard,
-                compile_exprs([guard], params, nullable=frozenset(self._nullable), absent=False),
-            )
+            (guard, compile_exprs([guard], params, nullable=nullable, absent=False))
             for guard in spec.guards
         ]
         self._extra = [n for n in spec.schema.arg_names if n not in names]
@@ -82,8 +77,8 @@ class Acceptance:
         except (IndexError, ZeroDivisionError):
             pass
         for axis in self.spec.axes:
-            optional = frozenset(arg.name for arg in self.spec.schema.args if arg.optional)
-            read = compile_exprs([axis.expr], self.spec.schema.arg_names, nullable=optional)
+            schema = self.spec.schema
+            read = compile_exprs([axis.expr], schema.arg_names, nullable=schema.optional)
             try:
                 read(*args)
             except ZeroDivisionError:

@@ -80,6 +80,11 @@ class OpSchema:
         """The arguments that the op writes into, in order."""
         return tuple(arg.name for arg in self.args if arg.mutated)
 
+    @property
+    def optional(self) -> frozenset[str]:
+        """The arguments that a call may do without: they are None then."""
+        return frozenset(arg.name for arg in self.args if arg.optional)
+
     def arg(self, name: str) -> OpArg:
         return self.args[self.arg_names.index(name)]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NewType
+from functools import cached_property
+from typing import Final, Literal, NewType
 
 from attrs import frozen
 
-from kernelpkg.expr.language import Expr
-from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.expr.intervals import ANY, FLAGS, WHOLE, Range, Value, extent
+from kernelpkg.expr.language import DTYPES, Expr
+from kernelpkg.expr.types import WORDS, ValueType, infer
+from kernelpkg.manifest.opschema import OpSchema, scope_of
 
 KernelName = NewType("KernelName", str)
 """A Python identifier that names a kernel, its directory and its op."""
@@ -39,6 +42,39 @@ class Axis:
 
     name: str
     expr: Expr
+
+
+_WORDS: Final[Mapping[ValueType, str]] = {**WORDS, "dtype": "the name of a dtype"}
+
+
+@frozen(kw_only=True)
+class AxisType:
+    """The values that calls can have of one axis; `kind` is None where that is not known.
+
+    `low` is the least of its numbers, None where there is none. One that may be `absent` reads an
+    argument that a call may do without, and is None then.
+    """
+
+    kind: ValueType | None
+    low: int | None
+    absent: bool
+
+    def has(self, value: Scalar) -> bool:
+        """Whether a call can have a value."""
+        if value is None:
+            return self.absent
+        if isinstance(value, bool):
+            return self.kind in (None, "flag")
+        if isinstance(value, str):
+            return self.kind in (None, "dtype") and value in DTYPES
+        if self.kind not in (None, "number") and (self.kind != "whole" or type(value) is not int):
+            return False
+        return self.low is None or value >= self.low
+
+    def __str__(self) -> str:
+        what = "a value" if self.kind is None else _WORDS[self.kind]
+        what += "" if self.low is None else f", {self.low} or more"
+        return f"{what}, or none" if self.absent else what
 
 
 @frozen(kw_only=True)
@@ -161,6 +197,26 @@ class KernelSpec:
     def key_axes(self) -> tuple[str, ...]:
         """The axes that a case key names, in the order of the rules."""
         return tuple(rule.axis for rule in self.rules)
+
+    @cached_property
+    def axis_types(self) -> Mapping[str, AxisType]:
+        """What values each axis can have, in the order of the manifest."""
+        return {axis.name: _axis_type(axis.expr, self.schema) for axis in self.axes}
+
+
+def _axis_type(expr: Expr, schema: OpSchema) -> AxisType:
+    scope = scope_of(schema, {})
+    kind = infer(expr, scope)[0]
+    values: dict[str, Value] = dict.fromkeys(schema.optional, ANY)
+    for name, scalar in scope.scalars.items():
+        values.setdefault(name, FLAGS if scalar == "flag" else WHOLE)
+    found = extent(expr, values)
+    low = found.low if isinstance(found, Range) and kind in ("whole", "number") else None
+    return AxisType(
+        kind=kind,
+        low=low if isinstance(low, int) else None,
+        absent=expr.tested is None and not schema.optional.isdisjoint(expr.names()),
+    )
 
 
 @frozen(kw_only=True)

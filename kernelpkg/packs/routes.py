@@ -10,7 +10,7 @@ from attrs import frozen
 
 from kernelpkg.errors import PackError, Problem, quoted
 from kernelpkg.expr.language import Expr
-from kernelpkg.expr.types import Scope, ValueType, infer, wants
+from kernelpkg.expr.types import Scope, infer, wants
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import PACK_MANIFEST
@@ -75,7 +75,8 @@ def read_routing(pack: PackSpec, route: Route) -> Routing:
 
 def condition_problems(pack: PackSpec, route: Route, spec: KernelSpec) -> tuple[Problem, ...]:
     """Return what is wrong with the conditions of a route to a kernel."""
-    scope = _scope(spec)
+    types = {name: found.kind for name, found in spec.axis_types.items()}
+    scope = scope_of(spec.schema, types)
     return tuple(
         route_problem(pack, route, code, f"condition {quoted(expr.text)}: {message}", key, place)
         for key, exprs in (("when", route.when), ("eager", route.eager))
@@ -89,14 +90,6 @@ def route_problem(pack: PackSpec, route: Route, code: str, message: str, *at: st
     document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
     path: TomlPath = ("vllm", "routes", route.target, *at)
     return Problem(path=pack.path, line=document.line(*path), code=code, message=message)
-
-
-def _scope(spec: KernelSpec) -> Scope:
-    over_args = scope_of(spec.schema, {})
-    types: dict[str, ValueType | None] = {
-        axis.name: infer(axis.expr, over_args)[0] for axis in spec.axes
-    }
-    return scope_of(spec.schema, types)
 
 
 def _condition_problems(expr: Expr, scope: Scope) -> Iterator[tuple[str, str]]:

@@ -20,15 +20,13 @@ from kernelpkg.expr.intervals import pieces, value_of
 from kernelpkg.expr.language import Expr
 from kernelpkg.manifest.cases import (
     Case,
-    Domain,
     Evaluator,
     cases_of,
-    domains,
     guard_problems,
     needed_axes,
     show,
 )
-from kernelpkg.manifest.spec import KernelSpec, Rule, Scalar
+from kernelpkg.manifest.spec import AxisType, KernelSpec, Rule, Scalar
 
 ORDERED: Final = ("nearest", "ceil", "floor", "pow2", "ranges")
 """Match kinds by which a call's number may get another tuned number."""
@@ -39,14 +37,14 @@ _USES: Final = ("tune", "bench")
 def cover(plan: ConfigPlan, models: Mapping[str, Mapping[str, Scalar]]) -> Coverage:
     """Map the calls of one op on one platform; `models` are axis values by model."""
     spec = plan.spec
-    domain = domains(spec)
-    ordered = [r.axis for r in spec.rules if r.match in ORDERED and domain[r.axis].kind == "whole"]
+    types = spec.axis_types
+    ordered = [r.axis for r in spec.rules if r.match in ORDERED and types[r.axis].kind == "whole"]
     axis = ordered[-1] if ordered else None
     if spec.picker is not None:
         why = f"picks with '{spec.picker}', which needs the arguments of a call"
         return Coverage(plan=plan, axis=axis, unverified=why)
-    lowest = {name: _lowest(plan, domain[name], name) for name in ordered}
-    surveyor = _Surveyor(plan=plan, axis=axis, low=lowest[axis] if axis else 0, domains=domain)
+    lowest = {name: _lowest(plan, types[name], name) for name in ordered}
+    surveyor = _Surveyor(plan=plan, axis=axis, low=lowest[axis] if axis else 0)
     return Coverage(
         plan=plan,
         axis=axis,
@@ -64,10 +62,10 @@ def cover(plan: ConfigPlan, models: Mapping[str, Mapping[str, Scalar]]) -> Cover
     )
 
 
-def _lowest(plan: ConfigPlan, domain: Domain, axis: str) -> int:
+def _lowest(plan: ConfigPlan, known: AxisType, axis: str) -> int:
     """Return where the line of an axis begins; sizes of 0 launch nothing, so it is 1 for most."""
-    if domain.low is not None and domain.low >= 0:
-        return max(domain.low, 1)
+    if known.low is not None and known.low >= 0:
+        return max(known.low, 1)
     return min([1, *(turn - 1 for turn in plan.turns(axis))])
 
 
@@ -82,7 +80,6 @@ class _Surveyor:
     plan: ConfigPlan
     axis: str | None
     low: int
-    domains: Mapping[str, Domain]
     evaluate: Evaluator = field(factory=Evaluator)
 
     @property
@@ -248,9 +245,9 @@ class _Surveyor:
         filled = {n: self.spec.defaults[n] for n in needed if n in self.spec.defaults}
         lacking = tuple(axis for axis in needed if axis not in given and axis not in filled)
         impossible = tuple(
-            f"axis '{axis}' is {show(value)}; it must be {self.domains[axis]}"
+            f"axis '{axis}' is {show(value)}; it must be {self.spec.axis_types[axis]}"
             for axis, value in given.items()
-            if not self.domains[axis].has(value)
+            if not self.spec.axis_types[axis].has(value)
         )
         if not given or lacking or impossible:
             lacking = lacking if given else ()

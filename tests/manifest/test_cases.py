@@ -19,7 +19,6 @@ from kernelpkg.manifest.cases import (
     cases_of,
     check_bytes,
     count,
-    domains,
     expand,
     guard_problem,
     guard_problems,
@@ -29,8 +28,7 @@ from kernelpkg.manifest.cases import (
     sizes,
     smallest_case,
 )
-from kernelpkg.manifest.opschema import parse_schema
-from kernelpkg.manifest.spec import Axis, Grid
+from kernelpkg.manifest.spec import Grid
 from kernelpkg.packs.read import read_kernel
 
 SPEC = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
@@ -214,32 +212,3 @@ def test_what_cannot_be_made(values, message):
 )
 def test_bytes_as_people_read_them(count, text):
     assert shown_bytes(count) == text
-
-
-SCHEMA = "(Tensor x, Tensor? bias, int n, float eps, bool flag) -> ()"
-
-AXES = {
-    "size": ("x.shape[0]", "a whole number, 0 or more", [0, 7], [-5, 1.5, 3.0, True, "int8", None]),
-    "rows": ("x.numel() // x.shape[-1]", "a whole number, 0 or more", [0, 7], [-1, None]),
-    "shifted": ("x.shape[0] + 2", "a whole number, 2 or more", [2], [1]),
-    "number": ("n", "a whole number", [-3, 0], [0.5, False, "int8", None]),
-    "float": ("eps", "a number", [0.5, -1, 0], [True, "int8", None]),
-    "flag": ("flag", "true or false", [True, False], [1, "int8", None]),
-    "given": ("bias is not None", "true or false", [True, False], [0, None]),
-    "dtype": ("x.dtype", "the name of a dtype", ["int8"], ["int9", 8, True, None]),
-    "optional": ("bias.shape[0]", "a whole number, 0 or more, or none", [0, None], [-1, "int8"]),
-}
-
-
-@pytest.mark.parametrize(("text", "words", "has", "lacks"), AXES.values(), ids=AXES)
-def test_the_domain_of_an_axis(text, words, has, lacks):
-    """It says in words what calls can have, has that, and nothing else."""
-    spec = evolve(
-        read_kernel(ROOT, "silu_mul_fp8"),
-        schema=parse_schema(SCHEMA),
-        axes=(Axis(name="axis", expr=parse_expr(text)),),
-    )
-    found = domains(spec)["axis"]
-    assert str(found) == words
-    assert [value for value in has if not found.has(value)] == []
-    assert [value for value in lacks if found.has(value)] == []
