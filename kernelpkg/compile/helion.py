@@ -70,6 +70,9 @@ def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
     Code that Helion compiled for a size of 1 gives wrong rows for larger ones, and Helion 1.4's
     own key does not tell them apart when shapes are dynamic.
     """
+    # Wrong rows in silence otherwise: with Helion 1.4.0's own key, 15 of 16 rows of five of the
+    # seven ops came back wrong on an H200 when a call of 16 tokens followed a call of one
+    # (2026-11-22). A row-major and a column-major scale differ in strides of 1 alone.
     return tuple(
         (
             tuple(size if size < 2 else 2 for size in arg.shape),
@@ -168,6 +171,8 @@ class ConfiguredHelionKernel:
         self._forced = threading.local()
         preset = {**settings, **_PRESET}
         hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
+        # Helion chooses 32-bit indices from the arguments of the first call; a later view that
+        # lies further apart would wrap around, so calls that need 64 bits have their own kernel.
         wide = {"index_dtype": torch.int64}
         self._kernel = helion.kernel(**{**preset, **hooks})(raw_kernel_func)
         self._wide_kernel = helion.kernel(**{**wide, **preset, **hooks})(raw_kernel_func)

@@ -136,6 +136,8 @@ class Dispatcher:
 
     def first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
         """Do as `resolve` does, and return the launcher too, for who keeps it by the same key."""
+        # First calls of one signature come from several threads at once under vLLM; without the
+        # lock each would compile, and Helion's caches are not made for that.
         with self._lock:
             known = self.table.get(key)
             if known is None:
@@ -194,7 +196,7 @@ class Dispatcher:
         for chosen in self.plan.options(axes, args):
             launch = self.backend.compile(args, chosen)
             if chosen.outcome == "exact" and chosen.mode == "tuned":
-                return launch, launch(*args)
+                return launch, launch(*args)  # falling through would hide a broken config
             try:
                 return launch, launch(*args)
             except self.backend.unfit() as error:

@@ -89,6 +89,8 @@ class RegisteredOp:
     def close(self) -> None:
         """Give the name back; calls through objects taken earlier raise from then on."""
         namespace = getattr(torch.ops, self.namespace)
+        # Who holds `torch.ops.ns.op` still calls through it: PyTorch (2.11 to 2.14) then follows a
+        # pointer to a schema that is gone, and the process ends with a segmentation fault.
         packet = vars(namespace).get(self.name) if self._defined else None
         if isinstance(packet, OpOverloadPacket):
             del vars(namespace)[self.name]
@@ -102,10 +104,7 @@ class RegisteredOp:
 
 
 class _ClosedOverload(OpOverload):
-    """What an op that was taken back becomes for those who still hold it.
-
-    PyTorch itself would follow a pointer to what is gone, and end the process.
-    """
+    """What an op that was taken back becomes for those who still hold it."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise RegistrationError(f"op '{self.name()}' was unloaded; load its pack again")
