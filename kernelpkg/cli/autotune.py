@@ -17,7 +17,7 @@ from kernelpkg.cli.console import (
     FINE,
     FOUND,
     INTERRUPTED,
-    Progress,
+    ProgressBar,
     complain,
     folder,
     print_json,
@@ -39,7 +39,7 @@ _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("autotune", "search configs on this machine's GPUs", run)
+    found = command("autotune", run)
     found.add_argument("ops", nargs="*", metavar="OP", help="ops to tune; all without any")
     found.add_argument(
         "--axis",
@@ -173,7 +173,7 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
         )
     if options.dry_run:
         return _dry_run(options, here, plans(here))
-    with _ended_like_ctrl_c() as ended, Progress() as progress:
+    with _ended_like_ctrl_c() as ended, ProgressBar() as progress:
         report = autotune(
             pack,
             kernels,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, Progress, print_json, print_table
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_json, print_table
 from kernelpkg.errors import KernelpkgError
 
 _LEVELS = (0, 1, 2, 3)
@@ -18,7 +18,7 @@ _LEVELS = (0, 1, 2, 3)
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("check", "check a pack: manifests, sources and configs", run, configs=True)
+    found = command("check", run, configs=True)
     found.add_argument("ops", nargs="*", metavar="OP", help="ops to check; all without any")
     found.add_argument(
         "--level",
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = checkup.chosen_platforms(pack, options.platform, there)
     above = _levels(options)
-    with Progress() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
         )

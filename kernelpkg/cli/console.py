@@ -41,7 +41,7 @@ def complain(lines: Iterable[object]) -> None:
         print(line, file=sys.stderr)
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on a terminal, and nothing elsewhere."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Progress:
 
             self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from kernelpkg.errors import UsageError
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("coverage", "say what calls get which config", run, configs=True)
+    found = command("coverage", run, configs=True)
     found.add_argument("ops", nargs="*", metavar="OP", help="an op, told in full; without, all")
     found.add_argument(
         "--platform",

@@ -1,19 +1,22 @@
-"""What runs on this machine, and why not more."""
+"""The command `doctor`: what runs on this machine, and why not more."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from attrs import frozen
 from packaging.version import Version
 
+from kernelpkg.cli.console import FINE, FOUND, print_json, print_table
 from kernelpkg.configs.search_path import CONFIGS_VARIABLE
 from kernelpkg.errors import PackError, UsageError
+from kernelpkg.packs import find
 from kernelpkg.packs.find import Root
 from kernelpkg.packs.lock import read_lock
 
@@ -32,23 +35,37 @@ _VARIABLES: Final = (
 _COMPILERS: Final = ("cc", "gcc", "clang")
 """Triton compiles its launchers with one of them, unless CC names another."""
 
-Status = Literal["ok", "missing", "limited"]
-
 
 @frozen(kw_only=True)
-class Problem:
+class Finding:
     """One fact of the machine: whether it is as needed, and what to do where it is not."""
 
     name: str
-    status: Status
+    status: Literal["ok", "missing", "limited"]
     text: str
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    command("doctor", run, pack=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found; 1 where something is missing."""
+    findings = examine(find.roots(options.root, os.environ), os.environ)
+    if options.json:
+        document = [{"name": f.name, "status": f.status, "text": f.text} for f in findings]
+        print_json({"findings": document})
+    else:
+        print_table([(f.name, f.status, f.text) for f in findings])
+    return FOUND if any(finding.status == "missing" for finding in findings) else FINE
 
 
 def examine(
     roots: Iterable[Root | PackError], environment: Mapping[str, str]
-) -> tuple[Problem, ...]:
+) -> tuple[Finding, ...]:
     """Look at Python, the packages, the packs, the GPU, and the modes that ops can run in."""
-    findings = [Problem(name="python", status="ok", text=platform.python_version())]
+    findings = [Finding(name="python", status="ok", text=platform.python_version())]
     packages = [_package(name, oldest) for name, oldest in _NEEDS.items()]
     findings += packages
     for root in roots:
@@ -56,60 +73,60 @@ def examine(
     findings += [_variable(name, environment[name]) for name in _VARIABLES if environment.get(name)]
     if any(finding.status == "missing" for finding in packages):
         text = "no op runs here before the packages above are there"
-        return (*findings, Problem(name="run", status="missing", text=text))
+        return (*findings, Finding(name="run", status="missing", text=text))
     return (*findings, *_modes(environment))
 
 
-def _package(name: str, oldest: str) -> Problem:
+def _package(name: str, oldest: str) -> Finding:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         text = f"is not installed; pip install '{name}>={oldest}'"
-        return Problem(name=name, status="missing", text=text)
+        return Finding(name=name, status="missing", text=text)
     if Version(Version(version).base_version) < Version(oldest):
         text = f"{version} is older than {oldest}; pip install -U '{name}>={oldest}'"
-        return Problem(name=name, status="missing", text=text)
-    return Problem(name=name, status="ok", text=version)
+        return Finding(name=name, status="missing", text=text)
+    return Finding(name=name, status="ok", text=version)
 
 
-def _packs(root: Root | PackError) -> Problem:
+def _packs(root: Root | PackError) -> Finding:
     try:
         if isinstance(root, PackError):
             raise root
         names = root.packs()
     except PackError as error:
-        return Problem(name="packs", status="missing", text=str(error))
+        return Finding(name="packs", status="missing", text=str(error))
     text = f"{', '.join(names) or 'none'} in {root.path} (from {root.origin})"
-    return Problem(name="packs", status="ok" if names else "limited", text=text)
+    return Finding(name="packs", status="ok" if names else "limited", text=text)
 
 
-def _locks(root: Root | PackError) -> Iterator[Problem]:
+def _locks(root: Root | PackError) -> Iterator[Finding]:
     """Yield which packs are locked, or what is wrong with their lock."""
     if isinstance(root, PackError):
         return
     try:
         lock = read_lock(root.path)
     except PackError as error:
-        yield Problem(name="lock", status="limited", text=f"in {root.path}: {error.problems[0]}")
+        yield Finding(name="lock", status="limited", text=f"in {root.path}: {error.problems[0]}")
         return
     if lock is not None:
         when = "whenever they are loaded" if root.installed else "by 'load --locked'"
         text = f"{', '.join(sorted(lock.packs)) or 'none'} in {root.path}, verified {when}"
-        yield Problem(name="lock", status="ok", text=text)
+        yield Finding(name="lock", status="ok", text=text)
 
 
-def _variable(name: str, value: str) -> Problem:
+def _variable(name: str, value: str) -> Finding:
     """Say what a variable is; no pack loads with directories of configs that are not there."""
     text = f"{name} is '{value}'"
     parts = value.split(os.pathsep) if name == CONFIGS_VARIABLE else []
     gone = [part for part in parts if part and not os.path.isdir(part)]
     if not gone:
-        return Problem(name="environment", status="ok", text=text)
+        return Finding(name="environment", status="ok", text=text)
     text += f"; no pack loads, for {gone[0]} is no directory; correct it"
-    return Problem(name="environment", status="limited", text=text)
+    return Finding(name="environment", status="limited", text=text)
 
 
-def _modes(environment: Mapping[str, str]) -> tuple[Problem, ...]:
+def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
         from kernelpkg.runtime.torch_ops import (
@@ -118,20 +135,20 @@ def _modes(environment: Mapping[str, str]) -> tuple[Problem, ...]:
 
         found = detect("auto")
     except UsageError as error:
-        return (Problem(name="run", status="missing", text=str(error)),)
+        return (Finding(name="run", status="missing", text=str(error)),)
     except (ImportError, OSError, RuntimeError) as error:
         text = f"torch cannot be imported: {' '.join(str(error).split())}; install it again"
-        return (Problem(name="run", status="missing", text=text),)
-    cpu = Problem(name="cpu", status="ok", text="ops run in Helion's interpreter, for tests")
+        return (Finding(name="run", status="missing", text=text),)
+    cpu = Finding(name="cpu", status="ok", text="ops run in Helion's interpreter, for tests")
     if found.device == "cpu":
         text = "PyTorch sees no GPU, so nothing is compiled"
-        return (cpu, Problem(name="gpu", status="limited", text=text))
+        return (cpu, Finding(name="gpu", status="limited", text=text))
     text = f"{found.gpu}, platform {found.platform.name}: "
     if found.interpret:
         text += "HELION_INTERPRET is set, so nothing is compiled; unset it"
-        return (cpu, Problem(name="gpu", status="limited", text=text))
+        return (cpu, Finding(name="gpu", status="limited", text=text))
     if not any(map(shutil.which, (environment.get("CC") or "cc", *_COMPILERS))):
         text += "Triton needs a C compiler, and there is none; install gcc"
-        return (cpu, Problem(name="gpu", status="missing", text=text))
+        return (cpu, Finding(name="gpu", status="missing", text=text))
     text += "ops are compiled at their first call"
-    return (cpu, Problem(name="gpu", status="ok", text=text))
+    return (cpu, Finding(name="gpu", status="ok", text=text))

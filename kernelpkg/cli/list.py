@@ -1,20 +1,52 @@
-"""What there is: every pack that is found, with its kernels and what they are tuned for."""
+"""The command `list`: every pack that is found, with its kernels and what they are tuned for."""
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
 
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
+from kernelpkg.configs import search_path
 from kernelpkg.configs.search_path import platforms_of
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, UsageError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.packs import find
 from kernelpkg.packs.find import Root
 from kernelpkg.packs.read import read_kernel, read_pack
 
 Overlay = Callable[[PackSpec], PackSpec]
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    command("list", run, configs=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what there is; 1 where a part of it is broken."""
+
+    def overlay(pack: PackSpec) -> PackSpec:
+        return search_path.with_overlays(pack, options.configs, os.environ)
+
+    roots = find.roots(options.root, os.environ)
+    packs, problems = survey(roots, options.pack, overlay)
+    if not packs and not problems:
+        if options.pack is not None:
+            find.find_pack(options.pack, options.root, os.environ)
+        raise UsageError(f"{options.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
+    complain(problems)
+    if options.json:
+        print_json({"packs": [pack.to_json() for pack in packs]})
+    else:
+        for number, pack in enumerate(packs):
+            print(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
+            print_table(pack.rows())
+    return FOUND if problems else FINE
 
 
 @frozen(kw_only=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kernelpkg.cli.console import FINE, FOUND, Progress, complain, print_json
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json
 from kernelpkg.errors import KernelpkgError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("lock", "record what the pack is, or say what has changed since", run)
+    found = command("lock", run)
     found.add_argument(
         "--check", action="store_true", help="write nothing, say what has drifted from the lock"
     )
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     place, name = find_pack(options.pack, options.root, os.environ)
     pack, tools = read_pack(place.path, name), toolchain()
-    with Progress() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         take = _take(options, pack, tools, progress)
         work = drift.check_lock if options.check else drift.plan_lock
         found = work(pack, place.packs(), tools, take)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _take(
-    options: argparse.Namespace, pack: PackSpec, tools: Mapping[str, str], progress: Progress
+    options: argparse.Namespace, pack: PackSpec, tools: Mapping[str, str], progress: ProgressBar
 ) -> Take | str:
     """Return what takes fingerprints, or why nothing does."""
     if options.no_fingerprints:

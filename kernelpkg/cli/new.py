@@ -1,19 +1,21 @@
-"""A new kernel that loads and passes its smoke check as it is: `kernelpkg new NAME`."""
+"""The command `new`: a new kernel that loads and passes its smoke check as it is."""
 
 from __future__ import annotations
 
+import argparse
 import keyword
 import os
 import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
+from kernelpkg.cli.console import FINE, print_json
 from kernelpkg.errors import UsageError
 from kernelpkg.files import replace_text
 from kernelpkg.manifest import keys
@@ -113,6 +115,28 @@ namespace = "{name}"
 license = "Apache-2.0"
 kernels = "*"
 """
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("new", run, pack=False)
+    found.add_argument("name", metavar="NAME", help="the name of the kernel and of its op")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write a kernel, and say what was written."""
+    root = options.root or Path()
+    made = new_kernel(root, options.name, make_pack=options.root is not None)
+    if options.json:
+        document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
+        print_json(document)
+        return FINE
+    for file in made.files:
+        print(f"wrote {root / file}")
+    for remark in made.remarks:
+        print(remark)
+    print(f"check it with: python -m kernelpkg load --root {root} --smoke")
+    return FINE
 
 
 @frozen(kw_only=True)

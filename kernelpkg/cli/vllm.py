@@ -13,11 +13,8 @@ from kernelpkg.errors import UsageError
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the commands and their arguments."""
-    for name, text, run in (
-        ("import", "take vLLM's config files into the pack", _import),
-        ("export", "write the pack's config files as vLLM's", _export),
-    ):
-        moved = command(name, text, run)
+    for name, run in (("import", _import), ("export", _export)):
+        moved = command(name, run)
         moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
         moved.add_argument(
             "directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
@@ -26,7 +23,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         moved.add_argument(
             "--dry-run", action="store_true", help="write nothing, say what would be"
         )
-    vendor = command("vendor", "write the pack into vLLM's sources", _vendor, configs=True)
+    vendor = command("vendor", _vendor, configs=True)
     vendor.add_argument(
         "--into",
         type=folder,

@@ -1,0 +1,55 @@
+"""The command `load`: a pack is loaded and its ops registered; a row for each kernel."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json, print_table
+from kernelpkg.errors import KernelpkgError
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    found = command("load", run, configs=True)
+    found.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run"
+    )
+    found.add_argument(
+        "--smoke", action="store_true", help="run each op's smallest case against its reference"
+    )
+    found.add_argument(
+        "--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt"
+    )
+    found.add_argument(
+        "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load; 0 where every kernel is registered, or, with --strict, tuned or prebuilt too."""
+    try:
+        from kernelpkg.runtime.load import load  # imports torch, which may be missing or broken
+    except ImportError as error:
+        raise KernelpkgError(
+            f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
+        ) from None
+    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+        report = load(
+            options.pack,
+            root=options.root,
+            device=options.device,
+            smoke=options.smoke,
+            configs=options.configs,
+            locked=options.locked,
+            progress=progress.step,
+        )
+    complain((*report.notes, *report.failures()))
+    if options.json:
+        print_json(report.to_json())
+    elif report.kernels:
+        print_table(report.rows())
+        print(report.summary())
+    return FINE if report.ok and (report.best or not options.strict) else FOUND
