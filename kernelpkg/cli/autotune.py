@@ -11,8 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from attrs import evolve
+
+from kernelpkg.autotune.plan import TuningPlan, with_cases
+from kernelpkg.autotune.results import TuningReport, shown_key
+from kernelpkg.autotune.run import RunJobs, autotune, plan_op
+from kernelpkg.autotune.session import TuningRequest
+from kernelpkg.check import checkup
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -23,15 +29,16 @@ from kernelpkg.cli.console import (
     print_json,
     print_table,
 )
+from kernelpkg.configs import search_path
+from kernelpkg.configs.platforms import Platform, platform_of
+from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
-
-if TYPE_CHECKING:
-    from kernelpkg.autotune.plan import TuningPlan
-    from kernelpkg.autotune.results import TuningReport
-    from kernelpkg.autotune.run import RunJobs
-    from kernelpkg.configs.platforms import Platform
-    from kernelpkg.manifest.spec import PackSpec
-    from kernelpkg.packs.find import Root
+from kernelpkg.files import digest_bytes
+from kernelpkg.jobs import pool, ray_pool
+from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.packs import find, lock
+from kernelpkg.packs.find import Root
+from kernelpkg.packs.read import read_kernel, read_pack
 
 _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 """How long one case may take, by effort, where --case-timeout says nothing."""
@@ -105,32 +112,10 @@ def _percent(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Tune; 0 where every case has a config, 1 where one failed, 130 after Ctrl-C."""
-    return _tune(options, _on_gpus)
-
-
-Machine = tuple[Mapping[str, str], "RunJobs", int]
-"""What a GPU and its tools are, and what does jobs on all GPUs like it, and how many share
-a host."""
-
-
-def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> int:
-    """Do what `run` does, on the machine that a function of the options and the pack finds."""
-    from attrs import evolve
-
-    from kernelpkg.autotune.plan import with_cases
-    from kernelpkg.autotune.run import autotune, plan_op
-    from kernelpkg.autotune.session import TuningRequest
-    from kernelpkg.check import checkup
-    from kernelpkg.configs import platforms
-    from kernelpkg.configs.search_path import ConfigDirectory
-    from kernelpkg.packs import find
-    from kernelpkg.packs.find import find_pack
-    from kernelpkg.packs.read import read_kernel, read_pack
-
     if options.within is not None and options.portfolio is None:
         raise UsageError("--within is of a portfolio; give --portfolio N too")
     wanted = _wanted(options.axis)
-    place, name = find_pack(options.pack, options.root, os.environ)
+    place, name = find.find_pack(options.pack, options.root, os.environ)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
     named = find.chosen_kernels(pack, options.ops)
     kernels = [read_kernel(place.path, kernel) for kernel in named]
@@ -160,12 +145,12 @@ def _tune(options: argparse.Namespace, machine_of: Callable[..., Machine]) -> in
     def plans(here: Platform) -> list[TuningPlan]:
         return [plan_op(pack, spec, wanted, target=target, here=here) for spec in kernels]
 
-    asked = None if options.platform is None else _platform(pack, options.platform)
+    asked = None if options.platform is None else platform_of(pack, options.platform)
     if options.dry_run and asked is not None:
         checkup.chosen_platforms(pack, [options.platform], _tuned(pack))
         return _dry_run(options, asked, plans(asked))
-    facts, run_jobs, sharing = machine_of(options, pack)
-    here = platforms.resolve(facts["gpu"], extra=pack.platforms, variants=pack.variants)
+    facts, run_jobs, sharing = _on_gpus(options, pack)
+    here = platform_of(pack, facts["gpu"])
     if asked is not None and asked.name != here.name:
         raise UsageError(
             f"the GPU is {facts['gpu']}, of platform {here.name}; configs of {asked.name} are "
@@ -206,9 +191,6 @@ def _is_installed(place: Root) -> bool:
 
 def _lock_remarks(root: Path, name: str, report: TuningReport) -> list[str]:
     """Say that the lock of a pack is to be written again, where it has other configs."""
-    from kernelpkg.files import digest_bytes
-    from kernelpkg.packs import lock
-
     try:
         found = lock.read_lock(root)
     except PackError as error:
@@ -273,26 +255,13 @@ def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
 
 def _tuned(pack: PackSpec) -> tuple[str, ...]:
     """Return the platforms that kernels of the pack have config files for."""
-    from kernelpkg.configs import search_path
-
     return tuple(
         {name for kernel in pack.kernels for name in search_path.platforms_of(pack, kernel)}
     )
 
 
-def _platform(pack: PackSpec, name: str) -> Platform:
-    from kernelpkg.configs import platforms
-
-    try:
-        return platforms.resolve(name, extra=pack.platforms, variants=pack.variants)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> Machine:
-    """Ask one GPU what it is; jobs go to all that are like it, one at a time to each."""
-    from kernelpkg.jobs import pool, ray_pool
-
+def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, str], RunJobs, int]:
+    """Return what a GPU is, what does jobs on all that are like it, and how many share a host."""
     run_jobs: Callable[..., Iterator[pool.Outcome]]
     if options.ray is not None:
         run_jobs = partial(ray_pool.run_jobs, address=options.ray, root=pack.root)
@@ -334,8 +303,6 @@ def _chosen(text: str, seen: Sequence[str]) -> tuple[str, ...]:
 
 def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[TuningPlan]) -> int:
     """Say which cases would be tuned, in their order, and what each has now."""
-    from kernelpkg.autotune.results import shown_key
-
     rows = [
         {
             "op": plan.spec.name,

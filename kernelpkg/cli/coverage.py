@@ -9,6 +9,9 @@ from pathlib import Path
 
 from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
 from kernelpkg.errors import UsageError
+from kernelpkg.files import replace_text
+from kernelpkg.packs.find import open_pack
+from kernelpkg.report import coverage_chart, coverage_text, pack_coverage
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -36,9 +39,6 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the map; status 1 where the files of an op are wrong."""
-    from kernelpkg.packs.find import open_pack
-    from kernelpkg.report import coverage_text, pack_coverage
-
     if options.svg is not None:
         _check_svg(options.svg)
     pack = open_pack(options.pack, options.root, options.configs, os.environ)
@@ -50,9 +50,6 @@ def run(options: argparse.Namespace) -> int:
     if options.svg is not None and found.problems:
         complain([f"{options.svg} is not drawn, for the map is not whole"])
     if drawn:
-        from kernelpkg.files import replace_text
-        from kernelpkg.report import coverage_chart
-
         try:
             replace_text(options.svg, coverage_chart.draw(found))
         except OSError as error:

@@ -7,14 +7,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json
 from kernelpkg.errors import KernelpkgError
-
-if TYPE_CHECKING:
-    from kernelpkg.manifest.spec import KernelSpec, PackSpec
-    from kernelpkg.packs.drift import Take
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs import drift
+from kernelpkg.packs.drift import Take
+from kernelpkg.packs.find import find_pack
+from kernelpkg.packs.lock import toolchain
+from kernelpkg.packs.read import read_pack
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -32,11 +34,6 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write or check the lock of a pack."""
-    from kernelpkg.packs import drift
-    from kernelpkg.packs.find import find_pack
-    from kernelpkg.packs.lock import toolchain
-    from kernelpkg.packs.read import read_pack
-
     place, name = find_pack(options.pack, options.root, os.environ)
     pack, tools = read_pack(place.path, name), toolchain()
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):

@@ -9,6 +9,10 @@ from typing import Any
 
 from kernelpkg.cli.console import FINE, FOUND, complain, folder, print_json
 from kernelpkg.errors import UsageError
+from kernelpkg.packs.find import find_pack, open_pack
+from kernelpkg.packs.read import read_pack
+from kernelpkg.vllm import exchange
+from kernelpkg.vllm.vendor import vendor
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -23,39 +27,32 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         moved.add_argument(
             "--dry-run", action="store_true", help="write nothing, say what would be"
         )
-    vendor = command("vendor", _vendor, configs=True)
-    vendor.add_argument(
+    found = command("vendor", _vendor, configs=True)
+    found.add_argument(
         "--into",
         type=folder,
         required=True,
         metavar="DIR",
         help="a source tree of vLLM, or an unpacked wheel",
     )
-    what = vendor.add_mutually_exclusive_group()
+    what = found.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
     what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
-    vendor.add_argument(
+    found.add_argument(
         "--replace", action="store_true", help="overwrite files that were edited or are not ours"
     )
 
 
 def _import(options: argparse.Namespace) -> int:
-    from kernelpkg.vllm import exchange
-
     return _transfer(options, exchange.plan_import)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from kernelpkg.vllm import exchange
-
     return _transfer(options, exchange.plan_export)
 
 
 def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
-    from kernelpkg.packs import find
-    from kernelpkg.packs.read import read_pack
-
-    root, name = find.find_pack(options.pack, options.root, os.environ)
+    root, name = find_pack(options.pack, options.root, os.environ)
     found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
     if not options.dry_run:
         found.carry_out()
@@ -67,9 +64,6 @@ def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
 
 
 def _vendor(options: argparse.Namespace) -> int:
-    from kernelpkg.packs.find import open_pack
-    from kernelpkg.vllm.vendor import vendor
-
     if options.check and options.replace:
         raise UsageError("--check writes nothing, so leave out --replace")
     found = vendor.plan_vendoring(

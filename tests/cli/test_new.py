@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from kernelpkg import cli
 from kernelpkg.cli import new
 from kernelpkg.cli.new import new_kernel
 from kernelpkg.errors import UsageError
@@ -156,3 +159,62 @@ def test_others_may_read_what_was_written(demo):
     new_kernel(demo.root, "softmax", make_pack=False)
     mode = (demo.root / "kernels/softmax").stat().st_mode & 0o777
     assert mode == (demo.root / "kernels/twice").stat().st_mode & 0o777
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_new_says_what_it_wrote_and_how_to_check_it(tmp_path, capsys):
+    root = tmp_path / "mine"
+    assert run("new", "softmax", "--root", root) == 0
+    assert capsys.readouterr() == (
+        (
+            f"wrote {root}/manifests/mine.toml\n"
+            f"wrote {root}/kernels/kernel.schema.json\n"
+            f"wrote {root}/manifests/pack.schema.json\n"
+            f"wrote {root}/kernels/softmax/kernel.toml\n"
+            f"wrote {root}/kernels/softmax/kernel.py\n"
+            f"wrote {root}/kernels/softmax/host.py\n"
+            f"check it with: python -m kernelpkg load --root {root} --smoke\n"
+        ),
+        "",
+    )
+
+
+def test_new_in_the_directory_of_a_pack_needs_no_root(demo, capsys, monkeypatch):
+    monkeypatch.chdir(demo.root)
+    assert run("new", "softmax") == 0
+    assert capsys.readouterr().out == (
+        "wrote kernels/softmax/kernel.toml\n"
+        "wrote kernels/softmax/kernel.py\n"
+        "wrote kernels/softmax/host.py\n"
+        "check it with: python -m kernelpkg load --root . --smoke\n"
+    )
+
+
+def test_new_json_names_the_files(demo, capsys):
+    demo.edit("manifests/demo.toml", '"*"', '["twice"]')
+    assert run("new", "softmax", "--json", "--root", demo.root) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "root": str(demo.root),
+        "files": [
+            "kernels/softmax/kernel.toml",
+            "kernels/softmax/kernel.py",
+            "kernels/softmax/host.py",
+        ],
+        "remarks": ['add "softmax" to [pack] kernels in manifests/demo.toml, which is not "*"'],
+    }
+
+
+def test_new_outside_of_a_pack_is_wrong_usage(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("new", "softmax") == 2
+    assert capsys.readouterr() == (
+        "",
+        (
+            f"kernelpkg: {tmp_path} holds no pack (manifests/<pack>.toml); go to one, or give "
+            "--root DIR to make one there\n"
+        ),
+    )
+    assert list(tmp_path.iterdir()) == []

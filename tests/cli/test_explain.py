@@ -1,0 +1,114 @@
+"""The command `explain`: its lines, its document and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kernelpkg import cli
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+H200 = ("--platform", "nvidia_h200")
+
+
+def test_explain_says_which_rule_did_what(demo, capsys):
+    demo.configs("twice")
+    assert run("explain", "twice", "--root", demo.root, *H200, "num_tokens=3") == 0
+    assert capsys.readouterr() == (
+        (
+            "twice on nvidia_h200\n"
+            "call:    num_tokens=3\n"
+            "rule:    num_tokens ceil: 3 takes the next larger tuned value: 4\n"
+            "outcome: bucketed; bucketed case num_tokens=4\n"
+            "config:  block_sizes=[16], num_warps=4\n"
+            "file:    configs/twice/nvidia_h200.json\n"
+        ),
+        "",
+    )
+
+
+def test_explain_takes_axes_and_options_in_any_order(demo, capsys):
+    demo.configs("twice")
+    orders = [
+        ("explain", "twice", "num_tokens=3", "--root", demo.root, *H200),
+        ("explain", *H200, "twice", "--root", demo.root, "num_tokens=3"),
+        ("explain", "--root", demo.root, "twice", *H200, "num_tokens=3"),
+        ("explain", "demo::twice", "--root", demo.root, *H200, "num_tokens=3", "--pack", "demo"),
+    ]
+    said = set()
+    for order in orders:
+        assert run(*order) == 0
+        said.add(capsys.readouterr().out)
+    assert len(said) == 1
+
+
+def test_explain_json_has_the_keys_that_are_documented(demo, capsys):
+    demo.configs("twice")
+    assert run("explain", "twice", "--root", demo.root, *H200, "num_tokens=3", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "kernel": "twice",
+        "platform": "nvidia_h200",
+        "axes": {"num_tokens": 3},
+        "filled": [],
+        "key": {"num_tokens": 4},
+        "outcome": "bucketed",
+        "config": {"block_sizes": [16], "num_warps": 4},
+        "tuned_on": "nvidia_h200",
+        "file": "configs/twice/nvidia_h200.json",
+        "reason": "bucketed case num_tokens=4",
+        "trace": [
+            {
+                "axis": "num_tokens",
+                "match": "ceil",
+                "value": 3,
+                "candidates": [1, 4],
+                "chosen": 4,
+                "outcome": "bucketed",
+                "text": "takes the next larger tuned value",
+            }
+        ],
+    }
+
+
+def test_explain_of_a_call_that_gets_no_config_has_status_1(demo, capsys):
+    demo.edit("kernels/twice/kernel.toml", "[inputs]", '[miss]\naction = "error"\n[inputs]')
+    assert run("explain", "twice", "--root", demo.root, *H200, "num_tokens=3") == 1
+    assert capsys.readouterr().out == (
+        "twice on nvidia_h200\n"
+        "call:    num_tokens=3\n"
+        "outcome: miss; no config is tuned, and [miss] action is 'error'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "line"),
+    [
+        ("twise", "pack 'demo' has no op 'twise'; did you mean 'twice'?"),
+        ("xyz", "pack 'demo' has no op 'xyz'; it has twice"),
+        (
+            "dema::twice",
+            "pack 'demo' has no op 'dema::twice'; did you mean 'demo::twice'?",
+        ),
+    ],
+    ids=["near", "far", "namespace"],
+)
+def test_explain_of_an_op_that_is_not_there_is_wrong_usage(demo, capsys, op, line):
+    assert run("explain", op, "--root", demo.root, *H200, "num_tokens=3") == 2
+    assert capsys.readouterr() == ("", f"kernelpkg: {line}\n")
+
+
+def test_explain_of_a_broken_kernel_has_its_problems(demo, capsys):
+    (demo.root / "kernels/twice/kernel.toml").write_text("edition = 2\n")
+    assert run("explain", "twice", "--root", demo.root, *H200) == 1
+    assert capsys.readouterr() == (
+        "",
+        (
+            "kernels/twice/kernel.toml:1: KP002 edition 2 is newer than this version of kernelpkg "
+            "reads (1); upgrade kernelpkg\n"
+        ),
+    )
