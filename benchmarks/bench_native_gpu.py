@@ -13,12 +13,15 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import torch
+from bench_gpu import cold_us
+from timing import host_us
 
 import kernelpkg
 from kernelpkg.bench.reference import make_inputs
@@ -79,37 +82,22 @@ def captured(call: Callable[[], Any], times: int) -> Callable[[], None]:
     return replay
 
 
-def gpu_us(replays: list[Callable[[], None]], repeats: int, flush: Any) -> list[float]:
-    """The median GPU time of each replay, in turn."""
+def warm_us(calls: list[Callable[[], Any]]) -> list[float]:
+    """The median GPU time of a call of each among others of its own, in turns."""
+    replays = [captured(call, WARM) for call in calls]
     events: list[list[Any]] = [[] for _ in replays]
-    for _ in range(repeats):
+    for _ in range(7):
         for place, replay in enumerate(replays):
-            if flush is not None:
-                flush.zero_()
             pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
             pair[0].record()
             replay()
             pair[1].record()
             events[place].append(pair)
     torch.cuda.synchronize()
-    return [statistics.median(a.elapsed_time(b) for a, b in found) * 1e3 for found in events]
+    return [statistics.median(a.elapsed_time(b) for a, b in found) * 1e3 / WARM for found in events]
 
 
-def host_us(calls: list[Callable[[], Any]], rounds: int = 7, number: int = 100) -> list[float]:
-    """The best mean time that the host spends in one call of each, in turn."""
-    best = [float("inf")] * len(calls)
-    for _ in range(rounds):
-        for place, call in enumerate(calls):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            for _ in range(number):
-                call()
-            best[place] = min(best[place], (time.perf_counter() - start) / number * 1e6)
-    torch.cuda.synchronize()
-    return best
-
-
-def measure(spec: KernelSpec, axes: dict[str, Any], tokens: int, flush: Any) -> dict[str, Any]:
+def measure(spec: KernelSpec, axes: dict[str, Any], tokens: int) -> dict[str, Any]:
     """Time one case of one op on both sides."""
     wanted = {**spec.defaults, **axes, "num_tokens": tokens}
     values = {axis.name: wanted[axis.name] for axis in spec.axes}
@@ -117,12 +105,9 @@ def measure(spec: KernelSpec, axes: dict[str, Any], tokens: int, flush: Any) -> 
     ours = getattr(torch.ops.kernelpkg, spec.name)
     native = getattr(torch.ops._C, spec.name)
     calls = [lambda: ours(*args), lambda: native(*args)]
-    cold = gpu_us([captured(call, 1) for call in calls], 25, flush)
-    warm = [t / WARM for t in gpu_us([captured(call, WARM) for call in calls], 7, None)]
-    host = host_us(calls) if tokens == 64 else [0.0, 0.0]
-    return {"op": spec.name, "axes": axes, "tokens": tokens, "cold": cold, "warm": warm} | (
-        {"host": host} if tokens == 64 else {}
-    )
+    found = {"op": spec.name, "axes": axes, "tokens": tokens}
+    found |= {"cold": cold_us(calls, 25), "warm": warm_us(calls)}
+    return found | ({"host": host_us(calls)} if tokens == 64 else {})
 
 
 def main() -> None:
@@ -133,7 +118,6 @@ def main() -> None:
     load_native(options.library)
     root = find.own_root()
     kernelpkg.load(root=root, device="cuda", strict=True)
-    flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "helion")}
     print(torch.cuda.get_device_name(), versions, "ours / native")
     rows = []
@@ -141,7 +125,7 @@ def main() -> None:
         spec = read_kernel(root, name)
         for axes in sizes:
             for tokens in TOKENS:
-                row = measure(spec, axes, tokens, flush)
+                row = measure(spec, axes, tokens)
                 rows.append(row)
                 told = "  ".join(
                     f"{what} {row[what][0]:7.2f} /{row[what][1]:7.2f}"

@@ -50,7 +50,7 @@ def tune(root: Path, sleep: float, portfolio: int | None) -> None:
     def perform(payload):
         return tuning_stub.perform({**payload, "sleep": sleep})
 
-    report = autotune(
+    results = autotune(
         read_pack(root, "demo"),
         [read_kernel(root, "twice")],
         {},
@@ -62,7 +62,7 @@ def tune(root: Path, sleep: float, portfolio: int | None) -> None:
         run_jobs=tuning_stub.run_here(perform),
         saved=lambda line: print(line.partition(":")[2].partition(":")[0].strip(), flush=True),
     )
-    print("finished" if report.ok else f"not finished: {report.failures()}", flush=True)
+    print("finished" if results.ok else f"not finished: {results.failures()}", flush=True)
 
 
 def make_pack(root: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernelpkg.errors import aligned
+
 PACKAGES = ("torch", "helion", "triton")
 
 
@@ -71,16 +73,10 @@ def target(what: str, got: float, most: float, unit: str) -> dict[str, Any]:
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return rows of equal keys as aligned lines below their heads; numbers to the right."""
     heads = list(rows[0])
-    cells = [[_shown(row[head]) for head in heads] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    right = [isinstance(rows[0][head], int | float) for head in heads]
-    return [
-        "  ".join(
-            cell.rjust(width) if left else cell.ljust(width)
-            for cell, width, left in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [heads, *cells]
+    numbers = [
+        place for place, value in enumerate(rows[0].values()) if isinstance(value, int | float)
     ]
+    return aligned([heads, *([_shown(row[head]) for head in heads] for row in rows)], numbers)
 
 
 def _shown(value: Any) -> str:

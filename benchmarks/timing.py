@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from attrs import frozen
 
@@ -49,3 +50,22 @@ def per_call(run: Callable[[], object], calls: int) -> float:
     start = time.perf_counter_ns()
     run()
     return (time.perf_counter_ns() - start) / calls / 1000
+
+
+def host_us(
+    calls: Sequence[Callable[[], object]], rounds: int = 7, number: int = 100
+) -> list[float]:
+    """Return the best mean microseconds that the host spends in one call of each, in turns."""
+    import torch
+
+    def often(call: Callable[[], object]) -> None:
+        for _ in range(number):
+            call()
+
+    best = [float("inf")] * len(calls)
+    for _ in range(rounds):
+        for place, call in enumerate(calls):
+            torch.cuda.synchronize()  # outside of the time: the GPU's is not measured here
+            best[place] = min(best[place], per_call(partial(often, call), number))
+    torch.cuda.synchronize()
+    return best

@@ -1,9 +1,9 @@
-"""The exceptions of kernelpkg, and the one-line problems that they carry."""
+"""The exceptions of kernelpkg, the one-line problems that they carry, and how texts are shown."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import asdict, field, frozen
@@ -11,6 +11,8 @@ from attrs import asdict, field, frozen
 _LONG: Final = 80
 """How much of a value a message shows."""
 
+Progress = Callable[[str, int, int], None]
+"""Takes what is being done, how many steps are done, and of how many."""
 
 Severity = Literal["error", "unverified"]
 """An `error` is wrong for sure; what is `unverified` cannot be told here, and its message why."""
@@ -108,6 +110,18 @@ def suggestion(word: str, known: Iterable[Any]) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return the lines of a table: the columns of these places to the right, others to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 @frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""What a tuning run reports: a row for each op, what went wrong, and how it ended."""
+"""The results of a tuning run: what it prints in the end, and what it puts into config files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OUTCOMES: Final[tuple[TuningOutcome, ...]] = get_args(TuningOutcome)
 
 
 @frozen(kw_only=True)
-class OpTuning:
+class OpResults:
     """One op: how many cases were asked for, and the results that there are of them by now.
 
     `before` of them were there when the run began. `path` is the config file.
@@ -89,11 +89,11 @@ class OpTuning:
 
 
 @frozen(kw_only=True)
-class TuningReport:
+class TuningResults:
     """A tuning run as a whole; `problems` ended it, and `remarks` are lines for people."""
 
     platform: str
-    ops: tuple[OpTuning, ...]
+    ops: tuple[OpResults, ...]
     interrupted: bool
     problems: tuple[Problem, ...]
     remarks: tuple[str, ...]
@@ -122,7 +122,7 @@ class TuningReport:
         head = ("op", "cases", *_OUTCOMES, "left", "before", "over old", "over default", "time")
         return [head, *(self._row(op) for op in self.ops)]
 
-    def _row(self, op: OpTuning) -> Sequence[str]:
+    def _row(self, op: OpResults) -> Sequence[str]:
         return (
             op.op,
             str(op.cases),

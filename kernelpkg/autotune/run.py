@@ -1,4 +1,4 @@
-"""Tuning as a whole: plan, jobs, outcomes, store, config files, report."""
+"""Tuning as a whole: plan, jobs, outcomes, store, config files, results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
-from kernelpkg.autotune.results import TuningReport, duration, line_of, shown_key
+from kernelpkg.autotune.results import TuningResults, duration, line_of, shown_key
 from kernelpkg.autotune.session import (
     SEARCHED,
     TIMED,
@@ -26,7 +26,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.selection import read_plan
 from kernelpkg.configs.store import TUNED_WITH, config_id
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, Progress
 from kernelpkg.files import Files, digest_value
 from kernelpkg.jobs.pool import Job, Outcome
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -36,10 +36,7 @@ Wanted = Mapping[str, Sequence[str]]
 """The axis values that cases must have to be tuned, as texts."""
 
 RunJobs = Callable[[Iterable[Job]], Generator[Outcome, None, None]]
-"""Does jobs, and yields their outcomes as they come; `workers.run_jobs` with all but the jobs."""
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is being done, how many steps are done, and of how many."""
+"""Does jobs, and yields their outcomes as they come; `pool.run_jobs` with all but the jobs."""
 
 
 def autotune(
@@ -55,7 +52,7 @@ def autotune(
     run_jobs: RunJobs,
     progress: Progress = lambda *_: None,
     saved: Callable[[str], None] = lambda _: None,
-) -> TuningReport:
+) -> TuningResults:
     """Tune cases of kernels into a directory of configs, and go on where an earlier run stopped.
 
     `machine` are the facts of the GPU and its tools: gpu, driver, torch, triton and helion; `here`
@@ -90,9 +87,9 @@ def autotune(
             interrupted = True
         except PackError as error:
             problems = error.problems
-        return TuningReport(
+        return TuningResults(
             platform=here.name,
-            ops=tuple(run.report() for run in runs),
+            ops=tuple(run.results() for run in runs),
             interrupted=interrupted,
             problems=problems,
             remarks=tuple(remarks),

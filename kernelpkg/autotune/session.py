@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from kernelpkg.autotune import choose, results
 from kernelpkg.autotune.choose import MARGIN, Trial, judge
 from kernelpkg.autotune.plan import PlannedCase, Tuned, TuningPlan
-from kernelpkg.autotune.results import OpTuning
+from kernelpkg.autotune.results import OpResults
 from kernelpkg.autotune.store import Conditions, TuningRecord, TuningStore
 from kernelpkg.configs import search_path
 from kernelpkg.configs import store as config_store
@@ -58,7 +58,7 @@ class TuningRequest:
 
 @frozen(kw_only=True, eq=False)
 class OpRun:
-    """One op while it is tuned; made by `tuningstart.open_op`."""
+    """One op while it is tuned; made by `run.open_op`."""
 
     pack: PackSpec
     target: ConfigDirectory
@@ -333,9 +333,9 @@ class OpRun:
             return ConfigFile(kernel=self.spec.name, platform=self.platform)
         return search_path.read_configs(view, self.spec, self.platform).content()
 
-    def report(self) -> OpTuning:
+    def results(self) -> OpResults:
         """Return what there is by now."""
-        return OpTuning(
+        return OpResults(
             op=self.spec.name,
             path=str(self.path),
             cases=len(self.plan.cases),

@@ -133,7 +133,7 @@ class TuningStore:
                 database.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?, ?)", row)
 
     def notes(self, conditions: Conditions, kind: str) -> dict[str, Any]:
-        """Return the notes of a kind, by the texts of their keys (`configs.config_id`)."""
+        """Return the notes of a kind, by the texts of their keys (`config_id`)."""
         rows = self._read(
             "SELECT key, note FROM notes JOIN conditions ON conditions.id = notes.conditions "
             "WHERE facts = ? AND kind = ? ORDER BY key",

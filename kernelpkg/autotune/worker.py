@@ -12,7 +12,7 @@ from attrs import frozen
 
 from kernelpkg.bench import timing
 from kernelpkg.bench.reference import compare_all, disagreement, make_inputs
-from kernelpkg.bench.timing import ColdTimes, Launch
+from kernelpkg.bench.timing import ColdTimes
 from kernelpkg.compile import helion
 from kernelpkg.compile.search import Tunable, cores
 from kernelpkg.configs.store import config_id
@@ -24,7 +24,7 @@ from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.sources import load_function
 
 facts = timing.facts
-"""What sets the device of a worker apart; `workers` asks for it."""
+"""What sets the device of a worker apart; `jobs.pool` asks for it."""
 
 _BROKEN: Final = ("CUDA error", "HIP error", "Triton Error")
 """What errors say after which the process is of no more use."""
@@ -47,10 +47,10 @@ class Bench(Protocol):
     def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
         """Return what runs calls with a config."""
 
-    def launch(self, tuned: TuningCase, config: Config) -> Launch:
+    def launch(self, tuned: TuningCase, config: Config) -> Callable[[], Any]:
         """Return what launches the case with a config, and does nothing else."""
 
-    def time(self, launches: Sequence[Launch]) -> list[list[float]]:
+    def time(self, launches: Sequence[Callable[[], Any]]) -> list[list[float]]:
         """Return milliseconds by round and launch."""
 
 
@@ -166,17 +166,17 @@ class Gpu:
         selection = helion.Selection(config_id=config_id(config), config=config)
         return lambda *args: tuned.kernel.launcher(args, selection)(*args)
 
-    def launch(self, tuned: TuningCase, config: Config) -> Launch:
+    def launch(self, tuned: TuningCase, config: Config) -> Callable[[], Any]:
         selection = helion.Selection(config_id=config_id(config), config=config)
         launcher, args = tuned.kernel.launcher(tuned.args, selection), tuned.args
         return lambda: launcher(*args)
 
-    def time(self, launches: Sequence[Launch]) -> list[list[float]]:
+    def time(self, launches: Sequence[Callable[[], Any]]) -> list[list[float]]:
         return timing.time_cold(launches)
 
 
 def perform(payload: Mapping[str, Any], bench: Bench | None = None) -> dict[str, Any]:
-    """Do a job that `optuning` wrote, and return what `optuning` takes: plain JSON.
+    """Do a job that `OpRun.job` made, and return what `OpRun.take` takes: plain JSON.
 
     `failed` in it says that the case cannot be tuned here. What a kernel raises is left to the
     process around this one.

@@ -15,8 +15,6 @@ from attrs import frozen
 
 from kernelpkg.packs.lock import toolchain
 
-Launch = Callable[[], Any]
-
 ROUNDS: Final = 1000
 """How often each launch is timed: launches of 5 µs differ by a tenth from one to the next, and the
 median of so many pairs is then good to half a hundredth."""
@@ -85,7 +83,7 @@ def _rounds_of_a_capture(rounds: int) -> int:
     return max(1, rounds // _CAPTURES)
 
 
-def time_cold(launches: Sequence[Launch], rounds: int = ROUNDS) -> list[list[float]]:
+def time_cold(launches: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[list[float]]:
     """Return the milliseconds of each launch, by round; each comes after a write that fills the L2.
 
     Launches are replayed as CUDA graphs, so that the host's time does not count, unless one of
@@ -97,7 +95,7 @@ def time_cold(launches: Sequence[Launch], rounds: int = ROUNDS) -> list[list[flo
     event: Callable[..., Any] = torch.cuda.Event
     flush = torch.empty(_FLUSH, dtype=torch.int8, device="cuda")
 
-    def one_round(number: int, runs: Sequence[Launch]) -> list[tuple[Any, Any]]:
+    def one_round(number: int, runs: Sequence[Callable[[], Any]]) -> list[tuple[Any, Any]]:
         places = range(len(runs))
         pairs: list[Any] = [None] * len(runs)
         for place in places if number % 2 else reversed(places):
@@ -125,7 +123,7 @@ def time_cold(launches: Sequence[Launch], rounds: int = ROUNDS) -> list[list[flo
     return times(count)
 
 
-def _captured(launches: Sequence[Launch]) -> list[Launch] | None:
+def _captured(launches: Sequence[Callable[[], Any]]) -> list[Callable[[], Any]] | None:
     """Return what replays each launch, or None where one cannot be captured."""
     import torch
 

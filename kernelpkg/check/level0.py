@@ -21,7 +21,7 @@ from kernelpkg.check.raggedkeys import ragged_findings
 from kernelpkg.check.tuned_cases import case_findings, value_findings
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Checked, PackError, Problem
+from kernelpkg.errors import Checked, PackError, Problem, Progress
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import Document, parse_json
 from kernelpkg.manifest.keys import PACK_MANIFEST
@@ -31,9 +31,6 @@ from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.routes import condition_problems
 from kernelpkg.packs.sources import source_digest
 from kernelpkg.vllm.vllmkeys import key_axes
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is about to be done, how many steps are done, and of how many."""
 
 _T = TypeVar("_T")
 

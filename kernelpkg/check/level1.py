@@ -6,7 +6,7 @@ What only a GPU can tell is unverified.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,15 +18,12 @@ from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform, resolve
-from kernelpkg.errors import Checked, PackError, Problem, RegistrationError, Severity
+from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, run_jobs
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at, read_kernel, read_pack
 from kernelpkg.packs.sources import read_source
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is being done, how many steps are done, and of how many."""
 
 _TIMEOUT: Final = 600.0
 """Seconds that one kernel may take; the slowest of the first pack takes 12."""

@@ -19,12 +19,12 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
 
-from kernelpkg.check.level1 import Progress, restricted
+from kernelpkg.check.level1 import restricted
 from kernelpkg.compile import helion
 from kernelpkg.compile.bind import Binder, Launch, NoInputs, Pointer, Refused, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import Checked, PackError, Problem, RegistrationError, Severity
+from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, Outcome, run_jobs
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 

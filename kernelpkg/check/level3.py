@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +16,12 @@ from attrs import define, field, frozen
 from kernelpkg.check.run_plan import Kind, Run, plan_runs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import search_path
-from kernelpkg.errors import Checked, Problem
+from kernelpkg.errors import Checked, Problem, Progress
 from kernelpkg.jobs.process import Message, WorkerProcess, wait
 from kernelpkg.manifest.cases import shown_bytes
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is about to be done, how many steps are done, and of how many."""
 
 RUN_SECONDS: Final = 120.0
 """How long one run may take; the slowest compilations of Helion's are a quarter of it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import evolve
 
 from kernelpkg.autotune.plan import TuningPlan, with_cases
-from kernelpkg.autotune.results import TuningReport, shown_key
+from kernelpkg.autotune.results import TuningResults, shown_key
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.session import TuningRequest
 from kernelpkg.check import checkup
@@ -159,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(options, here, plans(here))
     with _ended_like_ctrl_c() as ended, ProgressBar() as progress:
-        report = autotune(
+        results = autotune(
             pack,
             kernels,
             wanted,
@@ -172,24 +172,24 @@ def run(options: argparse.Namespace) -> int:
             progress=progress.step,
             saved=_quiet if progress.shown else _say,
         )
-    complain((*report.remarks, *report.failures()))
+    complain((*results.remarks, *results.failures()))
     if target.path.resolve() == (place.path / "configs").resolve():
-        complain(_lock_remarks(place.path, name, report))
+        complain(_lock_remarks(place.path, name, results))
     if options.json:
-        print_json(report.to_json())
+        print_json(results.to_json())
     else:
-        print_table(report.rows())
-        print(report.summary())
-    if report.interrupted:
+        print_table(results.rows())
+        print(results.summary())
+    if results.interrupted:
         return ended[-1] if ended else INTERRUPTED
-    return FINE if report.ok else FOUND
+    return FINE if results.ok else FOUND
 
 
 def _is_installed(place: Root) -> bool:
     return place.installed or bool({"site-packages", "dist-packages"} & set(place.path.parts))
 
 
-def _lock_remarks(root: Path, name: str, report: TuningReport) -> list[str]:
+def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
     """Say that the lock of a pack is to be written again, where it has other configs."""
     try:
         found = lock.read_lock(root)
@@ -197,10 +197,10 @@ def _lock_remarks(root: Path, name: str, report: TuningReport) -> list[str]:
         return list(map(str, error.problems))
     if found is None or name not in found.packs:
         return []
-    for op in report.ops:
+    for op in results.ops:
         kernel = found.packs[name].kernels.get(op.op)
         locked = {} if kernel is None else kernel.digests(op.op)
-        path = lock.config_path(op.op, report.platform)
+        path = lock.config_path(op.op, results.platform)
         with contextlib.suppress(OSError):  # without a config file nothing was changed
             if locked.get(path) != digest_bytes(Path(root, path).read_bytes()):
                 return [f"{lock.FILE} has other configs than there are now; run 'kernelpkg lock'"]

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from kernelpkg.errors import aligned
+
 FINE: Final = 0
 FOUND: Final = 1
 USAGE: Final = 2
@@ -30,10 +32,7 @@ def print_json(document: Any) -> None:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows as aligned columns."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+    print("\n".join(aligned(rows)))
 
 
 def complain(lines: Iterable[object]) -> None:

@@ -47,7 +47,7 @@ def run_jobs(
     facts: Mapping[str, str] = {},
     notice: Notice | None = None,
 ) -> Iterator[Outcome]:
-    """Call `perform` for each job, on every GPU of a Ray cluster; else as `workers.run_jobs`.
+    """Call `perform` for each job, on every GPU of a Ray cluster; else as `pool.run_jobs`.
 
     `devices` says what a worker has to itself: ("gpu",), or ("cpu",) for one core and no GPU.
     `address` is a cluster's "host:port", "auto" for that of RAY_ADDRESS or of this host, or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import PackError, Problem, RegistrationError, suggestion
+from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -36,9 +36,6 @@ from kernelpkg.runtime.register import (
     get_registered_kernels,
 )
 from kernelpkg.runtime.torch_ops import Device, Machine, detect
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is about to be done, how many steps are done, and of how many."""
 
 
 @frozen(kw_only=True)

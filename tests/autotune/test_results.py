@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from kernelpkg.autotune.results import OpTuning, TuningReport, duration, merged
+from kernelpkg.autotune.results import OpResults, TuningResults, duration, merged
 from kernelpkg.autotune.store import TuningRecord
 from kernelpkg.configs.store import ConfigFile, TunedCase, dumps
 from kernelpkg.packs.read import read_kernel
@@ -16,33 +16,33 @@ DONE = TuningRecord(
 OTHER = evolve(DONE, key={"n": 2}, old_ms=8.0, seconds=90.0)
 
 
-def report(*records: TuningRecord, cases: int = 2) -> TuningReport:
-    op = OpTuning(op="twice", path="x.json", cases=cases, records=records, before=0)
-    return TuningReport(
+def results(*records: TuningRecord, cases: int = 2) -> TuningResults:
+    op = OpResults(op="twice", path="x.json", cases=cases, records=records, before=0)
+    return TuningResults(
         platform="p", ops=(op,), interrupted=False, problems=(), remarks=(), seconds=1.0
     )
 
 
 def test_speed_ups_are_geometric_means_over_the_cases():
-    (op,) = report(DONE, OTHER).ops
+    (op,) = results(DONE, OTHER).ops
     assert op.speedup("old_ms") == pytest.approx(4.0)
     assert op.speedup("default_ms") == pytest.approx(4.0)
-    assert report(DONE, OTHER).rows()[1][-3:] == ("4.00×", "4.00×", "2 min")
+    assert results(DONE, OTHER).rows()[1][-3:] == ("4.00×", "4.00×", "2 min")
 
 
 def test_without_an_old_config_there_is_no_speed_up_over_it():
-    (op,) = report(evolve(DONE, old_ms=None)).ops
+    (op,) = results(evolve(DONE, old_ms=None)).ops
     assert op.speedup("old_ms") is None
 
 
 @pytest.mark.parametrize(
     ("given", "fine"),
     [
-        (report(DONE, OTHER), True),
-        (report(DONE), False),
-        (report(DONE, evolve(OTHER, outcome="kept")), True),
-        (report(DONE, evolve(OTHER, outcome="failed", config=None)), False),
-        (evolve(report(DONE, OTHER), interrupted=True), False),
+        (results(DONE, OTHER), True),
+        (results(DONE), False),
+        (results(DONE, evolve(OTHER, outcome="kept")), True),
+        (results(DONE, evolve(OTHER, outcome="failed", config=None)), False),
+        (evolve(results(DONE, OTHER), interrupted=True), False),
     ],
     ids=["all", "one_left", "kept", "failed", "interrupted"],
 )

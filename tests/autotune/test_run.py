@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kernelpkg.autotune.results import TuningReport
+from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import autotune, edited, open_op, outdated
 from kernelpkg.autotune.session import TuningRequest
 from kernelpkg.autotune.store import TuningRecord
@@ -50,7 +50,7 @@ def tuned(
     saved: Callable[[str], None] = lambda _: None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **request: Any,
-) -> TuningReport:
+) -> TuningResults:
     target = ConfigDirectory(
         path=into or pack.root / "configs", shown="configs", overlay=into is not None
     )
@@ -80,8 +80,8 @@ def found(tokens: int) -> dict[str, Any]:
 
 
 def test_every_case_gets_what_its_search_found_with_times_and_provenance(pack):
-    report = tuned(pack)
-    assert report.ok
+    results = tuned(pack)
+    assert results.ok
     assert in_file(pack.root / FILE) == {tokens: found(tokens) for tokens in TOKENS}
     document = json.loads((pack.root / FILE).read_text())
     facts = {"driver", "gpu", "helion", "torch", "triton", "source", "effort", "date"}
@@ -135,25 +135,25 @@ def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(pack, tmp_pa
 def test_a_finished_run_does_nothing_the_second_time(pack):
     tuned(pack)
     before = (pack.root / FILE).stat().st_mtime_ns
-    report = tuned(pack, run_jobs=STUB.run_here(stop=0))
-    assert report.ok and not report.interrupted
+    results = tuned(pack, run_jobs=STUB.run_here(stop=0))
+    assert results.ok and not results.interrupted
     assert (pack.root / FILE).stat().st_mtime_ns == before
 
 
 def test_again_drops_the_results_of_the_cases_that_are_asked_for(pack):
     tuned(pack)
-    report = tuned(pack, again=True, wanted={"num_tokens": ["4"]}, run_jobs=STUB.run_here(stop=1))
-    assert (report.ops[0].cases, report.ops[0].before, report.ops[0].left) == (1, 0, 0)
-    assert report.ops[0].count("kept") == 1
+    results = tuned(pack, again=True, wanted={"num_tokens": ["4"]}, run_jobs=STUB.run_here(stop=1))
+    assert (results.ops[0].cases, results.ops[0].before, results.ops[0].left) == (1, 0, 0)
+    assert results.ops[0].count("kept") == 1
     assert tuned(pack).ops[0].before == 6
 
 
 def test_results_of_another_source_do_not_count_and_the_report_says_why(pack):
     tuned(pack)
     pack.edit("kernels/twice/kernel.py", "* 2", "* 2.0")
-    report = tuned(pack, machine={"helion": "1.5.1"})
-    assert report.ops[0].before == 0
-    assert report.remarks == (
+    results = tuned(pack, machine={"helion": "1.5.1"})
+    assert results.ops[0].before == 0
+    assert results.remarks == (
         "twice: results of earlier runs do not count, changed: helion was 1.4.0, is 1.5.1; source",
     )
     document = json.loads((pack.root / FILE).read_text())
@@ -180,9 +180,9 @@ def test_results_of_other_axes_do_not_count_and_never_reach_the_file(pack):
     tuned(pack)
     shutil.rmtree(pack.root / "configs/twice")
     pack.edit("kernels/twice/kernel.toml", "num_tokens", "tokens")
-    report = tuned(pack, run_jobs=STUB.run_here(stop=0))
-    assert (report.ops[0].before, report.ops[0].left) == (0, 6)
-    assert report.remarks == ("twice: results of earlier runs do not count, changed: inputs",)
+    results = tuned(pack, run_jobs=STUB.run_here(stop=0))
+    assert (results.ops[0].before, results.ops[0].left) == (0, 6)
+    assert results.remarks == ("twice: results of earlier runs do not count, changed: inputs",)
     assert not (pack.root / FILE).exists()
 
 
@@ -201,8 +201,8 @@ def edit(pack: Any, tokens: int) -> None:
 def test_a_case_that_was_edited_since_it_was_tuned_stays_so_and_is_told(pack):
     tuned(pack, wanted={"num_tokens": ["4", "16"]})
     edit(pack, 4)
-    report = tuned(pack, wanted={"num_tokens": ["64"]})
-    assert report.remarks == (
+    results = tuned(pack, wanted={"num_tokens": ["64"]})
+    assert results.remarks == (
         (
             f"{FILE}: edited since it was tuned, and left so: num_tokens=4; --again tunes these "
             "cases anew"
@@ -237,9 +237,9 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_store_has_the_result(pac
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kernelpkg.configs.store.replace_text", full)
-    report = tuned(pack)
-    assert not report.ok
-    assert [str(problem) for problem in report.problems] == [
+    results = tuned(pack)
+    assert not results.ok
+    assert [str(problem) for problem in results.problems] == [
         (
             f"{FILE}: KP405 cannot be written (No space left on device); correct that and repeat "
             "the command: results are in the store, or choose another directory with --into"
@@ -279,9 +279,9 @@ def outcomes(**by_tokens: Any) -> Callable[[Any], Iterator[Outcome]]:
 
 def test_a_kernel_that_hangs_or_fails_is_recorded_and_the_others_go_on(pack):
     jobs = outcomes(n4=("timeout", "took longer than 60 s"), n16=("failed", "RuntimeError: no"))
-    report = tuned(pack, run_jobs=jobs)
-    assert not report.ok and not report.interrupted
-    assert report.failures() == [
+    results = tuned(pack, run_jobs=jobs)
+    assert not results.ok and not results.interrupted
+    assert results.failures() == [
         "twice: case num_tokens=16: failed: RuntimeError: no",
         "twice: case num_tokens=4: timeout: took longer than 60 s",
     ]
@@ -293,9 +293,9 @@ def test_a_kernel_that_hangs_or_fails_is_recorded_and_the_others_go_on(pack):
 
 def test_a_gpu_that_disappears_leaves_its_cases_for_the_next_run(pack):
     gone = ("lost", "no device is left")
-    report = tuned(pack, run_jobs=outcomes(n4=gone, n16=gone))
-    assert (report.ok, report.ops[0].left) == (False, 2)
-    assert report.remarks == ("2 cases not tuned: no device is left",)
+    results = tuned(pack, run_jobs=outcomes(n4=gone, n16=gone))
+    assert (results.ok, results.ops[0].left) == (False, 2)
+    assert results.remarks == ("2 cases not tuned: no device is left",)
     assert tuned(pack).ok
 
 
@@ -305,9 +305,9 @@ def test_a_case_that_does_not_fit_is_recorded_with_what_it_needs(pack):
             return {"failed": "needs 3.0 GiB, and 1.0 GiB are free"}
         return STUB.perform(payload)
 
-    report = tuned(pack, run_jobs=STUB.run_here(small))
+    results = tuned(pack, run_jobs=STUB.run_here(small))
     line = "twice: case num_tokens=1024: failed: needs 3.0 GiB, and 1.0 GiB are free"
-    assert report.failures() == [line]
+    assert results.failures() == [line]
 
 
 def test_a_faster_old_config_is_kept_and_measured(pack):
@@ -316,8 +316,8 @@ def test_a_faster_old_config_is_kept_and_measured(pack):
     def slow(payload: Any) -> Any:
         return STUB.perform(payload) | {"ratios": {"new": 0.99, "old": 1.0, "default": 1.5}}
 
-    report = tuned(pack, run_jobs=STUB.run_here(slow))
-    assert report.ops[0].count("kept") == 6
+    results = tuned(pack, run_jobs=STUB.run_here(slow))
+    assert results.ops[0].count("kept") == 6
     assert set(map(str, in_file(pack.root / FILE).values())) == {
         str({"block_sizes": [16], "num_warps": 4})
     }
@@ -328,8 +328,8 @@ def test_a_wrong_config_is_never_stored(pack):
         value = STUB.perform(payload)
         return value | {"ms": {}, "ratios": {}, "wrong": {"new": "y[0] is 1", "default": "no"}}
 
-    report = tuned(pack, run_jobs=STUB.run_here(wrong), wanted={"num_tokens": ["4"]})
-    assert report.failures() == [
+    results = tuned(pack, run_jobs=STUB.run_here(wrong), wanted={"num_tokens": ["4"]})
+    assert results.failures() == [
         (
             "twice: case num_tokens=4: wrong: the new config is wrong: y[0] is 1; the default "
             "config is wrong: no"
@@ -374,8 +374,8 @@ def test_a_portfolio_searches_few_cases_and_gives_each_the_best(pack):
         kinds.append(payload["kind"])
         return STUB.perform(payload)
 
-    report = tuned(pack, run_jobs=STUB.run_here(noting), portfolio=2, within=0.0)
-    assert report.ok
+    results = tuned(pack, run_jobs=STUB.run_here(noting), portfolio=2, within=0.0)
+    assert results.ok
     assert (kinds.count("searched"), kinds.count("timed")) == (2, 6)
     times = in_file(pack.root / FILE)
     candidates = [config for config in map(found, TOKENS) if config in times.values()]
@@ -387,8 +387,8 @@ def test_a_portfolio_searches_few_cases_and_gives_each_the_best(pack):
 
 
 def test_a_portfolio_keeps_few_configs_that_are_within_the_share(pack):
-    report = tuned(pack, portfolio=3, within=0.9)
-    assert report.ok
+    results = tuned(pack, portfolio=3, within=0.9)
+    assert results.ok
     assert len(set(map(str, in_file(pack.root / FILE).values()))) == 1
 
 
@@ -429,8 +429,8 @@ def test_a_portfolio_replaces_no_old_config_that_is_as_fast(pack):
             value["ratios"] = dict.fromkeys(value["ratios"], 0.99)
         return value
 
-    report = tuned(pack, run_jobs=STUB.run_here(even), portfolio=2)
-    assert report.ops[0].count("kept") == 6
+    results = tuned(pack, run_jobs=STUB.run_here(even), portfolio=2)
+    assert results.ops[0].count("kept") == 6
 
 
 def test_each_saved_case_is_told_after_it_was_saved(pack):

@@ -23,7 +23,7 @@ def test_two_worker_processes_tune_the_cases_of_an_op(demo, monkeypatch):
     demo.edit("kernels/twice/kernel.toml", 'requires = ">=1.4"', "default = { block_sizes = [8] }")
     demo.configs("twice")
     devices = ("cpu", "cpu:1")
-    report = autotune(
+    results = autotune(
         read_pack(demo.root, "demo"),
         [read_kernel(demo.root, "twice")],
         {},
@@ -34,8 +34,8 @@ def test_two_worker_processes_tune_the_cases_of_an_op(demo, monkeypatch):
         date="2026-11-22",
         run_jobs=partial(pool.run_jobs, perform="tuning_stub:perform", devices=devices),
     )
-    assert report.ok, report.failures()
-    assert {record.device for record in report.ops[0].records} <= set(devices)
+    assert results.ok, results.failures()
+    assert {record.device for record in results.ops[0].records} <= set(devices)
     path = demo.root / "configs/twice/nvidia_h200.json"
     file = store.read(path, str(path), "twice", "nvidia_h200", ["num_tokens"], {})
     assert [case.ms for case in file.cases] == [0.004, 0.004]
