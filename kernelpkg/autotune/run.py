@@ -168,6 +168,8 @@ def _do(
             yield job
 
     progress(_doing(todo[0], None), 0, len(todo))
+    # Closed at Ctrl-C too, which ends the workers now: the traceback keeps the generator alive, and
+    # a kernel that nobody waits for would keep its GPU.
     with contextlib.closing(run_jobs(jobs())) as outcomes:
         for done, outcome in enumerate(outcomes, start=1):
             run, planned = given[outcome.job.id]

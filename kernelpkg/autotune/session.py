@@ -41,8 +41,8 @@ class TuningRequest:
     """How cases are tuned. `budget` and `case_timeout` are seconds for one case.
 
     `margin` is by how much a config must be faster than the one it replaces. With a `portfolio` of
-    so many, only as many cases are searched, and all get one of the configs found, as few different
-    ones as are `within` a share of each case's best time. `again` drops earlier results. `sharing`
+    so many, only as many cases are searched, and all get one of the configs found: few different
+    ones, each `within` a share of its case's best time. `again` drops earlier results. `sharing`
     is how many devices compile on the cores of one host.
     """
 
@@ -145,10 +145,8 @@ class OpRun:
     def found(self) -> tuple[Config, ...]:
         """Return the configs that the searches for a portfolio found, each once."""
         notes = self.store.notes(self.shared, SEARCHED)
-        config_store = {
-            config_id(config): config for note in notes.values() for config in note["found"]
-        }
-        return tuple(config_store[text] for text in sorted(config_store))
+        known = {config_id(config): config for note in notes.values() for config in note["found"]}
+        return tuple(known[text] for text in sorted(known))
 
     def job(self, kind: str, planned: PlannedCase) -> Job:
         """Return the job that searches a case, or times a portfolio on it; made when it is due."""
@@ -215,6 +213,8 @@ class OpRun:
         )
 
     def _save(self, *records: TuningRecord) -> TuningRecord:
+        # The store first: what the file lacks after a kill between the two, the next start writes;
+        # a case of the file that the store lacks would be searched again.
         self.store.save(self.conditions, records)
         self.write()
         return records[0]

@@ -160,6 +160,7 @@ class TuningStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with _told(self._shown), self._database:
+            # The write lock from the start: SQLite may refuse to upgrade a read lock, unwaited for.
             self._database.execute("BEGIN IMMEDIATE")
             yield self._database
 
@@ -175,7 +176,9 @@ def open_store(directory: Path, shown: str, kernel: str, platform: str) -> Itera
     path, name = directory / file, f"{shown}/{file}"
     with contextlib.ExitStack() as held:
         with _told(name):
+            # SQLite's own locks last for one transaction, and a run has the store for hours.
             held.enter_context(locked(path.with_suffix(".lock"), name))
+            # None: Python begins nothing by itself, so that what `_writing` ends is all there is.
             database = sqlite3.connect(path, isolation_level=None)
             held.callback(database.close)
             _prepare(database, name)

@@ -157,6 +157,7 @@ class Gpu:
                 payload["seeds"],
                 effort=payload["effort"],
                 budget=payload["budget"],
+                # Helion forks a process for each compilation, and all workers of a host do so.
                 jobs=max(1, cores() // payload["sharing"]),
                 most=FEW,
             )
@@ -199,7 +200,7 @@ def perform(payload: Mapping[str, Any], bench: Bench | None = None) -> dict[str,
     except torch.OutOfMemoryError:
         return {"failed": f"the GPU's memory is too small; {shown_bytes(found.free())} are free"}
     finally:
-        if found.device == "cuda":
+        if found.device == "cuda":  # what is cached fits this case, and the next has other sizes
             torch.cuda.empty_cache()
 
 
@@ -288,7 +289,7 @@ def _problem(
     except Exception as error:  # Helion, Triton and ptxas each refuse configs in their own ways
         text = " ".join(f"{type(error).__name__}: {error}".split())
         if any(word in text for word in _BROKEN):
-            raise
+            raise  # the CUDA context is lost: every later launch here fails, and blames its config
         return text
 
 

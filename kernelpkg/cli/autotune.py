@@ -158,6 +158,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.dry_run:
         return _dry_run(options, here, plans(here))
+    # After `_on_gpus`: `ray.init` takes SIGTERM, and has given it back by now.
     with _ended_like_ctrl_c() as ended, ProgressBar() as progress:
         results = autotune(
             pack,
@@ -217,7 +218,7 @@ def _ended_like_ctrl_c() -> Iterator[list[int]]:
 
     def end(number: int, _: object) -> None:
         ended.append(128 + number)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # by default the process just ends: no table, and no status
 
     before = {
         number: signal.signal(number, end)
@@ -276,6 +277,8 @@ def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, 
         devices = seen if options.devices is None else _chosen(options.devices, seen)
         first = devices[:1]
         run_jobs = pool.run_jobs
+    # In a process of its own: a GPU that hangs takes that one with it, and a CUDA context here
+    # would take memory from the cases.
     job = pool.Job(id="machine", payload={}, timeout=_STARTING)
     (outcome,) = run_jobs([job], "kernelpkg.bench.timing:perform", first, notice=_say)
     if outcome.status != "done":
