@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from kernelpkg.errors import Checked, PackError, Problem, quoted, shown, suggestion
+from kernelpkg.errors import Checked, PackError, Problem, aligned, quoted, shown, suggestion
 
 
 def test_a_problem_is_one_line():
@@ -79,3 +79,8 @@ def test_what_two_levels_found_is_sorted_and_told_once():
     both = first.merge(second)
     assert both.findings == (OPEN, WRONG)
     assert both.counts == {"kernels": 1, "variants": 2}
+
+
+def test_a_table_has_its_numbers_to_the_right_and_no_blanks_at_line_ends():
+    rows = [("op", "cases", "note"), ("longer", "1", "")]
+    assert aligned(rows, right=[1]) == ["op      cases  note", "longer      1"]
