@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if options.svg is not None:
         _check_svg(options.svg)
     pack = open_pack(options.pack, options.root, options.configs, os.environ)
-    found = pack_coverage.survey(
+    found = pack_coverage.cover_pack(
         pack, ops=options.ops, given=options.platform, models=options.models
     )
     complain(found.problems)
@@ -61,11 +61,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"{chr(10) * bool(number)}{head}")
         print_table(table)
     blocks = [list(coverage_text.remarks(found))]
-    if options.ops or len({entry.op for entry in found.entries}) == 1:
-        blocks += [list(coverage_text.details(entry)) for entry in found.entries]
+    if options.ops or len({of.spec.name for of in found.maps}) == 1:
+        blocks += [list(coverage_text.details(of)) for of in found.maps]
     blocks += [[f"wrote {options.svg}"]] if drawn else []
     for number, block in enumerate(filter(None, blocks)):
-        print(("\n" * bool(number or found.entries)) + "\n".join(block))
+        print(("\n" * bool(number or found.maps)) + "\n".join(block))
     return FOUND if found.problems else FINE
 
 

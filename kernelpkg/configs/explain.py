@@ -1,4 +1,4 @@
-"""Which config a call gets, and why; without PyTorch, Helion or a GPU."""
+"""What one call gets, and why: axis values from the command line, and the answer in words."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from kernelpkg.configs import platforms, search_path
 from kernelpkg.configs.picker import Step
-from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.selection import Chosen, ConfigPlan, Outcome, read_plan
+from kernelpkg.configs.selection import Chosen, ConfigOutcome, read_plan
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.manifest.cases import Case, guard_problem, needed_axes, show
+from kernelpkg.manifest.cases import needed_axes, show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
 
@@ -30,7 +29,7 @@ class Explanation:
     platform: str
     axes: Mapping[str, Scalar]
     filled: tuple[str, ...]
-    outcome: Outcome
+    outcome: ConfigOutcome
     chosen: Chosen | None
     file: str | None
     reason: str
@@ -50,18 +49,7 @@ class Explanation:
             "tuned_on": None if chosen is None else chosen.platform,
             "file": self.file,
             "reason": self.reason,
-            "trace": [
-                {
-                    "axis": step.axis,
-                    "match": step.match,
-                    "value": step.value,
-                    "candidates": list(step.candidates),
-                    "chosen": step.chosen,
-                    "outcome": step.outcome,
-                    "text": step.text,
-                }
-                for step in self.trace
-            ],
+            "trace": [asdict(step) for step in self.trace],
         }
 
 
@@ -84,29 +72,29 @@ def explain(
         raise UsageError(
             f"kernel '{spec.name}' picks with '{spec.picker}', which needs the arguments of a call"
         )
-    names = [axis.name for axis in spec.axes]
-    axes = {name: _read_axis(spec, name, text) for name, text in given.items()}
-    values = {name: axes.get(name, spec.defaults.get(name)) for name in names}
+    read = {name: _read_axis(spec, name, text) for name, text in given.items()}
     lacking = [n for n in spec.key_axes if n not in given and n not in spec.defaults]
     if lacking:
         what = f"axes {', '.join(lacking)} have" if len(lacking) > 1 else f"axis {lacking[0]} has"
         raise UsageError(f"{what} no default; give {' '.join(f'{n}=VALUE' for n in lacking)}")
     filled = tuple(n for n in needed_axes(spec) if n not in given and n in spec.defaults)
-    known = {name: value for name, value in values.items() if name in given or name in filled}
+    values = {**{name: spec.defaults[name] for name in filled}, **read}
+    axes = {axis.name: values[axis.name] for axis in spec.axes if axis.name in values}
     plan = read_plan(pack, spec, here)
-    refused = guard_problem(spec, Case(values=known, use=(), grid=0))
-    options = () if refused is not None else plan.options([values[name] for name in names])
-    chosen = next(iter(options), None)
+    found = plan.answer(axes)
+    chosen = found.chosen
+    # A name that is misspelt is the name of a GPU that is not known, and gets a default.
+    misspelt = here.arch is None and here.name != platforms.CPU and not plan.tables
     return Explanation(
         kernel=spec.name,
         platform=here.name,
-        axes=known,
+        axes=axes,
         filled=filled,
         outcome="miss" if chosen is None else chosen.outcome,
         chosen=chosen,
         file=_file(pack, spec, chosen),
-        reason=_reason(chosen, refused) + _unknown(here, plan),
-        trace=plan.trace([values[name] for name in names]),
+        reason=found.reason + (f"; {platforms.stranger(here.name)}" if misspelt else ""),
+        trace=plan.trace([axes.get(axis.name) for axis in spec.axes]),
     )
 
 
@@ -117,39 +105,21 @@ def _file(pack: PackSpec, spec: KernelSpec, chosen: Chosen | None) -> str | None
     return None if place is None else place.shown
 
 
-def _reason(chosen: Chosen | None, refused: str | None) -> str:
-    if refused is not None:
-        return f"the kernel does not take the call: {refused}"
-    return "no config is tuned, and [miss] action is 'error'" if chosen is None else chosen.reason
-
-
-def _unknown(here: Platform, plan: ConfigPlan) -> str:
-    """Point out a platform that is probably misspelt: no GPU that is known, and nothing tuned."""
-    if here.arch is not None or here.name == platforms.CPU or plan.tables:
-        return ""
-    return f"; {platforms.stranger(here.name)}"
-
-
 def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
     """Read the value of an axis; raises UsageError for one that no call can have."""
-    axis = next((axis for axis in spec.axes if axis.name == name), None)
-    if axis is None:
-        names = [axis.name for axis in spec.axes]
-        hint = suggestion(name, names) or f"; it has {', '.join(names)}"
+    if name not in spec.axis_types:
+        hint = suggestion(name, spec.axis_types) or f"; it has {', '.join(spec.axis_types)}"
         raise UsageError(f"kernel '{spec.name}' has no axis '{name}'{hint}")
     value = read_value(text)
-    grids = [grid for grid in spec.grids if name in grid.axes]
-    seen = [value for grid in grids for value in grid.axes[name]]
-    seen += [row[name] for grid in spec.grids for row in grid.rows if name in row]
-    seen += [spec.defaults[name]] if name in spec.defaults else []
-    kinds = {_kind(value) for value in seen}
-    kind = _kind(value)
-    if value is not None and kinds and kind not in kinds:
-        raise UsageError(f"axis '{name}' is '{text}'; it must be {' or '.join(sorted(kinds))}")
-    if kind == "the name of a dtype" and value is not None and value not in DTYPES:
+    known = spec.axis_types[name]
+    wanted = {"flag": "true or false", "dtype": "the name of a dtype"}.get(known.kind or "")
+    wanted = wanted or "a number"
+    if value is not None and _kind(value) != wanted:
+        raise UsageError(f"axis '{name}' is '{text}'; it must be {wanted}")
+    if isinstance(value, str) and value not in DTYPES:
         raise UsageError(f"axis '{name}' is '{text}', which is no dtype{suggestion(text, DTYPES)}")
-    if not spec.axis_types[name].has(value):
-        raise UsageError(f"axis '{name}' is '{text}'; it must be {spec.axis_types[name]}")
+    if not known.has(value):
+        raise UsageError(f"axis '{name}' is '{text}'; it must be {known}")
     return value
 
 

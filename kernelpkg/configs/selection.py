@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from attrs import field, frozen
 
 from kernelpkg.configs import platforms, search_path
+from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, Step, compile_picker
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.store import ConfigFile, StoredFile, config_id
 from kernelpkg.errors import ConfigError, PackError, Problem
 from kernelpkg.files import Files
-from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.cases import Case, Evaluator, guard_problems, show
 from kernelpkg.manifest.helion_config import without_positional
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 
-Outcome = Literal["exact", "bucketed", "extrapolated", "default", "miss"]
 CustomPicker = Callable[[Sequence[Any], Sequence[CaseKey]], CaseKey | None]
+ConfigOutcome = Literal["exact", "bucketed", "extrapolated", "default", "miss"]
+CallOutcome = Literal["exact", "bucketed", "extrapolated", "default", "missing", "refused"]
+OUTCOMES: Final[tuple[CallOutcome, ...]] = get_args(CallOutcome)
+"""What may become of a call, the best first."""
 
 HELION_DEFAULT: Final = "helion"
 """The id of Helion's own default config, which no config file holds."""
@@ -35,11 +40,81 @@ class Chosen:
 
     config_id: str
     config: Mapping[str, Any] | None
-    outcome: Outcome
+    outcome: ConfigOutcome
     mode: Literal["tuned", "default"]
     platform: str | None = None
     key: CaseKey | None = None
     reason: str
+
+
+@frozen(kw_only=True)
+class Move:
+    """An axis whose value in a call is not that of the case it gets.
+
+    `ratio` is the larger of the two over the smaller, and infinite where that is not positive.
+    """
+
+    axis: str
+    value: Scalar
+    to: Scalar
+    extrapolated: bool
+
+    @property
+    def ratio(self) -> float:
+        if isinstance(self.value, bool | str | None) or isinstance(self.to, bool | str | None):
+            return 1.0
+        low, high = sorted((self.value, self.to))
+        return high / low if low > 0 else math.inf
+
+    @property
+    def sized(self) -> bool:
+        """Whether both are numbers, so that one is how many times the other."""
+        return self.ratio != 1.0
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What a call gets: the outcome, the config, and how far it is from what was tuned.
+
+    `chosen` is None where nothing runs. `guard` says which guard refuses the call.
+    """
+
+    outcome: CallOutcome
+    chosen: Chosen | None = None
+    moves: tuple[Move, ...] = ()
+    guard: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the call gets it, in words."""
+        if self.guard is not None:
+            return f"the kernel does not take the call: {self.guard}"
+        if self.chosen is None:
+            return "no config is tuned, and [miss] action is 'error'"
+        return self.chosen.reason
+
+    @property
+    def origin(self) -> str:
+        """Where the config comes from, in a word."""
+        chosen = self.chosen
+        if chosen is None:
+            return "none"
+        if chosen.platform is None:
+            return "helion" if chosen.config is None else "manifest"
+        if chosen.mode == "default":
+            return "borrowed"
+        if chosen.outcome != "default":
+            return "tuned"
+        return "variant" if chosen.key else "empty"
+
+    def kind(self, axis: str | None) -> tuple[object, ...]:
+        """Return what two calls have in common that get the same and differ in one axis alone."""
+        far = any(move.axis == axis and move.extrapolated for move in self.moves)
+        chosen = self.chosen
+        if chosen is None:
+            return self.outcome, self.guard
+        key = None if chosen.key is None else tuple(chosen.key.items())
+        return self.outcome, far, chosen.config_id, chosen.platform, key, chosen.reason
 
 
 @frozen(kw_only=True)
@@ -114,6 +189,45 @@ class ConfigPlan:
         if not strict:
             yield self._default()
 
+    def answer(
+        self,
+        axes: Mapping[str, Scalar],
+        evaluate: Evaluator | None = None,
+        *,
+        guarded: bool = True,
+    ) -> Answer:
+        """Say what a call with some axis values gets; guards that read others are not asked.
+
+        `evaluate` is for whoever asks about calls of one kernel more than once.
+        """
+        if guarded:
+            case = Case(values=axes, use=(), grid=0)
+            for _, _, wrong in guard_problems(self.spec, [case], evaluate):
+                return Answer(outcome="refused", guard=wrong)
+        values = [axes.get(axis.name) for axis in self.spec.axes]
+        chosen = next(self.options(values), None)
+        if chosen is None or chosen.outcome == "miss":
+            return Answer(outcome="missing", chosen=chosen)
+        far: set[str] = set()
+        if chosen.outcome == "extrapolated":
+            far = {step.axis for step in self.trace(values) if step.outcome == "extrapolated"}
+        moves = tuple(self._moves(axes, chosen.key or {}, far))
+        return Answer(outcome=chosen.outcome, chosen=chosen, moves=moves)
+
+    def _moves(
+        self, axes: Mapping[str, Scalar], key: CaseKey, far: Collection[str]
+    ) -> Iterator[Move]:
+        """Yield the axes in which a call differs from the case of a key, if it is not empty."""
+        for rule in self.spec.rules if key else ():
+            to = key.get(rule.axis, self.spec.defaults.get(rule.axis))
+            if rule.match != "ignore" and identity(to) != identity(axes[rule.axis]):
+                yield Move(
+                    axis=rule.axis,
+                    value=axes[rule.axis],
+                    to=to,
+                    extrapolated=rule.axis in far,
+                )
+
     def trace(self, axes: Sequence[Scalar]) -> tuple[Step, ...]:
         """What the rules do with a call over the platform's own cases, or the first borrowed."""
         values = tuple(axes[place] for place in self._places)
@@ -162,7 +276,7 @@ class ConfigPlan:
         return None if found is None else table.keys.index(found)
 
     def _chosen(
-        self, table: _Table, index: int, outcome: Outcome, reason: str, *, strip: bool = False
+        self, table: _Table, index: int, outcome: ConfigOutcome, reason: str, *, strip: bool = False
     ) -> Chosen:
         config = table.compiled.configs[index]
         if strip:

@@ -8,14 +8,15 @@ from typing import Final
 
 from attrs import frozen
 
+from kernelpkg.configs.selection import OUTCOMES, Answer, CallOutcome
 from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
 from kernelpkg.report import svg
-from kernelpkg.report.coverage import OUTCOMES, Answer, Coverage, Outcome, Row, farthest, tally
+from kernelpkg.report.coverage import Coverage, Row, farthest, tally
 from kernelpkg.report.coverage_text import far, label, labels
-from kernelpkg.report.pack_coverage import Atlas, Entry
-from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS, Stamps, group, rect, text, use, width
+from kernelpkg.report.pack_coverage import PackCoverage
+from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS, Shapes, group, rect, text, use, width
 
 _EDGE: Final = 24
 _ROW: Final = 18
@@ -36,12 +37,12 @@ class _Part:
     elements: tuple[str, ...]
 
 
-def draw(atlas: Atlas) -> str:
-    """Return the drawing of an atlas; the same bytes for the same atlas."""
-    stamps = Stamps()
-    parts = [_heading(atlas), _legend(stamps), *_overview(atlas, stamps)]
-    parts += [_panel(entry, place, stamps) for place, entry in enumerate(atlas.entries)]
-    parts += [_notes(atlas.notes)] if atlas.notes else []
+def draw(pack: PackCoverage) -> str:
+    """Return the drawing of the coverage of a pack; the same bytes for the same coverage."""
+    shapes = Shapes()
+    parts = [_heading(pack), _legend(shapes), *_overview(pack, shapes)]
+    parts += [_panel(found, place, shapes) for place, found in enumerate(pack.maps)]
+    parts += [_notes(pack.notes)] if pack.notes else []
     drawn = []
     y = _EDGE
     for part in parts:
@@ -50,22 +51,21 @@ def draw(atlas: Atlas) -> str:
         y += part.high + 22
     return svg.page(
         drawn,
-        stamps=stamps,
+        shapes=shapes,
         wide=2 * _EDGE + max(part.wide for part in parts),
         high=y + _EDGE - 22,
-        title=f"Coverage of pack {atlas.pack}",
-        described=_described(atlas),
+        title=f"Coverage of pack {pack.pack}",
+        described=_described(pack),
         light=LIGHT,
         dark=DARK,
     )
 
 
-def _described(atlas: Atlas) -> str:
+def _described(pack: PackCoverage) -> str:
     told = []
-    for entry in atlas.entries:
-        found = entry.coverage
+    for found in pack.maps:
         what = f"unverified, {found.unverified}" if found.unverified else _counted(found.rows)
-        told.append(f"{found.spec.name} on {entry.platform}: {what}.")
+        told.append(f"{found.spec.name} on {found.platform}: {what}.")
     return " ".join(["Which config the calls of the tuning grid get.", *told])
 
 
@@ -76,9 +76,9 @@ def _counted(rows: Sequence[Row]) -> str:
     return f"{total} calls: {told}" if total else "no calls"
 
 
-def _heading(atlas: Atlas) -> _Part:
-    where = ", ".join(atlas.platforms) or "no platform"
-    title = f"Coverage of pack {atlas.pack}"
+def _heading(pack: PackCoverage) -> _Part:
+    where = ", ".join(pack.platforms) or "no platform"
+    title = f"Coverage of pack {pack.pack}"
     below = f"What calls get on {where}: the tuning grid, what lies between, and named models"
     return _Part(
         wide=max(width(title, 20), width(below, 12)),
@@ -90,17 +90,17 @@ def _heading(atlas: Atlas) -> _Part:
     )
 
 
-def _legend(stamps: Stamps) -> _Part:
+def _legend(shapes: Shapes) -> _Part:
     elements = []
     for place, outcome in enumerate(OUTCOMES):
         x, y = 430 * (place // 3), 20 * (place % 3)
-        elements.append(stamps.use(_cell(22, outcome, LETTERS[outcome]), x, y))
+        elements.append(shapes.use(_cell(22, outcome, LETTERS[outcome]), x, y))
         elements.append(text(x + 30, y + 12, outcome, style="strong", size=12))
         elements.append(text(x + 136, y + 12, MEANS[outcome], style="muted"))
     return _Part(wide=860, high=56, elements=tuple(elements))
 
 
-def _cell(wide: int, outcome: Outcome, *words: str) -> str:
+def _cell(wide: int, outcome: CallOutcome, *words: str) -> str:
     """Return a cell with the first of some words that it has room for, or with its letter."""
     drawn = rect(0, 0, wide, _CELL, f"{outcome} edge")
     if outcome == "refused":
@@ -113,43 +113,39 @@ def _cell(wide: int, outcome: Outcome, *words: str) -> str:
     return drawn
 
 
-def _overview(atlas: Atlas, stamps: Stamps) -> Iterator[_Part]:
+def _overview(pack: PackCoverage, shapes: Shapes) -> Iterator[_Part]:
     """Yield a table for each platform: a bar for each op, of its grid and of each model."""
-    for platform in atlas.platforms:
-        entries = [entry for entry in atlas.entries if entry.platform == platform]
-        if not entries:
-            continue
-        names = list(dict.fromkeys(m.name for e in entries for m in e.coverage.models if m.given))
-        side = max(width(entry.coverage.spec.name, 11) for entry in entries) + 14
+    for platform, maps in pack.by_platform():
+        names = list(dict.fromkeys(m.name for found in maps for m in found.models if m.given))
+        side = max(width(found.spec.name, 11) for found in maps) + 14
         wide = max([110, *(width(name, 11) + 6 for name in names)])
         step = wide + 12
         elements = [text(0, 13, f"Overview: {platform}", style="strong", size=14)]
         for place, head in enumerate(["grid", *names]):
             elements.append(text(side + place * step, 34, head, style="muted"))
-        for number, entry in enumerate(entries):
+        for number, found in enumerate(maps):
             y = 40 + number * (_ROW + 2)
-            elements.append(text(0, y + 12, entry.coverage.spec.name))
-            shapes = {model.name: model for model in entry.coverage.models}
-            if entry.coverage.unverified:
+            elements.append(text(0, y + 12, found.spec.name))
+            if found.unverified:
                 elements.append(text(side, y + 12, "? unverified", style="muted"))
                 continue
-            elements.append(_bar(side, y, wide, entry.coverage.rows, stamps))
-            for place, name in enumerate(names):
-                x = side + (place + 1) * step
-                shape = shapes[name]
-                if shape.rows:
-                    elements.append(_bar(x, y, wide, shape.rows, stamps))
+            elements.append(_bar(side, y, wide, found.rows, shapes))
+            models = {model.name: model for model in found.models}
+            for place, name in enumerate(names, 1):
+                x, model = side + place * step, models[name]
+                if model.rows:
+                    elements.append(_bar(x, y, wide, model.rows, shapes))
                 else:
-                    why = "cannot be mapped" if shape.given else "not for it"
+                    why = "cannot be mapped" if model.given else "not for it"
                     elements.append(text(x, y + 12, f"– {why}", style="muted"))
         yield _Part(
             wide=side + (len(names) + 1) * step,
-            high=40 + len(entries) * (_ROW + 2),
+            high=40 + len(maps) * (_ROW + 2),
             elements=tuple(elements),
         )
 
 
-def _bar(x: int, y: int, wide: int, rows: Sequence[Row], stamps: Stamps) -> str:
+def _bar(x: int, y: int, wide: int, rows: Sequence[Row], shapes: Shapes) -> str:
     """Return the shares of the outcomes of calls, as parts of a bar that are as wide."""
     count = tally(rows)
     total = sum(count.values())
@@ -163,24 +159,20 @@ def _bar(x: int, y: int, wide: int, rows: Sequence[Row], stamps: Stamps) -> str:
         passed += count[outcome]
         right = x + 10 * (place + 1) + room * passed // total
         words = f"{LETTERS[outcome]} {count[outcome]}"
-        drawn.append(stamps.use(_cell(right - left, outcome, words), left, y))
+        drawn.append(shapes.use(_cell(right - left, outcome, words), left, y))
         left = right
     move = farthest(rows)
     return group(drawn, _counted(rows) + (f"; farthest {far(move)}" if move else ""))
 
 
-def _panel(entry: Entry, number: int, stamps: Stamps) -> _Part:
+def _panel(found: Coverage, number: int, shapes: Shapes) -> _Part:
     """Return the panel of one op on one platform; its number tells it from others."""
-    found = entry.coverage
-    cases, configs = entry.counts
+    cases, configs = found.counts
     fixed, varying = labels(found)
-    head = f"{found.spec.name} on {entry.platform}"
-    told = [
-        f"{counted(cases, 'case')}, {counted(configs, 'config')}"
-        if entry.place
-        else "no configs of its own"
-    ]
-    told += [f"may borrow from {', '.join(entry.borrows)}"] if entry.borrows else []
+    head = f"{found.spec.name} on {found.platform}"
+    counts = f"{counted(cases, 'case')}, {counted(configs, 'config')}"
+    told = [counts if found.place else "no configs of its own"]
+    told += [f"may borrow from {', '.join(found.borrows)}"] if found.borrows else []
     told += [f"{name}={show(value)}" for name, value in fixed.items()]
     below = "; ".join(told)
     elements = [
@@ -193,7 +185,7 @@ def _panel(entry: Entry, number: int, stamps: Stamps) -> _Part:
         return _Part(
             wide=max(wide, width(why, 11)), high=52, elements=(*elements, text(0, 50, why))
         )
-    table = _Table(coverage=found, varying=varying, number=number, stamps=stamps)
+    table = _Table(coverage=found, varying=varying, number=number, shapes=shapes)
     elements += table.elements(54)
     return _Part(wide=max(wide, table.wide), high=54 + table.high, elements=tuple(elements))
 
@@ -216,7 +208,7 @@ class _Table:
     coverage: Coverage
     varying: tuple[str, ...]
     number: int
-    stamps: Stamps
+    shapes: Shapes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -325,7 +317,7 @@ class _Table:
                 middle = column.x + (column.wide - _GAP) // 2
                 yield text(middle, top + 10, words, style="muted", size=10, anchor="middle")
                 taken = left + width(words, 10)
-        yield text(columns[0].x, top - 6, f"{axis} ({self._match()})", style="muted")
+        yield text(columns[0].x, top - 6, f"{axis} ({self.coverage.match})", style="muted")
 
     def _cells(self, row: Row, columns: Sequence[_Column]) -> Iterator[str]:
         """Yield the cells of one row, as if it were at the top."""
@@ -344,10 +336,6 @@ class _Table:
                 else f"{stretch.first} to {stretch.last}")  # fmt: skip
             of = (f"{self.coverage.axis} {span}: ", stretch.unless)
             yield self._drawn(start.x, end.x + end.wide - start.x, stretch.answer, of)
-
-    def _match(self) -> str:
-        rules = self.coverage.spec.rules
-        return next(rule.match for rule in rules if rule.axis == self.coverage.axis)
 
     def _to(self, answer: Answer) -> Scalar:
         """Return the tuned value that a call gets which is not that value itself."""
@@ -381,7 +369,7 @@ class _Table:
             words += " or R"
             tip += f"; refused unless {' and '.join(unless)}"
         short = f"{name} or R" if unless else name
-        drawn = self.stamps.use(_cell(wide - _GAP, answer.outcome, words, short), x, 0)
+        drawn = self.shapes.use(_cell(wide - _GAP, answer.outcome, words, short), x, 0)
         return group([drawn], tip)
 
 

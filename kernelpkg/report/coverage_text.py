@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from kernelpkg.configs.match import identity
+from kernelpkg.configs.selection import OUTCOMES, Answer, Move
 from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
-from kernelpkg.report.coverage import (
-    OUTCOMES,
-    Answer,
-    Coverage,
-    ModelShape,
-    Move,
-    Row,
-    Stretch,
-    farthest,
-    tally,
-)
-from kernelpkg.report.pack_coverage import Atlas, Entry
+from kernelpkg.report.coverage import Coverage, ModelShape, Row, Stretch, farthest, tally
+from kernelpkg.report.pack_coverage import PackCoverage
 
 WIDTH: Final = 100
 """Lines are no longer than this many characters, where names allow it."""
@@ -38,43 +30,40 @@ _ORIGINS: Final = {
 }
 
 
-def tables(atlas: Atlas) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+def tables(pack: PackCoverage) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield tables with what stands above them: of each platform the grid, then the models.
 
     In tables of the grid, outcomes that are nowhere are left out.
     """
-    for platform in atlas.platforms:
-        entries = [entry for entry in atlas.entries if entry.platform == platform]
-        if entries:
-            yield f"calls of the grid on {platform}", _grid(entries)
-        for number, names in enumerate(_columns(entries)):
+    for platform, maps in pack.by_platform():
+        yield f"calls of the grid on {platform}", _grid(maps)
+        for number, names in enumerate(_columns(maps)):
             more = " (continued)" if number else ""
-            yield f"calls of models on {platform}{more}", _models(entries, names)
+            yield f"calls of models on {platform}{more}", _models(maps, names)
 
 
-def _grid(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
+def _grid(maps: Sequence[Coverage]) -> list[tuple[str, ...]]:
     """Return a row for each op, which counts the distinct calls of its grid by their outcome."""
-    counts = [tally(entry.coverage.rows) for entry in entries]
+    counts = [tally(found.rows) for found in maps]
     seen = [o for o in OUTCOMES if o == "exact" or any(count[o] for count in counts)]
     table = [("op", "cases", "calls", *seen, "farthest")]
-    for entry, count in zip(entries, counts, strict=True):
-        found = entry.coverage
-        cells = [str(entry.counts[0]), str(sum(count.values())), *(str(count[o]) for o in seen)]
-        last = _short(farthest(found.rows))
+    for found, count in zip(maps, counts, strict=True):
+        cells = [str(sum(count.values())), *(str(count[o]) for o in seen)]
+        move = farthest(found.rows)
+        last = "-" if move is None else f"{move.axis} {ratio(move)}"
         if found.unverified:
-            cells, last = [cells[0], *("?" for _ in cells[1:])], f"unverified: {found.unverified}"
-        table.append((found.spec.name, *cells, last))
+            cells, last = ["?"] * len(cells), f"unverified: {found.unverified}"
+        table.append((found.spec.name, str(found.counts[0]), *cells, last))
     return table
 
 
-def _columns(entries: Sequence[Entry]) -> Iterator[list[str]]:
+def _columns(maps: Sequence[Coverage]) -> Iterator[list[str]]:
     """Yield the models that some op is for, as many at once as a line has room for."""
-    side = max((len(entry.coverage.spec.name) for entry in entries), default=0)
-    known = list(dict.fromkeys(m.name for e in entries for m in e.coverage.models if m.rows))
+    side = max(len(found.spec.name) for found in maps)
     names: list[str] = []
     taken = side
-    for name in known:
-        wide = 2 + max(len(line[1]) for line in _models(entries, [name]))
+    for name in dict.fromkeys(m.name for found in maps for m in found.models if m.rows):
+        wide = 2 + max(len(line[1]) for line in _models(maps, [name]))
         if names and taken + wide > WIDTH:
             yield names
             names, taken = [], side
@@ -84,13 +73,12 @@ def _columns(entries: Sequence[Entry]) -> Iterator[list[str]]:
         yield names
 
 
-def _models(entries: Sequence[Entry], names: Sequence[str]) -> list[tuple[str, ...]]:
+def _models(maps: Sequence[Coverage], names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return a row for each op, which says of each model what its calls get."""
     table = [("op", *names)]
-    for entry in entries:
-        shapes = {model.name: model for model in entry.coverage.models}
-        cells = [_model(shapes[name]) if name in shapes else "?" for name in names]
-        table.append((entry.coverage.spec.name, *cells))
+    for found in maps:
+        shapes = {model.name: _model(model) for model in found.models}
+        table.append((found.spec.name, *(shapes.get(name, "?") for name in names)))
     return table
 
 
@@ -105,71 +93,54 @@ def _model(shape: ModelShape) -> str:
     return seen[0] if move is None or math.isinf(move.ratio) else f"{seen[0]} {move.ratio:.4g}x"
 
 
-_Said = TypeVar("_Said")
-
-
-def remarks(atlas: Atlas) -> Iterator[str]:
+def remarks(pack: PackCoverage) -> Iterator[str]:
     """Yield what the tables leave out: platforms without a file, models that are not mapped."""
-    without: dict[str, list[str]] = {}
-    wrong: dict[tuple[str, str], list[str]] = {}
-    strangers: dict[str, list[str]] = {}
-    for entry in atlas.entries:
-        name = entry.coverage.spec.name
-        if entry.place is None:
-            borrows = ", ".join(entry.borrows)
+    without = defaultdict[str, dict[str, None]](dict)  # the ops of which something is told
+    wrong = defaultdict[tuple[str, str], dict[str, None]](dict)
+    others = defaultdict[str, dict[str, None]](dict)
+    for found in pack.maps:
+        name = found.spec.name
+        if found.place is None:
+            borrows = ", ".join(found.borrows)
             what = f"borrowed from {borrows}" if borrows else "nothing to borrow either"
-            _add(without, f"no configs for {entry.platform}, {what}", name)
-        for model in entry.coverage.models:
+            without[f"no configs for {found.platform}, {what}"][name] = None
+        for model in found.models:
             if not model.given:
-                _add(strangers, f"model {model.name} gives no axis of", name)
+                others[f"model {model.name} gives no axis of"][name] = None
             problems = [f"no value for axis '{axis}'" for axis in model.lacking]
             for problem in (*problems, *model.impossible):
-                _add(wrong, (model.name, problem), name)
-    for note in atlas.notes:
+                wrong[model.name, problem][name] = None
+    for note in pack.notes:
         yield from _wrapped(note, "  ")
     for what, names in without.items():
         yield from _wrapped(f"{what}: {', '.join(names)}", "  ")
-    for (shape, problem), names in wrong.items():
-        yield f"model {shape} is not mapped for {', '.join(names)}: {problem}; correct [models]"
-    for what, names in strangers.items():
+    for (which, problem), names in wrong.items():
+        yield f"model {which} is not mapped for {', '.join(names)}: {problem}; correct [models]"
+    for what, names in others.items():
         yield from _wrapped(f"{what}: {', '.join(names)}", "  ")
 
 
-def _add(told: dict[_Said, list[str]], what: _Said, name: str) -> None:
-    """Add the name of an op to those of which something is said, once."""
-    names = told.setdefault(what, [])
-    if name not in names:
-        names.append(name)
-
-
-def _short(move: Move | None) -> str:
-    return "-" if move is None else f"{move.axis} {ratio(move)}"
-
-
-def far(move: Move | None) -> str:
+def far(move: Move) -> str:
     """Return how far a call is moved: the axis, its value, the tuned one, the ratio of numbers."""
-    if move is None:
-        return "-"
     return f"{_plain(move)} ({ratio(move)})" if move.sized else _plain(move)
 
 
 def ratio(move: Move) -> str:
+    value, to = move.value, move.to
     if math.isinf(move.ratio):
         return "no ratio"
-    above = not isinstance(move.value, str | None) and not isinstance(move.to, str | None)
-    above = above and move.value > move.to  # type: ignore[operator]  # both are numbers here
+    above = isinstance(value, int | float) and isinstance(to, int | float) and value > to
     return f"{move.ratio:.4g}x {'above' if above else 'below'}"
 
 
-def details(entry: Entry) -> Iterator[str]:
+def details(found: Coverage) -> Iterator[str]:
     """Yield every line of one op on one platform."""
-    found = entry.coverage
-    cases, configs = entry.counts
-    file = entry.place.shown if entry.place is not None else "no file of its own"
+    cases, configs = found.counts
+    file = found.place.shown if found.place is not None else "no file of its own"
     told = f"{counted(cases, 'case')}, {counted(configs, 'config')}"
-    yield f"{found.spec.name} on {entry.platform}: {told}, {file}"
-    if entry.borrows:
-        yield f"may borrow from {', '.join(entry.borrows)}"
+    yield f"{found.spec.name} on {found.platform}: {told}, {file}"
+    if found.borrows:
+        yield f"may borrow from {', '.join(found.borrows)}"
     if found.unverified:
         yield f"unverified: {found.unverified}"
         return
@@ -178,29 +149,29 @@ def details(entry: Entry) -> Iterator[str]:
     fixed, varying = labels(found)
     if fixed:
         yield from _wrapped(f"all calls: {_named(fixed)}", "  ")
-    along = f"by {found.axis} ({_match(found, found.axis)})" if found.axis else "by case"
-    yield f"grid, {along}"
+    yield f"grid, by {found.axis} ({found.match})" if found.axis else "grid, by case"
     yield from _rows(found, found.rows, varying)
     for sizes in found.sizes:
-        given = "" if _all_given(found, sizes.given) else f", where {_either(sizes.given)}"
+        names = sizes.given[0].keys()
+        seen = {tuple(identity(row.axes[name]) for name in names) for row in found.rows}
+        of_all = len(seen) == len(sizes.given)
+        given = "" if of_all else f", where {_either(sizes.given)}"
         yield from _wrapped(f"{sizes.axis} ({sizes.match}){given}", "  ")
-        groups: dict[str, list[str]] = {}
+        groups: defaultdict[str, list[str]] = defaultdict(list)
         for stretch in sizes.line:
-            item = _item(stretch.first, stretch.last, stretch.to)
-            groups.setdefault(stretch.outcome, []).append(item)
+            groups[stretch.outcome].append(_item(stretch.first, stretch.last, stretch.to))
         yield from _groups(groups)
     guards = [guard.text for guard in found.spec.guards]
     if found.sizes and guards:
         yield from _wrapped(f"guards refuse calls unless {'; '.join(guards)}", "  ")
-    for model in found.models:
+    for model in filter(lambda model: model.rows, found.models):
         other = [row for row in model.rows if row.axes not in [r.axes for r in found.rows]]
-        if model.rows:
-            like = "" if other else ", in the grid"
-            cells = [cell for row in model.rows for cell in row.cells]
-            told = ", ".join(dict.fromkeys(label(cell.answer) for cell in cells))
-            like += f": {told}" if found.axis in model.given else ""
-            yield from _wrapped(f"model {model.name}: {_named(model.given)}{like}", "  ")
-            yield from _rows(found, other, varying)
+        like = "" if other else ", in the grid"
+        if found.axis in model.given:
+            answers = [cell.answer for row in model.rows for cell in row.cells]
+            like += f": {', '.join(dict.fromkeys(map(label, answers)))}"
+        yield from _wrapped(f"model {model.name}: {_named(model.given)}{like}", "  ")
+        yield from _rows(found, other, varying)
 
 
 def labels(found: Coverage) -> tuple[Mapping[str, Scalar], tuple[str, ...]]:
@@ -211,10 +182,6 @@ def labels(found: Coverage) -> tuple[Mapping[str, Scalar], tuple[str, ...]]:
     first = rows[0].axes
     varying = tuple(name for name in first if len({identity(row.axes[name]) for row in rows}) > 1)
     return {name: value for name, value in first.items() if name not in varying}, varying
-
-
-def _match(found: Coverage, axis: str | None) -> str:
-    return next(rule.match for rule in found.spec.rules if rule.axis == axis)
 
 
 def _named(axes: Mapping[str, Scalar]) -> str:
@@ -239,33 +206,25 @@ def _either(given: Sequence[Mapping[str, Scalar]]) -> str:
     return "; ".join(factors)
 
 
-def _all_given(found: Coverage, given: Sequence[Mapping[str, Scalar]]) -> bool:
-    """Whether calls of all rows are meant, so that nothing has to be said of them."""
-    names = given[0].keys()
-    seen = {tuple(identity(row.axes[name]) for name in names) for row in found.rows}
-    return len(seen) == len(given)
-
-
 def _rows(found: Coverage, rows: Iterable[Row], varying: Sequence[str]) -> Iterator[str]:
     """Yield rows, of which those that say the same are told together."""
     alike: dict[tuple[tuple[str, tuple[str, ...]], ...], list[Row]] = {}
     for row in rows:
-        groups: dict[str, list[str]] = {}
+        moved = _moved(found, row)
+        groups: dict[str, list[str]] = {f"takes {moved}": []} if moved else {}
         for stretch in row.line:
             item = _item(stretch.first, stretch.last, _to(found, stretch.answer))
             whole = item.endswith("..") and len(row.line) == 1
             groups.setdefault(outcome(stretch), []).append("all" if whole else item)
         for cell in () if row.line else row.cells:
             groups.setdefault(label(cell.answer), [])
-        told = [(name, tuple(items)) for name, items in groups.items()]
-        moved = _moved(found, row)
-        told[:0] = [(f"takes {moved}", ())] if moved else []
-        alike.setdefault(tuple(told), []).append(row)
-    for mark, same in alike.items():
+        told = tuple((name, tuple(items)) for name, items in groups.items())
+        alike.setdefault(told, []).append(row)
+    for told, same in alike.items():
         given = [{name: row.axes[name] for name in varying} for row in same]
         if varying:
             yield from _wrapped(f"  {_either(given)}", "    ")
-        yield from _groups({name: list(items) for name, items in mark})
+        yield from _groups(dict(told))
 
 
 def _moved(found: Coverage, row: Row) -> str:

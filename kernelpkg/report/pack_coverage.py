@@ -3,67 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import asdict, frozen
 
 from kernelpkg.configs import platforms, search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.search_path import ConfigPlace
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import Answer, Move, read_plan
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
 from kernelpkg.packs.find import chosen_kernels
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.report.coverage import (
-    Answer,
-    Cell,
-    Coverage,
-    Move,
-    Row,
-    Stretch,
-    cover,
-    farthest,
-    tally,
-)
+from kernelpkg.report.coverage import Coverage, ModelShape, Row, cover, farthest, tally
 
 
 @frozen(kw_only=True)
-class Entry:
-    """The coverage of one op on one platform; `place` is the platform's own file of configs."""
-
-    op: str
-    platform: str
-    place: ConfigPlace | None
-    coverage: Coverage
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many cases are tuned for the platform, and how many distinct configs they have."""
-        own = self.coverage.plan.own()
-        return (0, 0) if own is None else own.file.counts()
-
-    @property
-    def borrows(self) -> tuple[str, ...]:
-        """The platforms whose configs stand in, the nearest first."""
-        if self.coverage.spec.miss == "error":
-            return ()
-        tables = self.coverage.plan.tables
-        return tuple(table.platform for table in tables if table.platform != self.platform)
-
-
-@frozen(kw_only=True)
-class Atlas:
+class PackCoverage:
     """All that was asked about a pack; `problems` are those of ops that cannot be mapped."""
 
     pack: str
+    namespace: str
     platforms: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    maps: tuple[Coverage, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+
+    def by_platform(self) -> Iterator[tuple[str, list[Coverage]]]:
+        """Yield the platforms for which an op is mapped, with the maps of those."""
+        for platform in self.platforms:
+            maps = [found for found in self.maps if found.platform == platform]
+            if maps:
+                yield platform, maps
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `coverage --json`."""
@@ -71,17 +44,17 @@ class Atlas:
             "pack": self.pack,
             "platforms": list(self.platforms),
             "notes": list(self.notes),
-            "ops": [_Writer(entry=entry).entry_json() for entry in self.entries],
+            "ops": [_op_json(f"{self.namespace}::{found.spec.name}", found) for found in self.maps],
         }
 
 
-def survey(
+def cover_pack(
     pack: PackSpec,
     *,
     ops: Sequence[str] = (),
     given: Sequence[str] = (),
     models: Sequence[str] = (),
-) -> Atlas:
+) -> PackCoverage:
     """Map ops of a pack on platforms; without any given, all ops, and all that have configs.
 
     Raises UsageError for an op, a platform or a model that cannot be. An op whose files are wrong
@@ -90,7 +63,7 @@ def survey(
     kernels = chosen_kernels(pack, ops)
     heres, notes, problems = _platforms(pack, kernels, given)
     shapes = _models(pack, models)
-    entries: list[Entry] = []
+    maps: list[Coverage] = []
     files = Files()
     for kernel in kernels:
         try:
@@ -104,19 +77,13 @@ def survey(
                 place = search_path.locate(pack, kernel, here.name)
             except PackError as error:
                 problems.extend(error.problems)
-                continue
-            entries.append(
-                Entry(
-                    op=f"{pack.namespace}::{kernel}",
-                    platform=here.name,
-                    place=place,
-                    coverage=cover(plan, shapes),
-                )
-            )
-    return Atlas(
+            else:
+                maps.append(cover(plan, shapes, place))
+    return PackCoverage(
         pack=pack.name,
+        namespace=pack.namespace,
         platforms=tuple(here.name for here in heres),
-        entries=tuple(entries),
+        maps=tuple(maps),
         problems=tuple(sorted(set(problems))),
         notes=tuple(notes),
     )
@@ -164,113 +131,85 @@ def _platforms(
     return list(found.values()), notes, problems
 
 
-def _bound(value: float) -> float | None:
-    return None if math.isinf(value) else value
+_Configs = dict[str, tuple[int, Mapping[str, Any]]]
+"""The configs of a document, which tells each once: by id its place, and itself."""
 
 
-@frozen(kw_only=True)
-class _Writer:
-    """Writes the document of one entry, in which configs are told once."""
-
-    entry: Entry
-    configs: dict[str, Mapping[str, Any]] = field(factory=dict)
-
-    def entry_json(self) -> dict[str, Any]:
-        entry, found = self.entry, self.entry.coverage
-        cases, configs = entry.counts
-        rows = [self.row(row) for row in found.rows]
-        models = [
+def _op_json(op: str, found: Coverage) -> dict[str, Any]:
+    cases, count = found.counts
+    configs: _Configs = {}
+    return {
+        "kernel": found.spec.name,
+        "op": op,
+        "platform": found.platform,
+        "unverified": found.unverified,
+        "file": None if found.place is None else found.place.shown,
+        "cases": cases,
+        "tuned_configs": count,
+        "borrows": list(found.borrows),
+        "axis": found.axis,
+        **_calls_json(found, configs),
+        "sizes": [asdict(sizes) for sizes in found.sizes],
+        "models": [
             {
                 "model": model.name,
                 "given": dict(model.given),
                 "lacking": list(model.lacking),
                 "impossible": list(model.impossible),
-                "outcomes": tally(model.rows),
-                "farthest": _move(farthest(model.rows)),
-                "rows": [self.row(row) for row in model.rows],
+                **_calls_json(model, configs),
             }
             for model in found.models
-        ]
-        return {
-            "kernel": found.spec.name,
-            "op": entry.op,
-            "platform": entry.platform,
-            "unverified": found.unverified,
-            "file": None if entry.place is None else entry.place.shown,
-            "cases": cases,
-            "tuned_configs": configs,
-            "borrows": list(entry.borrows),
-            "axis": found.axis,
-            "outcomes": tally(found.rows),
-            "farthest": _move(farthest(found.rows)),
-            "rows": rows,
-            "sizes": [
-                {
-                    "axis": sizes.axis,
-                    "match": sizes.match,
-                    "given": [dict(given) for given in sizes.given],
-                    "line": [
-                        {"first": s.first, "last": s.last, "to": s.to, "outcome": s.outcome}
-                        for s in sizes.line
-                    ],
-                }
-                for sizes in found.sizes
-            ],
-            "models": models,
-            "configs": [dict(config) for config in self.configs.values()],
-        }
-
-    def row(self, row: Row) -> dict[str, Any]:
-        return {
-            "axes": dict(row.axes),
-            "calls": [self.cell(cell) for cell in row.cells],
-            "line": [self.stretch(stretch) for stretch in row.line],
-        }
-
-    def cell(self, cell: Cell) -> dict[str, Any]:
-        return {"value": cell.value, **self.answer(cell.answer)}
-
-    def stretch(self, stretch: Stretch) -> dict[str, Any]:
-        return {
-            "first": stretch.first,
-            "last": stretch.last,
-            **self.answer(stretch.answer),
-            "unless": list(stretch.unless),
-        }
-
-    def answer(self, answer: Answer) -> dict[str, Any]:
-        chosen = answer.chosen
-        config = None
-        if chosen is not None and chosen.config is not None:
-            self.configs.setdefault(chosen.config_id, chosen.config)
-            config = list(self.configs).index(chosen.config_id)
-        return {
-            "outcome": answer.outcome,
-            "origin": answer.origin,
-            "tuned_on": None if chosen is None else chosen.platform,
-            "key": None if chosen is None or chosen.key is None else dict(chosen.key),
-            "config": config,
-            "moves": [_move(move) for move in answer.moves],
-            "reason": reason(answer),
-        }
-
-
-def _move(move: Move | None) -> dict[str, Any] | None:
-    if move is None:
-        return None
-    return {
-        "axis": move.axis,
-        "value": move.value,
-        "to": move.to,
-        "extrapolated": move.extrapolated,
-        "ratio": _bound(move.ratio) if move.sized else None,
+        ],
+        "configs": [dict(config) for _, config in configs.values()],
     }
 
 
-def reason(answer: Answer) -> str:
-    """Return an outcome in words, as `explain` has it."""
-    if answer.guard is not None:
-        return f"the kernel does not take the call: {answer.guard}"
-    if answer.chosen is None:
-        return "no config is tuned, and [miss] action is 'error'"
-    return answer.chosen.reason
+def _calls_json(found: Coverage | ModelShape, configs: _Configs) -> dict[str, Any]:
+    """Return what is told of the calls of a grid, or of a model."""
+    return {
+        "outcomes": tally(found.rows),
+        "farthest": _move_json(farthest(found.rows)),
+        "rows": [_row_json(row, configs) for row in found.rows],
+    }
+
+
+def _row_json(row: Row, configs: _Configs) -> dict[str, Any]:
+    return {
+        "axes": dict(row.axes),
+        "calls": [
+            {"value": cell.value, **_answer_json(cell.answer, configs)} for cell in row.cells
+        ],
+        "line": [
+            {
+                "first": stretch.first,
+                "last": stretch.last,
+                **_answer_json(stretch.answer, configs),
+                "unless": list(stretch.unless),
+            }
+            for stretch in row.line
+        ],
+    }
+
+
+def _answer_json(answer: Answer, configs: _Configs) -> dict[str, Any]:
+    chosen = answer.chosen
+    config = None
+    if chosen is not None and chosen.config is not None:
+        config = configs.setdefault(chosen.config_id, (len(configs), chosen.config))[0]
+    return {
+        "outcome": answer.outcome,
+        "origin": answer.origin,
+        "tuned_on": None if chosen is None else chosen.platform,
+        "key": None if chosen is None or chosen.key is None else dict(chosen.key),
+        "config": config,
+        "moves": [_move_json(move) for move in answer.moves],
+        "reason": answer.reason,
+    }
+
+
+def _move_json(move: Move | None) -> dict[str, Any] | None:
+    """Return a move, whose ratio is null where it is infinite: JSON has no word for that."""
+    if move is None:
+        return None
+    known = move.sized and math.isfinite(move.ratio)
+    return {**asdict(move), "ratio": move.ratio if known else None}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import field, frozen
 
-from kernelpkg.report.coverage import Outcome
+from kernelpkg.configs.selection import CallOutcome
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LETTER: Final = 0.6
@@ -48,6 +49,19 @@ class Palette:
         return "".join(rules)
 
 
+def _escaped(words: str) -> str:
+    """Return a text as an element holds it; all that is written between two tags goes through here.
+
+    Names of models, conditions and values of configs are not ours. Control characters and lone
+    surrogates, which TOML and JSON can have, would make a file that no viewer opens: XML 1.0
+    (section 2.2) cannot even escape them.
+    """
+    return html.escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", words), quote=False)
+
+
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 def width(text: str, size: int) -> int:
     """Return how wide a text may become, in pixels."""
     return int(len(text) * size * LETTER) + 1
@@ -58,7 +72,7 @@ def text(x: int, y: int, words: str, *, style: str = "", size: int = 11, anchor:
     attributes = f' class="{style}"' if style else ""
     attributes += f' text-anchor="{anchor}"' if anchor else ""
     attributes += f' font-size="{size}"' if size != 11 else ""
-    return f'<text x="{x}" y="{y}"{attributes}>{html.escape(words, quote=False)}</text>'
+    return f'<text x="{x}" y="{y}"{attributes}>{_escaped(words)}</text>'
 
 
 def rect(x: int, y: int, wide: int, high: int, style: str) -> str:
@@ -67,11 +81,11 @@ def rect(x: int, y: int, wide: int, high: int, style: str) -> str:
 
 def group(parts: Iterable[str], tip: str) -> str:
     """Return elements that belong together, and what is shown when one points at them."""
-    return f"<g><title>{html.escape(tip, quote=False)}</title>{''.join(parts)}</g>"
+    return f"<g><title>{_escaped(tip)}</title>{''.join(parts)}</g>"
 
 
 @frozen(kw_only=True)
-class Stamps:
+class Shapes:
     """Shapes that a page draws again and again: each is written once, and used by its name."""
 
     names: dict[str, str] = field(factory=dict)
@@ -94,7 +108,7 @@ def use(name: str, x: int, y: int) -> str:
 def page(
     parts: Iterable[str],
     *,
-    stamps: Stamps,
+    shapes: Shapes,
     wide: int,
     high: int,
     title: str,
@@ -119,10 +133,10 @@ def page(
     return "\n".join(
         [
             head,
-            f'<title id="title">{html.escape(title, quote=False)}</title>',
-            f'<desc id="description">{html.escape(described, quote=False)}</desc>',
+            f'<title id="title">{_escaped(title)}</title>',
+            f'<desc id="description">{_escaped(described)}</desc>',
             f"<style>{style}</style>",
-            f"<defs>{hatch}{stamps.definitions()}</defs>",
+            f"<defs>{hatch}{shapes.definitions()}</defs>",
             rect(0, 0, wide, high, "page"),
             *parts,
             "</svg>",
@@ -131,7 +145,7 @@ def page(
     )
 
 
-LETTERS: Final[Mapping[Outcome, str]] = {
+LETTERS: Final[Mapping[CallOutcome, str]] = {
     "exact": "E",
     "bucketed": "B",
     "extrapolated": "X",
@@ -141,7 +155,7 @@ LETTERS: Final[Mapping[Outcome, str]] = {
 }
 """What stands for an outcome beside its colour."""
 
-MEANS: Final[Mapping[Outcome, str]] = {
+MEANS: Final[Mapping[CallOutcome, str]] = {
     "exact": "tuned for this very call",
     "bucketed": "takes a case near it, between tuned ones",
     "extrapolated": "takes a case, from beyond all tuned ones",

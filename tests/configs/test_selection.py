@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from kernelpkg.configs import platforms, store
-from kernelpkg.configs.selection import HELION_DEFAULT, make_plan, read_plan
+from kernelpkg.configs.selection import (
+    HELION_DEFAULT,
+    Answer,
+    Chosen,
+    Move,
+    make_plan,
+    read_plan,
+)
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import ConfigError, PackError
+from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -323,3 +332,98 @@ def test_a_miss_that_is_an_error_allows_what_was_tuned_here(spec):
     assert _options(plan, 8, bound=False) == []
     empty = make_plan(strict, HERE, [_file((_key(16), SMALL), ({}, PLAIN)), other])
     assert [found.config for found in _options(empty, 8, bound=False)] == [PLAIN]
+
+
+CASE = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
+ANSWERS = {
+    "exact": (16, 4096, "exact", f"exact case {CASE}16", []),
+    "between": (4, 4096, "bucketed", f"bucketed case {CASE}16", [("num_tokens", 4, 16, False)]),
+    "beyond": (
+        99, 5000, "extrapolated", f"extrapolated case {CASE}16",
+        [("hidden_size", 5000, 4096, True), ("num_tokens", 99, 16, True)],
+    ),
+    "missing": (16, 9_999, "missing", "no config is tuned, and [miss] action is 'error'", []),
+    "refused": (
+        16, 1, "refused",
+        "the kernel does not take the call: guard 'hidden_size > 1' refuses it", [],
+    ),
+    "divided": (
+        0, 2, "refused",
+        "the kernel does not take the call: guard '64 // num_tokens >= 0' divides by zero", [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tokens", "hidden", "outcome", "reason", "moves"), ANSWERS.values(), ids=ANSWERS
+)
+def test_what_a_call_gets_and_why(spec, tokens, hidden, outcome, reason, moves):
+    """`explain` and the coverage of an op say of a call what is said here."""
+    guards = tuple(map(parse_expr, ["hidden_size > 1", "64 // num_tokens >= 0"]))
+    strict = evolve(spec, guards=guards, miss="error")
+    plan = make_plan(strict, HERE, [_file((_key(16), SMALL))])
+    answer = plan.answer(_key(tokens, hidden))
+    assert (answer.outcome, answer.reason) == (outcome, reason)
+    assert [(m.axis, m.value, m.to, m.extrapolated) for m in answer.moves] == moves
+    assert (answer.chosen is None) == (outcome in ("missing", "refused"))
+
+
+def test_an_answer_can_leave_the_guards_out(spec):
+    """Who knows already which calls they refuse asks for the config alone."""
+    plan = make_plan(evolve(spec, guards=(parse_expr("num_tokens > 99"),)), HERE, [])
+    assert plan.answer(_key(1)).outcome == "refused"
+    assert plan.answer(_key(1), guarded=False).outcome == "default"
+
+
+CHOSEN = Chosen(
+    config_id="a",
+    config={"num_warps": 4},
+    outcome="exact",
+    mode="tuned",
+    platform="nvidia_h200",
+    key={"n": 4},
+    reason="exact case n=4",
+)
+
+
+def move(value, to, *, axis="n", extrapolated=True):
+    return Move(axis=axis, value=value, to=to, extrapolated=extrapolated)
+
+
+@pytest.mark.parametrize(
+    ("value", "to", "ratio"),
+    [(16, 4, 4.0), (1, 4, 4.0), (4, 4, 1.0), (0, 4, math.inf), (-2, 4, math.inf),
+     (2, 0.5, 4.0), (True, False, 1.0), ("int8", "float16", 1.0), (None, 4, 1.0)],
+    ids=str,
+)  # fmt: skip
+def test_a_ratio_is_the_larger_over_the_smaller(value, to, ratio):
+    assert move(value, to).ratio == ratio
+
+
+ORIGINS = {
+    "tuned": (CHOSEN, "tuned"),
+    "variant": (evolve(CHOSEN, outcome="default"), "variant"),
+    "empty": (evolve(CHOSEN, outcome="default", key={}), "empty"),
+    "borrowed": (evolve(CHOSEN, outcome="default", mode="default"), "borrowed"),
+    "manifest": (evolve(CHOSEN, mode="default", platform=None, key=None), "manifest"),
+    "helion": (evolve(CHOSEN, mode="default", platform=None, config=None, key=None), "helion"),
+    "none": (None, "none"),
+}
+
+
+@pytest.mark.parametrize(("chosen", "origin"), ORIGINS.values(), ids=ORIGINS)
+def test_where_a_config_comes_from(chosen, origin):
+    assert Answer(outcome="default", chosen=chosen).origin == origin
+
+
+def test_calls_of_one_stretch_have_one_case_and_one_outcome():
+    """How far they are from it does not part them, nor does the value of another axis' move."""
+    one = Answer(outcome="extrapolated", chosen=CHOSEN, moves=(move(9, 4),))
+    further = evolve(one, moves=(move(90, 4),))
+    inside = evolve(one, moves=(move(3, 4, extrapolated=False), move(9, 4, axis="other")))
+    assert one.kind("n") == further.kind("n")
+    assert one.kind("n") != inside.kind("n")
+    assert one.kind("n") != evolve(one, outcome="bucketed").kind("n")
+    assert one.kind("n") != evolve(one, chosen=evolve(CHOSEN, key={"n": 8})).kind("n")
+    refused = Answer(outcome="refused", guard="guard 'n < 4' refuses it")
+    assert refused.kind("n") != evolve(refused, guard="guard 'n < 5' refuses it").kind("n")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from kernelpkg.configs import platforms
-from kernelpkg.configs.selection import Chosen, make_plan, read_plan
+from kernelpkg.configs.selection import OUTCOMES, Answer, Move, make_plan, read_plan
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.spec import Grid, Reference, Rule
 from kernelpkg.packs.read import read_kernel, read_pack
-from kernelpkg.report.coverage import OUTCOMES, Answer, Cell, Move, Row, cover, farthest, tally
+from kernelpkg.report.coverage import Cell, Row, cover, farthest, tally
 
 ROOT = Path(__file__).parents[2]
 HERE = "nvidia_h200"
@@ -241,66 +240,16 @@ def test_the_first_pack_is_exact_where_it_was_tuned():
             assert line(row)[-1] == (8193, None, "extrapolated", 8192)
 
 
-CHOSEN = Chosen(
-    config_id="a",
-    config={"num_warps": 4},
-    outcome="exact",
-    mode="tuned",
-    platform="nvidia_h200",
-    key={"n": 4},
-    reason="exact case n=4",
-)
-
-
-def move(value, to, *, axis="n", extrapolated=True):
-    return Move(axis=axis, value=value, to=to, extrapolated=extrapolated)
-
-
-@pytest.mark.parametrize(
-    ("value", "to", "ratio"),
-    [(16, 4, 4.0), (1, 4, 4.0), (4, 4, 1.0), (0, 4, math.inf), (-2, 4, math.inf),
-     (2, 0.5, 4.0), (True, False, 1.0), ("int8", "float16", 1.0), (None, 4, 1.0)],
-    ids=str,
-)  # fmt: skip
-def test_a_ratio_is_the_larger_over_the_smaller(value, to, ratio):
-    assert move(value, to).ratio == ratio
-
-
-ORIGINS = {
-    "tuned": (CHOSEN, "tuned"),
-    "variant": (evolve(CHOSEN, outcome="default"), "variant"),
-    "empty": (evolve(CHOSEN, outcome="default", key={}), "empty"),
-    "borrowed": (evolve(CHOSEN, outcome="default", mode="default"), "borrowed"),
-    "manifest": (evolve(CHOSEN, mode="default", platform=None, key=None), "manifest"),
-    "helion": (evolve(CHOSEN, mode="default", platform=None, config=None, key=None), "helion"),
-    "none": (None, "none"),
-}
-
-
-@pytest.mark.parametrize(("chosen", "origin"), ORIGINS.values(), ids=ORIGINS)
-def test_where_a_config_comes_from(chosen, origin):
-    assert Answer(outcome="default", chosen=chosen).origin == origin
-
-
-def test_calls_of_one_stretch_have_one_case_and_one_outcome():
-    """How far they are from it does not part them, nor does the value of another axis' move."""
-    one = Answer(outcome="extrapolated", chosen=CHOSEN, moves=(move(9, 4),))
-    further = evolve(one, moves=(move(90, 4),))
-    inside = evolve(one, moves=(move(3, 4, extrapolated=False), move(9, 4, axis="other")))
-    assert one.kind("n") == further.kind("n")
-    assert one.kind("n") != inside.kind("n")
-    assert one.kind("n") != evolve(one, outcome="bucketed").kind("n")
-    assert one.kind("n") != evolve(one, chosen=evolve(CHOSEN, key={"n": 8})).kind("n")
-    refused = Answer(outcome="refused", guard="guard 'n < 4' refuses it")
-    assert refused.kind("n") != evolve(refused, guard="guard 'n < 5' refuses it").kind("n")
+def move(value, to, *, extrapolated=True):
+    return Move(axis="n", value=value, to=to, extrapolated=extrapolated)
 
 
 def test_rows_are_counted_and_the_farthest_move_is_found():
     """Each outcome is counted, in order; moves that do not extrapolate do not count as far."""
     answers = [
-        Answer(outcome="exact", chosen=CHOSEN),
-        Answer(outcome="bucketed", chosen=CHOSEN, moves=(move(1, 99, extrapolated=False),)),
-        Answer(outcome="extrapolated", chosen=CHOSEN, moves=(move(8, 4), move(4, 12))),
+        Answer(outcome="exact"),
+        Answer(outcome="bucketed", moves=(move(1, 99, extrapolated=False),)),
+        Answer(outcome="extrapolated", moves=(move(8, 4), move(4, 12))),
     ]
     row = Row(axes={}, cells=tuple(Cell(value=1, answer=a) for a in answers), line=())
     assert tuple(tally([row, row])) == OUTCOMES

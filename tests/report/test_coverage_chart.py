@@ -19,7 +19,7 @@ from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.report import svg
 from kernelpkg.report.coverage import cover
 from kernelpkg.report.coverage_chart import draw
-from kernelpkg.report.pack_coverage import Atlas, Entry, survey
+from kernelpkg.report.pack_coverage import PackCoverage, cover_pack
 from kernelpkg.report.svg import LETTERS
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ MODELS = {
 }
 
 
-def entry(
+def one(
     spec=SPEC,
     *,
     sizes=(2048, 14336),
@@ -53,32 +53,29 @@ def entry(
         configs=configs,
         cases=tuple(TunedCase(key=key, config=0) for key in keys),
     )
-    return Entry(
-        op=f"kernelpkg::{spec.name}",
-        platform=platform,
-        place=None,
-        coverage=cover(make_plan(spec, platform, [file] if keys else []), MODELS),
+    return cover(make_plan(spec, platform, [file] if keys else []), MODELS)
+
+
+def pack(*maps, notes=()):
+    platforms = tuple(dict.fromkeys(found.platform for found in maps))
+    return PackCoverage(
+        pack="demo", namespace="demo", platforms=platforms, maps=maps, problems=(), notes=notes
     )
-
-
-def atlas(*entries, notes=()):
-    platforms = tuple(dict.fromkeys(found.platform for found in entries))
-    return Atlas(pack="demo", platforms=platforms, entries=entries, problems=(), notes=notes)
 
 
 GUARDED = evolve(
     SPEC, guards=tuple(map(parse_expr, ["intermediate_size % 2 == 0", "num_tokens < 4096"]))
 )
-ALL = atlas(
-    entry(GUARDED),
-    entry(evolve(SPEC, miss="error"), sizes=(), platform="nvidia_b200"),
-    entry(of="nvidia_h100"),
-    entry(evolve(SPEC, picker=Reference(file="host.py", name="pick"))),
-    entry(evolve(SPEC, grids=())),
-    entry(evolve(SPEC, rules=tuple(evolve(rule, match="exact") for rule in SPEC.rules))),
+ALL = pack(
+    one(GUARDED),
+    one(evolve(SPEC, miss="error"), sizes=(), platform="nvidia_b200"),
+    one(of="nvidia_h100"),
+    one(evolve(SPEC, picker=Reference(file="host.py", name="pick"))),
+    one(evolve(SPEC, grids=())),
+    one(evolve(SPEC, rules=tuple(evolve(rule, match="exact") for rule in SPEC.rules))),
     notes=("a <note> of two & more",),
 )
-SHORT = atlas(entry(GUARDED, sizes=(2048,)))
+SHORT = pack(one(GUARDED, sizes=(2048,)))
 
 
 def shapes(text):
@@ -130,7 +127,7 @@ def tips(text):
             yield title.text, [names[u.get("href")[1:]] for u in group.findall(f"{SVG}use")]
 
 
-@pytest.mark.parametrize("drawn", [ALL, SHORT, atlas()], ids=["all", "short", "empty"])
+@pytest.mark.parametrize("drawn", [ALL, SHORT, pack()], ids=["all", "short", "empty"])
 def test_everything_is_on_the_page(drawn):
     """Nothing is cut at the right or at the bottom."""
     text = draw(drawn)
@@ -174,7 +171,7 @@ def test_every_cell_has_a_letter_and_a_tip():
 
 def test_rows_that_say_the_same_are_written_once():
     """They are drawn each in its place, and a tip says where to point for more."""
-    drawn = draw(atlas(entry(sizes=(4096,), tokens=(1,))))
+    drawn = draw(pack(one(sizes=(4096,), tokens=(1,))))
     told = [tip for tip, _ in tips(drawn)]
     assert told.count("num_tokens 1: exact; num_warps=4") == 1
     assert told.count("num_tokens 1: extrapolated, takes intermediate_size=4096; num_warps=4") == 1
@@ -197,11 +194,11 @@ def test_tips_say_which_calls_and_what_they_get():
 def test_tips_say_where_a_default_comes_from_and_leave_lists_out():
     """A config of Helion's search is hundreds of letters long; no one reads them in a tip."""
     lists = {"block_sizes": [16, 1], "indexing": ["pointer"] * 9, "loop_orders": [[0, 1]]}
-    borrowed = entry(of="nvidia_h100", configs=({**lists, "num_warps": 4},))
+    borrowed = one(of="nvidia_h100", configs=({**lists, "num_warps": 4},))
     assert (
         "num_tokens 2 to 15: default (borrowed from nvidia_h100), takes num_tokens=16; "
         "block_sizes=[16, 1], num_warps=4, 2 more lists"
-        in [tip for tip, _ in tips(draw(atlas(borrowed)))]
+        in [tip for tip, _ in tips(draw(pack(borrowed)))]
     )
 
 
@@ -218,7 +215,7 @@ def test_what_cannot_be_mapped_is_told():
 
 def test_many_columns_are_drawn_narrower():
     """The page does not grow with the number of tuned values without end."""
-    text = draw(atlas(entry(tokens=tuple(range(1, 400, 2)))))
+    text = draw(pack(one(tokens=tuple(range(1, 400, 2)))))
     assert int(ET.fromstring(text).get("width")) < 3000
 
 
@@ -231,7 +228,7 @@ def test_the_same_map_is_the_same_drawing():
 
 def test_the_first_pack_is_drawn():
     """A panel for each op, with a title for who hears it."""
-    text = draw(survey(read_pack(ROOT, "kernelpkg")))
+    text = draw(cover_pack(read_pack(ROOT, "kernelpkg")))
     root = ET.fromstring(text)
     assert root.find(f"{SVG}title").text == "Coverage of pack kernelpkg"
     described = root.find(f"{SVG}desc").text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kernelpkg.configs.selection import Move
 from kernelpkg.packs.read import read_pack
-from kernelpkg.report.coverage import Move
 from kernelpkg.report.coverage_text import WIDTH, details, ratio, remarks, tables
-from kernelpkg.report.pack_coverage import survey
+from kernelpkg.report.pack_coverage import cover_pack
 
 MANIFEST = """\
 edition = 1
@@ -83,7 +83,7 @@ def pack(demo):
 
 
 def ask(demo, *platforms):
-    return survey(read_pack(demo.root, "demo"), given=platforms)
+    return cover_pack(read_pack(demo.root, "demo"), given=platforms)
 
 
 def test_the_tables(pack):
@@ -108,7 +108,7 @@ def test_the_tables(pack):
 
 def test_the_details(pack):
     """Rows that say the same are told together; the rest is told once."""
-    (entry,) = ask(pack).entries
+    (entry,) = ask(pack).maps
     assert "\n".join(details(entry)) == DETAILS.rstrip()
     assert max(map(len, details(entry))) <= WIDTH
 
@@ -156,8 +156,8 @@ model crooked: hidden_size=100
 
 def test_what_the_tables_leave_out(pack):
     """Platforms without a file, by what stands in; and models that the op is not for."""
-    atlas = ask(pack, "nvidia_h200", "nvidia_h100", "nvidia_l4", "cpu")
-    assert list(remarks(atlas)) == [
+    covered = ask(pack, "nvidia_h200", "nvidia_h100", "nvidia_l4", "cpu")
+    assert list(remarks(covered)) == [
         "no configs for nvidia_h100, borrowed from nvidia_h200: twice",
         "no configs for nvidia_l4, nothing to borrow either: twice",
         "no configs for cpu, nothing to borrow either: twice",
@@ -176,7 +176,7 @@ def test_models_that_cannot_be_mapped_are_told(pack):
 def test_a_model_that_gives_the_axis_of_lines_is_told_what_it_gets(pack):
     """Its calls are a place on lines of the grid."""
     pack.edit("manifests/demo.toml", "hidden_size = 64", "hidden_size = 64, num_tokens = 300")
-    (entry,) = ask(pack, "nvidia_h200").entries
+    (entry,) = ask(pack, "nvidia_h200").maps
     told = "\n".join(details(entry))
     assert (
         "\nmodel flat: num_tokens=300, hidden_size=64, in the grid: extrapolated, default (a tuned "
@@ -213,20 +213,20 @@ def test_a_picker_of_its_own_is_unverified(pack):
     path.write_text(path.read_text() + "\n\ndef pick(args, keys):\n    return None\n")
     for kind in ('match = "nearest"', 'match = "ceil"'):
         pack.edit("kernels/twice/kernel.toml", kind, 'match = "exact"')
-    atlas = ask(pack)
+    covered = ask(pack)
     why = "unverified: picks with 'host.py:pick', which needs the arguments of a call"
-    assert list(tables(atlas)) == [
+    assert list(tables(covered)) == [
         (
             "calls of the grid on nvidia_h200",
             [("op", "cases", "calls", "exact", "farthest"), ("twice", "2", "?", "?", why)],
         )
     ]
-    assert list(details(atlas.entries[0]))[1:] == [why]
+    assert list(details(covered.maps[0]))[1:] == [why]
 
 
 def test_a_guard_that_repeats_is_told_beside_the_outcome(pack):
     pack.edit("kernels/twice/kernel.toml", "num_tokens <= 1000", "num_tokens % 1 == 0")
-    lines = list(details(ask(pack).entries[0]))
+    lines = list(details(ask(pack).maps[0]))
     assert "    exact where 'num_tokens % 1 == 0', else refused  1, 16" in lines
 
 

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.read import read_pack
-from kernelpkg.report.pack_coverage import survey
+from kernelpkg.report.pack_coverage import cover_pack
 
 MODELS = "[models]\none = { num_tokens = 2 }\nother = { hidden_size = 64 }\n"
 
@@ -28,22 +28,22 @@ def read(demo):
     return read_pack(demo.root, "demo")
 
 
-def found(atlas):
-    return [(entry.op, entry.platform, entry.counts) for entry in atlas.entries]
+def found(covered):
+    return [(of.spec.name, of.platform, of.counts) for of in covered.maps]
 
 
 def test_all_ops_on_all_platforms_that_have_configs(pack):
     """A platform is mapped for all ops, where any has a file; ops are in the order of the pack."""
     pack.configs("thrice", platform="nvidia_h100", text=TEXT.replace("HERE", "nvidia_h100"))
-    atlas = survey(read(pack))
-    assert atlas.platforms == ("nvidia_h100", "nvidia_h200")
-    assert found(atlas) == [
-        ("demo::thrice", "nvidia_h100", (1, 1)),
-        ("demo::thrice", "nvidia_h200", (0, 0)),
-        ("demo::twice", "nvidia_h100", (0, 0)),
-        ("demo::twice", "nvidia_h200", (2, 1)),
+    covered = cover_pack(read(pack))
+    assert covered.platforms == ("nvidia_h100", "nvidia_h200")
+    assert found(covered) == [
+        ("thrice", "nvidia_h100", (1, 1)),
+        ("thrice", "nvidia_h200", (0, 0)),
+        ("twice", "nvidia_h100", (0, 0)),
+        ("twice", "nvidia_h200", (2, 1)),
     ]
-    assert [entry.borrows for entry in atlas.entries] == [
+    assert [of.borrows for of in covered.maps] == [
         (), ("nvidia_h100",), ("nvidia_h200",), (),
     ]  # fmt: skip
 
@@ -58,23 +58,25 @@ TEXT = """\
 
 def test_ops_and_platforms_that_are_given(pack):
     """Names are taken with the namespace or without, and GPUs by any of their names."""
-    atlas = survey(read(pack), ops=["demo::twice", "twice"], given=["NVIDIA H200 NVL", "cpu"])
-    assert found(atlas) == [("demo::twice", "nvidia_h200", (2, 1)), ("demo::twice", "cpu", (0, 0))]
-    assert atlas.notes == ()
+    covered = cover_pack(read(pack), ops=["demo::twice", "twice"], given=["NVIDIA H200 NVL", "cpu"])
+    assert found(covered) == [("twice", "nvidia_h200", (2, 1)), ("twice", "cpu", (0, 0))]
+    assert covered.notes == ()
 
 
 def test_without_configs_it_says_so(demo):
-    atlas = survey(read(demo))
-    assert (atlas.platforms, atlas.entries) == ((), ())
-    assert atlas.notes == ("pack 'demo' has no configs for any platform; name one with --platform",)
+    covered = cover_pack(read(demo))
+    assert (covered.platforms, covered.maps) == ((), ())
+    assert covered.notes == (
+        "pack 'demo' has no configs for any platform; name one with --platform",
+    )
 
 
 def test_a_platform_that_is_probably_misspelt(pack):
-    atlas = survey(read(pack), given=["nvidia_h20o"])
-    assert atlas.notes == (
+    covered = cover_pack(read(pack), given=["nvidia_h20o"])
+    assert covered.notes == (
         "'nvidia_h20o' is no GPU that kernelpkg knows; did you mean 'nvidia_h20'?",
     )
-    assert atlas.platforms == ("nvidia_h20o",)
+    assert covered.platforms == ("nvidia_h20o",)
 
 
 def test_configs_of_a_variant_are_those_of_nobody(pack):
@@ -82,10 +84,10 @@ def test_configs_of_a_variant_are_those_of_nobody(pack):
     pack.configs(
         "thrice", platform="nvidia_h100_pcie", text=TEXT.replace("HERE", "nvidia_h100_pcie")
     )
-    atlas = survey(read(pack), ops=["thrice"])
-    assert atlas.notes == ("nvidia_h100: configs of its variant nvidia_h100_pcie are borrowed",)
-    assert found(atlas)[0] == ("demo::thrice", "nvidia_h100", (0, 0))
-    assert atlas.entries[0].borrows[0] == "nvidia_h100_pcie"
+    covered = cover_pack(read(pack), ops=["thrice"])
+    assert covered.notes == ("nvidia_h100: configs of its variant nvidia_h100_pcie are borrowed",)
+    assert found(covered)[0] == ("thrice", "nvidia_h100", (0, 0))
+    assert covered.maps[0].borrows[0] == "nvidia_h100_pcie"
 
 
 WRONG = {
@@ -111,23 +113,23 @@ WRONG = {
 @pytest.mark.parametrize(("asked", "line"), WRONG.values(), ids=WRONG)
 def test_what_cannot_be_is_wrong_usage(pack, asked, line):
     with pytest.raises(UsageError) as caught:
-        survey(read(pack), **asked)
+        cover_pack(read(pack), **asked)
     assert str(caught.value) == line
 
 
 def test_models_that_are_given(pack):
-    atlas = survey(read(pack), ops=["twice"], models=["one"])
-    assert [model.name for model in atlas.entries[0].coverage.models] == ["one"]
+    covered = cover_pack(read(pack), ops=["twice"], models=["one"])
+    assert [model.name for model in covered.maps[0].models] == ["one"]
 
 
 def test_an_op_with_broken_files_hides_no_other(pack):
     """Its problems are told, once for all platforms, and the others are mapped."""
     pack.edit("kernels/thrice/kernel.toml", 'match = "ceil"', 'match = "cel"')
     pack.configs("twice", platform="nvidia_h100", text="{")
-    atlas = survey(read(pack), given=["nvidia_h200", "cpu"])
-    assert found(atlas) == [("demo::twice", "nvidia_h200", (2, 1)), ("demo::twice", "cpu", (0, 0))]
-    assert atlas.entries[0].borrows == ()
-    assert [(problem.path, problem.code) for problem in atlas.problems] == [
+    covered = cover_pack(read(pack), given=["nvidia_h200", "cpu"])
+    assert found(covered) == [("twice", "nvidia_h200", (2, 1)), ("twice", "cpu", (0, 0))]
+    assert covered.maps[0].borrows == ()
+    assert [(problem.path, problem.code) for problem in covered.problems] == [
         ("configs/twice/nvidia_h100.json", "KP501"),
         ("kernels/thrice/kernel.toml", "KP012"),
     ]
@@ -139,14 +141,14 @@ def test_overlays_go_before_the_configs_of_the_pack(pack, tmp_path):
     overlay.parent.mkdir(parents=True)
     overlay.write_text(TEXT.replace("NAME", "twice").replace("HERE", "nvidia_h200"))
     over = evolve(read(pack), overlays=(str(tmp_path / "mine"),))
-    (entry,) = survey(over, ops=["twice"]).entries
+    (entry,) = cover_pack(over, ops=["twice"]).maps
     assert (entry.place.overlay, entry.place.shown) == (True, str(overlay))
     assert entry.counts == (1, 1)
 
 
 def test_the_document(pack):
     """It is plain JSON, its configs are told once, and every answer finds its own."""
-    document = survey(read(pack), ops=["twice"]).to_json()
+    document = cover_pack(read(pack), ops=["twice"]).to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert (document["pack"], document["platforms"], document["notes"]) == (
         "demo", ["nvidia_h200"], [],
@@ -156,7 +158,7 @@ def test_the_document(pack):
         *("kernel", "op", "platform", "unverified", "file", "cases", "tuned_configs", "borrows"),
         *("axis", "outcomes", "farthest", "rows", "sizes", "models", "configs"),
     ]
-    assert op["file"] == "configs/twice/nvidia_h200.json"
+    assert (op["op"], op["file"]) == ("demo::twice", "configs/twice/nvidia_h200.json")
     assert op["configs"] == [{"block_sizes": [16], "num_warps": 4}]
     assert op["outcomes"]["exact"] == 2
     (row,) = op["rows"]
@@ -185,7 +187,7 @@ def test_an_extrapolation_from_nothing_has_no_ratio_in_the_document(pack):
     """JSON has no infinity."""
     pack.edit("kernels/twice/kernel.toml", "num_tokens = [1, 4]", "num_tokens = [0, 4]")
     pack.edit("kernels/twice/kernel.toml", 'match = "ceil"', 'match = "nearest"')
-    (op,) = survey(read(pack), ops=["twice"]).to_json()["ops"]
+    (op,) = cover_pack(read(pack), ops=["twice"]).to_json()["ops"]
     assert op["farthest"] == {
         "axis": "num_tokens", "value": 0, "to": 1, "extrapolated": True, "ratio": None,
     }  # fmt: skip
@@ -193,6 +195,6 @@ def test_an_extrapolation_from_nothing_has_no_ratio_in_the_document(pack):
 
 def test_an_op_is_left_out_where_its_own_file_is_broken(pack):
     pack.configs("twice", text="{")
-    atlas = survey(read(pack), given=["nvidia_h200", "cpu"], ops=["twice"])
-    assert found(atlas) == [("demo::twice", "cpu", (0, 0))]
-    assert [problem.code for problem in atlas.problems] == ["KP501"]
+    covered = cover_pack(read(pack), given=["nvidia_h200", "cpu"], ops=["twice"])
+    assert found(covered) == [("twice", "cpu", (0, 0))]
+    assert [problem.code for problem in covered.problems] == ["KP501"]

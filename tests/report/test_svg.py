@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from kernelpkg.configs.selection import OUTCOMES
 from kernelpkg.report import svg
-from kernelpkg.report.coverage import OUTCOMES
 from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS
 
 DAY = svg.Palette(
@@ -21,14 +21,14 @@ DAY = svg.Palette(
 NIGHT = svg.Palette(
     page="#000000", text="#ffffff", muted="#cccccc", edge="#bbbbbb", hatch="#666666", things={}
 )
-STAMPS = svg.Stamps()
+SHAPES = svg.Shapes()
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def page(*parts):
     return svg.page(
         parts,
-        stamps=STAMPS,
+        shapes=SHAPES,
         wide=10,
         high=20,
         title="A <b>",
@@ -46,6 +46,22 @@ def test_a_page_is_well_formed_and_says_what_it_is():
     named = [root.find(f"*[@id='{name}']").text for name in root.get("aria-labelledby").split()]
     assert named == ["A <b>", "x & y"]
     assert root.find(f"{SVG}text").text == "a < b & c"
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\x1b", "\ud800", "\uffff"], ids=ascii)
+def test_what_xml_cannot_write_is_replaced(odd):
+    """Names of models and values of configs may hold it; the file is read nevertheless."""
+    told = f"a{odd}<b"
+    drawn = svg.page(
+        [svg.group([svg.text(0, 0, told)], told)],
+        shapes=SHAPES, wide=1, high=1, title=told, described=told, light=DAY, dark=NIGHT,
+    )  # fmt: skip
+    root = ET.fromstring(drawn.encode())
+    texts = [found.text for found in root.iter() if found.tag in _TOLD]
+    assert texts == ["a\ufffd<b"] * 4
+
+
+_TOLD = {f"{SVG}{tag}" for tag in ("title", "desc", "text")}
 
 
 def test_a_page_holds_both_palettes():
@@ -67,7 +83,7 @@ def test_a_group_tells_its_tip():
 def test_a_shape_is_written_once_however_often_it_is_used():
     """Its name is that of its place in the page; another shape has another."""
     shape = svg.rect(0, 0, 1, 1, "exact")
-    used = [STAMPS.use(shape, 3, 0), STAMPS.use(shape, 0, 4), STAMPS.use(shape * 2, 0, 0)]
+    used = [SHAPES.use(shape, 3, 0), SHAPES.use(shape, 0, 4), SHAPES.use(shape * 2, 0, 0)]
     assert used == ['<use href="#s0" x="3"/>', '<use href="#s0" y="4"/>', '<use href="#s1"/>']
     root = ET.fromstring(page(*used))
     drawn = {found.get("id"): len(found) for found in root.find(f"{SVG}defs").iter(f"{SVG}g")}
