@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -21,20 +21,23 @@ Bound = int | float
 
 @frozen
 class Range:
-    """All numbers from `low` to `high`, both included; either may be infinite."""
+    """All numbers from `low` to `high`, both included; either may be infinite.
+
+    False and True are the ends of what a condition may be: it holds, it does not, or may do either.
+    """
 
     low: Bound
     high: Bound
 
 
-FLAGS: Final = frozenset({False, True})
+FLAGS: Final = Range(False, True)
 """A condition that may hold or not."""
 
 ANY: Final = None
 """A value of which nothing is known."""
 
-Value = Range | frozenset[bool] | str | None
-"""A range of numbers, the flags that are possible, the name of a dtype, or ANY."""
+Value = Range | str | None
+"""A range of numbers or flags, the name of a dtype, or ANY."""
 
 WHOLE: Final = Range(-math.inf, math.inf)
 SIZE: Final = Range(0, math.inf)
@@ -49,8 +52,6 @@ _PIECES: Final = 400
 
 def value_of(value: object) -> Value:
     """Return what is known of an axis with one value."""
-    if isinstance(value, bool):
-        return frozenset({value})
     if isinstance(value, int | float):
         return Range(value, value)
     return value if isinstance(value, str) else ANY
@@ -80,8 +81,8 @@ def pieces(
             break
         low, high = waiting.popleft()
         truth = _truth(extent(expr, {**known, axis: Range(low, high)}))
-        if len(truth) == 1:
-            found.append((low, next(iter(truth))))
+        if truth != FLAGS:
+            found.append((low, bool(truth.low)))
         elif low == high:
             waiting.append((low, high))
             break
@@ -103,20 +104,22 @@ def _may_fail(expr: Expr, known: Mapping[str, Value]) -> bool:
     if any(known.get(name) is ANY for name in expr.names()):
         return True
     return any(
-        (divisor := _number(_visit(node.right, known))) is None or divisor.low <= 0
+        not isinstance(divisor := _visit(node.right, known), Range) or divisor.low <= 0
         for node in ast.walk(expr.tree)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv | ast.Mod)
     )
 
 
-def _truth(value: Value) -> frozenset[bool]:
-    if isinstance(value, frozenset):
-        return value
-    if isinstance(value, Range):
-        if value.low == value.high:
-            return frozenset({bool(value.low)})
-        return FLAGS if value.low <= 0 <= value.high else frozenset({True})
-    return FLAGS
+def _truth(value: Value) -> Range:
+    if not isinstance(value, Range):
+        return FLAGS
+    if value.low == value.high:
+        return Range(bool(value.low), bool(value.low))
+    return FLAGS if value.low <= 0 <= value.high else Range(True, True)
+
+
+def _not(truth: Range) -> Range:
+    return Range(not truth.high, not truth.low)
 
 
 def _visit(node: ast.expr, known: Mapping[str, Value]) -> Value:
@@ -126,18 +129,20 @@ def _visit(node: ast.expr, known: Mapping[str, Value]) -> Value:
         case ast.Name(id=name):
             return known.get(name, name if name in DTYPES else ANY)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return frozenset(not flag for flag in _truth(_visit(operand, known)))
+            return _not(_truth(_visit(operand, known)))
         case ast.UnaryOp(operand=operand):
-            found = _number(_visit(operand, known))
-            return found and Range(-found.high, -found.low)
+            found = _visit(operand, known)
+            return Range(-found.high, -found.low) if isinstance(found, Range) else ANY
         case ast.BoolOp(op=op, values=values):
-            return _joined(values, known, stop=isinstance(op, ast.Or))
+            return _joined(op, [_visit(value, known) for value in values])
         case ast.BinOp(left=left, op=op, right=right):
-            one, other = _number(_visit(left, known)), _number(_visit(right, known))
-            return ANY if one is None or other is None else _arithmetic(op, one, other)
+            one, other = _visit(left, known), _visit(right, known)
+            if isinstance(one, Range) and isinstance(other, Range):
+                return _arithmetic(op, one, other)
+            return ANY
         case ast.Compare(left=ast.Name(id=name)) if tests_none(node):
             given = known.get(name) is not ANY
-            return frozenset({isinstance(node.ops[0], ast.IsNot)}) if given else FLAGS
+            return value_of(isinstance(node.ops[0], ast.IsNot)) if given else FLAGS
         case ast.Compare(left=left, ops=ops, comparators=sides):
             return _compared(left, ops, sides, known)
         case ast.Call(func=ast.Attribute(attr="is_contiguous")):
@@ -149,25 +154,18 @@ def _visit(node: ast.expr, known: Mapping[str, Value]) -> Value:
     raise AssertionError(f"a node that was not checked: {ast.dump(node)}")
 
 
-def _number(value: Value) -> Range | None:
-    """Return a value as a number; flags count as 0 and 1, as they do in calls."""
-    if isinstance(value, frozenset):
-        return Range(int(min(value)), int(max(value)))
-    return value if isinstance(value, Range) else None
-
-
-def _joined(values: list[ast.expr], known: Mapping[str, Value], *, stop: bool) -> Value:
+def _joined(op: ast.boolop, values: list[Value]) -> Value:
     """Return what `and` and `or` may be: flags; where they join numbers, nothing is said."""
-    found: set[bool] = set()
-    for part in values:
-        truth = _visit(part, known)
-        if not isinstance(truth, frozenset):
-            return ANY
-        if stop in truth:
-            found.add(stop)
-        if truth == {stop}:
-            return frozenset(found)
-    return frozenset(found | {not stop})
+    flags = [value for value in values if isinstance(value, Range) and type(value.low) is bool]
+    if len(flags) < len(values):
+        return ANY
+    return _any(flags) if isinstance(op, ast.Or) else _not(_any(map(_not, flags)))
+
+
+def _any(flags: Iterable[Range]) -> Range:
+    """Return whether one of some conditions must hold, and whether one may."""
+    lows, highs = zip((False, False), *((flag.low, flag.high) for flag in flags), strict=True)
+    return Range(max(lows), max(highs))
 
 
 def _arithmetic(op: ast.operator, left: Range, right: Range) -> Range | None:
@@ -202,67 +200,39 @@ def _divided(left: Bound, right: Bound) -> Bound:
 
 def _compared(
     left: ast.expr, ops: list[ast.cmpop], sides: list[ast.expr], known: Mapping[str, Value]
-) -> frozenset[bool]:
-    """Return whether a chain of comparisons may hold, and whether it may not."""
-    found = {True}
+) -> Range:
+    """Return whether a chain of comparisons may fail, and whether it may hold."""
+    truths = []
     value = _visit(left, known)
     for op, side in zip(ops, sides, strict=True):
-        if isinstance(op, ast.In | ast.NotIn):
-            assert isinstance(side, ast.List)
-            equal = [_equal(value, _visit(item, known)) for item in side.elts]
-            truth = _any(equal)
-            truth = frozenset(not flag for flag in truth) if isinstance(op, ast.NotIn) else truth
+        if isinstance(side, ast.List):
+            found = _any(_equal(value, _visit(item, known)) for item in side.elts)
+            truths.append(_not(found) if isinstance(op, ast.NotIn) else found)
         else:
             other = _visit(side, known)
-            truth = _compare(op, value, other)
+            truths.append(_compare(op, value, other))
             value = other
-        if True not in truth:
-            return frozenset({False})
-        found |= truth
-    return frozenset(found)
+    return _not(_any(map(_not, truths)))
 
 
-def _any(truths: list[frozenset[bool]]) -> frozenset[bool]:
-    if frozenset({True}) in truths:
-        return frozenset({True})
-    return FLAGS if any(True in truth for truth in truths) else frozenset({False})
-
-
-def _equal(left: Value, right: Value) -> frozenset[bool]:
+def _equal(left: Value, right: Value) -> Range:
     if left is ANY or right is ANY:
         return FLAGS
     if isinstance(left, str) or isinstance(right, str):
-        return frozenset({left == right})
-    one, other = _number(left), _number(right)
-    assert one is not None and other is not None
-    if one.low == one.high == other.low == other.high:
-        return frozenset({True})
-    apart = one.high < other.low or other.high < one.low
-    return frozenset({False}) if apart else FLAGS
+        return Range(left == right, left == right)
+    always = left.low == left.high == right.low == right.high
+    return Range(always, not (left.high < right.low or right.high < left.low))
 
 
-def _compare(op: ast.cmpop, left: Value, right: Value) -> frozenset[bool]:
-    match op:
-        case ast.Eq():
-            return _equal(left, right)
-        case ast.NotEq():
-            return frozenset(not flag for flag in _equal(left, right))
-    one, other = _number(left), _number(right)
-    if one is None or other is None:
+def _compare(op: ast.cmpop, left: Value, right: Value) -> Range:
+    if isinstance(op, ast.Eq):
+        return _equal(left, right)
+    if isinstance(op, ast.NotEq):
+        return _not(_equal(left, right))
+    if not isinstance(left, Range) or not isinstance(right, Range):
         return FLAGS
-    match op:
-        case ast.Lt():
-            return _below(one, other, strict=True)
-        case ast.LtE():
-            return _below(one, other, strict=False)
-        case ast.Gt():
-            return _below(other, one, strict=True)
-        case _:
-            return _below(other, one, strict=False)
-
-
-def _below(left: Range, right: Range, *, strict: bool) -> frozenset[bool]:
-    """Return whether each number of one range may be below one of another, or equal to it."""
-    always = left.high < right.low if strict else left.high <= right.low
-    never = left.low >= right.high if strict else left.low > right.high
-    return frozenset({True}) if always else frozenset({False}) if never else FLAGS
+    if isinstance(op, ast.Gt | ast.GtE):
+        left, right = right, left
+    if isinstance(op, ast.Lt | ast.Gt):
+        return Range(left.high < right.low, left.low < right.high)
+    return Range(left.high <= right.low, left.low <= right.high)
