@@ -1,5 +1,7 @@
 """`explain`: where axis values come from, which cannot be, and what the outcome is."""
 
+# ruff: noqa: E501  # tables of cases have a line each
+
 from __future__ import annotations
 
 import pytest
@@ -162,49 +164,22 @@ def test_a_gpu_can_be_named_as_the_driver_does(ask, demo):
 
 
 WRONG = {
-    "platform-without-a-name": (
-        {"platform": "--"},
-        "platform '--' is not a name such as nvidia_h200 or cpu",
-    ),
-    "unknown-axis": (
-        {"num_token": "1"},
-        "kernel 'twice' has no axis 'num_token'; did you mean 'num_tokens'?",
-    ),
-    "far-axis": (
-        {"x": "1"},
-        "kernel 'twice' has no axis 'x'; it has num_tokens, hidden_size, dtype, odd",
-    ),
-    "axes-without-value": (
-        {},
-        "axes hidden_size, num_tokens have no default; give hidden_size=VALUE num_tokens=VALUE",
-    ),
-    "axis-without-value": (
-        {"num_tokens": "1"},
-        "axis hidden_size has no default; give hidden_size=VALUE",
-    ),
+    "platform-without-a-name": ({"platform": "--"}, "platform '--' is not a name such as nvidia_h200 or cpu"),
+    "unknown-axis": ({"num_token": "1"}, "kernel 'twice' has no axis 'num_token'; did you mean 'num_tokens'?"),
+    "far-axis": ({"x": "1"}, "kernel 'twice' has no axis 'x'; it has num_tokens, hidden_size, dtype, odd"),
+    "axes-without-value": ({}, "axes hidden_size, num_tokens have no default; give hidden_size=VALUE num_tokens=VALUE"),
+    "axis-without-value": ({"num_tokens": "1"}, "axis hidden_size has no default; give hidden_size=VALUE"),
     "no-number": ({"num_tokens": "many"}, "axis 'num_tokens' is 'many'; it must be a number"),
     "flag-for-number": ({"num_tokens": "true"}, "axis 'num_tokens' is 'true'; it must be a number"),
     "not-finite": ({"num_tokens": "inf"}, "axis 'num_tokens' is 'inf'; it must be a number"),
     "number-for-flag": ({"odd": "1"}, "axis 'odd' is '1'; it must be true or false"),
     "number-for-dtype": ({"dtype": "8"}, "axis 'dtype' is '8'; it must be the name of a dtype"),
-    "size-below-zero": (
-        {"num_tokens": "-5"},
-        "axis 'num_tokens' is '-5'; it must be a whole number, 0 or more",
-    ),
-    "part-of-a-size": (
-        {"num_tokens": "1.5"},
-        "axis 'num_tokens' is '1.5'; it must be a whole number, 0 or more",
-    ),
-    "absent-size": (
-        {"num_tokens": "none"},
-        "axis 'num_tokens' is 'none'; it must be a whole number, 0 or more",
-    ),
+    "size-below-zero": ({"num_tokens": "-5"}, "axis 'num_tokens' is '-5'; it must be a whole number, 0 or more"),
+    "part-of-a-size": ({"num_tokens": "1.5"}, "axis 'num_tokens' is '1.5'; it must be a whole number, 0 or more"),
+    "absent-size": ({"num_tokens": "none"}, "axis 'num_tokens' is 'none'; it must be a whole number, 0 or more"),
     "absent-flag": ({"odd": "none"}, "axis 'odd' is 'none'; it must be true or false"),
-    "unknown-dtype": (
-        {"dtype": "bfloat"},
-        "axis 'dtype' is 'bfloat', which is no dtype; did you mean 'bfloat16'?",
-    ),
-}
+    "unknown-dtype": ({"dtype": "bfloat"}, "axis 'dtype' is 'bfloat', which is no dtype; did you mean 'bfloat16'?"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "line"), WRONG.values(), ids=WRONG)

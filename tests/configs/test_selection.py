@@ -1,5 +1,7 @@
 """Which config a call gets, and what stands in where none is tuned; without torch."""
 
+# ruff: noqa: E501  # tables of cases have a line each
+
 from __future__ import annotations
 
 import itertools
@@ -338,19 +340,10 @@ CASE = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
 ANSWERS = {
     "exact": (16, 4096, "exact", f"exact case {CASE}16", []),
     "between": (4, 4096, "bucketed", f"bucketed case {CASE}16", [("num_tokens", 4, 16, False)]),
-    "beyond": (
-        99, 5000, "extrapolated", f"extrapolated case {CASE}16",
-        [("hidden_size", 5000, 4096, True), ("num_tokens", 99, 16, True)],
-    ),
-    "missing": (16, 9_999, "missing", "no config is tuned, and [miss] action is 'error'", []),
-    "refused": (
-        16, 1, "refused",
-        "the kernel does not take the call: guard 'hidden_size > 1' refuses it", [],
-    ),
-    "divided": (
-        0, 2, "refused",
-        "the kernel does not take the call: guard '64 // num_tokens >= 0' divides by zero", [],
-    ),
+    "beyond": (99, 5000, "extrapolated", f"extrapolated case {CASE}16", [("hidden_size", 5000, 4096, True), ("num_tokens", 99, 16, True)]),
+    "missing": (16, 9999, "missing", "no config is tuned, and [miss] action is 'error'", []),
+    "refused": (16, 1, "refused", "the kernel does not take the call: guard 'hidden_size > 1' refuses it", []),
+    "divided": (0, 2, "refused", "the kernel does not take the call: guard '64 // num_tokens >= 0' divides by zero", []),
 }  # fmt: skip
 
 
@@ -408,7 +401,7 @@ ORIGINS = {
     "manifest": (evolve(CHOSEN, mode="default", platform=None, key=None), "manifest"),
     "helion": (evolve(CHOSEN, mode="default", platform=None, config=None, key=None), "helion"),
     "none": (None, "none"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("chosen", "origin"), ORIGINS.values(), ids=ORIGINS)

@@ -1,6 +1,6 @@
 """The types of expressions, and what cannot be done with a value of a type."""
 
-# messages are asserted as whole lines
+# ruff: noqa: E501  # messages are asserted as whole lines
 
 from __future__ import annotations
 
@@ -57,53 +57,24 @@ def test_an_expression_has_its_type(text, kind):
     ("text", "code", "message"),
     [
         ("sise", "KP121", "name 'sise' is not known here; did you mean 'size'?"),
-        (
-            "q + 1",
-            "KP121",
-            (
-                "name 'q' is not known here; known are bound, broken, eps, group, has_bound, neox, "
-                "out_dtype, residual, size, x"
-            ),
-        ),
-        (
-            "out_dtype == float23",
-            "KP121",
-            "name 'float23' is not known here; did you mean 'float32'?",
-        ),
-        (
-            "y.ndim",
-            "KP121",
-            (
-                "name 'y' is not known here; known are bound, broken, eps, group, "
-                "has_bound, neox, out_dtype, residual, size, x"
-            ),
-        ),
+        ("q + 1", "KP121", "name 'q' is not known here; known are bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
+        ("out_dtype == float23", "KP121", "name 'float23' is not known here; did you mean 'float32'?"),
+        ("y.ndim", "KP121", "name 'y' is not known here; known are bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
         ("rsidual is None", "KP121", "name 'rsidual' is not known here; did you mean 'residual'?"),
         ("size.ndim", "KP121", "axis 'size' is a value and has no attributes"),
         ("eps.shape[0]", "KP121", "argument 'eps' is a number and has no attributes"),
         ("x is None", "KP121", "argument 'x' is always given, so 'is None' says nothing"),
         ("eps is None", "KP121", "argument 'eps' is always given, so 'is None' says nothing"),
-        (
-            "x + 1",
-            "KP121",
-            (
-                "tensor 'x' is no value; read its shape[i], ndim, dtype, numel(), stride(i) and "
-                "is_contiguous()"
-            ),
-        ),
+        ("x + 1", "KP121", "tensor 'x' is no value; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"),
         ("out_dtype * 9", "KP122", "'out_dtype * 9' uses a dtype as a number"),
         ("-x.dtype", "KP122", "'-x.dtype' uses a dtype as a number"),
         ("not int8", "KP122", "'not int8' uses a dtype as a number"),
         ("neox and int8", "KP122", "'neox and int8' uses a dtype as a number"),
         ("size in [int8]", "KP122", "'size in [int8]' compares a dtype with a number, or by size"),
-        (
-            "int8 < out_dtype",
-            "KP122",
-            "'int8 < out_dtype' compares a dtype with a number, or by size",
-        ),
+        ("int8 < out_dtype", "KP122", "'int8 < out_dtype' compares a dtype with a number, or by size"),
         ("size == int8", "KP122", "'size == int8' compares a dtype with a number, or by size"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_told_once(text, code, message):
     """A wrong name or type gives one line, however often it stands there."""
     assert infer(parse_expr(text), SCOPE)[1] == ((code, message),)

@@ -186,12 +186,10 @@ def test_an_empty_tensor_takes_nothing():
     [
         pytest.param({"hidden_size": -1}, "argument 'input' would have shape [1, -1]", id="below"),
         pytest.param({"group_size": 0}, "argument 'output_s': divides by zero", id="by-zero"),
-        pytest.param(
-            {"hidden_size": 5.5}, "argument 'input' would have shape [1, 5.5]", id="fraction"
-        ),
+        pytest.param({"hidden_size": 5.5}, "argument 'input' would have shape [1, 5.5]", id="fraction"),
         pytest.param({"hidden_size": "x"}, "argument 'input' would have shape [1, 'x']", id="text"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_made(values, message):
     spec = read_kernel(ROOT, "per_token_group_fp8_quant")
     case = changed(cases_of(spec, "tune")[0], **values)

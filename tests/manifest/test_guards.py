@@ -77,17 +77,11 @@ def edited(tmp_path, *edits):
         (call(), (3, 8, 4, "bfloat16", False)),
         (call(residual=Tensor(3, 2, 4)), (3, 8, 4, "bfloat16", True)),
         (call(input=Tensor(3, 8, strides=(16, 1))), (3, 8, 4, "bfloat16", False)),
-        (
-            call(out=Tensor(0, 8), input=Tensor(0, 8)),
-            (0, 8, 4, "bfloat16", False),
-        ),
-        (
-            call(Tensor(1, 8, dtype="float32"), Tensor(1, 8, dtype="float32", strides=(7, 1))),
-            (1, 8, 4, "float32", False),
-        ),
+        (call(out=Tensor(0, 8), input=Tensor(0, 8)), (0, 8, 4, "bfloat16", False)),
+        (call(Tensor(1, 8, dtype="float32"), Tensor(1, 8, dtype="float32", strides=(7, 1))), (1, 8, 4, "float32", False)),
     ],
     ids=["plain", "residual", "strided", "empty", "one row"],
-)
+)  # fmt: skip
 def test_a_call_that_is_accepted_has_its_axes(args, axes):
     """The values come in the order of the manifest."""
     accepted = acceptance()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import datetime
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,28 +35,21 @@ VALUES: list[Any] = [
     [{"when": "x"}], {"shape": []}, {"shape": [], "dtype": "float32"}, {"value": 1},
     datetime.date(2000, 1, 1), datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC),
 ]  # fmt: skip
-KEYS = [
-    "x",
-    "é",
-    "a b",
-    "when",
-    "init",
-    "value",
-    "high",
-    "strides",
-    "use",
-    "int8",
-    "source",
-    "picker",
-]
+KEYS = (
+    *("x", "é", "a b", "when", "init", "value", "high", "strides", "use", "int8"),
+    *("source", "picker"),
+)
 
 
-def reads_or_reports(data: bytes, *, pack: bool) -> None:
+@pytest.fixture(scope="module")
+def reads_or_reports(tmp_path_factory):
     """Read a manifest of the given bytes; every problem must be one line."""
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory) / "good"
-        shutil.copytree(GOOD, root)
-        (root / ("manifests/good.toml" if pack else "kernels/x/kernel.toml")).write_bytes(data)
+    root = tmp_path_factory.mktemp("random") / "good"
+    shutil.copytree(GOOD, root)
+
+    def read(data: bytes, *, pack: bool) -> None:
+        (root / "manifests/good.toml").write_bytes(data if pack else PACK)
+        (root / "kernels/x/kernel.toml").write_bytes(KERNEL if pack else data)
         try:
             read_pack(root, "good") if pack else read_kernel(root, "x")
         except PackError as error:
@@ -64,10 +57,12 @@ def reads_or_reports(data: bytes, *, pack: bool) -> None:
             assert str(error).isprintable() or len(error.problems) > 1
             assert all(str(problem).isprintable() for problem in error.problems)
 
+    return read
+
 
 @settings(max_examples=150)
 @given(st.data(), st.booleans())
-def test_random_edits_of_bytes(data, pack):
+def test_random_edits_of_bytes(reads_or_reports, data, pack):
     """Bytes are put in, taken out and moved about."""
     text = bytearray(PACK if pack else KERNEL)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -95,7 +90,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @settings(max_examples=250)
 @given(st.data(), st.booleans())
-def test_random_values_at_any_place(data, pack):
+def test_random_values_at_any_place(reads_or_reports, data, pack):
     """Values of all types stand where others are wanted, and keys come and go."""
     document = copy.deepcopy(tomllib.loads((PACK if pack else KERNEL).decode()))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -1,5 +1,7 @@
 """The maps of a pack: which ops, platforms and models, what is told, and the document."""
 
+# ruff: noqa: E501  # tables of cases have a line each
+
 from __future__ import annotations
 
 import json
@@ -93,21 +95,12 @@ def test_configs_of_a_variant_are_those_of_nobody(pack):
 WRONG = {
     "op": ({"ops": ["twise"]}, "pack 'demo' has no op 'twise'; did you mean 'twice'?"),
     "far-op": ({"ops": ["x"]}, "pack 'demo' has no op 'x'; it has thrice, twice"),
-    "namespace": (
-        {"ops": ["demi::twice"]},
-        "pack 'demo' has no op 'demi::twice'; did you mean 'demo::twice'?",
-    ),
+    "namespace": ({"ops": ["demi::twice"]}, "pack 'demo' has no op 'demi::twice'; did you mean 'demo::twice'?"),
     "platform": ({"given": ["--"]}, "platform '--' is not a name such as nvidia_h200 or cpu"),
-    "op-for-platform": (
-        {"given": ["cpu", "twice"]},
-        "'twice' is an op; ops come before --platform",
-    ),
-    "model": (
-        {"models": ["oter"]},
-        "pack 'demo' has no model 'oter' in [models]; did you mean 'other'?",
-    ),
+    "op-for-platform": ({"given": ["cpu", "twice"]}, "'twice' is an op; ops come before --platform"),
+    "model": ({"models": ["oter"]}, "pack 'demo' has no model 'oter' in [models]; did you mean 'other'?"),
     "far-model": ({"models": ["x"]}, "pack 'demo' has no model 'x' in [models]; it has one, other"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("asked", "line"), WRONG.values(), ids=WRONG)
