@@ -89,6 +89,13 @@ def demo(tmp_path: Path) -> PackDirectory:
 
 
 @pytest.fixture
+def rich(demo: PackDirectory) -> PackDirectory:
+    """The pack "demo" with axes of every type, guards and models, and two tuned cases."""
+    copy(FIXTURES / "rich", demo.root)
+    return demo
+
+
+@pytest.fixture
 def other(tmp_path: Path) -> PackDirectory:
     """A second pack like `demo`, with the same namespace, below another root."""
     return write_pack(tmp_path / "other")

@@ -62,12 +62,7 @@ def explain(
     a name, an axis that the kernel does not have, that has no value, or whose value it cannot
     take, and PackError for config files that are wrong.
     """
-    try:
-        here = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants)
-    except ValueError:
-        raise UsageError(
-            f"platform '{platform}' is not a name such as nvidia_h200 or cpu"
-        ) from None
+    here = platforms.platform_of(pack, platform)
     if spec.picker is not None:
         raise UsageError(
             f"kernel '{spec.name}' picks with '{spec.picker}', which needs the arguments of a call"

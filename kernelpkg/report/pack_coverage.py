@@ -113,12 +113,7 @@ def _platforms(
     for name in given or sorted(tuned):
         if given and name.rpartition("::")[2] in pack.kernels:
             raise UsageError(f"'{name}' is an op; ops come before --platform")
-        try:
-            here = platforms.resolve(name, extra=pack.platforms, variants=pack.variants)
-        except ValueError:
-            raise UsageError(
-                f"platform '{name}' is not a name such as nvidia_h200 or cpu"
-            ) from None
+        here = platforms.platform_of(pack, name)
         if found.setdefault(here.name, here) is here:
             if here.arch is None and here.name != platforms.CPU and here.name not in tuned:
                 notes.append(platforms.stranger(here.name))

@@ -10,75 +10,15 @@ from kernelpkg.configs.explain import explain, lines, read_value
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.read import read_kernel, read_pack
 
-RICH = """\
-edition = 1
-[kernel]
-name = "twice"
-version = 1
-summary = "Twice the input."
-[op]
-schema = "(Tensor input, bool odd) -> Tensor"
-fake_impl = "host.py:fake"
-[helion]
-default = { num_warps = 2 }
-[axes]
-num_tokens = "input.shape[0]"
-hidden_size = "input.shape[1]"
-dtype = "input.dtype"
-odd = "odd"
-[guard]
-when = ["hidden_size % 8 == 0"]
-[[key]]
-axis = ["dtype", "odd"]
-match = "exact"
-[[key]]
-axis = "hidden_size"
-match = "nearest"
-[[key]]
-axis = "num_tokens"
-match = "ceil"
-[inputs]
-default = { dtype = "bfloat16", odd = false }
-[[inputs.grid]]
-num_tokens = [1, 16]
-hidden_size = [64]
-[args]
-input = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }
-[accuracy]
-return = { rtol = 1e-6 }
-"""
-
-CONFIGS = """\
-{
-  "edition": 1,
-  "kernel": "twice",
-  "platform": "nvidia_h200",
-  "tuned_with": {},
-  "configs": [{"num_warps": 4, "indexing": ["pointer"]}, {"num_warps": 8}],
-  "cases": [
-    {"key": {"hidden_size": 64, "num_tokens": 1}, "config": 0},
-    {"key": {"hidden_size": 64, "num_tokens": 16}, "config": 1}
-  ]
-}
-"""
-
 
 @pytest.fixture
-def ask(demo):
-    """Ask for the config of a call, after a kernel with axes of every type was written."""
-    directory = demo.root / "kernels/twice"
-    (directory / "kernel.toml").write_text(RICH)
-    for file in ("kernel.py", "host.py"):
-        text = (
-            (directory / file).read_text().replace("input: torch.Tensor)", "input: T, odd: bool)")
-        )
-        (directory / file).write_text(text.replace("input: T,", "input: torch.Tensor,"))
-    with (directory / "host.py").open("a") as file:
-        file.write("\n\ndef fake(input, odd):\n    return input.new_empty(input.shape)\n")
+def ask(rich):
+    """Ask for the config of a call of a kernel with axes of every type."""
 
     def ask(platform="nvidia_h200", **given):
-        pack = read_pack(demo.root, "demo")
-        return explain(pack, read_kernel(demo.root, "twice"), platform, given)
+        return explain(
+            read_pack(rich.root, "demo"), read_kernel(rich.root, "twice"), platform, given
+        )
 
     return ask
 
@@ -93,14 +33,12 @@ def ask(demo):
     ],
     ids=["exact", "bucketed", "extrapolated", "default"],
 )
-def test_each_outcome_has_its_word(ask, demo, given, outcome, warps):
-    demo.configs("twice", CONFIGS)
+def test_each_outcome_has_its_word(ask, given, outcome, warps):
     found = ask(**given)
     assert (found.outcome, found.chosen.config["num_warps"]) == (outcome, warps)
 
 
-def test_a_call_that_a_guard_refuses_is_a_miss(ask, demo):
-    demo.configs("twice", CONFIGS)
+def test_a_call_that_a_guard_refuses_is_a_miss(ask):
     found = ask(num_tokens="1", hidden_size="63")
     assert (found.outcome, found.chosen) == ("miss", None)
     assert found.reason == (
@@ -108,8 +46,7 @@ def test_a_call_that_a_guard_refuses_is_a_miss(ask, demo):
     )
 
 
-def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask, demo):
-    demo.configs("twice", CONFIGS)
+def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask):
     found = ask(num_tokens="1", hidden_size="64", odd="false")
     assert found.axes == {"num_tokens": 1, "hidden_size": 64, "dtype": "bfloat16", "odd": False}
     assert found.filled == ("dtype",)
@@ -126,15 +63,14 @@ def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask, demo
     ]
 
 
-def test_a_variant_that_was_never_tuned_is_told(ask, demo):
-    demo.configs("twice", CONFIGS)
+def test_a_variant_that_was_never_tuned_is_told(ask):
     found = ask(num_tokens="1", hidden_size="64", odd="true")
     assert dict(found.chosen.config) == {"num_warps": 4}
     assert lines(found)[3].lower() == "rule:    odd exact: true is none of false"
 
 
 def test_without_any_config_the_default_is_told(ask):
-    assert lines(ask(num_tokens="1", hidden_size="64"))[2:] == [
+    assert lines(ask("cpu", num_tokens="1", hidden_size="64"))[2:] == [
         "outcome: default; nothing is tuned; [helion] default",
         "config:  num_warps=2",
     ]
@@ -158,8 +94,7 @@ def test_a_platform_that_is_no_gpu_is_pointed_out(ask):
     )
 
 
-def test_a_gpu_can_be_named_as_the_driver_does(ask, demo):
-    demo.configs("twice", CONFIGS)
+def test_a_gpu_can_be_named_as_the_driver_does(ask):
     assert ask("NVIDIA H200", num_tokens="1", hidden_size="64").platform == "nvidia_h200"
 
 
@@ -189,12 +124,12 @@ def test_what_cannot_be_is_wrong_usage(ask, given, line):
     assert str(caught.value) == line
 
 
-def test_a_picker_of_its_own_needs_the_arguments(demo):
-    demo.edit("kernels/twice/kernel.toml", "version = 1", 'version = 1\npicker = "host.py:pick"')
-    demo.edit("kernels/twice/kernel.toml", '[[key]]\naxis = "num_tokens"\nmatch = "ceil"\n', "")
-    demo.edit("kernels/twice/host.py", "import torch\n", "import torch\n\n\ndef pick(a, k): ...\n")
+def test_a_picker_of_its_own_needs_the_arguments(ask, rich):
+    rich.edit("kernels/twice/kernel.toml", "version = 1", 'version = 1\npicker = "host.py:pick"')
+    for kind in ('match = "nearest"', 'match = "ceil"'):
+        rich.edit("kernels/twice/kernel.toml", kind, 'match = "exact"')
     with pytest.raises(UsageError) as caught:
-        explain(read_pack(demo.root, "demo"), read_kernel(demo.root, "twice"), "cpu", {})
+        ask()
     assert str(caught.value) == (
         "kernel 'twice' picks with 'host.py:pick', which needs the arguments of a call"
     )

@@ -9,86 +9,14 @@ from kernelpkg.packs.read import read_pack
 from kernelpkg.report.coverage_text import WIDTH, details, ratio, remarks, tables
 from kernelpkg.report.pack_coverage import cover_pack
 
-MANIFEST = """\
-edition = 1
-[kernel]
-name = "twice"
-version = 1
-summary = "Twice the input."
-[op]
-schema = "(Tensor input, bool odd) -> Tensor"
-fake_impl = "host.py:fake"
-[axes]
-num_tokens = "input.shape[0]"
-hidden_size = "input.shape[1]"
-odd = "odd"
-dtype = "input.dtype"
-[guard]
-when = ["hidden_size % 8 == 0", "num_tokens <= 1000"]
-[[key]]
-axis = ["dtype", "odd"]
-match = "exact"
-[[key]]
-axis = "hidden_size"
-match = "nearest"
-[[key]]
-axis = "num_tokens"
-match = "ceil"
-[inputs]
-default = { dtype = "bfloat16" }
-[[inputs.grid]]
-num_tokens = [1, 16]
-hidden_size = [64, 128]
-odd = [false, true]
-[args]
-input = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }
-odd = "odd"
-[accuracy]
-return = { rtol = 1e-6 }
-"""
-
-CONFIGS = """\
-{
-  "edition": 1, "kernel": "twice", "platform": "nvidia_h200", "tuned_with": {},
-  "configs": [{"num_warps": 4}, {"num_warps": 8}],
-  "cases": [
-    {"key": {"hidden_size": 64, "num_tokens": 1, "odd": false}, "config": 0},
-    {"key": {"hidden_size": 64, "num_tokens": 16, "odd": false}, "config": 1}
-  ]
-}
-"""
-
-MODELS = """\
-[models]
-tall = { hidden_size = 256, heads = 8 }
-flat = { hidden_size = 64 }
-crooked = { hidden_size = 100 }
-stranger = { heads = 8 }
-"""
-
-
-@pytest.fixture
-def pack(demo):
-    """The pack "demo", whose kernel has a variant that was never tuned, guards, and models."""
-    directory = demo.root / "kernels" / "twice"
-    (directory / "kernel.toml").write_text(MANIFEST)
-    signature = "def NAME(input: torch.Tensor, odd: bool) -> torch.Tensor:\n    ...\n"
-    for file, names in (("kernel.py", ["twice"]), ("host.py", ["reference", "fake"])):
-        functions = [signature.replace("NAME", name) for name in names]
-        (directory / file).write_text("import torch\n\n\n" + "\n\n".join(functions))
-    demo.configs("twice", CONFIGS)
-    path = demo.root / "manifests" / "demo.toml"
-    path.write_text(path.read_text() + MODELS)
-    return demo
-
 
 def ask(demo, *platforms):
     return cover_pack(read_pack(demo.root, "demo"), given=platforms)
 
 
-def test_the_tables(pack):
+def test_the_tables(rich):
     """Of each platform the grid, without outcomes that are nowhere, and the models."""
-    assert list(tables(ask(pack))) == [
+    assert list(tables(ask(rich))) == [
         (
             "calls of the grid on nvidia_h200",
             [
@@ -106,9 +34,9 @@ def test_the_tables(pack):
     ]
 
 
-def test_the_details(pack):
+def test_the_details(rich):
     """Rows that say the same are told together; the rest is told once."""
-    (entry,) = ask(pack).maps
+    (entry,) = ask(rich).maps
     assert "\n".join(details(entry)) == DETAILS.rstrip()
     assert max(map(len, details(entry))) <= WIDTH
 
@@ -154,9 +82,9 @@ model crooked: hidden_size=100
 """
 
 
-def test_what_the_tables_leave_out(pack):
+def test_what_the_tables_leave_out(rich):
     """Platforms without a file, by what stands in; and models that the op is not for."""
-    covered = ask(pack, "nvidia_h200", "nvidia_h100", "nvidia_l4", "cpu")
+    covered = ask(rich, "nvidia_h200", "nvidia_h100", "nvidia_l4", "cpu")
     assert list(remarks(covered)) == [
         "no configs for nvidia_h100, borrowed from nvidia_h200: twice",
         "no configs for nvidia_l4, nothing to borrow either: twice",
@@ -165,18 +93,18 @@ def test_what_the_tables_leave_out(pack):
     ]
 
 
-def test_models_that_cannot_be_mapped_are_told(pack):
-    pack.edit("manifests/demo.toml", "hidden_size = 100", "hidden_size = 0.5")
-    assert next(remarks(ask(pack))) == (
+def test_models_that_cannot_be_mapped_are_told(rich):
+    rich.edit("manifests/demo.toml", "hidden_size = 100", "hidden_size = 0.5")
+    assert next(remarks(ask(rich))) == (
         "model crooked is not mapped for twice: axis 'hidden_size' is 0.5; it must be a whole "
         "number, 0 or more; correct [models]"
     )
 
 
-def test_a_model_that_gives_the_axis_of_lines_is_told_what_it_gets(pack):
+def test_a_model_that_gives_the_axis_of_lines_is_told_what_it_gets(rich):
     """Its calls are a place on lines of the grid."""
-    pack.edit("manifests/demo.toml", "hidden_size = 64", "hidden_size = 64, num_tokens = 300")
-    (entry,) = ask(pack, "nvidia_h200").maps
+    rich.edit("manifests/demo.toml", "hidden_size = 64", "hidden_size = 64, num_tokens = 300")
+    (entry,) = ask(rich, "nvidia_h200").maps
     told = "\n".join(details(entry))
     assert (
         "\nmodel flat: num_tokens=300, hidden_size=64, in the grid: extrapolated, default (a tuned "
@@ -184,13 +112,13 @@ def test_a_model_that_gives_the_axis_of_lines_is_told_what_it_gets(pack):
     )
 
 
-def test_what_is_told_of_many_ops_is_told_once(pack):
+def test_what_is_told_of_many_ops_is_told_once(rich):
     """A line for each problem, with all ops that have it."""
     names = [f"twice_{number:02}" for number in range(12)]
     for name in names:
-        pack.kernel(name)
-    pack.edit("manifests/demo.toml", "hidden_size = 64", "num_tokens = -1")
-    told = list(remarks(ask(pack, "nvidia_l4")))
+        rich.kernel(name)
+    rich.edit("manifests/demo.toml", "hidden_size = 64", "num_tokens = -1")
+    told = list(remarks(ask(rich, "nvidia_l4")))
     assert told[:2] == [
         (
             "no configs for nvidia_l4, nothing to borrow either: twice, twice_00, twice_01, "
@@ -206,14 +134,12 @@ def test_what_is_told_of_many_ops_is_told_once(pack):
     ]
 
 
-def test_a_picker_of_its_own_is_unverified(pack):
+def test_a_picker_of_its_own_is_unverified(rich):
     """It has no numbers, and one line of details."""
-    pack.edit("kernels/twice/kernel.toml", "version = 1", 'version = 1\npicker = "host.py:pick"')
-    path = pack.root / "kernels" / "twice" / "host.py"
-    path.write_text(path.read_text() + "\n\ndef pick(args, keys):\n    return None\n")
+    rich.edit("kernels/twice/kernel.toml", "version = 1", 'version = 1\npicker = "host.py:pick"')
     for kind in ('match = "nearest"', 'match = "ceil"'):
-        pack.edit("kernels/twice/kernel.toml", kind, 'match = "exact"')
-    covered = ask(pack)
+        rich.edit("kernels/twice/kernel.toml", kind, 'match = "exact"')
+    covered = ask(rich)
     why = "unverified: picks with 'host.py:pick', which needs the arguments of a call"
     assert list(tables(covered)) == [
         (
@@ -224,9 +150,9 @@ def test_a_picker_of_its_own_is_unverified(pack):
     assert list(details(covered.maps[0]))[1:] == [why]
 
 
-def test_a_guard_that_repeats_is_told_beside_the_outcome(pack):
-    pack.edit("kernels/twice/kernel.toml", "num_tokens <= 1000", "num_tokens % 1 == 0")
-    lines = list(details(ask(pack).maps[0]))
+def test_a_guard_that_repeats_is_told_beside_the_outcome(rich):
+    rich.edit("kernels/twice/kernel.toml", "num_tokens <= 1000", "num_tokens % 1 == 0")
+    lines = list(details(ask(rich).maps[0]))
     assert "    exact where 'num_tokens % 1 == 0', else refused  1, 16" in lines
 
 
