@@ -23,7 +23,7 @@ from timing import interleave, per_call
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.selection import make_plan
 from kernelpkg.manifest.cases import smallest_case
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel
@@ -42,7 +42,7 @@ def result_of(spec: KernelSpec, args: tuple[Any, ...]) -> Any:
 
 def dispatcher(spec: KernelSpec, launch: Callable[..., Any]) -> Dispatcher:
     """Return the dispatcher of a kernel whose every launch is the given one."""
-    acceptance = Acceptance(spec, spec.name)
+    acceptance = CallCheck(spec, spec.name)
     return Dispatcher(
         op=spec.name,
         schema=spec.schema,

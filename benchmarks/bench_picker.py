@@ -28,7 +28,7 @@ from vllm_pickers import TheirPicker
 from kernelpkg.configs.selection import ConfigPlan, make_plan
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import evaluate
-from kernelpkg.manifest.guards import Acceptance, compile_axes
+from kernelpkg.manifest.guards import CallCheck, compile_axes
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel
@@ -101,7 +101,7 @@ class OurSide:
             cases=tuple(TunedCase(key=dict(key), config=0) for key in keys),
         )
         self.axes = compile_axes(spec)
-        self.acceptance = Acceptance(spec, spec.name)
+        self.acceptance = CallCheck(spec, spec.name)
         names = [axis.name for axis in spec.axes]
         self.places = [names.index(axis) for axis in spec.key_axes]
 

@@ -16,7 +16,7 @@ from kernelpkg.configs.selection import make_plan
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.cases import Case, cases_of
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
 from kernelpkg.packs.routes import Routing
@@ -54,7 +54,7 @@ class StandInKernel:
 
 def stand_in(spec: KernelSpec, launch: Callable[..., Any]) -> StandInKernel:
     """Return a kernel whose every call is a given launch."""
-    acceptance = Acceptance(spec, spec.name)
+    acceptance = CallCheck(spec, spec.name)
     dispatcher = Dispatcher(
         op=spec.name,
         schema=spec.schema,

@@ -23,7 +23,7 @@ from kernelpkg.manifest.cases import (
     smallest_case,
     strides_of,
 )
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import Accuracy, ArgSpec, KernelSpec, Reference, Scalar
 from kernelpkg.packs.sources import load_function
@@ -236,7 +236,7 @@ def seed(spec: KernelSpec, case: Case) -> int:
 
 def check_axes(spec: KernelSpec, case: Case, args: Sequence[Any]) -> None:
     """Raise CaseProblem unless a call with the arguments is accepted and has the case's axes."""
-    acceptance = Acceptance(spec, spec.name)
+    acceptance = CallCheck(spec, spec.name)
     try:
         axes = dict(zip(acceptance.axis_names, acceptance.axes_of(args), strict=True))
     except CallError as error:

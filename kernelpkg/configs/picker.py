@@ -205,16 +205,6 @@ def compile_picker(
     )
 
 
-def relax(
-    rules: Sequence[Rule],
-    keys: Sequence[CaseKey],
-    defaults: Mapping[str, Scalar],
-    values: tuple[Scalar, ...],
-) -> tuple[int | None, tuple[str, ...]]:
-    """Return what `Picker.relax` does, of keys that are compiled for this one call."""
-    return compile_picker(rules, keys, defaults).relax(values)
-
-
 def _filled(
     key: CaseKey, axes: Sequence[str], defaults: Mapping[str, Scalar], name: str
 ) -> tuple[Scalar, ...]:

@@ -225,11 +225,6 @@ class TensorSize:
     bytes: int
 
 
-def case_bytes(spec: KernelSpec, case: Case) -> int:
-    """Return the bytes of the tensor arguments of one call; raises CaseProblem as `sizes` does."""
-    return sum(size.bytes for size in sizes(spec, case))
-
-
 def case_elements(spec: KernelSpec, case: Case) -> int:
     """Return the elements of all tensor arguments of one call; raises CaseProblem."""
     return sum(size.elements for size in sizes(spec, case))

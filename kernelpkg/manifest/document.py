@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import math
 import re
@@ -190,7 +189,7 @@ class _Scanner:
         self.at = match.end() if match else self.at
 
     def _note(self, path: TomlPath, at: int) -> None:
-        self.lines.setdefault(path, bisect.bisect_left(self.breaks, at) + 1)
+        self.lines.setdefault(path, bisect_left(self.breaks, at) + 1)
 
     def _header(self) -> TomlPath:
         start = self.at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def compile_axes(spec: KernelSpec) -> AxesFunction:
     return compile_exprs(exprs, spec.schema.arg_names, nullable=spec.schema.optional)
 
 
-class Acceptance:
+class CallCheck:
     """Holds calls of one op against its manifest; made once, used once per signature.
 
     `device_type` is not looked at: that the op has an implementation for it is PyTorch's check.
@@ -171,14 +172,11 @@ class Acceptance:
             fits = shape == tuple(sizes)
         else:
             after = len(sizes) - spread - 1
-            product = 1
-            for size in shape[spread : len(shape) - after]:
-                product *= size
             fits = (
                 len(shape) >= len(sizes) - 1
                 and shape[:spread] == tuple(sizes[:spread])
                 and shape[len(shape) - after :] == tuple(sizes[spread + 1 :])
-                and product == sizes[spread]
+                and math.prod(shape[spread : len(shape) - after]) == sizes[spread]
             )
         if not fits:
             shown = ", ".join(

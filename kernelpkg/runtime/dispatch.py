@@ -24,7 +24,7 @@ TABLE_LIMIT: Final = 65_536
 
 
 class Acceptance(Protocol):
-    """Holds calls against what a kernel takes; `accept.Acceptance` does so for a manifest."""
+    """Holds calls against what a kernel takes; `guards.CallCheck` does so for a manifest."""
 
     axis_names: tuple[str, ...]
 

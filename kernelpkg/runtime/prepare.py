@@ -19,7 +19,7 @@ from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigPlan, read_plan
 from kernelpkg.errors import PackError, Problem, RegistrationError
 from kernelpkg.files import Files, digest_value
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
 from kernelpkg.packs.lock import LockState, Seal
 from kernelpkg.packs.read import problem_at, read_kernel
@@ -124,7 +124,7 @@ class Preparation:
             schema=spec.schema,
             fake_impl=fake,
             helion_settings=settings,
-            acceptance=lambda: Acceptance(spec, report.op),
+            acceptance=lambda: CallCheck(spec, report.op),
             plan=plan,
             input_generator=lambda: CaseInputs(spec, self.machine.device),
         )

@@ -13,7 +13,7 @@ from attrs import frozen
 from torch.library import Library
 
 from kernelpkg.errors import CallError, KernelpkgError
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.packs.routes import NativeSchema, Routing
 from kernelpkg.runtime.dispatch import TABLE_LIMIT, Dispatcher, Launch
@@ -174,7 +174,7 @@ class RoutedOp:
         self._warn = warn
         self._warned = False
         self._kernel: Kernel | None = None
-        self._acceptance = Acceptance(routing.spec, routing.op)
+        self._acceptance = CallCheck(routing.spec, routing.op)
         self._table: dict[Any, _Entry] = {}
         self._seen: set[Any] = set()
         self._ours = Tally()

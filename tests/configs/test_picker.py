@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from kernelpkg.configs import picker
-from kernelpkg.configs.picker import Pick, Step, compile_picker, relax
+from kernelpkg.configs.picker import Pick, Step, compile_picker
 from kernelpkg.manifest.spec import Rule
 
 TOKENS = (1, 8, 64)
@@ -288,4 +288,4 @@ RELAXED = {
 @pytest.mark.parametrize(("keys", "values", "expected"), RELAXED.values(), ids=RELAXED)
 def test_relax(keys, values, expected):
     """A call whose variant is not tuned gets a key of the nearest one, with what differs."""
-    assert relax(FLAGS, keys, {}, values) == expected
+    assert compile_picker(FLAGS, keys, {}).relax(values) == expected

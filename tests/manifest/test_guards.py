@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernelpkg.errors import CallError
-from kernelpkg.manifest.guards import Acceptance, compile_axes
+from kernelpkg.manifest.guards import CallCheck, compile_axes
 from kernelpkg.packs.read import read_kernel
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
@@ -44,7 +44,7 @@ class Tensor:
 
 
 def acceptance(root=GOOD):
-    return Acceptance(read_kernel(root, "x"), "good::x")
+    return CallCheck(read_kernel(root, "x"), "good::x")
 
 
 def call(out=None, input=None, residual=None, factor=2.0, group=4):

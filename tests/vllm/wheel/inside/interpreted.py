@@ -25,7 +25,7 @@ from kernelpkg.bench.reference import SENTINEL, check_case, make_inputs
 from kernelpkg.configs import platforms
 from kernelpkg.configs.selection import read_plan
 from kernelpkg.manifest.cases import Case, cases_of
-from kernelpkg.manifest.guards import Acceptance
+from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -202,7 +202,7 @@ def test_calls_get_the_configs_that_the_rules_give(kernels, name):
     plan = read_plan(PACK, spec, platforms.resolve(PLATFORM, extra=PACK.platforms))
     configured = kernels[name].get_configured_op()
     select = configured._create_config_selector(configured._create_key_computer())
-    read = Acceptance(spec, name).axes_of
+    read = CallCheck(spec, name).axes_of
     cases = cases_of(spec, "tune") + cases_of(spec, "test")
     outcomes = set()
     with FakeTensorMode():
