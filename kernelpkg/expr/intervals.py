@@ -189,11 +189,12 @@ def _arithmetic(op: ast.operator, left: Range, right: Range) -> Range | None:
 
 
 def _times(left: Bound, right: Bound) -> Bound:
+    # 0 * inf is NaN in Python, and infinity stands for a number here.
     return 0 if 0 in (left, right) else left * right
 
 
 def _divided(left: Bound, right: Bound) -> Bound:
-    if math.isinf(right):
+    if math.isinf(right):  # as below, // would make NaN
         return 0 if left >= 0 else -1
     return left if math.isinf(left) else left // right
 

@@ -91,6 +91,7 @@ def parse_expr(text: str) -> Expr:
     Kernels share most of their expressions, and share what is made from them here.
     """
     text = text.strip()
+    # Python takes look-alikes for one name (NFKC): what is shown would not be what is read.
     strange = re.search(r"[^\t -~]", text)
     if strange is not None:
         raise ExprError(f"has {strange[0]!a}; expressions are one line of ASCII")
@@ -270,6 +271,8 @@ def compile_exprs(
 def _compiled(code: str) -> Callable[..., tuple[Any, ...]]:
     """Make the function of a code; kernels share most of theirs, as they do expressions."""
     space: dict[str, Any] = {"Absent": Absent, "given": given, "dtype_name": dtype_name}
+    # The code is ours: it was written from trees of which `_check_node` let each node pass, never
+    # from the text of a manifest, and a name in it has a `_` before it or is a text.
     exec(compile(code, "<manifest expressions>", "exec"), space)
     function: Callable[..., tuple[Any, ...]] = space["compiled"]
     return function

@@ -92,6 +92,7 @@ def cases_of(spec: KernelSpec, use: str) -> tuple[Case, ...]:
     for grid, table in enumerate(spec.grids):
         if use in table.use:
             for case in expand(spec, grid):
+                # By their texts, for True == 1 == 1.0, and each of them is a case of its own.
                 found.setdefault(tuple(map(repr, case.values.values())), case)
     return tuple(found.values())
 

@@ -154,6 +154,7 @@ class CallCheck:
             return
         strides = [None if s is None else self._value(s, axes) for s in variant.strides]
         for size, stride, want in zip(value.shape, value.stride(), strides, strict=True):
+            # Along no or one element no step is made, and PyTorch keeps whatever stride there was.
             if size > 1 and want is not None and stride != want:
                 shown = ", ".join("*" if s is None else str(s) for s in strides)
                 raise self._refuse(

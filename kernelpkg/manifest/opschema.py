@@ -19,6 +19,7 @@ _ARG = re.compile(
     r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z][a-z0-9]*)(?P<mutated>!?)\))?(?P<optional>\??)"
     r"\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:=\s*(?P<default>[^\s,]+))?"
 )
+# [0-9], for \d takes the digits of all scripts; 19 of them, for int() fails beyond 4,300.
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from kernelpkg.configs.selection import CallOutcome
+from kernelpkg.configs.selection import OUTCOMES, CallOutcome
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LETTER: Final = 0.6
@@ -146,14 +146,9 @@ def page(
 
 
 LETTERS: Final[Mapping[CallOutcome, str]] = {
-    "exact": "E",
-    "bucketed": "B",
-    "extrapolated": "X",
-    "default": "D",
-    "missing": "M",
-    "refused": "R",
+    outcome: "X" if outcome == "extrapolated" else outcome[0].upper() for outcome in OUTCOMES
 }
-"""What stands for an outcome beside its colour."""
+"""What stands for an outcome beside its colour; E is exact."""
 
 MEANS: Final[Mapping[CallOutcome, str]] = {
     "exact": "tuned for this very call",
