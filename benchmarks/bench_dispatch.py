@@ -21,7 +21,7 @@ from stub_backend import StubBackend
 from timing import interleave, per_call
 
 from kernelpkg.bench.reference import make_inputs
-from kernelpkg.configs.selection import make_plan
+from kernelpkg.configs.selection import make_selection
 from kernelpkg.manifest.cases import smallest_case
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec
@@ -47,7 +47,7 @@ def dispatcher(spec: KernelSpec, launch: Callable[..., Any]) -> Dispatcher:
         op=spec.name,
         schema=spec.schema,
         acceptance=lambda: acceptance,
-        plan=make_plan(spec, "cpu", []),
+        plan=make_selection(spec, "cpu", []),
         backend=StubBackend(launch),
     )
 

@@ -25,7 +25,7 @@ from stub_backend import StubBackend
 from timing import Time, interleave, per_call
 from vllm_pickers import TheirPicker
 
-from kernelpkg.configs.selection import ConfigPlan, make_plan
+from kernelpkg.configs.selection import ConfigSelection, make_selection
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import evaluate
 from kernelpkg.manifest.guards import CallCheck, compile_axes
@@ -105,16 +105,16 @@ class OurSide:
         names = [axis.name for axis in spec.axes]
         self.places = [names.index(axis) for axis in spec.key_axes]
 
-    def plan(self) -> ConfigPlan:
+    def plan(self) -> ConfigSelection:
         """Return a plan that has seen no call."""
-        return make_plan(self.spec, "nvidia_h200", [self.file])
+        return make_selection(self.spec, "nvidia_h200", [self.file])
 
     def values(self, args: tuple[Any, ...]) -> tuple[Scalar, ...]:
         """Return the axis values that rules speak of."""
         found = self.axes(*args)
         return tuple([found[place] for place in self.places])
 
-    def picked(self, plan: ConfigPlan, args: tuple[Any, ...]) -> Mapping[str, Scalar]:
+    def picked(self, plan: ConfigSelection, args: tuple[Any, ...]) -> Mapping[str, Scalar]:
         """Return the key that a call gets."""
         table = plan.tables[0]
         index = table.compiled.picker.pick(self.values(args)).index

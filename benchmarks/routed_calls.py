@@ -12,7 +12,7 @@ from stub_backend import StubBackend
 from timing import Time, interleave, per_call
 
 from kernelpkg.bench.reference import make_inputs
-from kernelpkg.configs.selection import make_plan
+from kernelpkg.configs.selection import make_selection
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.cases import Case, cases_of
@@ -59,7 +59,7 @@ def stand_in(spec: KernelSpec, launch: Callable[..., Any]) -> StandInKernel:
         op=spec.name,
         schema=spec.schema,
         acceptance=lambda: acceptance,
-        plan=make_plan(spec, "cpu", []),
+        plan=make_selection(spec, "cpu", []),
         backend=StubBackend(launch, interprets=True),
     )
     return StandInKernel(schema=spec.schema, dispatcher=dispatcher)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, compile_picker
-from kernelpkg.configs.selection import ConfigPlan
+from kernelpkg.configs.selection import ConfigSelection
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.manifest.cases import Case, cases_of, guard_problem, show
@@ -55,7 +55,7 @@ class TuningPlan:
     """The cases of one kernel to tune on one platform, in the order of their searches."""
 
     spec: KernelSpec
-    picks: ConfigPlan
+    picks: ConfigSelection
     cases: tuple[PlannedCase, ...]
 
     def seeds(self, planned: PlannedCase, tuned: Iterable[Tuned]) -> tuple[Config, ...]:
@@ -120,7 +120,7 @@ def with_cases(
 
 
 def plan_tuning(
-    spec: KernelSpec, picks: ConfigPlan, wanted: Mapping[str, Sequence[str]]
+    spec: KernelSpec, picks: ConfigSelection, wanted: Mapping[str, Sequence[str]]
 ) -> TuningPlan:
     """Choose the cases of a kernel's grid that have the wanted axis values, and order them.
 
@@ -211,7 +211,7 @@ def _has(case: Case, axis: str, values: Sequence[str]) -> bool:
     return axis in case.values and show(case.values[axis]) in values
 
 
-def _picked(spec: KernelSpec, picks: ConfigPlan, case: Case) -> tuple[Config | None, bool]:
+def _picked(spec: KernelSpec, picks: ConfigSelection, case: Case) -> tuple[Config | None, bool]:
     """Return what a call gets now, and whether it was tuned for this case.
 
     A picker of the kernel's own is asked with tensors, which there are none of here.

@@ -24,7 +24,7 @@ from kernelpkg.autotune.session import (
 from kernelpkg.autotune.store import Conditions, open_store
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import ConfigDirectory
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.configs.store import TUNED_WITH, config_id
 from kernelpkg.errors import PackError, Problem, Progress
 from kernelpkg.files import Files, digest_value
@@ -269,7 +269,7 @@ def plan_op(
     here: Platform,
 ) -> TuningPlan:
     """Return the cases of an op to tune, with what calls get now that the target is looked into."""
-    return plan_tuning(spec, read_plan(looked_into(pack, target), spec, here), wanted)
+    return plan_tuning(spec, read_selection(looked_into(pack, target), spec, here), wanted)
 
 
 def outdated(run: OpRun) -> str | None:

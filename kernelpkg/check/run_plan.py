@@ -11,7 +11,7 @@ from attrs import field, frozen
 from kernelpkg.check.probes import Around
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import locate, platforms_of, read_configs
-from kernelpkg.configs.selection import Chosen, ConfigPlan, make_plan, read_plan
+from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
@@ -82,7 +82,9 @@ def plan_runs(
         wanted = [name for name in available if platforms is None or name in platforms]
         ours = wanted if interpret else [name for name in wanted if name == here.name]
         files = {name: read_configs(pack, spec, name).content() for name in ours}
-        plan = make_plan(spec, here.name, ()) if interpret else read_plan(pack, spec, here)
+        plan = (
+            make_selection(spec, here.name, ()) if interpret else read_selection(pack, spec, here)
+        )
     except PackError as error:
         return Planned(findings=error.problems)
     except (TypeError, ValueError) as error:  # keys that no picker can be made of
@@ -108,7 +110,7 @@ class _Planning:
     pack: PackSpec
     spec: KernelSpec
     here: Platform
-    plan: ConfigPlan
+    plan: ConfigSelection
     interpret: bool
     runs: list[Run] = field(factory=list)
     findings: list[Problem] = field(factory=list)

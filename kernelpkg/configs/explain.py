@@ -10,7 +10,7 @@ from attrs import asdict, frozen
 
 from kernelpkg.configs import platforms, search_path
 from kernelpkg.configs.picker import Step
-from kernelpkg.configs.selection import Chosen, ConfigOutcome, read_plan
+from kernelpkg.configs.selection import Chosen, ConfigOutcome, read_selection
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.expr.language import DTYPES
 from kernelpkg.manifest.cases import needed_axes, show
@@ -75,11 +75,11 @@ def explain(
     filled = tuple(n for n in needed_axes(spec) if n not in given and n in spec.defaults)
     values = {**{name: spec.defaults[name] for name in filled}, **read}
     axes = {axis.name: values[axis.name] for axis in spec.axes if axis.name in values}
-    plan = read_plan(pack, spec, here)
-    found = plan.answer(axes)
+    selection = read_selection(pack, spec, here)
+    found = selection.answer(axes)
     chosen = found.chosen
     # A name that is misspelt is the name of a GPU that is not known, and gets a default.
-    misspelt = here.arch is None and here.name != platforms.CPU and not plan.tables
+    misspelt = here.arch is None and here.name != platforms.CPU and not selection.tables
     return Explanation(
         kernel=spec.name,
         platform=here.name,
@@ -89,7 +89,7 @@ def explain(
         chosen=chosen,
         file=_file(pack, spec, chosen),
         reason=found.reason + (f"; {platforms.stranger(here.name)}" if misspelt else ""),
-        trace=plan.trace([axes.get(axis.name) for axis in spec.axes]),
+        trace=selection.trace([axes.get(axis.name) for axis in spec.axes]),
     )
 
 

@@ -154,7 +154,7 @@ class _Table:
 
 
 @frozen(kw_only=True)
-class ConfigPlan:
+class ConfigSelection:
     """All configs that calls of a kernel on one platform can get, in the order of preference.
 
     The order: the rules over the platform's own cases; the nearest tuned variant, without its
@@ -304,14 +304,14 @@ class ConfigPlan:
         )
 
 
-def make_plan(
+def make_selection(
     spec: KernelSpec,
     platform: str,
     files: Sequence[ConfigFile | StoredFile],
     *,
     fits: Mapping[str, bool | None] | None = None,
     custom: CustomPicker | None = None,
-) -> ConfigPlan:
+) -> ConfigSelection:
     """Put the rules of a kernel over config files, given in the order of preference.
 
     `fits` says of a borrowed platform whether its configs fit this GPU's shared memory; those that
@@ -319,7 +319,7 @@ def make_plan(
     """
     known = fits or {}
     names = [axis.name for axis in spec.axes]
-    return ConfigPlan(
+    return ConfigSelection(
         spec=spec,
         platform=platform,
         tables=tuple(
@@ -332,7 +332,7 @@ def make_plan(
     )
 
 
-def read_plan(
+def read_selection(
     pack: PackSpec,
     spec: KernelSpec,
     here: Platform,
@@ -340,7 +340,7 @@ def read_plan(
     custom: CustomPicker | None = None,
     files: Files | None = None,
     dropped: list[Problem] | None = None,
-) -> ConfigPlan:
+) -> ConfigSelection:
     """Read the config files that calls on a platform may use, and put the rules over them.
 
     `files` keeps what was read. Raises PackError with every problem of the files; with a list
@@ -370,7 +370,7 @@ def read_plan(
         or platforms.fits(platforms.resolve(name, extra=pack.platforms), here)
         for name in names
     }
-    return make_plan(spec, here.name, stored, fits=fits, custom=custom)
+    return make_selection(spec, here.name, stored, fits=fits, custom=custom)
 
 
 def _how(outcome: str, key: CaseKey) -> str:

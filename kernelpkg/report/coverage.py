@@ -1,7 +1,7 @@
 """Which calls of an op are exact, bucketed, extrapolated, default, missing or refused.
 
-What is said of a call is what `ConfigPlan.answer` says of it. A line is worked out from the turns
-of the rules and the bounds of the guards, not by trying every size.
+What is said of a call is what `ConfigSelection.answer` says of it. A line is worked out from the
+turns of the rules and the bounds of the guards, not by trying every size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from kernelpkg.configs.match import identity, order
 from kernelpkg.configs.picker import Outcome
 from kernelpkg.configs.search_path import ConfigPlace
-from kernelpkg.configs.selection import OUTCOMES, Answer, CallOutcome, ConfigPlan, Move
+from kernelpkg.configs.selection import OUTCOMES, Answer, CallOutcome, ConfigSelection, Move
 from kernelpkg.expr.intervals import pieces, value_of
 from kernelpkg.expr.language import Expr
 from kernelpkg.manifest.cases import Evaluator, cases_of, needed_axes, show
@@ -33,7 +33,7 @@ _Shapes = dict[tuple[object, ...], tuple[_Axes, dict[object, Scalar]]]
 
 
 def cover(
-    plan: ConfigPlan,
+    selection: ConfigSelection,
     models: Mapping[str, Mapping[str, Scalar]],
     place: ConfigPlace | None = None,
 ) -> Coverage:
@@ -41,7 +41,7 @@ def cover(
 
     `models` are axis values by model, `place` is the platform's own file of configs.
     """
-    spec = plan.spec
+    spec = selection.spec
     ordered = [
         (place, rule)
         for place, rule in enumerate(spec.rules)
@@ -50,11 +50,11 @@ def cover(
     axis = ordered[-1][1].axis if ordered else None
     if spec.picker is not None:
         why = f"picks with '{spec.picker}', which needs the arguments of a call"
-        return Coverage(plan=plan, place=place, axis=axis, unverified=why)
-    calls = _Calls(plan=plan, axis=axis, low=_lowest(plan, axis) if axis else 0)
+        return Coverage(selection=selection, place=place, axis=axis, unverified=why)
+    calls = _Calls(selection=selection, axis=axis, low=_lowest(selection, axis) if axis else 0)
     sizes = {axis for values in models.values() for axis in values}
     return Coverage(
-        plan=plan,
+        selection=selection,
         place=place,
         axis=axis,
         rows=tuple(calls.rows(calls.grid)),
@@ -63,26 +63,26 @@ def cover(
     )
 
 
-def _lowest(plan: ConfigPlan, axis: str) -> int:
+def _lowest(selection: ConfigSelection, axis: str) -> int:
     """Return where the line of an axis begins; sizes of 0 launch nothing, so it is 1 for most."""
-    low = plan.spec.axis_types[axis].low
+    low = selection.spec.axis_types[axis].low
     if low is not None and low >= 0:
         return max(low, 1)
-    return min([1, *(turn - 1 for turn in plan.turns(axis))])
+    return min([1, *(turn - 1 for turn in selection.turns(axis))])
 
 
 @frozen(kw_only=True)
 class _Calls:
-    """The calls of one op: asks its plan what they get."""
+    """The calls of one op: asks its selection what they get."""
 
-    plan: ConfigPlan
+    selection: ConfigSelection
     axis: str | None
     low: int
     evaluate: Evaluator = field(factory=Evaluator)
 
     @property
     def spec(self) -> KernelSpec:
-        return self.plan.spec
+        return self.selection.spec
 
     @cached_property
     def told(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class _Calls:
             shapes.values(), key=lambda found: [order(value) for value in found[0].values()]
         ):
             numbers = sorted(along.values(), key=order)
-            answers = [self.plan.answer(self._call(shape, n), self.evaluate) for n in numbers]
+            answers = [self.selection.answer(self._call(shape, n), self.evaluate) for n in numbers]
             yield Row(
                 axes=shape,
                 cells=tuple(Cell(value=n, answer=a) for n, a in zip(numbers, answers, strict=True)),
@@ -127,7 +127,7 @@ class _Calls:
         """Yield what all calls of one shape get, by their value of the axis."""
         assert self.axis is not None
         bounds = {guard: tuple(found) for guard, found in self._bounds(shape)}
-        starts = {self.low, *self.plan.turns(self.axis)}
+        starts = {self.low, *self.selection.turns(self.axis)}
         starts |= {start for found in bounds.values() for start, _ in found}
         last: tuple[object, ...] | None = None
         waiting: Stretch | None = None
@@ -139,7 +139,7 @@ class _Calls:
                 answer = Answer(outcome="refused", guard=f"guard '{refusing.text}' refuses it")
                 open_ones = ()
             else:
-                answer = self.plan.answer(self._call(shape, start), guarded=False)
+                answer = self.selection.answer(self._call(shape, start), guarded=False)
             kind = (*answer.kind(self.axis), open_ones)
             if kind == last:
                 continue
@@ -170,8 +170,8 @@ class _Calls:
     def size_lines(self, place: int, rule: Rule) -> Iterator[SizeLine]:
         """Yield where a rule takes the values of its axis, by what the rules before it left."""
         before = self.spec.key_axes[:place]
-        low = _lowest(self.plan, rule.axis)
-        turns = sorted({low, *(turn for turn in self.plan.turns(rule.axis) if turn > low)})
+        low = _lowest(self.selection, rule.axis)
+        turns = sorted({low, *(turn for turn in self.selection.turns(rule.axis) if turn > low)})
         calls: dict[tuple[object, ...], dict[str, Scalar]] = {}
         for shape, along in self.grid.values():
             call = self._call(shape, next(iter(along.values())))
@@ -181,7 +181,7 @@ class _Calls:
             found: list[SizeStretch] = []
             for turn in turns:
                 moved = {**call, rule.axis: turn}
-                steps = self.plan.trace([moved.get(axis.name) for axis in self.spec.axes])
+                steps = self.selection.trace([moved.get(axis.name) for axis in self.spec.axes])
                 if not steps or steps[place].text == "not reached":
                     break
                 step = steps[place]
@@ -304,7 +304,7 @@ class Coverage:
     ordered; rows run along it. `unverified` says why the calls cannot be mapped.
     """
 
-    plan: ConfigPlan
+    selection: ConfigSelection
     place: ConfigPlace | None
     axis: str | None
     unverified: str | None = None
@@ -314,11 +314,11 @@ class Coverage:
 
     @property
     def spec(self) -> KernelSpec:
-        return self.plan.spec
+        return self.selection.spec
 
     @property
     def platform(self) -> str:
-        return self.plan.platform
+        return self.selection.platform
 
     @property
     def match(self) -> str | None:
@@ -328,7 +328,7 @@ class Coverage:
     @property
     def counts(self) -> tuple[int, int]:
         """How many cases are tuned for the platform, and how many distinct configs they have."""
-        own = self.plan.own()
+        own = self.selection.own()
         return (0, 0) if own is None else own.file.counts()
 
     @property
@@ -336,7 +336,7 @@ class Coverage:
         """The platforms whose configs stand in, the nearest first."""
         if self.spec.miss == "error":
             return ()
-        return tuple(t.platform for t in self.plan.tables if t.platform != self.platform)
+        return tuple(t.platform for t in self.selection.tables if t.platform != self.platform)
 
 
 def tally(rows: Iterable[Row]) -> dict[CallOutcome, int]:

@@ -11,7 +11,7 @@ from attrs import asdict, frozen
 
 from kernelpkg.configs import platforms, search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.selection import Answer, Move, read_plan
+from kernelpkg.configs.selection import Answer, Move, read_selection
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
@@ -73,12 +73,12 @@ def cover_pack(
             continue
         for here in heres:
             try:
-                plan = read_plan(pack, spec, here, files=files, dropped=problems)
+                selection = read_selection(pack, spec, here, files=files, dropped=problems)
                 place = search_path.locate(pack, kernel, here.name)
             except PackError as error:
                 problems.extend(error.problems)
             else:
-                maps.append(cover(plan, shapes, place))
+                maps.append(cover(selection, shapes, place))
     return PackCoverage(
         pack=pack.name,
         namespace=pack.namespace,

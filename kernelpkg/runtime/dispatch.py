@@ -33,7 +33,7 @@ class Acceptance(Protocol):
 
 
 class Plan(Protocol):
-    """Names the configs of a call; `fallback.ConfigPlan` does so for a manifest."""
+    """Names the configs of a call; `selection.ConfigSelection` does so for a manifest."""
 
     @property
     def platform(self) -> str:

@@ -16,7 +16,7 @@ from kernelpkg.bench.reference import CaseInputs
 from kernelpkg.compile import helion, host_code
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform
-from kernelpkg.configs.selection import ConfigPlan, read_plan
+from kernelpkg.configs.selection import ConfigSelection, read_selection
 from kernelpkg.errors import PackError, Problem, RegistrationError
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
@@ -101,7 +101,7 @@ class Preparation:
         custom = None if spec.picker is None else functions[spec.picker]
         dropped: list[Problem] = []
         plan = attempt(
-            lambda: read_plan(
+            lambda: read_selection(
                 self.pack, spec, self.here, custom=custom, files=files, dropped=dropped
             )
         )
@@ -161,7 +161,7 @@ def _function(spec: KernelSpec, reference: Reference, pins: Pins, files: Files) 
 
 
 def _described(
-    report: KernelReport, pack: PackSpec, spec: KernelSpec, plan: ConfigPlan, machine: Machine
+    report: KernelReport, pack: PackSpec, spec: KernelSpec, plan: ConfigSelection, machine: Machine
 ) -> KernelReport:
     """Fill in how the op will run here, and why not better."""
     own = plan.own() if plan.platform == machine.platform.name else None

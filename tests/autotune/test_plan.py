@@ -8,7 +8,7 @@ import pytest
 
 from kernelpkg.autotune.plan import Tuned, TuningPlan, plan_tuning, spread, with_cases
 from kernelpkg.configs import platforms
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -19,7 +19,7 @@ TOKENS = "num_tokens = [1, 4, 16, 64]"
 
 def plan_of(demo: Any, **wanted: list[str]) -> TuningPlan:
     pack, spec = read_pack(demo.root, "demo"), read_kernel(demo.root, "twice")
-    return plan_tuning(spec, read_plan(pack, spec, HERE), wanted)
+    return plan_tuning(spec, read_selection(pack, spec, HERE), wanted)
 
 
 @pytest.fixture

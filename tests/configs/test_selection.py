@@ -17,8 +17,8 @@ from kernelpkg.configs.selection import (
     Answer,
     Chosen,
     Move,
-    make_plan,
-    read_plan,
+    make_selection,
+    read_selection,
 )
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import ConfigError, PackError
@@ -70,9 +70,9 @@ def _file(*cases, platform=HERE):
     )
 
 
-def _options(plan, tokens, hidden=4096, dtype="bfloat16", bound=True, args=None):
+def _options(selection, tokens, hidden=4096, dtype="bfloat16", bound=True, args=None):
     """Axes are given in the order of the manifest: tokens, hidden size, dtype, bound."""
-    return list(plan.options((tokens, hidden, dtype, bound), args))
+    return list(selection.options((tokens, hidden, dtype, bound), args))
 
 
 def _told(options):
@@ -81,13 +81,13 @@ def _told(options):
 
 def test_own_cases(spec):
     """The rules over the platform's own cases come first; the outcome says how they matched."""
-    plan = make_plan(spec, HERE, [_file((_key(16), SMALL), (_key(64), LARGE))])
+    selection = make_selection(spec, HERE, [_file((_key(16), SMALL), (_key(64), LARGE))])
     for tokens, outcome, config in (
         (16, "exact", SMALL),
         (17, "bucketed", LARGE),
         (1000, "extrapolated", LARGE),
     ):
-        first = next(plan.options((tokens, 4096, "bfloat16", True)))
+        first = next(selection.options((tokens, 4096, "bfloat16", True)))
         assert (first.mode, first.outcome, first.config) == ("tuned", outcome, config)
         assert first.platform == HERE
         assert first.reason == (
@@ -98,7 +98,7 @@ def test_own_cases(spec):
 
 def test_the_whole_order(spec):
     """Own rules, own {}, each next platform the same way, [helion] default; all with reasons."""
-    plan = make_plan(
+    selection = make_selection(
         spec,
         HERE,
         [
@@ -108,7 +108,7 @@ def test_the_whole_order(spec):
     )
     case = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
     borrowed = f"{HERE} has no config; borrowed from nvidia_h100: "
-    assert _told(_options(plan, 16)) == [
+    assert _told(_options(selection, 16)) == [
         (
             "tuned",
             "exact",
@@ -131,31 +131,31 @@ def test_the_whole_order(spec):
 
 def test_a_variant_that_was_never_tuned(spec):
     """It takes the nearest tuned one, without the lists that belong to the other's arguments."""
-    plan = make_plan(spec, HERE, [_file((_key(16), {**SMALL, **LISTS}))])
-    first = _options(plan, 4, bound=False)[0]
+    selection = make_selection(spec, HERE, [_file((_key(16), {**SMALL, **LISTS}))])
+    first = _options(selection, 4, bound=False)[0]
     assert first.config == SMALL
     assert (first.mode, first.outcome, first.key) == ("tuned", "default", _key(16))
     assert first.reason == (
         "variant was never tuned (has_scale_ub); case in_dtype=bfloat16, has_scale_ub=true, "
         "hidden_size=4096, num_tokens=16, without its positional lists"
     )
-    kept = _options(plan, 4)[0]
+    kept = _options(selection, 4)[0]
     assert kept.config == {**SMALL, **LISTS}
     assert kept.config_id != first.config_id
 
 
 def test_a_variant_that_misses_for_other_reasons(spec):
     """Where the variant is tuned and the rest misses, no config of it is stretched."""
-    plan = make_plan(spec, HERE, [_file((_key(16), SMALL))])
-    assert _told(_options(plan, 16, hidden=100_000)) == [
+    selection = make_selection(spec, HERE, [_file((_key(16), SMALL))])
+    assert _told(_options(selection, 16, hidden=100_000)) == [
         ("default", "default", f"{HERE} has no config for this call; [helion] default")
     ]
 
 
 def test_the_empty_case(spec):
     """The case {} is for every call, and is no case of the rules."""
-    plan = make_plan(spec, HERE, [_file(({}, LARGE))])
-    options = _options(plan, 16)
+    selection = make_selection(spec, HERE, [_file(({}, LARGE))])
+    options = _options(selection, 16)
     assert [chosen.reason for chosen in options] == [
         "the case {}",
         f"{HERE} has no config for this call; [helion] default",
@@ -172,7 +172,7 @@ def test_the_empty_case(spec):
 )
 def test_nothing_tuned(spec, default, which, config_id):
     """With no file at all, the manifest's default or Helion's own is left."""
-    (only,) = _options(make_plan(evolve(spec, default=default), HERE, []), 16)
+    (only,) = _options(make_selection(evolve(spec, default=default), HERE, []), 16)
     assert (only.config, only.config_id, only.mode) == (default, config_id, "default")
     assert only.reason == f"nothing is tuned; {which}"
     assert (only.platform, only.key) == (None, None)
@@ -181,10 +181,10 @@ def test_nothing_tuned(spec, default, which, config_id):
 def test_a_miss_can_be_an_error(spec):
     """[miss] action = "error" leaves what is tuned here, and makes nothing up."""
     strict = evolve(spec, miss="error")
-    assert _options(make_plan(strict, HERE, []), 16) == []
-    plan = make_plan(strict, HERE, [_file((_key(16), SMALL))])
-    assert [chosen.outcome for chosen in _options(plan, 16)] == ["exact"]
-    assert _options(plan, 16, hidden=100_000) == []
+    assert _options(make_selection(strict, HERE, []), 16) == []
+    selection = make_selection(strict, HERE, [_file((_key(16), SMALL))])
+    assert [chosen.outcome for chosen in _options(selection, 16)] == ["exact"]
+    assert _options(selection, 16, hidden=100_000) == []
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,14 @@ def test_a_miss_can_be_an_error(spec):
 def test_borrowed_configs_must_fit(spec, fits, count):
     """What needs more shared memory than this GPU has is left out; what is unknown is tried."""
     file = _file((_key(16), SMALL), platform="nvidia_h100")
-    plan = make_plan(spec, HERE, [file], fits={"nvidia_h100": fits})
-    assert len(_options(plan, 16)) == count
+    selection = make_selection(spec, HERE, [file], fits={"nvidia_h100": fits})
+    assert len(_options(selection, 16)) == count
 
 
 def test_equal_configs_have_equal_ids(spec):
     """Across cases, files and the order of fields, equal configs are one id."""
     turned = dict(reversed(SMALL.items()))
-    plan = make_plan(
+    selection = make_selection(
         spec,
         HERE,
         [
@@ -211,26 +211,26 @@ def test_equal_configs_have_equal_ids(spec):
     ids = {
         chosen.config_id
         for tokens in (16, 32)
-        for chosen in _options(plan, tokens)
+        for chosen in _options(selection, tokens)
         if chosen.config == SMALL
     }
     assert len(ids) == 1
-    assert len({chosen.config_id for chosen in _options(plan, 16)}) == 3
+    assert len({chosen.config_id for chosen in _options(selection, 16)}) == 3
 
 
 def test_the_first_option_looks_at_nothing_else(spec, monkeypatch):
     """A call that its platform has a config for does not ask what would come next."""
-    plan = make_plan(
+    selection = make_selection(
         spec, HERE, [_file((_key(16), SMALL)), _file((_key(16), LARGE), platform="nvidia_h100")]
     )
     walked = []
-    whole = type(plan)._from_table
+    whole = type(selection)._from_table
     monkeypatch.setattr(
-        type(plan),
+        type(selection),
         "_from_table",
         lambda self, table, *rest: walked.append(table.platform) or whole(self, table, *rest),
     )
-    next(plan.options((16, 4096, "bfloat16", True)))
+    next(selection.options((16, 4096, "bfloat16", True)))
     assert walked == [HERE]
 
 
@@ -242,13 +242,13 @@ def test_a_picker_of_its_own(spec):
         seen.append((args, list(keys)))
         return None if args == ("none",) else keys[-1]
 
-    plan = make_plan(
+    selection = make_selection(
         spec, HERE, [_file((_key(16), SMALL), (_key(32), LARGE), ({}, PLAIN))], custom=pick
     )
-    first = _options(plan, 1, args=("some",))[0]
+    first = _options(selection, 1, args=("some",))[0]
     assert (first.config, first.outcome, first.mode) == (LARGE, "exact", "tuned")
     assert seen[0] == (("some",), [_key(16), _key(32)])
-    assert [c.reason for c in _options(plan, 1, args=("none",))] == [
+    assert [c.reason for c in _options(selection, 1, args=("none",))] == [
         "the case {}",
         f"{HERE} has no config for this call; [helion] default",
     ]
@@ -257,9 +257,11 @@ def test_a_picker_of_its_own(spec):
 @pytest.mark.parametrize("made_up", [{"num_tokens": 5}, {}], ids=["other", "empty"])
 def test_a_picker_that_makes_up_a_key(spec, made_up):
     """A key that is not tuned is an error that shows it."""
-    plan = make_plan(spec, HERE, [_file((_key(16), SMALL))], custom=lambda args, keys: made_up)
+    selection = make_selection(
+        spec, HERE, [_file((_key(16), SMALL))], custom=lambda args, keys: made_up
+    )
     with pytest.raises(ConfigError) as caught:
-        _options(plan, 1, args=())
+        _options(selection, 1, args=())
     assert str(caught.value) == (
         "the config picker of 'dynamic_per_token_scaled_fp8_quant' returned "
         f"{made_up}, which is none of the tuned keys"
@@ -270,8 +272,8 @@ def test_axes_are_taken_by_name(spec):
     """Rules may name the axes in another order than the manifest does."""
     for rules in itertools.permutations(spec.rules):
         turned = evolve(spec, rules=rules)
-        plan = make_plan(turned, HERE, [_file((_key(16), SMALL))])
-        assert _options(plan, 16)[0].outcome == "exact"
+        selection = make_selection(turned, HERE, [_file((_key(16), SMALL))])
+        assert _options(selection, 16)[0].outcome == "exact"
 
 
 def _write(root, platform, *cases):
@@ -280,33 +282,33 @@ def _write(root, platform, *cases):
     store.write(path, file)
 
 
-def test_read_plan(spec, tmp_path):
+def test_read_selection(spec, tmp_path):
     """Files are read in the order of the chain; those that cannot fit this GPU are left out."""
     pack = evolve(read_pack(ROOT, "kernelpkg"), root=str(tmp_path))
     _write(tmp_path, "nvidia_h100", (_key(16), SMALL))
     _write(tmp_path, "nvidia_b200", (_key(16), PLAIN))
     _write(tmp_path, "amd_instinct_mi300x", (_key(16), LARGE))
     here = platforms.resolve("NVIDIA H200")
-    plan = read_plan(pack, spec, here)
-    assert [table.platform for table in plan.tables] == ["nvidia_h100", "nvidia_b200"]
-    assert plan.own() is None
+    selection = read_selection(pack, spec, here)
+    assert [table.platform for table in selection.tables] == ["nvidia_h100", "nvidia_b200"]
+    assert selection.own() is None
     _write(tmp_path, "nvidia_h200", (_key(16), LARGE))
-    plan = read_plan(pack, spec, here)
-    assert plan.tables[0].platform == "nvidia_h200"
-    assert plan.own() is plan.tables[0]
+    selection = read_selection(pack, spec, here)
+    assert selection.tables[0].platform == "nvidia_h200"
+    assert selection.own() is selection.tables[0]
     small = platforms.resolve("NVIDIA L4")
     assert small.shared_memory is not None
-    assert [table.platform for table in read_plan(pack, spec, small).tables] == []
+    assert [table.platform for table in read_selection(pack, spec, small).tables] == []
 
 
-def test_read_plan_of_a_broken_file(spec, tmp_path):
+def test_read_selection_of_a_broken_file(spec, tmp_path):
     """A file that does not read is an error, not a fallback."""
     pack = evolve(read_pack(ROOT, "kernelpkg"), root=str(tmp_path))
     path = tmp_path / "configs" / spec.name / "nvidia_h200.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"edition": 1')
     with pytest.raises(PackError, match="ends in the middle of its JSON"):
-        read_plan(pack, spec, platforms.resolve("NVIDIA H200"))
+        read_selection(pack, spec, platforms.resolve("NVIDIA H200"))
 
 
 def test_a_tuned_variant_keeps_to_its_rules(spec):
@@ -315,10 +317,10 @@ def test_a_tuned_variant_keeps_to_its_rules(spec):
         spec, rules=(*spec.rules[:3], Rule(axis="num_tokens", match="ceil", over="miss"))
     )
     file = _file((_key(16), SMALL), (_key(4096, dtype="float16"), LARGE))
-    plan = make_plan(strict, HERE, [file])
-    (chosen,) = _options(plan, 100)
+    selection = make_selection(strict, HERE, [file])
+    (chosen,) = _options(selection, 100)
     assert (chosen.mode, chosen.config) == ("default", {"num_warps": 1})
-    borrowed = _options(plan, 100, dtype="float32")[0]
+    borrowed = _options(selection, 100, dtype="float32")[0]
     assert borrowed.key == _key(4096, dtype="float16")
 
 
@@ -329,10 +331,10 @@ def test_a_miss_that_is_an_error_allows_what_was_tuned_here(spec):
         _file((_key(16), SMALL)),
         _file((_key(16, bound=False), LARGE), platform="nvidia_h100"),
     )
-    plan = make_plan(strict, HERE, [own, other])
-    assert [found.config for found in _options(plan, 8)] == [SMALL]
-    assert _options(plan, 8, bound=False) == []
-    empty = make_plan(strict, HERE, [_file((_key(16), SMALL), ({}, PLAIN)), other])
+    selection = make_selection(strict, HERE, [own, other])
+    assert [found.config for found in _options(selection, 8)] == [SMALL]
+    assert _options(selection, 8, bound=False) == []
+    empty = make_selection(strict, HERE, [_file((_key(16), SMALL), ({}, PLAIN)), other])
     assert [found.config for found in _options(empty, 8, bound=False)] == [PLAIN]
 
 
@@ -354,8 +356,8 @@ def test_what_a_call_gets_and_why(spec, tokens, hidden, outcome, reason, moves):
     """`explain` and the coverage of an op say of a call what is said here."""
     guards = tuple(map(parse_expr, ["hidden_size > 1", "64 // num_tokens >= 0"]))
     strict = evolve(spec, guards=guards, miss="error")
-    plan = make_plan(strict, HERE, [_file((_key(16), SMALL))])
-    answer = plan.answer(_key(tokens, hidden))
+    selection = make_selection(strict, HERE, [_file((_key(16), SMALL))])
+    answer = selection.answer(_key(tokens, hidden))
     assert (answer.outcome, answer.reason) == (outcome, reason)
     assert [(m.axis, m.value, m.to, m.extrapolated) for m in answer.moves] == moves
     assert (answer.chosen is None) == (outcome in ("missing", "refused"))
@@ -363,9 +365,9 @@ def test_what_a_call_gets_and_why(spec, tokens, hidden, outcome, reason, moves):
 
 def test_an_answer_can_leave_the_guards_out(spec):
     """Who knows already which calls they refuse asks for the config alone."""
-    plan = make_plan(evolve(spec, guards=(parse_expr("num_tokens > 99"),)), HERE, [])
-    assert plan.answer(_key(1)).outcome == "refused"
-    assert plan.answer(_key(1), guarded=False).outcome == "default"
+    selection = make_selection(evolve(spec, guards=(parse_expr("num_tokens > 99"),)), HERE, [])
+    assert selection.answer(_key(1)).outcome == "refused"
+    assert selection.answer(_key(1), guarded=False).outcome == "default"
 
 
 CHOSEN = Chosen(

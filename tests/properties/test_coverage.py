@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kernelpkg.configs.match import identity, matcher
-from kernelpkg.configs.selection import make_plan
+from kernelpkg.configs.selection import make_selection
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.intervals import Range, extent, pieces, value_of
 from kernelpkg.expr.language import ExprError, evaluate, parse_expr
@@ -58,8 +58,8 @@ def rule_lists(draw, names=("a", "b")):
 
 
 @st.composite
-def plans(draw):
-    """Draw a kernel with a grid, and a plan over configs of its platform and of another."""
+def selections(draw):
+    """Draw a kernel with a grid, and a selection over configs of its platform and of another."""
     rules = draw(rule_lists(("a", "b", "n")))
     spec = evolve(
         SPEC,
@@ -108,7 +108,7 @@ def plans(draw):
                 cases=tuple(TunedCase(key=key, config=i % 2) for i, key in enumerate(keys)),
             )
         )
-    return make_plan(spec, "here", files)
+    return make_selection(spec, "here", files)
 
 
 def reach(stretch):
@@ -117,25 +117,25 @@ def reach(stretch):
     return range(stretch.first, last + 1)
 
 
-def tried(plan, values):
+def tried(selection, values):
     """Return what one call gets: the guard's answer, or the first option."""
-    if guard_problem(plan.spec, Case(values=values, use=(), grid=0)) is not None:
+    if guard_problem(selection.spec, Case(values=values, use=(), grid=0)) is not None:
         return "refused"
-    axes = [values.get(axis.name) for axis in plan.spec.axes]
-    return next(iter(plan.options(axes)), None)
+    axes = [values.get(axis.name) for axis in selection.spec.axes]
+    return next(iter(selection.options(axes)), None)
 
 
-@given(plans())
-def test_lines_are_what_each_call_gets(plan):
+@given(selections())
+def test_lines_are_what_each_call_gets(selection):
     """Of every line, every call up to well above all tuned numbers gets what its stretch says."""
-    found = cover(plan, {})
+    found = cover(selection, {})
     for row in found.rows:
         assert row.line[-1].last is None
         for stretch, after in zip(row.line, row.line[1:], strict=False):
             assert stretch.last == after.first - 1
         for stretch in row.line:
             for number in reach(stretch):
-                got = tried(plan, {**row.axes, found.axis: number})
+                got = tried(selection, {**row.axes, found.axis: number})
                 if got == "refused" and stretch.unless:
                     continue
                 if stretch.answer.outcome in ("refused", "missing"):
@@ -146,41 +146,41 @@ def test_lines_are_what_each_call_gets(plan):
                     assert got.outcome == stretch.answer.outcome
 
 
-@given(plans())
-def test_calls_of_the_grid_are_what_each_call_gets(plan):
+@given(selections())
+def test_calls_of_the_grid_are_what_each_call_gets(selection):
     """Every call of the grid has the outcome, the config and the moves of the call itself."""
-    found = cover(plan, {})
+    found = cover(selection, {})
     assert sum(len(row.cells) for row in found.rows) > 0
     for row in found.rows:
         for cell in row.cells:
             values = {**row.axes, found.axis: cell.value}
-            got = tried(plan, values)
+            got = tried(selection, values)
             answer = cell.answer
             assert got == ("refused" if answer.outcome == "refused" else answer.chosen)
             if answer.chosen is None or not answer.chosen.key:
                 assert answer.moves == ()
                 continue
             key = answer.chosen.key
-            moved = {rule.axis for rule in plan.spec.rules
+            moved = {rule.axis for rule in selection.spec.rules
                      if identity(key[rule.axis]) != identity(values[rule.axis])}  # fmt: skip
             assert {move.axis for move in answer.moves} == moved
             far = [move.axis for move in answer.moves if move.extrapolated]
             assert bool(far) == (answer.outcome == "extrapolated")
 
 
-@given(plans())
-def test_lines_of_sizes_are_the_steps_of_each_call(plan):
+@given(selections())
+def test_lines_of_sizes_are_the_steps_of_each_call(selection):
     """Where a rule takes a size is what the trace of a call with that size says."""
-    found = cover(plan, {})
-    names = [axis.name for axis in plan.spec.axes]
+    found = cover(selection, {})
+    names = [axis.name for axis in selection.spec.axes]
     for sizes in found.sizes:
-        place = plan.spec.key_axes.index(sizes.axis)
+        place = selection.spec.key_axes.index(sizes.axis)
         for given_ in sizes.given:
             row = next(r for r in found.rows if r.axes.items() >= given_.items())
             for stretch in sizes.line:
                 for number in reach(stretch):
                     values = {found.axis: 8, **row.axes, **given_, sizes.axis: number}
-                    step = plan.trace([values.get(name) for name in names])[place]
+                    step = selection.trace([values.get(name) for name in names])[place]
                     assert (step.chosen, step.outcome) == (stretch.to, stretch.outcome)
 
 

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from kernelpkg.configs import platforms
-from kernelpkg.configs.selection import OUTCOMES, Answer, Move, make_plan, read_plan
+from kernelpkg.configs.selection import OUTCOMES, Answer, Move, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.spec import Grid, Reference, Rule
@@ -33,8 +33,8 @@ SPEC = evolve(
 ALL = tuple((size, tokens) for size in (64, 128) for tokens in (1, 16))
 
 
-def plan_of(*rows, spec=SPEC, platform=HERE, empty=False):
-    """Return a plan over cases of (size, tokens), each with a config of its own."""
+def selection_of(*rows, spec=SPEC, platform=HERE, empty=False):
+    """Return a selection over cases of (size, tokens), each with a config of its own."""
     keys = [
         {"in_dtype": "bfloat16", "intermediate_size": size, "num_tokens": tokens}
         for size, tokens in rows
@@ -46,7 +46,7 @@ def plan_of(*rows, spec=SPEC, platform=HERE, empty=False):
         configs=tuple({"num_warps": 2**place} for place in range(len(keys))),
         cases=tuple(TunedCase(key=key, config=place) for place, key in enumerate(keys)),
     )
-    return make_plan(spec, HERE, [file] if keys else [])
+    return make_selection(spec, HERE, [file] if keys else [])
 
 
 def line(row):
@@ -66,7 +66,7 @@ def counts(rows):
 
 def test_the_grid_and_what_lies_between():
     """Rows are the shapes of the cases to tune; their lines hold for all numbers from 1 on."""
-    found = cover(plan_of(*ALL), {})
+    found = cover(selection_of(*ALL), {})
     assert found.axis == "num_tokens"
     assert [dict(row.axes) for row in found.rows] == [
         {"intermediate_size": 64, "in_dtype": "bfloat16"},
@@ -84,7 +84,7 @@ def test_the_grid_and_what_lies_between():
 
 def test_sizes_go_to_the_nearest_one():
     """The other ordered axis has a line of its own, up to all sizes."""
-    (sizes,) = cover(plan_of(*ALL), {}).sizes
+    (sizes,) = cover(selection_of(*ALL), {}).sizes
     assert (sizes.axis, sizes.match, sizes.given) == (
         "intermediate_size",
         "nearest",
@@ -102,7 +102,7 @@ def test_sizes_go_to_the_nearest_one():
 
 def test_a_stray_case_takes_a_range_of_sizes():
     """One case of another size takes all sizes near it, at every number of tokens."""
-    found = cover(plan_of(*ALL, (100, 1)), {"m": {"intermediate_size": 96}})
+    found = cover(selection_of(*ALL, (100, 1)), {"m": {"intermediate_size": 96}})
     (sizes,) = found.sizes
     assert (83, 99, 100, "bucketed") in [(s.first, s.last, s.to, s.outcome) for s in sizes.line]
     (model,) = found.models
@@ -125,7 +125,7 @@ def test_a_stray_case_takes_a_range_of_sizes():
 def test_what_runs_where_nothing_is_tuned(miss, empty, platform, outcome, origin):
     """A default says where it comes from; where a miss is an error, calls are missing."""
     spec = evolve(SPEC, miss=miss)
-    found = cover(plan_of(spec=spec, empty=empty, platform=platform or HERE), {})
+    found = cover(selection_of(spec=spec, empty=empty, platform=platform or HERE), {})
     assert counts(found.rows) == {outcome: 4}
     for row in found.rows:
         (stretch,) = row.line
@@ -139,7 +139,7 @@ def test_a_variant_that_was_never_tuned():
         use=("bench",),
         axes={"intermediate_size": (64,), "num_tokens": (1,), "in_dtype": ("float16",)},
     )
-    found = cover(plan_of(*ALL, spec=evolve(SPEC, grids=(grid,))), {})
+    found = cover(selection_of(*ALL, spec=evolve(SPEC, grids=(grid,))), {})
     answer = found.rows[0].cells[0].answer
     assert (answer.outcome, answer.origin) == ("default", "variant")
     (move,) = answer.moves
@@ -149,7 +149,7 @@ def test_a_variant_that_was_never_tuned():
 def test_a_guard_that_bounds_the_line():
     """It refuses from a number on; below, the rules have the word."""
     spec = evolve(SPEC, guards=(parse_expr("num_tokens * intermediate_size <= 64 * 100"),))
-    first, second = cover(plan_of(*ALL, spec=spec), {}).rows
+    first, second = cover(selection_of(*ALL, spec=spec), {}).rows
     assert line(first)[-2:] == [(17, 100, "extrapolated", 16), (101, None, "refused", None)]
     assert line(second)[-2:] == [(17, 50, "extrapolated", 16), (51, None, "refused", None)]
 
@@ -158,7 +158,7 @@ def test_a_guard_that_repeats_is_told_beside_the_outcome():
     """Nothing is said of which calls it refuses; the others get what is said."""
     text = "num_tokens % 4 == 0 or num_tokens == 1"
     spec = evolve(SPEC, guards=(parse_expr(text),))
-    row = cover(plan_of(*ALL, spec=spec), {}).rows[0]
+    row = cover(selection_of(*ALL, spec=spec), {}).rows[0]
     assert {stretch.unless for stretch in row.line} == {(text,)}
     assert counts([row]) == {"exact": 2}
 
@@ -174,7 +174,7 @@ def test_models_of_all_kinds():
         "along": {"intermediate_size": 64, "num_tokens": 5},
     }
     spec = evolve(SPEC, guards=(parse_expr("intermediate_size % 64 == 0"),))
-    found = {model.name: model for model in cover(plan_of(*ALL, spec=spec), models).models}
+    found = {model.name: model for model in cover(selection_of(*ALL, spec=spec), models).models}
     assert list(found) == list(models)
     assert counts(found["known"].rows) == {"exact": 2}
     assert counts(found["odd"].rows) == {"refused": 2}
@@ -200,7 +200,7 @@ def test_a_model_that_lacks_an_axis():
         "by-default": {"num_heads_q": 16},
         "lacking": {"num_heads_k": 8},
     }
-    full, default, lacking = cover(make_plan(spec, HERE, []), models).models
+    full, default, lacking = cover(make_selection(spec, HERE, []), models).models
     assert {row.axes["num_heads_k"] for row in full.rows} == {4}
     assert {row.axes["num_heads_k"] for row in default.rows} == {8}
     assert (lacking.lacking, lacking.rows) == (("num_heads_q",), ())
@@ -209,7 +209,7 @@ def test_a_model_that_lacks_an_axis():
 def test_a_picker_of_its_own_is_not_mapped():
     """Nothing is guessed of a function."""
     spec = evolve(SPEC, picker=Reference(file="host.py", name="pick"))
-    found = cover(plan_of(*ALL, spec=spec), {"m": {"intermediate_size": 64}})
+    found = cover(selection_of(*ALL, spec=spec), {"m": {"intermediate_size": 64}})
     assert found.unverified == "picks with 'host.py:pick', which needs the arguments of a call"
     assert (found.rows, found.sizes, found.models) == ((), (), ())
 
@@ -217,14 +217,14 @@ def test_a_picker_of_its_own_is_not_mapped():
 def test_without_an_ordered_axis_there_are_no_lines():
     """Each shape is one call then."""
     rules = tuple(evolve(rule, match="exact") for rule in SPEC.rules)
-    found = cover(plan_of((64, 1), (64, 16), spec=evolve(SPEC, rules=rules)), {})
+    found = cover(selection_of((64, 1), (64, 16), spec=evolve(SPEC, rules=rules)), {})
     assert found.axis is None
     assert counts(found.rows) == {"exact": 2, "default": 2}
     assert {row.line for row in found.rows} == {()}
 
 
 def test_a_grid_for_tests_alone_has_no_calls():
-    found = cover(plan_of(*ALL, spec=evolve(SPEC, grids=SPEC.grids[1:])), {})
+    found = cover(selection_of(*ALL, spec=evolve(SPEC, grids=SPEC.grids[1:])), {})
     assert (found.rows, found.sizes) == ((), ())
 
 
@@ -232,10 +232,10 @@ def test_the_first_pack_is_exact_where_it_was_tuned():
     """Every call of every grid has its own case on an H200, and every line is open above."""
     pack = read_pack(ROOT, "kernelpkg")
     for name in pack.kernels:
-        plan = read_plan(pack, read_kernel(ROOT, name), platforms.resolve(HERE))
-        found = cover(plan, pack.models)
+        selection = read_selection(pack, read_kernel(ROOT, name), platforms.resolve(HERE))
+        found = cover(selection, pack.models)
         assert set(counts(found.rows)) == {"exact"}
-        assert sum(counts(found.rows).values()) == plan.own().file.counts()[0]
+        assert sum(counts(found.rows).values()) == selection.own().file.counts()[0]
         for row in found.rows:
             assert line(row)[-1] == (8193, None, "extrapolated", 8192)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from kernelpkg.configs.selection import make_plan
+from kernelpkg.configs.selection import make_selection
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.spec import Reference
@@ -53,7 +53,7 @@ def one(
         configs=configs,
         cases=tuple(TunedCase(key=key, config=0) for key in keys),
     )
-    return cover(make_plan(spec, platform, [file] if keys else []), MODELS)
+    return cover(make_selection(spec, platform, [file] if keys else []), MODELS)
 
 
 def pack(*maps, notes=()):

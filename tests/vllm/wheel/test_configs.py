@@ -14,7 +14,7 @@ import pytest
 
 from kernelpkg import cli
 from kernelpkg.configs import platforms
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.vllm.exchange import plan_export, plan_import
@@ -134,7 +134,7 @@ def test_every_key_gets_its_own_config(vllm_wheel, imported):
     for path, content in shipped(vllm_wheel / FOLDER).items():
         spec = read_kernel(Path(imported.root), path.parent.name)
         names = imported.vllm_axes.get(spec.name, {})
-        plan = read_plan(imported, spec, platforms.resolve(path.stem))
+        plan = read_selection(imported, spec, platforms.resolve(path.stem))
         for entry in json.loads(content):
             key = {names.get(name, name): value for name, value in entry["key"].items()}
             values = {**spec.defaults, **key}
@@ -211,7 +211,7 @@ def test_vendored_configs_come_back_into_the_store(vllm_tree, tmp_path):
     for name in pack.kernels:
         spec = read_kernel(ROOT, name)
         here = platforms.resolve("nvidia_h200")
-        ours, theirs = (read_plan(p, spec, here).own() for p in (pack, bare))
+        ours, theirs = (read_selection(p, spec, here).own() for p in (pack, bare))
         assert ours is not None
         assert theirs is not None
         rows = [

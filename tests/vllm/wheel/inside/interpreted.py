@@ -23,7 +23,7 @@ from vllm.kernels.helion import CaseKey, get_registered_kernels, ops, utils
 
 from kernelpkg.bench.reference import SENTINEL, check_case, make_inputs
 from kernelpkg.configs import platforms
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import parse_schema
@@ -199,7 +199,7 @@ def test_calls_get_the_configs_that_the_rules_give(kernels, name):
     out of another variant's.
     """
     spec = SPECS[name]
-    plan = read_plan(PACK, spec, platforms.resolve(PLATFORM, extra=PACK.platforms))
+    plan = read_selection(PACK, spec, platforms.resolve(PLATFORM, extra=PACK.platforms))
     configured = kernels[name].get_configured_op()
     select = configured._create_config_selector(configured._create_key_computer())
     read = CallCheck(spec, name).axes_of
