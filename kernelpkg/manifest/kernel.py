@@ -293,29 +293,23 @@ class KernelReader:
             text = table.get(key)
             return None if text is None else self._expr((*at, key), text, self.over_axes, wanted)
 
-        def sizes(key: str) -> list[tuple[str | int, Expr | None]] | None:
-            texts = table.get(key)
-            if texts is None:
-                return None
+        def sizes(key: str) -> list[tuple[str | int, Expr | None]]:
             return [
                 (text, self._expr((*at, key, place), _size_text(text), self.over_axes, "whole"))
-                for place, text in enumerate(texts)
+                for place, text in enumerate(table.get(key) or ())
             ]
 
-        shape, strides = sizes("shape"), sizes("strides")
+        dims = tuple(
+            Dim(expr=size, spread=str(text).startswith(_ANY))
+            for text, size in sizes("shape")
+            if size is not None
+        )
+        strides = tuple(None if text == _ANY else stride for text, stride in sizes("strides"))
         return ArgVariant(
             when=expr("when", "flag"),
-            shape=None
-            if shape is None
-            else tuple(
-                Dim(expr=size, spread=str(text).startswith(_ANY))
-                for text, size in shape
-                if size is not None
-            ),
+            shape=None if table.get("shape") is None else dims,
             dtype=expr("dtype", "dtype"),
-            strides=None
-            if strides is None
-            else tuple(None if text == _ANY else stride for text, stride in strides),
+            strides=None if table.get("strides") is None else strides,
             init=self._init((*at, "init"), table.get("init")),
             high=expr("high", "whole"),
             value=value,

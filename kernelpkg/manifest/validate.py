@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.manifest.cases import uses_function, variant_exprs
+from kernelpkg.manifest.cases import input_exprs, uses_function
+from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.helion_config import FIELDS, POSITIONAL, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
@@ -104,135 +105,110 @@ def _size_problems(
 
 def check_kernel(spec: KernelSpec, document: Document) -> None:
     """Report everything in which the parts of a spec do not agree."""
-    _check_names(spec, document)
-    _check_op(spec, document)
-    _check_helion(spec, document)
-    if not document.torn:  # what is missing would be missed again
-        _check_uses(spec, document)
-        _check_presence(spec, document)
-        _check_accuracy(spec, document)
+    for checks in (
+        (_name_problems, _op_problems, _helion_problems),
+        (_use_problems, _presence_problems, _accuracy_problems),
+    ):
+        for at, code, message in (found for check in checks for found in check(spec)):
+            document.report(at, code, message)
+        if document.torn:
+            return  # what is missing would be missed again; a wrong schema tears it just now
 
 
-def _check_names(spec: KernelSpec, document: Document) -> None:
+_Problems = Iterator[tuple[TomlPath, str, str]]
+"""Paths, codes and messages."""
+
+
+def _name_problems(spec: KernelSpec) -> _Problems:
     """A name must mean one thing: an axis, an argument, a dtype, or a key."""
+    remedy = "give the axis another name"
     for axis in spec.axes:
+        at = ("axes", axis.name)
         if axis.name in DTYPES or keyword.iskeyword(axis.name) or axis.name in _GRID_KEYS:
-            document.report(
-                ("axes", axis.name),
-                "KP108",
-                f"'{axis.name}' is a dtype, a keyword, or a key of [[inputs.grid]]; "
-                "give the axis another name",
-            )
+            what = "is a dtype, a keyword, or a key of [[inputs.grid]]"
+            yield at, "KP108", f"'{axis.name}' {what}; {remedy}"
         elif axis.name in spec.schema.arg_names and axis.expr.name != axis.name:
-            document.report(
-                ("axes", axis.name),
-                "KP108",
-                f"'{axis.name}' is an argument and an axis that means '{axis.expr.text}'; "
-                "give the axis another name",
-            )
+            what = f"is an argument and an axis that means '{axis.expr.text}'"
+            yield at, "KP108", f"'{axis.name}' {what}; {remedy}"
     for name in spec.schema.arg_names:
         if name in DTYPES or keyword.iskeyword(name):
-            document.report(
-                ("op", "schema"),
-                "KP108",
-                f"argument '{name}' has the name of a dtype or a keyword; give it another",
-            )
+            message = f"argument '{name}' has the name of a dtype or a keyword; give it another"
+            yield ("op", "schema"), "KP108", message
 
 
-def _check_uses(spec: KernelSpec, document: Document) -> None:
+def _use_problems(spec: KernelSpec) -> _Problems:
     if spec.picker is not None or spec.generator is not None or uses_function(spec):
         return  # a function gets all axes
     used = set(spec.key_axes)
     used.update(name for guard in spec.guards for name in guard.names())
-    for arg in spec.args:
-        for variant in arg.variants:
-            used.update(name for expr in variant_exprs(variant) for name in expr.names())
+    used.update(name for expr in input_exprs(spec) for name in expr.names())
     for axis in spec.axes:
         if axis.name not in used:
-            document.report(
-                ("axes", axis.name),
-                "KP106",
-                f"axis '{axis.name}' is used by no rule, guard or argument; remove it",
-            )
+            message = f"axis '{axis.name}' is used by no rule, guard or argument; remove it"
+            yield ("axes", axis.name), "KP106", message
 
 
-def _check_presence(spec: KernelSpec, document: Document) -> None:
+def _presence_problems(spec: KernelSpec) -> _Problems:
     """Lists of a config are positional over loads and stores, which shift with an argument."""
     exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
     presence = {axis.expr.tested: axis.name for axis in spec.axes if axis.expr.tested is not None}
+    shift = "for lists of a config shift without it"
     for arg in spec.schema.args:
         if not (arg.is_tensor and arg.optional):
             continue
         axis = presence.get(arg.name)
         if axis is None:
-            document.report(
-                ("axes",),
-                "KP107",
-                f"optional tensor '{arg.name}' has no axis for its presence; add "
-                f'has_{arg.name} = "{arg.name} is not None", for lists of a config shift '
-                "without it",
-            )
+            what = f"optional tensor '{arg.name}' has no axis for its presence"
+            remedy = f'add has_{arg.name} = "{arg.name} is not None"'
+            yield ("axes",), "KP107", f"{what}; {remedy}, {shift}"
         elif axis not in exact and spec.picker is None:
-            document.report(
-                ("axes", axis),
-                "KP107",
-                f"axis '{axis}' tells whether '{arg.name}' is given and needs a rule with "
-                "match 'exact', for lists of a config shift without it",
-            )
+            what = f"axis '{axis}' tells whether '{arg.name}' is given"
+            yield ("axes", axis), "KP107", f"{what} and needs a rule with match 'exact', {shift}"
 
 
-def _check_op(spec: KernelSpec, document: Document) -> None:
-    schema = spec.schema
+def _op_problems(spec: KernelSpec) -> _Problems:
+    schema, at = spec.schema, ("op", "schema")
     if not schema.written and not schema.returns:
-        message = "schema of an op that writes nothing; mark what it writes, as in 'Tensor(a!) out'"
-        document.report(("op", "schema"), "KP102", message)
+        remedy = "mark what it writes, as in 'Tensor(a!) out'"
+        yield at, "KP102", f"schema of an op that writes nothing; {remedy}"
     if not any(arg.is_tensor and not arg.optional for arg in schema.args):
-        message = "schema of an op without a tensor that is always given; its device is the call's"
-        document.report(("op", "schema"), "KP102", message)
+        why = "its device is the call's"
+        yield at, "KP102", f"schema of an op without a tensor that is always given; {why}"
     if (spec.fake_impl == "none") != (schema.returns == 0):
         has = "returns nothing" if schema.returns == 0 else "returns a tensor"
         wants = "'none'" if schema.returns == 0 else "'infer' or a function"
-        document.report(("op", "fake_impl"), "KP102", f"the op {has}, so fake_impl must be {wants}")
+        yield ("op", "fake_impl"), "KP102", f"the op {has}, so fake_impl must be {wants}"
 
 
-def _check_accuracy(spec: KernelSpec, document: Document) -> None:
+def _accuracy_problems(spec: KernelSpec) -> _Problems:
     written = (*spec.schema.written, *(("return",) if spec.schema.returns else ()))
     for name in spec.accuracy:
         if name not in written:
             hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
-            message = f"'{name}' is not written by the op{hint}"
-            document.report(("accuracy", name), "KP109", message)
+            yield ("accuracy", name), "KP109", f"'{name}' is not written by the op{hint}"
     for name in written:
         if name not in spec.accuracy:
-            message = (
-                f"'{name}' is written by the op and has no [accuracy]; say how near it must be"
-            )
-            document.report(("accuracy",), "KP109", message)
+            what = f"'{name}' is written by the op and has no [accuracy]"
+            yield ("accuracy",), "KP109", f"{what}; say how near it must be"
 
 
-def _check_helion(spec: KernelSpec, document: Document) -> None:
+def _helion_problems(spec: KernelSpec) -> _Problems:
     for setting in spec.settings:
         if setting in REFUSED_SETTINGS:
-            document.report(
-                ("helion", "settings", setting),
-                "KP150",
-                f"setting '{setting}' is made from the rules by kernelpkg; remove it",
-            )
+            message = f"setting '{setting}' is made from the rules by kernelpkg; remove it"
+            yield ("helion", "settings", setting), "KP150", message
     for name, value in (spec.default or {}).items():
         at = ("helion", "default", name)
         if name not in FIELDS:
             remedy = suggestion(name, sorted(FIELDS)) or "; see helion.Config for those there are"
-            document.report(at, "KP152", f"default config has no field '{name}'{remedy}")
+            yield at, "KP152", f"default config has no field '{name}'{remedy}"
         elif name in POSITIONAL or (isinstance(value, tuple) and name != "block_sizes"):
-            document.report(
-                at,
-                "KP152",
-                f"default config has '{name}', which is made of a value per load, store or loop; "
-                "scalars and block_sizes only, for lists belong to one set of given arguments",
-            )
+            what = f"default config has '{name}', which is made of a value per load, store or loop"
+            why = "scalars and block_sizes only, for lists belong to one set of given arguments"
+            yield at, "KP152", f"{what}; {why}"
         else:
             plain = list(value) if isinstance(value, tuple) else value
             wanted = wanted_instead(name, plain)
             if wanted is not None:
                 message = f"default config has {name} = {plain!r}; it must be {wanted}"
-                document.report(at, "KP152", message)
+                yield at, "KP152", message

@@ -28,6 +28,7 @@ from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[2]
 HERE = "nvidia_h200"
+CASE = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
 
 LISTS = {"indexing": ["pointer", "tensor_descriptor"], "load_eviction_policies": ["", "last"]}
 PLAIN = {"block_sizes": [1], "num_warps": 8}
@@ -53,12 +54,7 @@ def spec():
 
 
 def _key(tokens, hidden=4096, dtype="bfloat16", bound=True):
-    return {
-        "in_dtype": dtype,
-        "has_scale_ub": bound,
-        "hidden_size": hidden,
-        "num_tokens": tokens,
-    }
+    return {"in_dtype": dtype, "has_scale_ub": bound, "hidden_size": hidden, "num_tokens": tokens}
 
 
 def _file(*cases, platform=HERE):
@@ -90,10 +86,7 @@ def test_own_cases(spec):
         first = next(selection.options((tokens, 4096, "bfloat16", True)))
         assert (first.mode, first.outcome, first.config) == ("tuned", outcome, config)
         assert first.platform == HERE
-        assert first.reason == (
-            f"{outcome} case in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, "
-            f"num_tokens={16 if config is SMALL else 64}"
-        )
+        assert first.reason == f"{outcome} case {CASE}{16 if config is SMALL else 64}"
 
 
 def test_the_whole_order(spec):
@@ -106,26 +99,13 @@ def test_the_whole_order(spec):
             _file((_key(32), LARGE), ({}, SMALL), platform="nvidia_h100"),
         ],
     )
-    case = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
     borrowed = f"{HERE} has no config; borrowed from nvidia_h100: "
     assert _told(_options(selection, 16)) == [
-        (
-            "tuned",
-            "exact",
-            f"exact case {case}16",
-        ),
+        ("tuned", "exact", f"exact case {CASE}16"),
         ("tuned", "default", "the case {}"),
-        (
-            "default",
-            "default",
-            f"{borrowed}bucketed case {case}32",
-        ),
+        ("default", "default", f"{borrowed}bucketed case {CASE}32"),
         ("default", "default", f"{borrowed}the case {{}}"),
-        (
-            "default",
-            "default",
-            f"{HERE} has no config for this call; [helion] default",
-        ),
+        ("default", "default", f"{HERE} has no config for this call; [helion] default"),
     ]
 
 
@@ -338,7 +318,6 @@ def test_a_miss_that_is_an_error_allows_what_was_tuned_here(spec):
     assert [found.config for found in _options(empty, 8, bound=False)] == [PLAIN]
 
 
-CASE = "in_dtype=bfloat16, has_scale_ub=true, hidden_size=4096, num_tokens="
 ANSWERS = {
     "exact": (16, 4096, "exact", f"exact case {CASE}16", []),
     "between": (4, 4096, "bucketed", f"bucketed case {CASE}16", [("num_tokens", 4, 16, False)]),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,17 +59,14 @@ def call(out=None, input=None, residual=None, factor=2.0, group=4):
 
 
 def edited(tmp_path, *edits):
-    """Return the acceptance of the good kernel with edits of its manifest."""
-    directory = tmp_path / "kernels" / "x"
-    directory.mkdir(parents=True)
-    for path in (GOOD / "kernels" / "x").iterdir():
-        if path.is_file():
-            text = path.read_text()
-            for old, new in edits if path.name == "kernel.toml" else ():
-                assert old in text
-                text = text.replace(old, new)
-            (directory / path.name).write_text(text)
-    return acceptance(tmp_path)
+    """Return the check of calls of the good kernel, with edits of its manifest."""
+    shutil.copytree(GOOD, tmp_path / "good")
+    path = tmp_path / "good/kernels/x/kernel.toml"
+    for old, new in edits:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    return acceptance(tmp_path / "good")
 
 
 @pytest.mark.parametrize(
