@@ -18,7 +18,7 @@ from kernelpkg.manifest.keys import EDITION
 
 _EDITION: Final = re.compile(r"[ \t]*edition[ \t]*=[ \t]*(\d{1,9})[ \t]*(?:#.*)?")
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-_TEARING: Final = ("KP011", "KP012", "KP013", "KP102", "KP120")
+_UNREAD: Final = ("KP011", "KP012", "KP013", "KP102", "KP120")
 
 
 class Document:
@@ -110,9 +110,9 @@ class Document:
         self._elsewhere.append(problem)
 
     @property
-    def torn(self) -> bool:
+    def incomplete(self) -> bool:
         """Whether parts of the document could not be read, so that others seem to lack them."""
-        return any(code in _TEARING for _, code, _ in self._found)
+        return any(code in _UNREAD for _, code, _ in self._found)
 
     @property
     def sound(self) -> bool:

@@ -111,8 +111,8 @@ def check_kernel(spec: KernelSpec, document: Document) -> None:
     ):
         for at, code, message in (found for check in checks for found in check(spec)):
             document.report(at, code, message)
-        if document.torn:
-            return  # what is missing would be missed again; a wrong schema tears it just now
+        if document.incomplete:
+            return  # what is missing would be missed again; _op_problems may have found it
 
 
 _Problems = Iterator[tuple[TomlPath, str, str]]

@@ -72,7 +72,7 @@ def test_problems_are_sorted_and_told_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "torn"),
+    ("content", "incomplete"),
     [
         ("edition = 1\nq = 1", False),
         ("edition = '1'", True),
@@ -81,9 +81,9 @@ def test_problems_are_sorted_and_told_once(tmp_path):
     ],
     ids=["unknown", "mistyped", "missing", "misnamed"],
 )
-def test_a_document_that_lacks_parts_is_torn(tmp_path, content, torn):
+def test_a_document_that_lacks_parts_is_incomplete(tmp_path, content, incomplete):
     """What is missing is told once, and not again by those who look for it."""
-    assert read(tmp_path, content).torn == torn
+    assert read(tmp_path, content).incomplete == incomplete
 
 
 @pytest.mark.parametrize(
