@@ -23,14 +23,12 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.store import ConfigFile
 from kernelpkg.errors import Checked, PackError, Problem, Progress
 from kernelpkg.files import Files
-from kernelpkg.manifest.document import Document, parse_json
-from kernelpkg.manifest.keys import PACK_MANIFEST
+from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 from kernelpkg.packs.lock import FILE, Seal, read_lock
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.packs.routes import condition_problems
+from kernelpkg.packs.routes import axis_name_problems, condition_problems
 from kernelpkg.packs.sources import source_digest
-from kernelpkg.vllm.vllmkeys import key_axes
 
 _T = TypeVar("_T")
 
@@ -207,13 +205,7 @@ class _Check:
             for route in pack.routes:
                 if route.op == spec.name:
                     yield from condition_problems(pack, route, spec)
-            wrong = list(key_axes(spec, pack.vllm_axes.get(spec.name, {})).name_problems())
-            if wrong:
-                document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
-                for name, message in wrong:
-                    line = document.line("vllm", "axes", spec.name, name)
-                    problem = Problem(path=pack.path, line=line, code="KP828", message=message)
-                    yield problem
+            yield from axis_name_problems(pack, spec)
 
     def of_lock(self, kernels: Sequence[str]) -> Iterator[Problem]:
         """Yield what is not as the lock says, as unverified; a lock that cannot be read is wrong.

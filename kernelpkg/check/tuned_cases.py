@@ -11,7 +11,6 @@ from kernelpkg.configs.picker import compile_picker
 from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import Case, cases_of, guard_problems, needed_axes, show
 from kernelpkg.packs.read import unfit
-from kernelpkg.vllm.vllmkeys import key_axes
 
 _LISTED: Final = 16
 """How many values of an axis a message lists."""
@@ -25,10 +24,9 @@ def value_findings(tuned: CheckedFile) -> tuple[list[Problem], frozenset[int]]:
     """
     spec, found = tuned.spec, []
     wrong: set[int] = set()
-    axes = key_axes(spec, {})
     for place, row in tuned.rows.items():
         for axis, value in zip(spec.key_axes, row, strict=True):
-            problem = axes.value_problem(axis, value)
+            problem = spec.axis_types[axis].problem(value)
             if problem is not None:
                 wrong.add(place)
                 at = ("cases", place, "key", axis)

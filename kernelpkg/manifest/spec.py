@@ -8,9 +8,10 @@ from typing import Final, Literal, NewType
 
 from attrs import frozen
 
+from kernelpkg.errors import quoted
 from kernelpkg.expr.intervals import ANY, FLAGS, WHOLE, Range, Value, extent
 from kernelpkg.expr.language import DTYPES, Expr
-from kernelpkg.expr.types import WORDS, ValueType, infer
+from kernelpkg.expr.types import WORDS, ValueType, infer, value_problem
 from kernelpkg.manifest.opschema import OpSchema, scope_of
 
 KernelName = NewType("KernelName", str)
@@ -70,6 +71,14 @@ class AxisType:
         if self.kind not in (None, "number") and (self.kind != "whole" or type(value) is not int):
             return False
         return self.low is None or value >= self.low
+
+    def problem(self, value: Scalar) -> str | None:
+        """Say why a case key cannot give the axis a value, or return None."""
+        if value is None:
+            return None if self.absent else "cannot be null, for it has a value in every call"
+        if isinstance(value, str) and self.kind not in ("dtype", None):
+            return f"has value {quoted(value)}, which is a text, and must be {WORDS[self.kind]}"
+        return value_problem(value, self.kind)
 
     def __str__(self) -> str:
         what = "a value" if self.kind is None else _WORDS[self.kind]

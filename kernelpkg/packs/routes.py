@@ -1,4 +1,4 @@
-"""A route of a pack, held against its kernel and against the native op, without PyTorch."""
+"""What a pack says of vLLM, held against its kernels and the native ops, without PyTorch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from kernelpkg.errors import PackError, Problem, quoted
+from kernelpkg.errors import PackError, Problem, quoted, suggestion
 from kernelpkg.expr.language import Expr
 from kernelpkg.expr.types import Scope, infer, wants
 from kernelpkg.manifest.decode import TomlPath
@@ -90,6 +90,32 @@ def route_problem(pack: PackSpec, route: Route, code: str, message: str, *at: st
     document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
     path: TomlPath = ("vllm", "routes", route.target, *at)
     return Problem(path=pack.path, line=document.line(*path), code=code, message=message)
+
+
+def axis_name_problems(pack: PackSpec, spec: KernelSpec) -> tuple[Problem, ...]:
+    """Return what is wrong with vLLM's names for the axes of a kernel, in [vllm.axes]."""
+    names = pack.vllm_axes.get(spec.name, {})
+    wrong = []
+    for name, axis in names.items():
+        if axis not in spec.key_axes:
+            remedy = suggestion(axis, spec.key_axes)
+            remedy = remedy or f"; it has {', '.join(spec.key_axes) or 'none'}"
+            wrong.append((name, f"kernel '{spec.name}' has no rule for axis '{axis}'{remedy}"))
+        elif name != axis and name in spec.key_axes and name not in names.values():
+            clash = f"'{name}' stands for axis '{axis}', and axis '{name}' has no other name"
+            wrong.append((name, f"{clash}; give that one a name too"))
+    if not wrong:
+        return ()
+    document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
+    return tuple(
+        Problem(
+            path=pack.path,
+            line=document.line("vllm", "axes", spec.name, name),
+            code="KP828",
+            message=message,
+        )
+        for name, message in wrong
+    )
 
 
 def _condition_problems(expr: Expr, scope: Scope) -> Iterator[tuple[str, str]]:

@@ -1,14 +1,15 @@
 """vLLM's config files: their JSON text <-> the tuned cases of one kernel on one platform.
 
-The layout is that of vLLM 0.33.0, an array of entries with a key and a config. Older releases,
-which are read too, have an object instead, from keys that are texts to configs; there the key of
-the default case is "default". The oldest hold all platforms of a kernel in one file.
+The layout is that of vLLM 0.33.0, an array of entries with a key and a config; a key is an object
+of axes, by vLLM's names, and their values. Releases before had an object, from keys that are texts
+to configs, and the oldest one file for all platforms of a kernel; those are refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -18,10 +19,60 @@ from kernelpkg.errors import PackError, Problem, quoted, suggestion
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import ORDER, Config
-from kernelpkg.manifest.spec import CaseKey, Scalar
-from kernelpkg.vllm.vllmkeys import MARK, KeyAxes
+from kernelpkg.manifest.spec import AxisType, CaseKey, KernelSpec, PackSpec, Scalar
+from kernelpkg.packs.routes import axis_name_problems
+
+MARK: Final = "default"
+"""What some keys of vendored files name, beside the sizes that are 1.
+
+Their entries are copies of the default case: Helion compiles calls with such sizes apart.
+"""
+
+OLD_LAYOUT: Final = "is of a vLLM before 0.33; import the configs of vLLM 0.33 instead"
+"""How a problem ends whose file has another layout than the one that is read."""
 
 _LAST: Final = len(ORDER)
+
+
+@frozen(kw_only=True, slots=False)
+class KeyAxes:
+    """The axes that keys of one kernel name, with their types, in the order of the rules.
+
+    `names` has our names by vLLM's, where they differ; of several for one axis, those of older
+    releases come first, and the last is the one that is written.
+    """
+
+    kernel: str
+    types: Mapping[str, AxisType]
+    defaults: Mapping[str, Scalar] = field(factory=dict)
+    names: Mapping[str, str] = field(factory=dict)
+
+    @cached_property
+    def theirs(self) -> Mapping[str, str]:
+        """vLLM's names by ours, where they differ."""
+        return {ours: name for name, ours in self.names.items()}
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """All names that an axis can have in a key, in alphabetical order."""
+        return tuple(sorted({*self.types, *self.names}))
+
+    def is_marked(self, key: Mapping[str, object]) -> bool:
+        """Whether a key is one of the copies that vendored files have of the default case."""
+        return key.get(MARK) is True and MARK not in self.known
+
+
+def key_axes(spec: KernelSpec, pack: PackSpec) -> KeyAxes:
+    """Return what keys of a kernel of a pack may say; raises PackError for wrong names of axes."""
+    wrong = axis_name_problems(pack, spec)
+    if wrong:
+        raise PackError(problems=wrong)
+    return KeyAxes(
+        kernel=spec.name,
+        types={axis: spec.axis_types[axis] for axis in spec.key_axes},
+        defaults=spec.defaults,
+        names=pack.vllm_axes.get(spec.name, {}),
+    )
 
 
 def dumps(file: ConfigFile, axes: Collection[str], names: Mapping[str, str] = {}) -> str:
@@ -72,10 +123,8 @@ def _with_keys(file: ConfigFile, keys: Iterable[CaseKey]) -> tuple[TunedCase, ..
     return tuple(evolve(case, key=key) for case, key in zip(file.cases, keys, strict=True))
 
 
-def loads(
-    text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str | None = None
-) -> tuple[ConfigFile, ...]:
-    """Read the file of one platform, or, without `platform`, an old one that holds them all.
+def loads(text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str) -> ConfigFile:
+    """Read the file of one platform.
 
     Axes that the keys lack are filled in from the defaults, which `tuned_with` records beside the
     origin. `shown` is the path in messages. Raises PackError with every problem of the text.
@@ -89,10 +138,11 @@ def loads(
             what = "the file has half of a surrogate pair, which is no text"
         problem = Problem(path=shown, line=line, code="KP820", message=f"{what}; restore it")
         raise PackError(problems=(problem,)) from error
-    reading = _Reading(axes=axes, origin=origin)
-    files = reading.document(document, platform)
+    reading = _Reading(axes=axes)
+    entries = reading.entries(document)
+    file = reading.file(entries, {"origin": origin}, platform)
     if not (repeated or reading.found):
-        return files
+        return file
     lines, again = json_lines(text)
     problems = [
         Problem(path=shown, line=_line(lines, at), code=code, message=message)
@@ -119,7 +169,6 @@ class _Reading:
     """One reading of a file: all that is wrong is collected, with its place in the document."""
 
     axes: KeyAxes
-    origin: str
     found: list[tuple[JsonPath, str, str]] = field(factory=list)
     told: set[str] = field(factory=set)
     copies: list[_Entry] = field(factory=list)
@@ -133,22 +182,24 @@ class _Reading:
             self.told.add(what)
             self.add(at, code, problem)
 
-    def document(self, document: object, platform: str | None) -> tuple[ConfigFile, ...]:
-        """Check a document and return its files, which are of use only if nothing is wrong."""
-        if isinstance(document, dict) and document.keys() >= {"edition", "kernel", "cases"}:
-            self.add((), "KP820", "the file is kernelpkg's own; vLLM's are arrays of entries")
-            return ()
-        if platform is not None:
-            return (self.section((), document, platform),)
-        if not isinstance(document, dict) or not document:
-            wanted = "an object from platforms to their configs is expected"
+    def entries(self, document: object) -> list[_Entry]:
+        """Return the entries of a document whose keys are sound."""
+        if isinstance(document, list) and document:
+            found = (self.entry((at,), f"entry {at}", entry) for at, entry in enumerate(document))
+            return [entry for entry in found if entry is not None]
+        if not isinstance(document, dict | list):
+            wanted = "an array of entries is expected"
             self.add((), "KP821", f"{wanted}, not {shown_json(document)}")
-            return ()
-        return tuple(self.section((name,), value, name) for name, value in document.items())
+        elif not document:
+            self.add((), "KP821", "there are no entries; remove what is empty")
+        elif isinstance(document, dict) and document.keys() >= {"edition", "kernel", "cases"}:
+            self.add((), "KP820", "the file is kernelpkg's own; vLLM's are arrays of entries")
+        else:
+            self.add((), "KP822", f"the layout, an object from keys that are texts, {OLD_LAYOUT}")
+        return []
 
-    def section(self, at: JsonPath, value: object, platform: str) -> ConfigFile:
-        """Check the entries of one platform."""
-        entries = list(self.entries(at, value))
+    def file(self, entries: Sequence[_Entry], made: dict[str, str], platform: str) -> ConfigFile:
+        """Make the file of sound entries, which is of use only if nothing is wrong."""
         filled = self.filled([entry for entry in entries if entry.key])
         first: dict[tuple[Scalar, ...], _Entry] = {}
         places: dict[str, int] = {}
@@ -166,11 +217,12 @@ class _Reading:
                 configs.append(entry.config)
             cases.append(TunedCase(key=key, config=place))
         self.check_copies(first.get(()))
-        made = ", ".join(f"{axis}={show(value)}" for axis, value in filled.items())
+        if filled:
+            made["filled"] = ", ".join(f"{axis}={show(value)}" for axis, value in filled.items())
         return ConfigFile(
             kernel=self.axes.kernel,
             platform=platform,
-            tuned_with={"origin": self.origin, **({"filled": made} if made else {})},
+            tuned_with=made,
             configs=tuple(configs),
             cases=tuple(cases),
         )
@@ -181,7 +233,6 @@ class _Reading:
             if default is None or config_id(copy.config) != config_id(default.config):
                 problem = f"is marked '{MARK}', and has not the config of the key {{}}"
                 self.add(copy.at, "KP823", f"{copy.label}, key: {problem}; vendor the pack again")
-        self.copies.clear()
 
     def filled(self, entries: Sequence[_Entry]) -> dict[str, Scalar]:
         """Return the values of the axes that keys lack; the keys of a file name the same axes."""
@@ -202,70 +253,39 @@ class _Reading:
                 self.add(first.at, "KP823", message)
         return {axis: self.axes.defaults.get(axis) for axis in lacking}
 
-    def entries(self, at: JsonPath, value: object) -> Iterator[_Entry]:
-        """Yield the entries of one platform whose keys are sound."""
-        if not isinstance(value, list | dict):
-            wanted = "an array of entries is expected"
-            self.add(at, "KP821", f"{wanted}, not {shown_json(value)}")
-        elif not value:
-            self.add(at, "KP821", "there are no entries; remove what is empty")
-        elif isinstance(value, list):
-            for place, entry in enumerate(value):
-                yield from self.entry((*at, place), f"entry {place}", entry)
-        else:
-            for text, config in value.items():
-                yield from self.old_entry((*at, text), text, config)
-
-    def entry(self, at: JsonPath, label: str, entry: object) -> Iterator[_Entry]:
-        """Yield an entry of an array, if its parts are what they must be."""
+    def entry(self, at: JsonPath, label: str, entry: object) -> _Entry | None:
+        """Return an entry of the array, if its parts are what they must be."""
         if not isinstance(entry, dict):
             wanted = "an object with 'key' and 'config' is expected"
             self.add(at, "KP821", f"{label}: {wanted}, not {shown_json(entry)}")
-            return
+            return None
         for name in entry.keys() - {"key", "config"}:
             hint = suggestion(name, ("key", "config")) or "; entries have 'key' and 'config'"
             self.add((*at, name), "KP821", f"{label}: field {quoted(name)} is not known{hint}")
         for name in ("key", "config"):
             if name not in entry:
                 self.add(at, "KP821", f"{label}: field '{name}' is missing; it must be an object")
-        key, config = entry.get("key"), entry.get("config", {})
-        self.config((*at, "config"), label, config)
-        if isinstance(key, dict) and self.axes.is_marked(key) and isinstance(config, dict):
-            self.copies.append(_Entry(label=label, at=(*at, "key"), key={}, config=config))
-        elif isinstance(key, dict):
-            found = self.key((*at, "key"), label, key.items())
-            if found is not None and isinstance(config, dict):
-                yield _Entry(label=label, at=(*at, "key"), key=found, config=config)
-        elif "key" in entry:
+        key, config = entry.get("key", {}), entry.get("config", {})
+        for place, code, problem in config_problems(config):  # as those of our own files
+            self.add((*at, "config", *place), code, f"{label}: {problem}")
+        at = (*at, "key")
+        if not isinstance(key, dict):
             wanted = "field 'key' must be an object"
-            self.add((*at, "key"), "KP821", f"{label}: {wanted}, not {shown_json(key)}")
+            self.add(at, "KP821", f"{label}: {wanted}, not {shown_json(key)}")
+        elif isinstance(config, dict) and self.axes.is_marked(key):
+            self.copies.append(_Entry(label=label, at=at, key={}, config=config))
+        else:
+            found = self.key(at, label, key)
+            if found is not None and "key" in entry and isinstance(config, dict):
+                return _Entry(label=label, at=at, key=found, config=config)
+        return None
 
-    def old_entry(self, at: JsonPath, text: str, config: object) -> Iterator[_Entry]:
-        """Yield an entry whose key is a text, if its parts are what they must be."""
-        label = quoted(text)
-        self.config(at, label, config)
-        items = [] if text == "default" else self.axes.split(text)
-        if isinstance(items, str):
-            known = ", ".join(self.axes.known) or "none"
-            self.add(at, "KP822", f"key {label} {items}; known axes are {known}")
-            return
-        key = self.key(at, label, items)
-        if key is not None and isinstance(config, dict):
-            yield _Entry(label=label, at=at, key=key, config=config)
-
-    def config(self, at: JsonPath, label: str, config: object) -> None:
-        """Check one config as those of our own files are checked."""
-        for place, code, problem in config_problems(config):
-            self.add((*at, *place), code, f"{label}: {problem}")
-
-    def key(
-        self, at: JsonPath, label: str, items: Iterable[tuple[str, Any]]
-    ) -> dict[str, Scalar] | None:
+    def key(self, at: JsonPath, label: str, key: Mapping[str, Any]) -> dict[str, Scalar] | None:
         """Return a key by our names of its axes, or None where something is wrong with it."""
         found: dict[str, Scalar] = {}
         sound = True
-        for name, value in items:
-            axis = self.axes.ours(name)
+        for name, value in key.items():
+            axis = self.axes.names.get(name, name)
             if axis not in self.axes.types:
                 hint = suggestion(name, self.axes.known)
                 known = hint or f"; known axes are {', '.join(self.axes.known) or 'none'}"
@@ -273,7 +293,11 @@ class _Reading:
                 self.once((*at, name), "KP823", name, message)
                 sound = False
                 continue
-            wrong = self.axes.value_problem(axis, value)
+            if isinstance(value, dict | list):
+                wanted = "must be a number, text, true, false or null"
+                wrong: str | None = f"{wanted}, not {shown_json(value)}"
+            else:
+                wrong = self.axes.types[axis].problem(value)
             if wrong is not None:
                 self.add((*at, name), "KP824", f"{label}, key: axis '{name}' {wrong}")
             elif axis in found:

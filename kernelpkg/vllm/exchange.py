@@ -1,34 +1,147 @@
-"""The config files of a pack into vLLM's folder of them, and those of vLLM into the store."""
+"""Config files from vLLM's folder into the store of a pack, and from the store into that folder.
+
+What is to be written is planned first, and then carried out as a whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 from attrs import evolve, field, frozen
 
 from kernelpkg.configs import platforms, search_path, store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError, Problem, UsageError, suggestion
-from kernelpkg.manifest.document import Document, parse_json, unreadable_json
-from kernelpkg.manifest.keys import PACK_MANIFEST
+from kernelpkg.errors import PackError, Problem, UsageError, counted, suggestion
+from kernelpkg.files import replace_texts
+from kernelpkg.manifest.document import parse_json, unreadable_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import FILE, has_lock
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm import config_format
-from kernelpkg.vllm.transfer import Plan, Transfer
-from kernelpkg.vllm.vllmfolder import VllmFile, VllmFolder, find_folder
-from kernelpkg.vllm.vllmkeys import MARK, KeyAxes, key_axes
+from kernelpkg.vllm.config_format import MARK, OLD_LAYOUT, KeyAxes, key_axes
+from kernelpkg.vllm.tree import VllmFolder, find_folder
 
+Action = Literal["write", "replace", "unchanged"]
+
+_DONE: Final[Mapping[Action, str]] = {
+    "write": "wrote",
+    "replace": "replaced",
+    "unchanged": "unchanged:",
+}
+_TO_DO: Final[Mapping[Action, str]] = {
+    "write": "would write",
+    "replace": "would replace",
+    "unchanged": "unchanged:",
+}
 _FIT: Final = (
     "block sizes, and lists with an entry per load or store, fit only the source that they were "
     "tuned for"
 )
+
+
+@frozen(kw_only=True)
+class FileStep:
+    """One file of a transfer: its text, what becomes of it, and how many cases it holds."""
+
+    path: Path
+    text: str
+    action: Action
+    cases: int
+    configs: int
+
+    def line(self, words: Mapping[Action, str]) -> str:
+        """Return the step for people."""
+        held = f"{counted(self.cases, 'case')}, {counted(self.configs, 'config')}"
+        return f"{words[self.action]} {self.path} ({held})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of the document of the transfer."""
+        counts = {"cases": self.cases, "configs": self.configs}
+        return {"path": str(self.path), "action": self.action, **counts}
+
+
+@frozen(kw_only=True)
+class Transfer:
+    """What is to be written, and all that stands in the way of it; made while it is planned.
+
+    Only with `replace` is a file overwritten that is there already. `skipped` are paths that are
+    left out, each with its reason.
+    """
+
+    replace: bool
+    files: list[FileStep] = field(factory=list)
+    skipped: list[tuple[str, str]] = field(factory=list)
+    remarks: list[str] = field(factory=list)
+    problems: list[Problem] = field(factory=list)
+
+    def refuse(self, path: str, code: str, message: str) -> None:
+        """Add a problem of a file as a whole."""
+        self.problems.append(Problem(path=path, code=code, message=message))
+
+    def skip(self, path: str, reason: str) -> None:
+        """Leave something out, for a reason that is reported."""
+        self.skipped.append((path, reason))
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Go on behind what raises problems, which are reported in the end."""
+        try:
+            yield
+        except PackError as error:
+            self.problems.extend(error.problems)
+
+    def add(self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool) -> None:
+        """Add a file that is to be written, unless what is there is the same."""
+        action: Action = "unchanged" if same else "replace" if os.path.lexists(path) else "write"
+        if path.is_dir():
+            self.refuse(shown, "KP827", "is a directory; remove it")
+        elif action == "replace" and not self.replace:
+            self.refuse(shown, "KP827", "is there already and differs; --replace overwrites it")
+        cases, distinct = file.counts()
+        self.files.append(
+            FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)
+        )
+
+    def made(self, *remarks: str) -> Transfer:
+        """Put the plan in order, with remarks if it writes; raises PackError with all problems."""
+        if self.problems:
+            raise PackError(problems=self.problems)
+        self.files.sort(key=lambda step: step.path)
+        self.skipped.sort()
+        if any(step.action != "unchanged" for step in self.files):
+            self.remarks.extend(remarks)
+        return self
+
+    def carry_out(self) -> None:
+        """Write all files, or none; raises UsageError where one cannot be written."""
+        texts = {step.path: step.text for step in self.files if step.action != "unchanged"}
+        try:
+            replace_texts(texts)
+        except OSError as error:
+            where = Path(error.filename or "the files")
+            where = where.parent if where.suffix == ".tmp" else where
+            raise UsageError(f"{where} cannot be written: {error.strerror}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `import --json` and `export --json`."""
+        skipped = [{"path": path, "reason": reason} for path, reason in self.skipped]
+        files = [step.to_json() for step in self.files]
+        return {"files": files, "skipped": skipped, "remarks": self.remarks}
+
+    def lines(self, *, dry_run: bool) -> list[str]:
+        """Return the transfer for people, as to be done or as done."""
+        words = _TO_DO if dry_run else _DONE
+        return [
+            *(step.line(words) for step in self.files),
+            *(f"skipped {path}: {reason}" for path, reason in self.skipped),
+            *self.remarks,
+        ]
 
 
 def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Transfer:
@@ -38,25 +151,23 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     stays as it is, with what is known of its making. Raises UsageError where there is nothing to
     import, and PackError with every problem of every file.
     """
-    plan = Plan(replace=replace)
-    folder = _folder(pack, directory)
-    there = _by_kernel(folder, plan)
-    common = [name for name in pack.kernels if name in there]
-    for name in sorted(there.keys() - {*common}):
-        first = there[name][0]
-        place = first.path if first.platform is None else first.path.parent
-        hint = suggestion(name, pack.kernels)
-        plan.skip(str(place), f"pack '{pack.name}' has no kernel '{name}'{hint}")
+    plan = Transfer(replace=replace)
+    folder, there = _folder(pack, directory, plan)
     if not there and not plan.problems:
         raise UsageError(
             f"{folder.path} has no configs; give a vLLM tree, or its folder of configs"
         )
-    for name in common:
+    for name in there.keys() - {*pack.kernels}:
+        first = there[name][0]
+        place = first if first.parent == folder.path else first.parent
+        hint = suggestion(name, pack.kernels)
+        plan.skip(str(place), f"pack '{pack.name}' has no kernel '{name}'{hint}")
+    for name in [name for name in pack.kernels if name in there]:
         with plan.collecting():
-            incoming = _Incoming(plan=plan, pack=pack, folder=folder, kernel=_kernel(pack, name))
-            for source in there[name]:
+            kernel = _kernel(pack, name)
+            for path in there[name]:
                 with plan.collecting():
-                    incoming.read(source)
+                    _import_file(plan, kernel, folder, path)
     _check_made(plan, f"nothing of {folder.path} is for pack '{pack.name}'")
     return plan.made(f"these configs come from {folder.origin}: {_FIT}", *_stale_lock(pack))
 
@@ -68,64 +179,43 @@ def _stale_lock(pack: PackSpec) -> tuple[str, ...]:
     return (f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now",)
 
 
-@frozen(kw_only=True)
-class _Incoming:
-    """The files of one kernel on their way into the store; `seen` has the platforms so far."""
+def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path) -> None:
+    """Plan the import of one file; raises PackError where something is wrong with it."""
+    shown = str(path)
+    if path.parent == folder.path:
+        plan.refuse(shown, "KP822", f"the layout, one file for all platforms, {OLD_LAYOUT}")
+        return
+    if not _is_looked_up(plan, kernel.pack, path.stem, shown):
+        return
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, ValueError) as error:
+        _, what = unreadable_json(error, "")
+        problem = Problem(path=shown, code="KP820", message=f"{what}; restore it")
+        raise PackError(problems=(problem,)) from None
+    file = config_format.loads(text, shown, kernel.axes, origin=folder.origin, platform=path.stem)
+    same = False
+    with contextlib.suppress(PackError):  # one that is missing or broken is another
+        same = kernel.same(kernel.stored(file.platform), file)
+    stored = kernel.path(file.platform)
+    plan.add(Path(kernel.pack.root, stored), stored, store.dumps(file), file, same=same)
 
-    plan: Plan
-    pack: PackSpec
-    folder: VllmFolder
-    kernel: _Kernel
-    seen: dict[str, Path] = field(factory=dict)
 
-    def read(self, source: VllmFile) -> None:
-        """Plan the import of one file; raises PackError where something is wrong with it."""
-        shown = str(source.path)
-        if source.platform is not None and not self.looked_up(source.platform, shown):
-            return
-        try:
-            text = source.path.read_bytes().decode()
-        except (OSError, ValueError) as error:
-            _, what = unreadable_json(error, "")
-            problem = Problem(path=shown, code="KP820", message=f"{what}; restore it")
-            raise PackError(problems=(problem,)) from None
-        files = config_format.loads(
-            text, shown, self.kernel.axes, origin=self.folder.origin, platform=source.platform
-        )
-        for file in files:
-            if source.platform is not None or self.looked_up(file.platform, shown):
-                self.add(source, file)
-
-    def looked_up(self, platform: str, shown: str) -> bool:
-        """Whether the pack uses the configs of a platform; if not, they are left out or refused."""
-        pack = self.pack
-        try:
-            spelled = platforms.canonical(platform)
-        except ValueError:
-            spelled = ""
-        if spelled != platform:
-            remedy = f"rename it to '{spelled}'" if spelled else "use one such as nvidia_h200"
-            problem = f"'{platform}' is no name of a platform; {remedy}"
-            self.plan.refuse(shown, "KP826", problem)
-            return False
-        used = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants).name
-        if used != platform:
-            reason = f"GPUs of platform '{platform}' use '{used}' in pack '{pack.name}'"
-            self.plan.skip(shown, f"{reason}, by its [platforms]")
-        return used == platform
-
-    def add(self, source: VllmFile, file: ConfigFile) -> None:
-        """Add a file that was read to the plan, unless another one is of its platform."""
-        other = self.seen.setdefault(file.platform, source.path)
-        if other is not source.path:
-            message = f"platform '{file.platform}' is in {other} too; keep one of them"
-            self.plan.refuse(str(source.path), "KP826", message)
-            return
-        same = False
-        with contextlib.suppress(PackError):  # one that is missing or broken is another
-            same = self.kernel.same(self.kernel.stored(file.platform), file)
-        path = self.kernel.path(file.platform)
-        self.plan.add(Path(self.pack.root, path), path, store.dumps(file), file, same=same)
+def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> bool:
+    """Whether the pack uses the configs of a platform; if not, they are left out or refused."""
+    try:
+        spelled = platforms.canonical(platform)
+    except ValueError:
+        spelled = ""
+    if spelled != platform:
+        remedy = f"rename it to '{spelled}'" if spelled else "use one such as nvidia_h200"
+        plan.refuse(shown, "KP826", f"'{platform}' is no name of a platform; {remedy}")
+        return False
+    used = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants).name
+    if used != platform:
+        reason = f"GPUs of platform '{platform}' use '{used}' in pack '{pack.name}'"
+        plan.skip(shown, f"{reason}, by its [platforms]")
+    return used == platform
 
 
 def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Transfer:
@@ -135,9 +225,8 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     kernel there is left out: the picker of vLLM's op would find none of its cases. Raises
     UsageError where there is nothing to export, and PackError with every problem of the store.
     """
-    plan = Plan(replace=replace)
-    folder = _folder(pack, directory)
-    there = _by_kernel(folder, plan)
+    plan = Transfer(replace=replace)
+    folder, there = _folder(pack, directory, plan)
     own: list[bool] = []
     for name in pack.kernels:
         with plan.collecting():
@@ -146,7 +235,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                 plan.skip(f"configs/{name}", "nothing is tuned")
                 continue
             kernel = _kernel(pack, name)
-            found = {file.path.name: _document(file.path) for file in there.get(name, ())}
+            found = {path.name: _document(path) for path in there.get(name, ())}
             gone = {f"{platform}.json" for platform in tuned} if replace else set()
             kept = {file: document for file, document in found.items() if file not in gone}
             for platform in tuned:
@@ -168,7 +257,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     return plan.made(*([f"{remark}; {both}"] if any(own) else []))
 
 
-def _check_made(plan: Plan, nothing: str) -> None:
+def _check_made(plan: Transfer, nothing: str) -> None:
     """Raise UsageError where all was left out, with the reason of the first."""
     if not plan.files and not plan.problems:
         path, reason = min(plan.skipped)
@@ -176,24 +265,20 @@ def _check_made(plan: Plan, nothing: str) -> None:
         raise UsageError(f"{nothing}: {path}: {reason}{more}")
 
 
-def _folder(pack: PackSpec, directory: Path) -> VllmFolder:
-    """Return vLLM's folder; raises UsageError where it is the store of the pack."""
+def _folder(
+    pack: PackSpec, directory: Path, plan: Transfer
+) -> tuple[VllmFolder, dict[str, list[Path]]]:
+    """Return vLLM's folder and its files by kernel; what cannot be listed is a problem of the plan.
+
+    Raises UsageError where it is the store of the pack.
+    """
     folder = find_folder(directory)
     with contextlib.suppress(OSError):
         if os.path.samefile(folder.path, Path(pack.root, "configs")):
             raise UsageError(f"{directory} is where pack '{pack.name}' has its own config files")
-    return folder
-
-
-def _by_kernel(folder: VllmFolder, plan: Plan) -> dict[str, list[VllmFile]]:
-    """Return vLLM's files by kernel; what cannot be listed is a problem of the plan."""
-    found: dict[str, list[VllmFile]] = {}
-    for file in folder.files():
-        if isinstance(file, PackError):
-            plan.problems.extend(file.problems)
-        else:
-            found.setdefault(file.kernel, []).append(file)
-    return found
+    there, problems = folder.files()
+    plan.problems.extend(problems)
+    return folder, there
 
 
 def _document(path: Path) -> object:
@@ -295,21 +380,6 @@ class _Kernel:
 
 
 def _kernel(pack: PackSpec, name: str) -> _Kernel:
-    """Read a kernel, and check what the pack says of vLLM's names of its axes.
-
-    Raises PackError with the problems of either.
-    """
-    root = Path(pack.root)
-    spec = read_kernel(root, name)
-    axes = key_axes(spec, pack.vllm_axes.get(spec.name, {}))
-    wrong = list(axes.name_problems())
-    if wrong:
-        document = Document(root / pack.path, pack.path, PACK_MANIFEST)
-        lines = [(document.line("vllm", "axes", name, at), message) for at, message in wrong]
-        raise PackError(
-            problems=[
-                Problem(path=pack.path, line=line, code="KP828", message=message)
-                for line, message in lines
-            ]
-        )
-    return _Kernel(pack=pack, spec=spec, axes=axes)
+    """Read a kernel, and vLLM's names of its axes; raises PackError with the problems of either."""
+    spec = read_kernel(Path(pack.root), name)
+    return _Kernel(pack=pack, spec=spec, axes=key_axes(spec, pack))

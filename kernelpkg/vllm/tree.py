@@ -1,8 +1,9 @@
-"""A tree of vLLM's sources, read without importing it: its release, and what it wants of ops."""
+"""A tree of vLLM's sources, read without importing it: its release, its ops, its config files."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from attrs import frozen
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, UsageError
 
 HELION: Final = PurePosixPath("vllm/kernels/helion")
 """Where vLLM keeps its Helion kernels, below the directory that holds `vllm/`."""
@@ -83,11 +84,11 @@ def read_tree(path: Path, requires: str) -> VllmTree:
                 problems.append(_problem(shown, "KP802", f"{file} does not parse{_OTHER}"))
     for file, tree in trees.items():
         problems += [_problem(shown, "KP802", text) for text in _differences(file, tree)]
-    aliases = aliases_of(trees.get(_UTILS))
+    aliases = _aliases(trees.get(_UTILS))
     if aliases is None and _UTILS in trees:
         text = f"{_UTILS} has no table _GPU_NAME_ALIASES of names{_OTHER}"
         problems.append(_problem(shown, "KP802", text))
-    version = version_of(path)
+    version = _version(path)
     if version is not None and not _fits(version, requires):
         message = f"holds vLLM {version}, and the pack is for {requires}; see [vllm] requires"
         problems.append(_problem(shown, "KP804", message))
@@ -148,7 +149,7 @@ def _more(function: ast.FunctionDef, known: Sequence[str]) -> Iterator[str]:
             yield (f"{_REGISTER}: 'register_kernel' needs '{name}', which is not known{_OTHER}")
 
 
-def aliases_of(tree: ast.Module | None) -> Mapping[str, str] | None:
+def _aliases(tree: ast.Module | None) -> Mapping[str, str] | None:
     """Return the GPU names that vLLM's utils.py maps to others; None where it has no such table."""
     for node in () if tree is None else tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -164,13 +165,10 @@ def aliases_of(tree: ast.Module | None) -> Mapping[str, str] | None:
     return None
 
 
-def version_of(path: Path) -> str | None:
+def _version(path: Path) -> str | None:
     """Return what `vllm/_version.py` assigns, or what the metadata of the wheel beside it says."""
-    try:
-        tree = ast.parse((path / "vllm" / "_version.py").read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = ast.Module(body=[], type_ignores=[])
-    for node in tree.body:
+    tree = _parsed(path / "vllm" / "_version.py")
+    for node in () if tree is None else tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             names = {target.id for target in node.targets if isinstance(target, ast.Name)}
             if names & {"__version__", "version"} and isinstance(node.value.value, str):
@@ -191,3 +189,81 @@ def _fits(version: str, requires: str) -> bool:
         return SpecifierSet(requires).contains(Version(version), prereleases=True)
     except InvalidVersion:
         return False
+
+
+_BELOW: Final = HELION.relative_to("vllm")
+_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,80}")
+
+
+@frozen(kw_only=True)
+class VllmFolder:
+    """The folder where vLLM keeps config files, and what is known of the vLLM around it."""
+
+    path: Path
+    around: VllmTree
+
+    @property
+    def origin(self) -> str:
+        """Where its configs come from, as far as it is known."""
+        version = self.around.version
+        return f"vLLM {version}" if version and _VERSION.fullmatch(version) else "vLLM"
+
+    def files(self) -> tuple[dict[str, list[Path]], list[Problem]]:
+        """Return the config files by kernel, and a problem for each directory that is unreadable.
+
+        A file in the folder itself holds all platforms of a kernel, as releases before 0.33 had it.
+        """
+        found: dict[str, list[Path]] = {}
+        problems: list[Problem] = []
+        for entry in _listed(self.path, problems):
+            inside = entry.is_dir()
+            for path in _listed(entry, problems) if inside else [entry]:
+                if path.suffix == ".json" and (path.is_file() or path.is_symlink()):
+                    found.setdefault(entry.name if inside else entry.stem, []).append(path)
+        return found, problems
+
+
+def _listed(directory: Path, problems: list[Problem]) -> list[Path]:
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"directory cannot be read: {error.strerror}; correct its permissions"
+        problems.append(_problem(str(directory), "KP820", message))
+        return []
+    return [directory / name for name in names if not name.startswith(".")]
+
+
+def find_folder(directory: Path) -> VllmFolder:
+    """Return the folder of config files that a directory is, or holds.
+
+    The directory is that folder, a vLLM tree or what a wheel of it unpacks to, or the package in
+    one of those. Raises UsageError where it does not exist, or is a vLLM without Helion kernels.
+    """
+    if not directory.is_dir():
+        what = "is no directory" if os.path.lexists(directory) else "does not exist"
+        raise UsageError(f"{directory} {what}; give a vLLM tree, or its folder of configs")
+    for package in (directory / "vllm", directory):
+        if (package / _BELOW).is_dir():
+            return VllmFolder(path=package / _BELOW / "configs", around=_around(package))
+        if package.name == "vllm" and (package / "__init__.py").is_file():
+            raise UsageError(f"{directory} is a vLLM without {_BELOW}; later releases have it")
+    full = directory.absolute()
+    inside = full.parts[-3:] == (*_BELOW.parts, "configs")
+    alone = VllmTree(path=directory, version=None, aliases={})
+    return VllmFolder(path=directory, around=_around(full.parents[2]) if inside else alone)
+
+
+def _around(package: Path) -> VllmTree:
+    """Read of vLLM's package what it says of itself, without running any of it."""
+    path = package.absolute().parent
+    aliases = _aliases(_parsed(package / _BELOW / "utils.py"))
+    return VllmTree(path=path, version=_version(path), aliases=aliases or {})
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    """Return a Python file as a tree; None where it cannot be read, or is no Python."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.parse(path.read_bytes())
+    return None

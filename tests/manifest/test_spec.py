@@ -9,7 +9,7 @@ from attrs import evolve
 
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.opschema import parse_schema
-from kernelpkg.manifest.spec import Axis
+from kernelpkg.manifest.spec import Axis, AxisType
 from kernelpkg.packs.read import read_kernel
 
 ROOT = Path(__file__).parents[2]
@@ -41,3 +41,54 @@ def test_an_axis_has_its_type(text, words, has, lacks):
     assert str(found) == words
     assert [value for value in has if not found.has(value)] == []
     assert [value for value in lacks if found.has(value)] == []
+
+
+def test_what_reads_an_optional_argument_may_be_absent():
+    """Where an optional argument is absent, what reads it is none; a test for it is not."""
+    axes = [
+        Axis(name=name, expr=parse_expr(AXES[name][0])) for name in ("size", "given", "optional")
+    ]
+    spec = evolve(read_kernel(ROOT, "silu_mul_fp8"), schema=parse_schema(SCHEMA), axes=tuple(axes))
+    assert [name for name, found in spec.axis_types.items() if found.absent] == ["optional"]
+
+
+VALUES = {
+    "whole": ("whole", 4096, None),
+    "flag": ("flag", True, None),
+    "dtype": ("dtype", "bfloat16", None),
+    "whole-for-number": ("number", 2, None),
+    "null": ("whole", None, "cannot be null, for it has a value in every call"),
+    "text-for-whole": (
+        "whole",
+        "4096",
+        "has value '4096', which is a text, and must be a whole number",
+    ),
+    "dtype-for-whole": (
+        "whole",
+        "int8",
+        "has value 'int8', which is a text, and must be a whole number",
+    ),
+    "float-for-whole": (
+        "whole",
+        4096.0,
+        "has value 4096.0, which is a number, and must be a whole number",
+    ),
+    "flag-for-whole": (
+        "whole",
+        True,
+        "has value true, which is true or false, and must be a whole number",
+    ),
+    "whole-for-flag": (
+        "flag",
+        1,
+        "has value 1, which is a whole number, and must be true or false",
+    ),
+    "no-dtype": ("dtype", "bf16", "has value 'bf16', which is no dtype; did you mean 'bfloat16'?"),
+}
+
+
+@pytest.mark.parametrize(("kind", "value", "message"), VALUES.values(), ids=VALUES)
+def test_a_value_of_a_key_has_the_type_of_its_axis(kind, value, message):
+    """Nothing is coerced; null stands for an axis that may be absent alone."""
+    assert AxisType(kind=kind, low=None, absent=False).problem(value) == message
+    assert AxisType(kind=kind, low=None, absent=True).problem(None) is None

@@ -1,4 +1,4 @@
-"""Routes held against their kernels, and against the schemas of native ops."""
+"""What a pack says of vLLM, held against its kernels and the schemas of native ops."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from attrs import evolve
 
 from kernelpkg.errors import PackError
 from kernelpkg.manifest.opschema import OpArg, parse_schema
-from kernelpkg.manifest.spec import Route
+from kernelpkg.manifest.spec import Route, Rule
 from kernelpkg.packs.read import read_kernel, read_pack
-from kernelpkg.packs.routes import NativeSchema, Routing, schema_problem
+from kernelpkg.packs.routes import NativeSchema, Routing, axis_name_problems, schema_problem
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,3 +173,53 @@ def test_what_the_ops_of_the_first_pack_read_and_write():
         "fused_qk_norm_rope": ["qkv"],
         "silu_and_mul_per_block_quant": [],
     }
+
+
+KEY_AXES = ("dtype", "has_bias", "hidden", "hidden_size", "ratio", "num_tokens")
+
+NAMES = {
+    "none": ({}, []),
+    "new-names": ({"a": "hidden", "b": "num_tokens"}, []),
+    "own-name": ({"hidden": "hidden"}, []),
+    "swapped": ({"hidden": "hidden_size", "hidden_size": "hidden"}, []),
+    "no-such-axis": (
+        {"tokens": "num_token"},
+        ["kernel 'x' has no rule for axis 'num_token'; did you mean 'num_tokens'?"],
+    ),
+    "far-from-any-axis": (
+        {"tokens": "zzz"},
+        [
+            (
+                "kernel 'x' has no rule for axis 'zzz'; it has dtype, has_bias, hidden, "
+                "hidden_size, ratio, num_tokens"
+            )
+        ],
+    ),
+    "name-of-another-axis": (
+        {"hidden": "hidden_size"},
+        [
+            (
+                "'hidden' stands for axis 'hidden_size', and axis 'hidden' has no other name; "
+                "give that one a name too"
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "problems"), NAMES.values(), ids=NAMES)
+def test_names_stand_for_axes_with_rules_and_for_one_each(names, problems):
+    rules = tuple(Rule(axis=axis, match="exact") for axis in KEY_AXES)
+    spec = evolve(read_kernel(ROOT, "silu_mul_fp8"), name="x", rules=rules)
+    pack = evolve(read_pack(ROOT, "kernelpkg"), vllm_axes={"x": names})
+    found = axis_name_problems(pack, spec)
+    assert [problem.message for problem in found] == problems
+    assert {problem.code for problem in found} <= {"KP828"}
+
+
+def test_the_first_pack_has_names_that_are_right():
+    """Every name of [vllm.axes] of the first pack is one that its kernel can have."""
+    pack = read_pack(ROOT, "kernelpkg")
+    assert "silu_mul_fp8" in pack.vllm_axes
+    for kernel in pack.vllm_axes:
+        assert axis_name_problems(pack, read_kernel(ROOT, kernel)) == ()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError
-from kernelpkg.vllm.config_format import dumps, loads, with_vllm_keys
-from kernelpkg.vllm.vllmkeys import KeyAxes
+from kernelpkg.manifest.spec import AxisType
+from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm.config_format import KeyAxes, dumps, key_axes, loads, with_vllm_keys
 
+ROOT = Path(__file__).parents[2]
 SHOWN = "vllm/x/nvidia_h200.json"
+KINDS = {"dtype": "dtype", "has_bias": "flag", "size": "whole", "num_tokens": "whole"}
 AXES = KeyAxes(
     kernel="x",
-    types={"dtype": "dtype", "has_bias": "flag", "size": "whole", "num_tokens": "whole"},
+    types={axis: AxisType(kind=kind, low=None, absent=False) for axis, kind in KINDS.items()},
     defaults={"dtype": "bfloat16", "has_bias": True},
     names={"batchsize": "num_tokens", "numtokens": "num_tokens"},
 )
@@ -91,22 +95,17 @@ FILE = ConfigFile(
 )
 
 
-def read(text, axes=AXES, platform="nvidia_h200"):
-    return loads(text, SHOWN, axes, origin="vLLM 0.33.0", platform=platform)
+def read(text, axes=AXES):
+    return loads(text, SHOWN, axes, origin="vLLM 0.33.0", platform="nvidia_h200")
 
 
 def back(file, axes=AXES):
     return dumps(with_vllm_keys(file, axes.defaults), ORDER, axes.theirs)
 
 
-def old(*entries):
-    """Return the text of an older release, from (key, config) pairs."""
-    return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(c)}" for k, c in entries) + "\n}\n"
-
-
-def problems_of(text, **options):
+def problems_of(text):
     with pytest.raises(PackError) as caught:
-        read(text, **options)
+        read(text)
     lines = str(caught.value).splitlines()
     assert all(line.startswith(SHOWN) for line in lines)
     return [line.removeprefix(SHOWN) for line in lines]
@@ -117,7 +116,7 @@ def problems_of(text, **options):
 
 def test_a_file_is_read_with_our_names_and_all_axes():
     """Equal configs become one, and axes that the keys lack are filled in, which is recorded."""
-    assert read(TEXT) == (FILE,)
+    assert read(TEXT) == FILE
 
 
 def test_a_file_that_was_read_is_written_as_it_was():
@@ -203,13 +202,13 @@ def test_a_record_that_says_nothing_drops_nothing(record):
 def test_keys_that_lack_nothing_have_no_record():
     """Where vLLM's keys name all axes, nothing is filled in."""
     text = json.dumps([{"key": {**FULL, "numtokens": 1}, "config": NARROW}])
-    (file,) = read(text)
+    file = read(text)
     assert file.tuned_with == {"origin": "vLLM 0.33.0"}
     assert json.loads(back(file)) == json.loads(text)
 
 
 def test_a_file_may_hold_nothing_but_the_default_case():
-    (file,) = read('[{"key": {}, "config": {}}]')
+    file = read('[{"key": {}, "config": {}}]')
     assert file == evolve(
         FILE,
         tuned_with={"origin": "vLLM 0.33.0"},
@@ -223,7 +222,7 @@ def test_swapped_names_come_back():
     """Two axes may have each other's names."""
     axes = evolve(AXES, names={"size": "num_tokens", "num_tokens": "size"})
     text = '[{"key": {"size": 1, "num_tokens": 4096}, "config": {}}]'
-    (file,) = read(text, axes)
+    file = read(text, axes)
     assert file.cases[0].key == {**FULL, "num_tokens": 1}
     assert json.loads(back(file, axes)) == json.loads(text)
 
@@ -234,33 +233,29 @@ def test_equal_numbers_of_other_types_are_other_configs():
         [{"key": {"size": n, "numtokens": 1}, "config": {"xcd_remap": v}} for n, v in
          enumerate((1, 1.0, True, 1))]
     )  # fmt: skip
-    (file,) = read(text)
+    file = read(text)
     assert len(file.configs) == 3
     assert back(file) == json.dumps(json.loads(text), indent=2) + "\n"
 
 
-# --- older releases
-
-OLD = old(("size_4096_batchsize_1", NARROW), ("default", WIDE), ("size_4096_numtokens_16", NARROW))
-
-
-def test_keys_that_are_texts_are_read_as_if_they_were_objects():
-    """Releases before keys were objects wrote "default" and names with values."""
-    assert read(OLD) == (FILE,)
-
-
-def test_the_oldest_files_hold_all_platforms():
-    text = f'{{"nvidia_h200": {OLD}, "nvidia_h100": {OLD}}}'
-    assert read(text, platform=None) == (FILE, evolve(FILE, platform="nvidia_h100"))
+def test_axes_of_a_kernel_have_its_types_and_the_names_of_its_pack():
+    """The order is that of the rules; of several names of vLLM's, the last is written."""
+    pack = read_pack(ROOT, "kernelpkg")
+    axes = key_axes(read_kernel(ROOT, "silu_mul_fp8"), pack)
+    assert [(axis, found.kind) for axis, found in axes.types.items()] == [
+        ("in_dtype", "dtype"),
+        ("intermediate_size", "whole"),
+        ("num_tokens", "whole"),
+    ]
+    assert axes.theirs == {"intermediate_size": "intermediate", "num_tokens": "numtokens"}
+    assert axes.names["batchsize"] == "num_tokens"
 
 
-def test_copies_of_the_default_case_belong_to_one_platform():
-    """Each platform has its own default case, and its own copies of it."""
-    copied = array(entry("{}"), entry('{"default": true, "num_tokens": 1}'))
-    plain = array(entry("{}", "{}"))
-    one, other = read(f'{{"p": {copied}, "q": {plain}}}', platform=None)
-    assert (one.configs, other.configs) == (({"num_warps": 4},), ({},))
-    assert [case.key for case in (*one.cases, *other.cases)] == [{}, {}]
+def test_copies_of_the_default_case_are_marked_unless_an_axis_has_that_name():
+    assert AXES.is_marked({"default": True, "num_tokens": 1})
+    assert not AXES.is_marked({"default": 1})
+    assert not AXES.is_marked({"num_tokens": 1})
+    assert not evolve(AXES, names={"default": "has_bias"}).is_marked({"default": True})
 
 
 # --- what is wrong
@@ -349,30 +344,13 @@ WRONG = {
         array(entry('{"size": 1, "size": 2, "numtokens": 1}')),
         [":2: KP821 'size' is given twice; keep one of them"],
     ),
-    "text-key-given-twice": (
-        old(("default", {}), ("default", {})),
-        [":3: KP821 'default' is given twice; keep one of them"],
-    ),
-    "text-key-of-other-names": (
-        old(("default", {}), ("some_other_key", {})),
-        [
-            ":3: KP822 key 'some_other_key' cannot be split into axes and values; " + KNOWN,
-        ],
-    ),
-    "text-key-with-an-unknown-name": (
-        old(("size_4096_groupsize_128_numtokens_1", {})),
-        [
-            ":2: KP822 key 'size_4096_groupsize_128_numtokens_1' cannot be split into axes and "
-            "values at 'groupsize_128_numtokens_1'; " + KNOWN,
-        ],
-    ),
-    "text-key-that-names-an-axis-twice": (
-        old(("size_1_numtokens_1_batchsize_2", {})),
+    "older-layout": (
+        '{"default": {},\n"size_4096_numtokens_1": {"num_warps": 3}}',
         [
             (
-                ":2: KP822 key 'size_1_numtokens_1_batchsize_2' cannot be split into axes and "
-                "values at 'batchsize_2'; " + KNOWN
-            ),
+                ": KP822 the layout, an object from keys that are texts, is of a vLLM before 0.33; "
+                "import the configs of vLLM 0.33 instead"
+            )
         ],
     ),
     "axis-by-two-names": (
@@ -445,15 +423,6 @@ WRONG = {
             ),
         ],
     ),
-    "text-key-twice-in-another-order": (
-        old(("size_1_numtokens_2", {}), ("numtokens_2_size_1", {})),
-        [
-            (
-                ":3: KP825 'numtokens_2_size_1': has the key of 'size_1_numtokens_2' too, and vLLM "
-                "takes the later one; keep one of them"
-            ),
-        ],
-    ),
     "config-of-another-type": (
         array(entry(config="[4]")),
         [":2: KP502 entry 0: an object is expected, not [4]"],
@@ -463,10 +432,10 @@ WRONG = {
         [":3: KP502 entry 0: field 'num_warp' is not known; did you mean 'num_warps'?"],
     ),
     "config-with-a-value-that-no-gpu-takes": (
-        old(("default", {"num_warps": 3, "num_stages": 0})),
+        array(entry("{}", '{"num_warps": 3, "num_stages": 0}')),
         [
-            ":2: KP508 'default': num_stages is 0; it must be a whole number from 1 on",
-            ":2: KP508 'default': num_warps is 3; it must be a power of two from 1 to 32",
+            ":2: KP508 entry 0: num_stages is 0; it must be a whole number from 1 on",
+            ":2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32",
         ],
     ),
 }
@@ -475,31 +444,6 @@ WRONG = {
 @pytest.mark.parametrize(("text", "lines"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_said_with_its_line(text, lines):
     assert problems_of(text) == lines
-
-
-OLDEST = {
-    "array": ("[1]", [": KP821 an object from platforms to their configs is expected, not [1]"]),
-    "no-platforms": (
-        "{}",
-        [": KP821 an object from platforms to their configs is expected, not {}"],
-    ),
-    "one-platform-of-another-type": (
-        '{"nvidia_h100": {"default": {}},\n"nvidia_h200": null}',
-        [":2: KP821 an array of entries is expected, not null"],
-    ),
-    "all-platforms-are-told": (
-        '{"nvidia_h100": {"x": {}},\n"nvidia_h200": {"y": {}}}',
-        [
-            f":1: KP822 key 'x' cannot be split into axes and values; {KNOWN}",
-            f":2: KP822 key 'y' cannot be split into axes and values; {KNOWN}",
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "lines"), OLDEST.values(), ids=OLDEST)
-def test_files_of_all_platforms_are_told_of_too(text, lines):
-    assert problems_of(text, platform=None) == lines
 
 
 def test_a_document_that_is_nested_too_deeply_is_refused():
@@ -514,6 +458,5 @@ def test_what_is_very_long_is_shortened():
         array(entry(f'{{"{long}": 1}}')),
         array(entry(f'{{"dtype": "{long}"}}')),
         array(f'{{"{long}": 1, "key": {{}}, "config": {{}}}}'),
-        old((long, {})),
     ):
         assert all(len(line) < 400 for line in problems_of(text))

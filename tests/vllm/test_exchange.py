@@ -15,7 +15,7 @@ from kernelpkg.configs import search_path
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.packs.read import read_pack
-from kernelpkg.vllm.exchange import plan_export, plan_import
+from kernelpkg.vllm.exchange import FileStep, Transfer, plan_export, plan_import
 
 NARROW = {"block_sizes": [16], "num_warps": 4}
 WIDE = {"block_sizes": [64], "indexing": ["pointer", "tensor_descriptor"], "num_warps": 8}
@@ -199,25 +199,21 @@ def test_a_tree_without_configs_gets_its_folder(pack, tmp_path):
     assert files_below(tmp_path / "tree") == ["vllm/kernels/helion/configs/twice/nvidia_h200.json"]
 
 
-def test_old_files_are_read_in_their_layouts(pack, vllm, tmp_path):
-    """One file with all platforms, keys that are texts, and the oldest name of an axis."""
-    folder = tmp_path / "old"
-    folder.mkdir()
-    section = {"batchsize_1": NARROW, "default": WIDE}
-    platforms = {"nvidia_h200": section, "nvidia_h100_pcie": section, "nvidia_h100": section}
-    (folder / "twice.json").write_text(json.dumps(platforms))
-    transfer = plan_import(read_pack(pack.root, "demo"), folder)
-    assert [step.path.name for step in transfer.files] == ["nvidia_h100.json", "nvidia_h200.json"]
-    reason = "GPUs of platform 'nvidia_h100_pcie' use 'nvidia_h100' in pack 'demo'"
-    assert transfer.skipped == ((f"{folder}/twice.json", f"{reason}, by its [platforms]"),)
-    transfer.carry_out()
-    back = tmp_path / "back"
-    back.mkdir()
-    plan_export(read_pack(pack.root, "demo"), back).carry_out()
-    assert json.loads((back / "twice/nvidia_h100.json").read_text()) == [
-        {"key": {"numtokens": 1}, "config": NARROW},
-        {"key": {}, "config": WIDE},
+def test_older_layouts_are_refused_with_the_remedy(pack, vllm):
+    """Keys that are texts, and one file with all platforms; those of other kernels are skipped."""
+    old = {"batchsize_1": NARROW, "default": WIDE}
+    vllm("twice/nvidia_h200.json", old)
+    vllm("twice.json", {"nvidia_h100": old})
+    vllm("other.json", {"nvidia_h100": old})
+    remedy = "is of a vLLM before 0.33; import the configs of vLLM 0.33 instead"
+    assert lines_of(plan_import, pack, vllm()) == [
+        f"TMP/vllm_configs/twice.json: KP822 the layout, one file for all platforms, {remedy}",
+        (
+            "TMP/vllm_configs/twice/nvidia_h200.json: KP822 the layout, an object from keys that "
+            f"are texts, {remedy}"
+        ),
     ]
+    assert files_below(pack.root / "configs") == []
 
 
 # --- what is there already
@@ -291,7 +287,7 @@ def test_tuned_keys_that_the_op_there_does_not_read_are_left_out(pack, vllm):
     plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
     transfer = plan_export(read_pack(pack.root, "demo"), vllm())
     assert [step.path.name for step in transfer.files] == ["nvidia_h100.json"]
-    assert transfer.skipped == (
+    assert transfer.skipped == [
         (
             "configs/twice/nvidia_h200.json",
             (
@@ -299,7 +295,7 @@ def test_tuned_keys_that_the_op_there_does_not_read_are_left_out(pack, vllm):
                 "which the op's picker reads"
             ),
         ),
-    )
+    ]
 
 
 def test_a_second_export_of_files_that_do_not_fit_each_other_finds_them_unchanged(pack, vllm):
@@ -311,7 +307,7 @@ def test_a_second_export_of_files_that_do_not_fit_each_other_finds_them_unchange
     plan_export(read_pack(pack.root, "demo"), there).carry_out()
     transfer = plan_export(read_pack(pack.root, "demo"), there)
     assert [step.action for step in transfer.files] == ["unchanged", "unchanged"]
-    assert transfer.skipped == ()
+    assert transfer.skipped == []
 
 
 def test_files_that_are_all_replaced_need_not_fit_each_other(pack, vllm, capsys):
@@ -379,12 +375,12 @@ def test_a_platform_that_vllm_calls_otherwise_is_left_out(pack, tmp_path):
     (helion / "utils.py").write_text(table)
     transfer = plan_export(read_pack(pack.root, "demo"), tmp_path / "tree")
     assert [step.path.name for step in transfer.files] == ["nvidia_h200.json"]
-    assert transfer.skipped == (
+    assert transfer.skipped == [
         (
             "configs/twice/nvidia_h100_pcie.json",
             "vLLM looks for 'nvidia_h100' on GPUs of that name",
         ),
-    )
+    ]
 
 
 # --- vendored files
@@ -475,10 +471,10 @@ def test_kernels_of_others_are_skipped(pack, vllm):
     transfer = plan_import(read_pack(pack.root, "demo"), vllm())
     assert [step.path.parent.name for step in transfer.files] == ["twice"]
     folder = vllm()
-    assert transfer.skipped == (
+    assert transfer.skipped == [
         (f"{folder}/twic", "pack 'demo' has no kernel 'twic'; did you mean 'twice'?"),
         (f"{folder}/zzz.json", "pack 'demo' has no kernel 'zzz'"),
-    )
+    ]
 
 
 def test_kernels_without_configs_are_skipped(pack, vllm, tmp_path):
@@ -486,7 +482,7 @@ def test_kernels_without_configs_are_skipped(pack, vllm, tmp_path):
     plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
     (tmp_path / "there").mkdir()
     transfer = plan_export(read_pack(pack.root, "demo"), tmp_path / "there")
-    assert transfer.skipped == (("configs/thrice", "nothing is tuned"),)
+    assert transfer.skipped == [("configs/thrice", "nothing is tuned")]
 
 
 def test_nothing_in_common_is_wrong_usage(pack, vllm, tmp_path):
@@ -518,7 +514,7 @@ def test_a_platform_that_the_pack_looks_up_otherwise_is_left_out(pack, vllm):
     )
     transfer = plan_import(read_pack(pack.root, "demo"), vllm())
     assert [step.path.name for step in transfer.files] == ["nvidia_h100.json"]
-    assert transfer.skipped == (
+    assert transfer.skipped == [
         (
             f"{vllm()}/twice/my_gpu.json",
             "GPUs of platform 'my_gpu' use 'ours' in pack 'demo', by its [platforms]",
@@ -530,7 +526,7 @@ def test_a_platform_that_the_pack_looks_up_otherwise_is_left_out(pack, vllm):
                 "[platforms]"
             ),
         ),
-    )
+    ]
     pack.edit("manifests/demo.toml", "[platforms]\n", '[platforms]\nvariants = "apart"\n')
     vllm("twice/nvidia_h100_pcie.json")
     transfer = plan_import(read_pack(pack.root, "demo"), vllm())
@@ -544,13 +540,13 @@ def test_all_problems_of_all_files_come_in_one_run_and_nothing_is_written(pack, 
     vllm("twice/nvidia_a100.json", "[")
     vllm("twice/nvidia_b200.json", '[{"key": {"numtoken": 1},\n"config": {"num_warps": 3}}]')
     vllm("twice/nvidia_l4.json").joinpath("twice/nvidia_l4.json").write_bytes(b"\xff")
-    vllm("twice.json", {"nvidia_h100": {"default": {}}, "nvidia_h20": {"default": {}}})
+    vllm("twice.json", "not even JSON")
     pack.configs("twice", TUNED, "nvidia_h100")
     at = "TMP/vllm_configs/twice"
     assert lines_of(plan_import, pack, vllm()) == [
         (
-            f"{at}.json: KP826 platform 'nvidia_h100' is in {at}/nvidia_h100.json too; keep one of "
-            "them"
+            f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; "
+            "import the configs of vLLM 0.33 instead"
         ),
         f"{at}/---.json: KP826 '---' is no name of a platform; use one such as nvidia_h200",
         (
@@ -688,3 +684,128 @@ def test_wrong_usage_is_one_line(command, arguments, line, capsys):
     assert out == ""
     assert err.startswith(f"kernelpkg: {line.replace('COMMAND', command)}")
     assert err.count("\n") == 1
+
+
+# --- what is planned, written and said
+
+CONTENT = ConfigFile(
+    kernel="x",
+    platform="p",
+    configs=({"num_warps": 4}, {"num_warps": 8}),
+    cases=tuple(TunedCase(key={"n": n}, config=n) for n in (0, 1)),
+)
+ONE = evolve(CONTENT, cases=CONTENT.cases[:1])
+
+
+def planned(tmp_path, *, replace=False):
+    """Plan three files: one that is new, one that differs, one that is the same."""
+    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "same.json").write_text("same")
+    plan = Transfer(replace=replace)
+    for name, file in (("same", ONE), ("old", CONTENT), ("new", CONTENT)):
+        path = tmp_path / f"{name}.json"
+        plan.add(path, f"x/{name}.json", name.upper(), file, same=name == "same")
+    plan.skip("x/b", "because")
+    plan.skip("x/a", "of this")
+    return plan
+
+
+def test_a_transfer_says_what_is_done_and_what_would_be(tmp_path):
+    transfer = planned(tmp_path, replace=True).made("a remark")
+    assert transfer.lines(dry_run=True) == [
+        f"would write {tmp_path}/new.json (2 cases, 2 configs)",
+        f"would replace {tmp_path}/old.json (2 cases, 2 configs)",
+        f"unchanged: {tmp_path}/same.json (1 case, 1 config)",
+        "skipped x/a: of this",
+        "skipped x/b: because",
+        "a remark",
+    ]
+    assert transfer.lines(dry_run=False)[:2] == [
+        f"wrote {tmp_path}/new.json (2 cases, 2 configs)",
+        f"replaced {tmp_path}/old.json (2 cases, 2 configs)",
+    ]
+    assert transfer.to_json() == {
+        "files": [
+            {"path": f"{tmp_path}/new.json", "action": "write", "cases": 2, "configs": 2},
+            {"path": f"{tmp_path}/old.json", "action": "replace", "cases": 2, "configs": 2},
+            {"path": f"{tmp_path}/same.json", "action": "unchanged", "cases": 1, "configs": 1},
+        ],
+        "skipped": [
+            {"path": "x/a", "reason": "of this"},
+            {"path": "x/b", "reason": "because"},
+        ],
+        "remarks": ["a remark"],
+    }
+
+
+def test_what_is_the_same_is_not_written(tmp_path):
+    planned(tmp_path, replace=True).made().carry_out()
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert texts == {"new.json": "NEW", "old.json": "OLD", "same.json": "same"}
+
+
+def test_a_file_that_differs_is_overwritten_only_when_that_is_asked_for(tmp_path):
+    with pytest.raises(PackError) as caught:
+        planned(tmp_path).made()
+    line = "x/old.json: KP827 is there already and differs; --replace overwrites it"
+    assert str(caught.value) == line
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_differs(tmp_path):
+    plan = Transfer(replace=False)
+    (tmp_path / "link.json").symlink_to("nowhere")
+    plan.add(tmp_path / "link.json", "x/link.json", "", CONTENT, same=False)
+    assert [problem.code for problem in plan.problems] == ["KP827"]
+
+
+def test_a_directory_in_the_place_of_a_file_is_told(tmp_path):
+    plan = Transfer(replace=True)
+    (tmp_path / "x.json").mkdir()
+    plan.add(tmp_path / "x.json", "x/x.json", "", CONTENT, same=False)
+    with pytest.raises(PackError) as caught:
+        plan.made()
+    assert str(caught.value) == "x/x.json: KP827 is a directory; remove it"
+
+
+def test_problems_are_collected_and_told_together(tmp_path):
+    """One file that is wrong hides no other."""
+    plan = Transfer(replace=False)
+    for name in "ba":
+        with plan.collecting():
+            other = Transfer(replace=False)
+            other.refuse(f"x/{name}", "KP820", "is wrong")
+            other.made()
+    with pytest.raises(PackError) as caught:
+        plan.made()
+    assert str(caught.value).splitlines() == ["x/a: KP820 is wrong", "x/b: KP820 is wrong"]
+
+
+def test_a_remark_is_made_only_where_something_is_written(tmp_path):
+    plan = Transfer(replace=False)
+    plan.add(tmp_path / "x.json", "x", "", CONTENT, same=True)
+    assert plan.made("a remark").remarks == []
+
+
+def steps(*paths):
+    files = [FileStep(path=p, text="x", action="write", cases=0, configs=0) for p in paths]
+    return Transfer(replace=False, files=files)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    """Neither files nor directories of the others are left where one cannot be made."""
+    (tmp_path / "file").write_text("kept")
+    transfer = steps(tmp_path / "a" / "b" / "x.json", tmp_path / "file" / "x.json")
+    with pytest.raises(UsageError) as caught:
+        transfer.carry_out()
+    assert str(caught.value) == f"{tmp_path}/file cannot be written: File exists"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"^the files cannot be written: No space left on device$"):
+        steps(tmp_path / "a" / "x.json").carry_out()
+    assert list(tmp_path.iterdir()) == []

@@ -15,11 +15,11 @@ from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllm import config_format
+from kernelpkg.vllm.config_format import MARK
 from kernelpkg.vllm.tree import VllmTree
 from kernelpkg.vllm.vendor.exprcode import AxisCode
 from kernelpkg.vllm.vendor.op_picker import default_key
 from kernelpkg.vllm.vendor.op_sizes import shared_case
-from kernelpkg.vllm.vllmkeys import MARK
 
 
 def write_configs(

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from kernelpkg.manifest.opschema import NO_DEFAULT
 from kernelpkg.manifest.spec import KernelSpec, Scalar
+from kernelpkg.vllm.config_format import MARK
 from kernelpkg.vllm.vendor import oprules
 from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable
 from kernelpkg.vllm.vendor.op_code import (
@@ -23,7 +24,6 @@ from kernelpkg.vllm.vendor.op_code import (
 )
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes
 from kernelpkg.vllm.vendor.pyfile import Import
-from kernelpkg.vllm.vllmkeys import MARK
 
 _TUNED: Final = ("key", f'"{MARK}" not in key')
 """What tells a tuned key from that of a default entry; the second only where there is such."""
