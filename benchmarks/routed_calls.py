@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
 from kernelpkg.packs.routes import Routing
 from kernelpkg.runtime.dispatch import Dispatcher
-from kernelpkg.vllm.override import RoutedOp, capturing_on, find_native
+from kernelpkg.vllm.override import NativeOverride
 
 NEVER = (parse_expr("num_tokens < 0"),)
 """A condition that holds for no call, of an axis that every kernel of the first pack has."""
@@ -88,22 +89,18 @@ def measure(
     every way, with one more that fails where the call is turned away by it. `settle` waits for
     what earlier calls have started.
     """
-    found = find_native(route.target)
-    assert found is not None, f"{route.target} is not there"
-    native = found
     namespace, name = route.target.split("::")
     call = getattr(getattr(torch.ops, namespace), name)
 
     @contextmanager
     def routed(changed: Route, answers: Any) -> Iterator[None]:
-        made = RoutedOp(
+        made = NativeOverride(
             routing=Routing(pack=pack, route=changed, spec=spec),
-            native=native,
             keys=(key,),
             open_kernel=lambda: answers,
-            capturing=capturing_on,
-            warn=print,
+            logger=logging.getLogger(),
         )
+        assert made.connect(None) is None and made.status == "routed", made.report().reason
         try:
             yield
         finally:

@@ -1,25 +1,29 @@
-"""The torch seam of routes: native ops overridden in the dispatcher, and given back."""
+"""One native op in PyTorch's dispatcher: overridden by an op of a pack, counted, given back.
+
+`routes` keeps these, one for each route of the process; `override_code` writes the function that
+takes the native op's place.
+"""
 
 from __future__ import annotations
 
-import re
+import itertools
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from logging import Logger
+from typing import Any, Final, Literal, Protocol
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch.library import Library
 
-from kernelpkg.errors import CallError, KernelpkgError
+from kernelpkg.errors import CallError, KernelpkgError, Problem
 from kernelpkg.manifest.guards import CallCheck
-from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
-from kernelpkg.packs.routes import NativeSchema, Routing
+from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.packs.routes import Routing, route_problem, schema_problem
 from kernelpkg.runtime.dispatch import TABLE_LIMIT, Dispatcher, Launch
-from kernelpkg.runtime.torch_ops import DEVICES
+from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, keyset_of
 from kernelpkg.vllm.override_code import conditions, routed_code
-from kernelpkg.vllm.tally import RouteReport, Tally
 
 REASON_LIMIT: Final = 50
 """How many sentences of refused calls a route tells apart; they name sizes, and have no end."""
@@ -28,6 +32,8 @@ GRAD: Final = "an argument requires grad"
 CAPTURE: Final = "no CUDA graph is being captured"
 UNSEEN: Final = "first seen while a CUDA graph was being captured"
 OTHERS: Final = "not accepted, for other reasons"
+
+Status = Literal["routed", "waiting", "off"]
 
 _Entry = tuple[Launch | None, Callable[[], int]]
 """Who answers the calls of a signature: a launcher, or None for the native op; and their count."""
@@ -44,85 +50,54 @@ class RouteOff(KernelpkgError):
     """The op of a route cannot be had; its text is the reason that is reported."""
 
 
-class RouteProblem(KernelpkgError):
-    """A native op cannot be routed; its text is the end of a problem's line."""
-
-
 class Kernel(Protocol):
     """What a route needs of a registered kernel; `register.HelionKernelWrapper` is one."""
 
     schema: OpSchema
     dispatcher: Dispatcher
 
-    def tell(self, follower: RoutedOp) -> None:
+    def tell(self, follower: NativeOverride) -> None:
         """Let `follower.forget` be called when the op is given back."""
 
 
-@frozen(kw_only=True, eq=False)
-class NativeOp:
-    """A native op as it is before it is routed: its schema, and its kernels by dispatch key."""
+class CallCount:
+    """A count of calls that stays exact with any number of threads, and takes no lock.
+
+    One call of `add` is one step of an `itertools.count`, which nothing interrupts; what it has
+    come to can be read of its text alone without another step.
+    """
+
+    __slots__ = ("_steps", "add")
+
+    def __init__(self) -> None:
+        self._steps = itertools.count()
+        self.add = self._steps.__next__
+
+    @property
+    def value(self) -> int:
+        return int(repr(self._steps).removeprefix("count(").removesuffix(")"))
+
+
+@frozen(kw_only=True)
+class RouteReport:
+    """What became of one route of a pack, and of the calls of its native op since.
+
+    `status` is "routed", "waiting" (for the native op to be there) or "off"; `reason` says why it
+    is not routed. `ours` counts the calls that the op of the pack answered, and `native` those
+    that went on to the native op while the route stood, by the reason for it.
+    """
 
     target: str
-    schema: NativeSchema
-    kernels: Mapping[str, Any]
+    op: str
+    status: Status
+    reason: str = ""
+    ours: int = 0
+    native: Mapping[str, int] = field(factory=dict)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the native kernel for the device of the first tensor, whatever is routed."""
-        values = (*args, *kwargs.values())
-        tensor = next((value for value in values if isinstance(value, torch.Tensor)), None)
-        key = "CPU" if tensor is None else tensor.device.type.upper()
-        if key not in self.kernels:
-            raise CallError(f"native op '{self.target}' has no kernel for {key}")
-        return self.kernels[key].call_boxed(_keyset(key), *args, **kwargs)
-
-
-def _keyset(key: str) -> Any:
-    return torch._C.DispatchKeySet(torch._C.DispatchKey.__members__[key])
-
-
-def find_native(target: str) -> NativeOp | None:
-    """Return a native op as it is at present, with its kernels, or None where it is not there.
-
-    Raises RouteProblem for one that has several overloads.
-    """
-    namespace, name = target.split("::")
-    packet = getattr(getattr(torch.ops, namespace), name, None)
-    if packet is None:
-        return None
-    overloads = packet.overloads()
-    if overloads != ["default"]:
-        raise RouteProblem(f"has overloads {', '.join(overloads)}, and a route is to one op")
-    kernels = {
-        key: torch.library.get_kernel(packet.default, key)
-        for key in DEVICES
-        if torch._C._dispatch_has_computed_kernel_for_dispatch_key(target, key)
-    }
-    return NativeOp(target=target, schema=_schema(packet.default._schema), kernels=kernels)
-
-
-def _schema(schema: Any) -> NativeSchema:
-    return NativeSchema(
-        args=tuple(map(_arg, schema.arguments)),
-        keyword_only=tuple(arg.name for arg in schema.arguments if arg.kwarg_only),
-        returns=tuple(
-            f"{arg.type}{'' if arg.alias_info is None else ' that is an argument'}"
-            for arg in schema.returns
-        ),
-    )
-
-
-def _arg(arg: Any) -> OpArg:
-    text = str(arg.type)
-    optional = re.fullmatch(r"Optional\[(.*)\]", text)
-    kind = text if optional is None else optional[1]
-    written = arg.alias_info is not None and arg.alias_info.is_write
-    return OpArg(
-        name=arg.name,
-        type="int" if kind == "SymInt" else kind,
-        optional=optional is not None,
-        alias="a" if written else "",
-        default=arg.default_value if arg.has_default_value() else NO_DEFAULT,
-    )
+    @property
+    def passed(self) -> int:
+        """The calls that went on to the native op, for whatever reason."""
+        return sum(self.native.values())
 
 
 def capturing_on(key: str) -> Callable[[], bool]:
@@ -143,8 +118,8 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-class RoutedOp:
-    """One native op that an op of a pack answers, for as long as this object is not closed.
+class NativeOverride:
+    """One native op that an op of a pack answers, from when it is there until it is given back.
 
     A call goes to the native op unless the route's conditions hold, no gradient is recorded, and
     its signature is one that the op accepts. The first call of a signature finds that out, but
@@ -152,61 +127,112 @@ class RoutedOp:
     eager calls, and `capture_only`, do not keep our op from answering the first call of its size
     and scalars: that is how its code comes to be compiled before a capture needs it.
 
-    `open_kernel` returns the kernel of the op, loading its pack if need be, or raises RouteOff;
-    `warn` gets a line for people.
+    `open_kernel` returns the kernel of the op, loading its pack if need be, or raises RouteOff.
     """
 
     def __init__(
         self,
         *,
         routing: Routing,
-        native: NativeOp,
         keys: Sequence[str],
         open_kernel: Callable[[], Kernel],
-        capturing: Callable[[str], Callable[[], bool]],
-        warn: Callable[[str], None],
+        logger: Logger,
     ) -> None:
         self.routing = routing
-        self.native = native
+        self.keys = tuple(keys)
+        self.target = routing.route.target
+        self.native: NativeOp | None = None
         self.off = ""
-        self.closed = False
+        self._absent = "the native op is not there yet"
         self._open_kernel = open_kernel
-        self._warn = warn
+        self._logger = logger
         self._warned = False
         self._kernel: Kernel | None = None
+        self._library: Library | None = None
         self._acceptance = CallCheck(routing.spec, routing.op)
         self._table: dict[Any, _Entry] = {}
         self._seen: set[Any] = set()
-        self._ours = Tally()
-        self._reasons: dict[str, Tally] = {}
+        self._ours = CallCount()
+        self._reasons: dict[str, CallCount] = {}
         self._answering = threading.RLock()  # held while the pack is loaded and code compiled
         self._keeping = threading.Lock()  # held while something is put down, and never longer
-        target = routing.route.target
-        self._library = Library(target.split("::")[0], "IMPL")  # closed below
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
-                for key in keys:
-                    call = self._call(key, capturing(key))
-                    name = target.split("::")[1]
-                    self._library.impl(name, call, key, allow_override=True)
-                    _MADE.append(torch.library.get_kernel(target, key))
-        except Exception:
-            self._library._destroy()
-            raise
+
+    @property
+    def op(self) -> str:
+        """The name of the op that answers."""
+        return self.routing.op
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells two routes to one native op apart: the pack, the kernel, and the devices."""
+        pack, spec = self.routing.pack, self.routing.spec
+        return (pack.root, pack.digest, spec.digest, self.keys)
+
+    @property
+    def status(self) -> Status:
+        """Whether calls come here: "routed", "waiting" for the native op to be there, or "off"."""
+        return "off" if self.off else "waiting" if self.native is None else "routed"
 
     def report(self) -> RouteReport:
         """Return what became of the route and of its calls up to now."""
         with self._keeping:
-            counts = {reason: tally.value for reason, tally in self._reasons.items()}
+            counts = {reason: calls.value for reason, calls in self._reasons.items()}
+        status = self.status
         return RouteReport(
-            target=self.routing.route.target,
-            op=self.routing.op,
-            status="off" if self.off else "routed",
-            reason=self.off,
+            target=self.target,
+            op=self.op,
+            status=status,
+            reason=self._absent if status == "waiting" else self.off,
             ours=self._ours.value,
             native={reason: count for reason, count in counts.items() if count},
         )
+
+    def connect(self, module: str | None) -> Problem | None:
+        """Override the native op, if it is there; returns what is wrong, if anything.
+
+        `module` is the one that should have defined it, if that is imported.
+        """
+        try:
+            wrong = self._connect(module)
+        except Exception as error:  # one route leaves the others alone
+            wrong = "KP846", f"cannot be overridden: {line_of(error)}"
+        if wrong is None:
+            return None
+        code, text = wrong
+        message = f"native op '{self.target}' {text}"
+        if code == "KP842":
+            self._absent = message
+        else:
+            self.turn_off(message)
+        return route_problem(self.routing.pack, self.routing.route, code, message)
+
+    def _connect(self, module: str | None) -> tuple[str, str] | None:
+        try:
+            native = find_native(self.target)
+        except RouteProblem as error:
+            return "KP843", str(error)
+        if native is None:
+            absent = f"is not there, though {module} is imported; correct its name"
+            return None if module is None else ("KP842", absent)
+        wrong = schema_problem(native.schema, self.routing.spec.schema)
+        if wrong is not None:
+            return "KP843", f"has another schema than '{self.op}': {wrong}"
+        keys = [key for key in self.keys if key in native.kernels]
+        if not keys:
+            return "KP843", f"has no kernel for {' or '.join(self.keys)}"
+        namespace, name = self.target.split("::")
+        library = Library(namespace, "IMPL")  # closed below, and by `close`
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
+                for key in keys:
+                    library.impl(name, self._call(native, key), key, allow_override=True)
+                    _MADE.append(torch.library.get_kernel(self.target, key))
+        except Exception:
+            library._destroy()
+            raise
+        self.native, self._library = native, library
+        return None
 
     def turn_off(self, reason: str) -> None:
         """Let the native op answer every call from now on, from where our function stands.
@@ -219,9 +245,11 @@ class RoutedOp:
 
     def close(self, reason: str) -> None:
         """Give the native op back as it was; calls that are being made end as they began."""
-        self.off, self.closed = reason, True
-        self.turn_off(reason)
-        self._library._destroy()
+        self.off, self.native = reason, None
+        self.forget()
+        if self._library is not None:
+            self._library._destroy()
+            self._library = None
 
     def forget(self) -> None:
         """Drop the launchers of a kernel that was given back; the next call asks for it anew."""
@@ -230,41 +258,40 @@ class RoutedOp:
             self._table.clear()
             self._seen.clear()
 
-    def _call(self, key: str, capturing: Callable[[], bool]) -> Launch:
+    def _call(self, native: NativeOp, key: str) -> Launch:
         """Return the function that is called in place of the native kernel of a dispatch key."""
-        native, keyset = self.native.kernels[key].call_boxed, _keyset(key)
-        code, space = routed_code(self.routing, self.native.schema.args)
+        code, space = routed_code(self.routing, native.schema.args)
         for kind, found in zip(("when", "eager"), conditions(self.routing), strict=True):
             for place, condition in enumerate(found):
                 reason = f"'{condition.text}' does not hold"
                 reason += f", and {CAPTURE}" if kind == "eager" else ""
-                space[f"by_{kind}{place}"] = self._tally(reason).add
+                space[f"by_{kind}{place}"] = self._count(reason).add
         space |= {
-            "native": native,
-            "keyset": keyset,
+            "native": native.kernels[key].call_boxed,
+            "keyset": keyset_of(key),
             "resolve": lambda key, args: self._resolve(space, key, args),
             "find": self._table.get,
             "seen": self._seen,
             "see": self._see,
             "grad_enabled": torch.is_grad_enabled,
-            "capturing": capturing,
-            "by_grad": self._tally(GRAD).add,
-            "by_capture": self._tally(CAPTURE).add,
+            "capturing": capturing_on(key),
+            "by_grad": self._count(GRAD).add,
+            "by_capture": self._count(CAPTURE).add,
         }
-        exec(compile(code, f"<route {self.routing.route.target}>", "exec"), space)
+        exec(compile(code, f"<route {self.target}>", "exec"), space)
         return _untraced(space["call"])
 
-    def _tally(self, reason: str) -> Tally:
+    def _count(self, reason: str) -> CallCount:
         with self._keeping:
             if reason not in self._reasons and len(self._reasons) >= REASON_LIMIT:
                 reason = OTHERS
-            return self._reasons.setdefault(reason, Tally())
+            return self._reasons.setdefault(reason, CallCount())
 
     def _resolve(self, space: Mapping[str, Any], key: Any, args: Sequence[Any]) -> Any:
         """Answer a call whose signature is new, and remember who answers such calls."""
         native, keyset = space["native"], space["keyset"]
         if self.off or space["capturing"]():
-            self._tally(self.off or UNSEEN).add()
+            self._count(self.off or UNSEEN).add()
             return native(keyset, *args)
         with self._answering:
             fresh = key not in self._table
@@ -287,21 +314,22 @@ class RoutedOp:
             kernel = self._opened()
             launch, result = kernel.dispatcher.first_call(key, args)
         except CallError as error:
-            reason = str(error).removeprefix(f"{self.routing.op}: ")
-            return self._remember(key, (None, self._tally(reason).add)), None
+            reason = str(error).removeprefix(f"{self.op}: ")
+            return self._remember(key, (None, self._count(reason).add)), None
         except RouteOff as error:
             self.turn_off(str(error))
-            return (None, self._tally(self.off).add), None
+            return (None, self._count(self.off).add), None
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            entry = self._remember(key, (None, self._tally(f"failed: {text}").add))
+            entry = self._remember(key, (None, self._count(f"failed: {text}").add))
             if kernel is not None and self._half_written(kernel, args):
                 raise
             if not self._warned:
                 self._warned = True
-                self._warn(
-                    f"op '{self.routing.op}' failed, and native op '{self.routing.route.target}' "
-                    f"answers calls of this signature from now on: {text}"
+                self._logger.warning(
+                    "op '%s' failed, and native op '%s' answers calls of this signature from now "
+                    "on: %s",
+                    *(self.op, self.target, text),
                 )
             return entry, None
         return self._remember(key, (launch, self._ours.add), kernel), result
@@ -334,3 +362,9 @@ class RoutedOp:
                     self._table.clear()
                 self._table[key] = entry
         return entry
+
+
+def line_of(error: Exception) -> str:
+    """Return what an error says, on one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, KernelpkgError) else f"{type(error).__name__}: {text}"

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kernelpkg.manifest.spec import PackSpec
-    from kernelpkg.vllm.override import Kernel, NativeOp
-    from kernelpkg.vllm.switchboard import Switchboard
-    from kernelpkg.vllm.tally import RouteReport
+    from kernelpkg.vllm.native_ops import NativeOp
+    from kernelpkg.vllm.override import RouteReport
+    from kernelpkg.vllm.routes import RouteTable
 
 ROUTES_VARIABLE: Final = "KERNELPKG_VLLM_ROUTES"
 """Native ops to answer: "all", or names with or without `_C::`, separated by commas."""
@@ -23,10 +22,10 @@ ROUTES_VARIABLE: Final = "KERNELPKG_VLLM_ROUTES"
 LOGGER: Final = "vllm.kernelpkg"
 """Below vLLM's own logger, so that its handlers and its level apply."""
 
-_BOARDS: Final[dict[str, Switchboard]] = {}
-"""The switchboard of this process, once it is wanted."""
+_TABLES: Final[dict[str, RouteTable]] = {}
+"""The table of routes of this process, once it is wanted."""
 
-_TOLD: Final[list[str]] = []
+_FAILED: Final[list[str]] = []
 """Why there could not be one."""
 
 
@@ -43,12 +42,14 @@ def register() -> None:
         from kernelpkg.packs.read import collector_at_rest
 
         with collector_at_rest():
-            _switchboard().register(words.split(","), ROUTES_VARIABLE, os.environ)
+            _table().register(words.split(","), ROUTES_VARIABLE, os.environ)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        if text not in _TOLD:
-            _TOLD.append(text)
-            _warn(f"no native op of vLLM is routed: {text}")
+        if text not in _FAILED:
+            import logging
+
+            _FAILED.append(text)
+            logging.getLogger(LOGGER).warning("no native op of vLLM is routed: %s", text)
 
 
 def install(
@@ -63,7 +64,8 @@ def install(
 
     `routes` are names of native ops, with or without `_C::`, or "all" routes of the pack, which is
     found as `kernelpkg.load` finds it. Nothing is registered or compiled before the first call
-    that is accepted. A native op that is not there yet is waited for. Routes that this
+    that is accepted. Where a native op is not there, vLLM's module that defines it is imported; if
+    it still is not, it is looked for again at the next `install` or `register`. Routes that this
     process has already are left as they are, if nothing about them has changed, else made anew.
 
     Returns what became of each route. Raises UsageError for a route that the pack does not
@@ -74,7 +76,7 @@ def install(
     from kernelpkg.packs.read import collector_at_rest
 
     with collector_at_rest():
-        return _switchboard().install(
+        return _table().install(
             [routes] if isinstance(routes, str) else routes,
             pack=pack,
             root=None if root is None else Path(root),
@@ -89,20 +91,20 @@ def revoke(*targets: str) -> tuple[str, ...]:
     A call that is being made ends as it began. A later `register` leaves them alone. Raises
     UsageError for one that has no route here.
     """
-    return _switchboard().revoke(targets) if _BOARDS or targets else ()
+    return _table().revoke(targets) if _TABLES or targets else ()
 
 
 def report() -> tuple[RouteReport, ...]:
     """Return what became of each route of this process, and of the calls of its native op."""
-    return _switchboard().reports() if _BOARDS else ()
+    return _table().reports() if _TABLES else ()
 
 
 def report_text() -> str:
     """Return the report as a table for people, or one line where nothing is routed."""
-    from kernelpkg.vllm.tally import table
+    from kernelpkg.vllm.routes import report_table
 
     reports = report()
-    return table(reports) if reports else "no routes"
+    return report_table(reports) if reports else "no routes"
 
 
 def original(target: str) -> NativeOp:
@@ -110,50 +112,25 @@ def original(target: str) -> NativeOp:
 
     Raises UsageError where there is no such op.
     """
-    return _switchboard().original(target)
+    return _table().original(target)
 
 
-def _switchboard() -> Switchboard:
-    if not _BOARDS:
-        from kernelpkg.vllm.routes import Facts
-        from kernelpkg.vllm.switchboard import Switchboard
+def _table() -> RouteTable:
+    if not _TABLES:
+        import logging
 
-        facts = Facts(load=_load, find=_find, vllm=_vllm, warn=_warn, info=_info)
-        if _BOARDS.setdefault("", board := Switchboard(facts)) is board:
+        from kernelpkg.vllm.routes import RouteTable
+
+        table = RouteTable(release=_vllm_release(), logger=logging.getLogger(LOGGER))
+        if _TABLES.setdefault("", table) is table:
             from multiprocessing.util import register_after_fork
 
-            _report_at_the_end(board)
-            register_after_fork(board, _report_at_the_end)
-    return _BOARDS[""]
+            _report_at_the_end(table)
+            register_after_fork(table, _report_at_the_end)
+    return _TABLES[""]
 
 
-def _load(pack: PackSpec, environment: Mapping[str, str]) -> dict[str, str]:
-    """Register the ops of a pack; imports Helion, which takes seconds.
-
-    A pack of an installed package has to be as the lock that it came with says.
-    """
-    from pathlib import Path
-
-    from kernelpkg.errors import PackError
-    from kernelpkg.packs.lock import has_lock
-    from kernelpkg.runtime.load import load
-
-    locked = pack.installed and has_lock(Path(pack.root))
-    found = load(pack.name, root=pack.root, locked=locked, environment=environment)
-    if not found.kernels:
-        raise PackError(problems=found.problems)
-    return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}
-
-
-def _find(op: str) -> Kernel | None:
-    """Return a registered kernel; where nothing could be loaded there is none, and no Helion."""
-    import sys
-
-    register = sys.modules.get("kernelpkg.runtime.register")
-    return None if register is None else register.get_kernel_by_name(op)
-
-
-def _vllm() -> str | None:
+def _vllm_release() -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -162,19 +139,7 @@ def _vllm() -> str | None:
         return None
 
 
-def _warn(message: str) -> None:
-    import logging
-
-    logging.getLogger(LOGGER).warning("%s", message)
-
-
-def _info(message: str) -> None:
-    import logging
-
-    logging.getLogger(LOGGER).info("%s", message)
-
-
-def _report_at_the_end(_: Switchboard) -> None:
+def _report_at_the_end(_: RouteTable) -> None:
     """Have the report logged when this process ends; workers that were forked leave out atexit."""
     from multiprocessing.util import Finalize
 
@@ -184,4 +149,6 @@ def _report_at_the_end(_: Switchboard) -> None:
 def _log_report() -> None:
     """Say at the end of the process who answered the calls, where there are routes."""
     if report():
-        _info(f"who answered the native ops of vLLM:\n{report_text()}")
+        import logging
+
+        logging.getLogger(LOGGER).info("who answered the native ops of vLLM:\n%s", report_text())

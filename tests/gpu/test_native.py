@@ -7,8 +7,10 @@ vLLM, nothing here is collected.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -166,6 +168,57 @@ def library() -> None:
         spec.loader.exec_module(module_from_spec(spec))
     finally:
         sys.setdlopenflags(flags)
+
+
+REGISTER = """\
+import json, os, sys
+import torch
+sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)
+from kernelpkg import plugin
+plugin.register()
+out = {"statuses": [report.status for report in plugin.report()], "told": plugin.report_text()}
+out["context"] = torch.cuda.is_initialized()
+if os.fork() == 0:  # where the parent has a CUDA context, a child cannot make one
+    os._exit(0 if torch.zeros(4, device="cuda").add(1).sum().item() == 4 else 1)
+out["child"] = os.wait()[1]
+x = torch.randn(4, 4096, device="cuda", dtype=torch.bfloat16)
+codes = torch.empty(4, 4096, device="cuda", dtype=torch.float8_e4m3fn)
+scale = torch.empty(4, 1, device="cuda")
+torch.ops._C.dynamic_per_token_scaled_fp8_quant(codes, x, scale, None)
+torch.cuda.synchronize()
+out["ours"] = sum(report.ours for report in plugin.report())
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.skipif(DRY_RUN, reason="there is no library to import")
+def test_routes_bring_the_library_that_they_need(tmp_path: Path) -> None:
+    """`register` imports vLLM's module; it makes no CUDA context, so that vLLM can still fork."""
+    given = os.environ.get("KERNELPKG_VLLM_LIBRARY")
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    if given:
+        package = tmp_path / "vllm"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "_C_stable_libtorch.abi3.so").symlink_to(Path(given).resolve())
+        paths.insert(0, str(tmp_path))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "KERNELPKG_VLLM_ROUTES": "all",
+        "KERNELPKG_PATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTER],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["statuses"] == ["routed"] * len(OPS), found["told"]
+    assert (found["context"], found["child"], found["ours"]) == (False, 0, 1)
 
 
 @pytest.fixture(scope="module")

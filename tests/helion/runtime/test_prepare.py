@@ -14,8 +14,7 @@ from kernelpkg import cli
 from kernelpkg.packs.drift import take_inventory
 from kernelpkg.packs.lock import FILE, Lock, write_lock
 from kernelpkg.packs.read import read_pack
-from kernelpkg.vllm import plugin
-from kernelpkg.vllm.switchboard import Switchboard
+from kernelpkg.vllm.routes import load_pack, read_manifest
 
 
 def lock(demo) -> None:
@@ -267,22 +266,13 @@ def test_an_installed_pack_with_a_broken_lock_does_not_load(installed):
     assert [problem.code for problem in by_name().problems] == ["KP301"]
 
 
-def test_the_plugin_verifies_an_installed_pack(installed, monkeypatch):
+def test_the_plugin_verifies_an_installed_pack(installed):
     """vLLM's processes load the pack at the first call of a route, knowing where it came from."""
-    found = []
-
-    def lazy(self, spec, *others):
-        found.append(spec)
-
-    monkeypatch.setattr("kernelpkg.vllm.routes.LazyPack.__init__", lazy)
-    board = Switchboard.__new__(Switchboard)
-    board._facts = None  # type: ignore[assignment]
-    board._pack("demo", None, {})
-    (spec,) = found
-    assert plugin._load(spec, {}) == {}
+    spec = read_manifest("demo", None, {})
+    assert load_pack(spec, {}) == {}
     installed.edit("kernels/twice/host.py", "* 2", "* 2.0")
     kernelpkg.unload("demo::twice")
-    (reason,) = plugin._load(spec, {}).values()
+    (reason,) = load_pack(spec, {}).values()
     assert reason.startswith("kernels/twice/host.py: KP304 is not as it was locked: sha256-")
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import define, field
 from torch.library import Library
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,68 +25,19 @@ from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import kernel_names, read_pack
 from kernelpkg.runtime.dispatch import TABLE_LIMIT
 from kernelpkg.runtime.register import get_kernel_by_name
-from kernelpkg.vllm import plugin
-from kernelpkg.vllm.override import GRAD, OTHERS, REASON_LIMIT, UNSEEN, RoutedOp, capturing_on
-from kernelpkg.vllm.routes import Facts
-from kernelpkg.vllm.switchboard import Switchboard
-from kernelpkg.vllm.tally import RouteReport
+from kernelpkg.vllm.override import (
+    GRAD,
+    OTHERS,
+    REASON_LIMIT,
+    UNSEEN,
+    CallCount,
+    RouteReport,
+    capturing_on,
+)
 
 ROOT = Path(__file__).parents[3]
 STAND_INS = runpy.run_path(str(ROOT / "benchmarks" / "native_ops.py"))
 NATIVE = tuple(STAND_INS["SCHEMAS"])
-
-
-@define
-class Bench:
-    """A switchboard whose facts a test sets, and what it was told."""
-
-    capturing: bool = False
-    warned: list[str] = field(factory=list)
-    loads: int = 0
-    board: Switchboard = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.board = Switchboard(
-            Facts(
-                load=self._load,
-                find=plugin._find,
-                vllm=lambda: None,
-                warn=self.warned.append,
-                info=lambda text: None,
-                capturing=lambda key: lambda: self.capturing,
-            )
-        )
-
-    def _load(self, *args: Any) -> dict[str, str]:
-        self.loads += 1
-        return plugin._load(*args)
-
-    def install(self, *words: str, root: Path, **changes: Any) -> RouteReport:
-        given = {"pack": None, "keys": ("CPU",), "environment": {}, **changes}
-        return self.board.install(words or ["all"], root=root, **given)[0]
-
-    @property
-    def report(self) -> RouteReport:
-        """The report of the only route."""
-        (found,) = self.board.reports()
-        return found
-
-    @property
-    def counts(self) -> tuple[int, dict[str, int]]:
-        return self.report.ours, dict(self.report.native)
-
-    @property
-    def route(self) -> RoutedOp:
-        (line,) = self.board._lines.values()
-        assert isinstance(line.state, RoutedOp)
-        return line.state
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    found = Bench()
-    yield found
-    found.board.revoke([])
 
 
 @pytest.fixture
@@ -176,7 +126,7 @@ def test_a_signature_is_looked_at_once(bench, twice, routed):
     bench.install(root=routed())
     call()
     call(dtype=torch.float64)
-    bench.route._acceptance = None  # whoever asked it would fail
+    bench.override._acceptance = None  # whoever asked it would fail
     kernel = get_kernel_by_name("demo::twice")
     assert kernel is not None
     kernel.dispatcher.table.clear()
@@ -189,9 +139,9 @@ def test_the_table_is_bounded(bench, twice, routed):
     """A route forgets all signatures when it has too many, and goes on."""
     bench.install(root=routed())
     call()
-    bench.route._table.update(dict.fromkeys(range(TABLE_LIMIT)))
+    bench.override._table.update(dict.fromkeys(range(TABLE_LIMIT)))
     call(4)
-    assert len(bench.route._table) == 1
+    assert len(bench.override._table) == 1
     call()
     assert bench.counts == (3, {})
 
@@ -279,7 +229,7 @@ def test_arguments_left_out_and_by_name(bench, native, tmp_path, make_args, spec
         found = compare_all(specs[name].schema, (got, None), (want, None), specs[name].accuracy)
         assert [agreement.problem for agreement in found] == [None, None]
     assert bench.counts == (len(forms), {})
-    assert len(bench.route._table) == 1
+    assert len(bench.override._table) == 1
     assert native.calls == []
 
 
@@ -420,7 +370,7 @@ def test_a_graph_that_breaks_at_the_op(bench, routed, caplog):
                 assert torch.equal(doubled(torch.ones(size)), torch.full((size,), 3.0))
     finally:
         torch._dynamo.reset()
-        bench.board.revoke([])
+        bench.table.revoke([])
         library._destroy()
     assert bench.counts == (2, {"'num_tokens <= 4' does not hold": 1})
     traced = [text.partition(",")[0] for text in caplog.messages if "start compiling" in text]
@@ -482,7 +432,7 @@ def test_installed_and_revoked_while_calls_are_made(bench, twice, routed):
                 call()
             return
         for _ in range(100):
-            bench.board.revoke([])
+            bench.table.revoke([])
             bench.install(root=root)
         done.set()
 
@@ -507,8 +457,8 @@ def test_revoking_gives_the_native_op_back(bench, twice, routed):
                 assert torch.equal(overload(torch.ones(2)), torch.full((2,), 2.0))
                 assert twice == []
             assert kernel_of(overload) != before
-            assert bench.board.revoke(["twice"]) == ("_C::twice",)
-            assert bench.board.revoke(["_C::twice"]) == ()
+            assert bench.table.revoke(["twice"]) == ("_C::twice",)
+            assert bench.table.revoke(["_C::twice"]) == ()
             assert kernel_of(overload) == before
             assert torch.equal(overload(torch.ones(2)), torch.full((2,), 2.0))
             call()
@@ -534,7 +484,7 @@ def test_modes_of_python(bench, twice, routed):
             bench.install(root=root)
             call()
             call()
-            bench.board.revoke([])
+            bench.table.revoke([])
             call()
         assert twice == [(3,), (3,)]
         assert bench.counts == (2, {})
@@ -544,15 +494,15 @@ def test_modes_of_python(bench, twice, routed):
 def test_the_original(bench, twice, routed):
     """It is the native op, whether it is routed now, was routed, or will be."""
     x = torch.ones(3)
-    early = bench.board.original("twice")
+    early = bench.table.original("twice")
     bench.install(root=routed())
-    late = bench.board.original("_C::twice")
+    late = bench.table.original("_C::twice")
     for original in (early, late, early):
         twice.clear()
         assert torch.equal(original(x), x * 2)
         assert torch.equal(original(input=x), x * 2)
         assert twice == [(3,), (3,)]
-    bench.board.revoke([])
+    bench.table.revoke([])
     assert torch.equal(late(x), x * 2)
     assert bench.counts == (0, {})
 
@@ -560,7 +510,7 @@ def test_the_original(bench, twice, routed):
 def test_the_original_of_an_op_with_defaults(bench, native, make_args):
     """Arguments may be left out and named, as with the op itself."""
     args = make_args("silu_and_mul_per_block_quant", has_scale_ub=False, is_scale_transposed=False)
-    original = bench.board.original("silu_and_mul_per_block_quant")
+    original = bench.table.original("silu_and_mul_per_block_quant")
     original(*args[:4])
     original(*args[:4], is_scale_transposed=False)
     assert native.calls == ["silu_and_mul_per_block_quant"] * 2
@@ -593,12 +543,12 @@ def test_an_op_that_fails_later(bench, twice, routed, monkeypatch):
     """What a remembered launcher raises is the caller's: it may have written already."""
     bench.install(root=routed())
     call()
-    (key,) = bench.route._table
+    (key,) = bench.override._table
 
     def failing(*args: Any) -> None:
         raise ConfigError("launched, and failed")
 
-    bench.route._table[key] = (failing, bench.route._ours.add)
+    bench.override._table[key] = (failing, bench.override._ours.add)
     with pytest.raises(ConfigError, match="launched, and failed"):
         call()
     assert twice == []
@@ -681,17 +631,17 @@ def test_an_op_that_is_unloaded_between_two_installs(bench, twice, routed):
     assert (bench.loads, bench.counts, twice) == (2, (1, {}), [])
 
 
-def test_a_load_that_is_interrupted(bench, twice, routed, monkeypatch):
+def test_a_load_that_is_interrupted(bench, twice, routed):
     """Whoever interrupts it gets the interrupt, and the next call loads the pack after all."""
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     bench.install(root=routed())
-    with monkeypatch.context() as patched:
-        patched.setattr(plugin, "_load", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            call()
+    loads, bench.load = bench.load, interrupted
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    bench.load = loads
     call()
     assert (bench.counts, twice) == ((1, {}), [])
 
@@ -705,7 +655,7 @@ def test_an_op_that_is_loaded_anew(bench, twice, routed, demo):
     kernelpkg.load(root=root)
     call()
     now = get_kernel_by_name("demo::twice")
-    assert bench.route._kernel is now
+    assert bench.override._kernel is now
     assert bench.counts == (2, {})
     assert twice == []
 
@@ -721,3 +671,18 @@ def test_an_op_whose_schema_was_edited(bench, twice, routed, demo):
     reason = "the schema of its op is another one now; install the route again"
     assert (bench.report.status, bench.report.reason) == ("off", reason)
     assert twice == [(3,)]
+
+
+def test_reading_a_count_does_not_count():
+    """What it has come to is read as often as one likes."""
+    calls = CallCount()
+    for _ in range(3):
+        calls.add()
+    assert (calls.value, calls.value) == (3, 3)
+
+
+def test_no_count_is_lost_between_threads():
+    """Threads that count at once count all."""
+    calls = CallCount()
+    in_threads(8, lambda _: [calls.add() for _ in range(10_000)])
+    assert calls.value == 80_000

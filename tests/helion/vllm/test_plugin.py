@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -105,7 +106,6 @@ from kernelpkg import plugin
 out["reports"] = [(found.target, found.status, found.reason) for found in plugin.report()]
 out["helion"] = "helion" in sys.modules
 out["cuda"] = sys.modules["torch"].cuda.is_initialized()
-out["waits"] = any(type(finder).__module__.startswith("kernelpkg") for finder in sys.meta_path)
 """
 
 
@@ -146,11 +146,9 @@ def test_registered_in_either_order(run, steps):
     code = "\n".join(["import importlib", *(words[step] for step in steps)])
     found = run(f"{code}\n{REPORTS}", KERNELPKG_VLLM_ROUTES="all")
     assert found["reports"] == [[name, "routed", ""] for name in NATIVE]
-    assert (found["helion"], found["cuda"], found["waits"]) == (False, False, False)
+    assert (found["helion"], found["cuda"]) == (False, False)
     routed = f"native ops of vLLM: routed {', '.join(NATIVE)}"
-    assert [level for _, level, _ in found["records"]] == ["INFO"] * len(found["records"])
-    assert {name for name, _, _ in found["records"]} == {"vllm.kernelpkg"}
-    assert found["records"][-1][2] == routed
+    assert found["records"] == [["vllm.kernelpkg", "INFO", routed]]
 
 
 def test_the_report_at_the_end_of_a_process(site):
@@ -168,7 +166,7 @@ register()
     assert lines[-3] == "who answered the native ops of vLLM:"
     assert lines[-2].split() == ["native", "op", "op", "status", "ours", "native", "why"]
     assert lines[-1].split()[:5] == [
-        "_C::fused_qk_norm_rope", "kernelpkg::fused_qk_norm_rope", "waiting", "0", "0",
+        "_C::fused_qk_norm_rope", "kernelpkg::fused_qk_norm_rope", "routed", "0", "0",
     ]  # fmt: skip
     assert start(site, code, KERNELPKG_VLLM_ROUTES="none")[1] == ""
     assert "who answered" not in start(site, code, KERNELPKG_VLLM_ROUTES="never")[1]
@@ -213,7 +211,7 @@ for words in (";;;", "ALL", "*", "é,_C::", "all\\n", " all "):
     out[words] = [level for _, level, _ in records], len(plugin.report())
     records.clear()
     plugin.revoke()
-    plugin._BOARDS.clear()
+    plugin._TABLES.clear()
 """
     found = run(code)
     refused = [["WARNING", "INFO"], 0]
@@ -267,7 +265,7 @@ def test_an_extension_without_an_op(run, site):
     path = site / "vllm" / "_C_stable_libtorch.py"
     keep = 'stand_ins["SCHEMAS"].pop("fused_qk_norm_rope")\nops ='
     path.write_text(path.read_text().replace("ops =", keep))
-    code = f"register()\nimport vllm._C_stable_libtorch\nregister()\n{REPORTS}"
+    code = f"register()\nregister()\n{REPORTS}"
     found = run(code, KERNELPKG_VLLM_ROUTES="all")
     statuses = {target: status for target, status, _ in found["reports"]}
     assert statuses.pop("_C::fused_qk_norm_rope") == "waiting"
@@ -279,23 +277,39 @@ def test_an_extension_without_an_op(run, site):
         "KP842 native op '_C::fused_qk_norm_rope' is not there, though vllm._C_stable_libtorch is "
         "imported; correct its name"
     )
-    assert found["waits"]
 
 
-def test_an_extension_that_cannot_be_imported(run, site):
-    """The import fails as it would without us, and the routes go on waiting."""
-    (site / "vllm" / "_C_stable_libtorch.py").write_text("raise OSError('no CUDA here')\n")
+@pytest.mark.parametrize("fails", ["_C_stable_libtorch", "__init__", ""])
+def test_an_extension_that_cannot_be_imported(run, site, fails):
+    """On a machine without CUDA, or with no vLLM at all: no warning, and the routes wait.
+
+    Where it can be imported after all, the next call of `register` finds the ops.
+    """
+    kept = site / "vllm"
+    if fails:
+        shutil.copytree(kept, site / "sound" / "vllm")
+        (kept / f"{fails}.py").write_text("raise OSError('libcuda.so.1: cannot open')\n")
+    else:
+        (site / "sound").mkdir()
+        kept.rename(site / "sound" / "vllm")
     code = f"""
+register(); register()
+{REPORTS}
+sys.path.insert(0, {str(site / "sound")!r})
+sys.modules.pop("vllm", None)
+importlib.invalidate_caches()
 register()
-try:
-    import vllm._C_stable_libtorch
-except OSError as error:
-    out["error"] = str(error)
-{REPORTS}"""
-    found = run(code, KERNELPKG_VLLM_ROUTES="all")
-    assert found["error"] == "no CUDA here"
-    assert {status for _, status, _ in found["reports"]} == {"waiting"}
-    assert found["waits"]
+out["later"] = [found.status for found in plugin.report()]
+"""
+    found = run(f"import importlib\n{code}", KERNELPKG_VLLM_ROUTES="all")
+    waiting = "the native op is not there yet"
+    assert found["reports"] == [[name, "waiting", waiting] for name in NATIVE]
+    assert found["later"] == ["routed"] * 6
+    listed = ", ".join(NATIVE)
+    assert [text for _, _, text in found["records"]] == [
+        f"native ops of vLLM: waiting for {listed}",
+        f"native ops of vLLM: routed {listed}",
+    ]
 
 
 def test_forked_processes(run, demo):
@@ -358,8 +372,8 @@ worker.join()
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has no routes yet."""
-    monkeypatch.setattr(plugin, "_BOARDS", {})
-    monkeypatch.setattr(plugin, "_TOLD", [])
+    monkeypatch.setattr(plugin, "_TABLES", {})
+    monkeypatch.setattr(plugin, "_FAILED", [])
     yield
     plugin.revoke()
 
@@ -447,7 +461,7 @@ def test_nothing_installed():
 def test_a_plugin_that_cannot_even_start(monkeypatch, caplog):
     """A PyTorch that lacks what routes need, say: one warning, and vLLM goes on."""
     monkeypatch.setenv("KERNELPKG_VLLM_ROUTES", "all")
-    monkeypatch.setitem(sys.modules, "kernelpkg.vllm.switchboard", None)
+    monkeypatch.setitem(sys.modules, "kernelpkg.vllm.routes", None)
     for _ in range(20):
         plugin.register()
     assert [(record.name, record.levelname) for record in caplog.records] == [

@@ -1,4 +1,4 @@
-"""The routes of a process: installed, waiting, off, revoked, and what is said of each."""
+"""The table of routes: installed, waiting, off, revoked, and what is said of each."""
 
 from __future__ import annotations
 
@@ -10,62 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import define, field
 from torch.library import Library
 
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.runtime.register import get_kernel_by_name
-from kernelpkg.vllm import plugin
-from kernelpkg.vllm.routes import Facts
-from kernelpkg.vllm.switchboard import Switchboard
+from kernelpkg.vllm.override import RouteReport
+from kernelpkg.vllm.routes import report_table
 
 PLACE = "KERNELPKG_VLLM_ROUTES"
 HEAD = "native ops of vLLM that cannot be routed answer their calls themselves:"
 TWICE = "(Tensor input) -> Tensor"
-
-
-@define
-class Bench:
-    """A switchboard whose facts a test sets, and what it said."""
-
-    release: str | None = None
-    warned: list[str] = field(factory=list)
-    told: list[str] = field(factory=list)
-    load: Callable[..., Any] = plugin._load
-    board: Switchboard = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.board = Switchboard(
-            Facts(
-                load=self._load,
-                find=plugin._find,
-                vllm=lambda: self.release,
-                warn=self.warned.append,
-                info=self.told.append,
-                keys=("CPU",),
-            )
-        )
-
-    def _load(self, *args: Any) -> Any:
-        return self.load(*args)
-
-    def install(self, *words: str, root: Path, **changes: Any) -> list[tuple[str, str]]:
-        given = {"pack": None, "keys": ("CPU",), "environment": {}, **changes}
-        reports = self.board.install(words or ["all"], root=root, **given)
-        return [(report.status, report.reason) for report in reports]
-
-    def register(self, words: str, root: Path, **environment: str) -> None:
-        self.board.register(words.split(","), PLACE, {"KERNELPKG_PATH": str(root), **environment})
-
-    def statuses(self) -> list[tuple[str, str, str]]:
-        return [(found.target, found.status, found.reason) for found in self.board.reports()]
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    found = Bench()
-    yield found
-    found.board.revoke([])
 
 
 @pytest.fixture
@@ -132,12 +86,12 @@ def test_words(bench, define_native, routed, words, chosen):
     for name in ("one", "two"):
         define_native(name)
     root = routed("one", "two")
-    found = bench.board.install(words, pack=None, root=root, keys=("CPU",), environment={})
+    found = bench.table.install(words, pack=None, root=root, keys=("CPU",), environment={})
     assert [report.target for report in found] == chosen
     assert {report.status for report in found} <= {"routed"}
     for name in ("one", "two"):
         twice(name)
-    assert [found.target for found in bench.board.reports() if found.ours] == sorted(chosen)
+    assert [found.target for found in bench.table.reports() if found.ours] == sorted(chosen)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +117,7 @@ def test_words_that_are_not_known(bench, define_native, routed, words, said):
     with pytest.raises(UsageError) as caught:
         bench.install(*words, root=root)
     assert str(caught.value) == said
-    assert bench.board.reports() == ()
+    assert bench.table.reports() == ()
     bench.register(",".join(words), root)
     lines = [f"{PLACE}: KP844 {part}" for part in said.split("; '")]
     lines = [lines[0], *(line.replace("KP844 ", "KP844 '") for line in lines[1:])]
@@ -258,17 +212,17 @@ def test_no_pack_where_the_environment_says(bench, tmp_path):
         ),
     ],
 )
-def test_native_ops_of_another_schema(bench, define_native, routed, schema, said):
+def test_native_ops_of_another_schema(bench, new_bench, define_native, routed, schema, said):
     """Such a route is off, with one line of its own, and the others go on."""
     define_native("one", schema, key="")
     define_native("two")
     root = routed("one", "two")
     assert bench.install(root=root) == [("off", f"native op '_C::one' {said}"), ("routed", "")]
-    other = Bench()
+    other = new_bench()
     other.register("all", root)
     line = f"manifests/demo.toml:8: KP843 native op '_C::one' {said}"
     assert other.warned == [f"{HEAD}\n{line}"]
-    other.board.revoke([])
+    other.table.revoke([])
 
 
 def test_whole_numbers_of_symbols(bench, define_native, demo):
@@ -282,7 +236,7 @@ def test_whole_numbers_of_symbols(bench, define_native, demo):
     define_native("one", "(Tensor input, SymInt n) -> Tensor")
     assert bench.install(root=demo.root) == [("routed", "")]
     assert torch.equal(torch.ops._C.one(torch.ones(3), 5), torch.full((3,), 2.0))
-    assert bench.board.reports()[0].ours == 1
+    assert bench.table.reports()[0].ours == 1
 
 
 def test_a_native_op_without_a_kernel_for_the_device(bench, define_native, routed):
@@ -292,15 +246,15 @@ def test_a_native_op_without_a_kernel_for_the_device(bench, define_native, route
     assert bench.install(root=routed("one"), keys=("CUDA", "CPU")) == [("routed", "")]
 
 
-def test_an_op_that_is_switched_off(bench, define_native, routed):
+def test_an_op_that_is_switched_off(bench, new_bench, define_native, routed):
     """KERNELPKG_DISABLE switches off the routes to an op too, which needs no warning."""
     define_native("one")
     root = routed("one")
     for word in ("twice", "demo::twice"):
         found = bench.install(root=root, environment={"KERNELPKG_DISABLE": word})
         assert found == [("off", "its op is switched off by KERNELPKG_DISABLE")]
-    bench.board.revoke([])
-    other = Bench()
+    bench.table.revoke([])
+    other = new_bench()
     other.register("all", root, KERNELPKG_DISABLE="demo::twice")
     assert (other.warned, other.told) == ([], ["native ops of vLLM: off _C::one"])
     twice("one")
@@ -319,17 +273,17 @@ def test_an_op_that_is_switched_off(bench, define_native, routed):
 def test_releases_of_vllm(bench, define_native, routed, release, status):
     """A pack for other releases routes nothing: an op may mean something else there."""
     define_native("one")
-    bench.release = release
+    bench.table.release = release
     root = routed("one", rest='[vllm]\nrequires = ">=0.33,<0.34"\n')
     reason = f"pack 'demo' is for vLLM >=0.33,<0.34, and {release} is installed"
     assert bench.install(root=root) == [(status, reason if status == "off" else "")]
     twice("one")
-    assert bench.board.reports()[0].ours == (status == "routed")
+    assert bench.table.reports()[0].ours == (status == "routed")
 
 
 def test_the_warning_of_another_release(bench, routed):
     """An operator is told once, with the line that says so."""
-    bench.release = "0.35.0"
+    bench.table.release = "0.35.0"
     root = routed("one", rest='[vllm]\nrequires = ">=0.33,<0.34"\n')
     for _ in range(2):
         bench.register("all", root)
@@ -341,7 +295,7 @@ def test_the_warning_of_another_release(bench, routed):
     ]
 
 
-def test_one_broken_kernel(bench, define_native, demo, routed):
+def test_one_broken_kernel(bench, new_bench, define_native, demo, routed):
     """Its route is off with its problems; the others are installed."""
     for name in ("one", "two"):
         define_native(name)
@@ -359,10 +313,10 @@ def test_one_broken_kernel(bench, define_native, demo, routed):
         "kernels/bad/kernel.toml:23: KP012 'rtol' must be a number at least 0, not a text ('x')",
     ]
     assert bench.install(root=root) == [("routed", ""), ("off", f"{lines[0]} (and 1 more)")]
-    other = Bench()
+    other = new_bench()
     other.register("all", root)
     assert other.warned == ["\n".join([HEAD, *lines])]
-    other.board.revoke([])
+    other.table.revoke([])
 
 
 def test_a_condition_that_is_wrong(bench, define_native, routed):
@@ -396,7 +350,7 @@ def test_a_pack_that_cannot_be_loaded(bench, define_native, routed, demo):
     reason = "pack 'demo' cannot be loaded: ImportError: no module named 'helion'"
     assert bench.statuses() == [("_C::one", "off", reason), ("_C::two", "off", reason)]
     assert bench.warned == [f"{HEAD}\n{reason}"]
-    assert [dict(found.native) for found in bench.board.reports()] == [{reason: 2}, {reason: 2}]
+    assert [dict(found.native) for found in bench.table.reports()] == [{reason: 2}, {reason: 2}]
 
 
 def test_a_kernel_that_fails_to_load(bench, define_native, demo, routed):
@@ -418,16 +372,14 @@ def test_a_kernel_that_fails_to_load(bench, define_native, demo, routed):
 
 
 def test_a_native_op_that_comes_later(bench, define_native, routed):
-    """It is waited for; whoever registers again finds it, and nothing is said twice."""
+    """It is waited for; whoever asks for routes again finds it, and nothing is said twice."""
     root = routed("one", "two")
     define_native("two")
     waiting = ("waiting", "the native op is not there yet")
     assert bench.install(root=root) == [waiting, ("routed", "")]
-    assert any(finder is bench.board._arrival for finder in sys.meta_path)
     define_native("one")
     bench.register("all", root)
     assert bench.statuses() == [("_C::one", "routed", ""), ("_C::two", "routed", "")]
-    assert not any(finder is bench.board._arrival for finder in sys.meta_path)
     twice("one")
     for _ in range(3):
         bench.register("all", root)
@@ -436,18 +388,20 @@ def test_a_native_op_that_comes_later(bench, define_native, routed):
 
 
 @pytest.mark.parametrize("name", ["vllm._C_stable_libtorch", "vllm._C"])
-def test_a_native_op_that_vllm_does_not_have(bench, define_native, routed, extension, name):
+def test_a_native_op_that_vllm_does_not_have(
+    bench, new_bench, define_native, routed, extension, name
+):
     """Where vLLM's extension module is imported, a missing op is told of, and still waited for."""
     extension(name)
     root = routed("one")
     said = f"native op '_C::one' is not there, though {name} is imported; correct its name"
     assert bench.install(root=root) == [("waiting", said)]
-    other = Bench()
+    other = new_bench()
     for _ in range(3):
         other.register("all", root)
     assert other.warned == [f"{HEAD}\nmanifests/demo.toml:8: KP842 {said}"]
     assert other.told == ["native ops of vLLM: waiting for _C::one"]
-    other.board.revoke([])
+    other.table.revoke([])
     define_native("one")
     assert bench.install(root=root) == [("routed", "")]
 
@@ -456,8 +410,7 @@ def test_a_route_that_is_waited_for_and_revoked(bench, define_native, routed):
     """Nothing is waited for any more, and registering again leaves it alone."""
     root = routed("one")
     bench.install(root=root)
-    assert bench.board.revoke([]) == ("_C::one",)
-    assert not any(finder is bench.board._arrival for finder in sys.meta_path)
+    assert bench.table.revoke([]) == ("_C::one",)
     define_native("one")
     bench.register("all", root)
     assert bench.statuses() == [("_C::one", "off", "revoked")]
@@ -469,7 +422,7 @@ def test_revoking_what_is_not_routed(bench, define_native, routed):
     define_native("one")
     bench.install(root=routed("one"))
     with pytest.raises(UsageError) as caught:
-        bench.board.revoke(["one", "won"])
+        bench.table.revoke(["one", "won"])
     assert str(caught.value) == "native op '_C::won' is not routed here; did you mean '_C::one'?"
     assert bench.statuses() == [("_C::one", "routed", "")]
 
@@ -482,7 +435,7 @@ def test_the_original_of_nothing(bench, define_native):
         ("one", "has overloads out, and a route is to one op"),
     ):
         with pytest.raises(UsageError) as caught:
-            bench.board.original(name)
+            bench.table.original(name)
         assert str(caught.value) == f"native op '_C::{name}' {said}"
 
 
@@ -493,14 +446,14 @@ def test_installing_again(bench, define_native, routed, demo):
     bench.install(root=root)
     twice("one")
     bench.install(root=root)
-    assert bench.board.reports()[0].ours == 1
+    assert bench.table.reports()[0].ours == 1
     bench.install(root=routed("one", rest='when = ["num_tokens > 3"]\n'))
     twice("one")
-    (found,) = bench.board.reports()
+    (found,) = bench.table.reports()
     assert (found.ours, dict(found.native)) == (0, {"'num_tokens > 3' does not hold": 1})
     demo.edit("kernels/twice/kernel.toml", "Twice the", "Two times the")
     bench.install(root=root)
-    assert bench.board.reports()[0].passed == 0
+    assert bench.table.reports()[0].passed == 0
 
 
 def test_registering_leaves_installed_routes_alone(bench, define_native, routed, other):
@@ -511,7 +464,7 @@ def test_registering_leaves_installed_routes_alone(bench, define_native, routed,
     path = other.root / "manifests" / "demo.toml"
     path.write_text(f'{path.read_text()}[vllm.routes."_C::one"]\nop = "twice"\n')
     bench.register("all", other.root)
-    assert [(found.status, found.ours) for found in bench.board.reports()] == [("routed", 1)]
+    assert [(found.status, found.ours) for found in bench.table.reports()] == [("routed", 1)]
 
 
 def test_a_name_that_another_pack_has_taken(bench, define_native, routed, other):
@@ -526,11 +479,11 @@ def test_a_name_that_another_pack_has_taken(bench, define_native, routed, other)
     bench.install(root=routed("one"))
     twice("one")
     assert get_kernel_by_name("demo::twice") is taken
-    (found,) = bench.board.reports()
+    (found,) = bench.table.reports()
     assert dict(found.native) == {"argument 'input' has shape (3,), and must have (2), from [2]": 1}
 
 
-def test_something_unforeseen(bench, define_native, routed, monkeypatch):
+def test_something_unforeseen(bench, new_bench, define_native, routed, monkeypatch):
     """A route that fails to install for any other reason is off, and says what it was."""
 
     def failing(*_: Any, **__: Any) -> None:
@@ -543,6 +496,28 @@ def test_something_unforeseen(bench, define_native, routed, monkeypatch):
     assert bench.install(root=routed("one")) == [("off", said)]
     assert str(torch.library.get_kernel("_C::one", "CPU")) == before
     twice("one")
-    other = Bench()
+    other = new_bench()
     other.register("all", routed("one"))
     assert other.warned == [f"{HEAD}\nmanifests/demo.toml:8: KP846 {said}"]
+
+
+def test_the_table_of_reports():
+    """Each reason stands on its own line, below that of the status."""
+    reports = [
+        RouteReport(target="_C::a", op="demo::a", status="routed", ours=7),
+        RouteReport(
+            target="_C::bb",
+            op="demo::b",
+            status="off",
+            reason="revoked",
+            ours=1,
+            native={"'n <= 4' does not hold": 20, "an argument requires grad": 3},
+        ),
+    ]
+    assert report_table(reports) == (
+        "native op  op       status  ours  native  why\n"
+        "_C::a      demo::a  routed  7     0\n"
+        "_C::bb     demo::b  off     1     23      revoked\n"
+        "                                          20 'n <= 4' does not hold\n"
+        "                                          3 an argument requires grad"
+    )
