@@ -254,9 +254,9 @@ class RouteTable:
         with self._loading:
             if not any(other is pack for other in self._loaded):
                 self._load_ops(pack, environment)
-                used = [found.routing.pack for found in self._overrides()]
-                self._loaded = [other for other in self._loaded if any(p is other for p in used)]
-                self._loaded.append(pack)
+                with self._lock:
+                    used = {id(found.routing.pack) for found in self._overrides()}
+                    self._loaded = [other for other in self._loaded if id(other) in used] + [pack]
         kernel = registered(op)
         if kernel is None:
             raise RouteOff(f"op '{op}' was unloaded; install the route again")
