@@ -149,7 +149,7 @@ class NativeOverride:
         self._warned = False
         self._kernel: Kernel | None = None
         self._library: Library | None = None
-        self._acceptance = CallCheck(routing.spec, routing.op)
+        self._check = CallCheck(routing.spec, routing.op)
         self._table: dict[Any, _Entry] = {}
         self._seen: set[Any] = set()
         self._ours = CallCount()
@@ -310,7 +310,7 @@ class NativeOverride:
         """
         kernel: Kernel | None = None
         try:
-            self._acceptance.axes_of(args)
+            self._check.axes_of(args)
             kernel = self._opened()
             launch, result = kernel.dispatcher.first_call(key, args)
         except CallError as error:

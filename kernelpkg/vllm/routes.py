@@ -16,7 +16,7 @@ from typing import Final
 from attrs import evolve
 from packaging.specifiers import SpecifierSet
 
-from kernelpkg.errors import PackError, Problem, UsageError, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, aligned, suggestion
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import PackSpec, Route
@@ -344,8 +344,4 @@ def report_table(reports: Iterable[RouteReport]) -> str:
         cells = (report.target, report.op, report.status, str(report.ours), str(report.passed))
         rows.append((*cells, why[0] if why else ""))
         rows += [("", "", "", "", "", line) for line in why[1:]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(aligned(rows))

@@ -126,7 +126,7 @@ def test_a_signature_is_looked_at_once(bench, twice, routed):
     bench.install(root=routed())
     call()
     call(dtype=torch.float64)
-    bench.override._acceptance = None  # whoever asked it would fail
+    bench.override._check = None  # whoever asked it would fail
     kernel = get_kernel_by_name("demo::twice")
     assert kernel is not None
     kernel.dispatcher.table.clear()
