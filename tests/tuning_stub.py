@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 from kernelpkg.configs.store import config_id
-from kernelpkg.jobs.pool import Job, Outcome
+from kernelpkg.jobs.pool import Job, JobOutcome
 
 MACHINE = {
     "gpu": "NVIDIA H200",
@@ -69,17 +69,17 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_here(
     function: Callable[[Mapping[str, Any]], Any] = perform, stop: int | None = None
-) -> Callable[[Iterable[Job]], Generator[Outcome, None, None]]:
+) -> Callable[[Iterable[Job]], Generator[JobOutcome, None, None]]:
     """Do jobs in this process, one after the other; Ctrl-C comes before job number `stop`."""
 
-    def run(jobs: Iterable[Job]) -> Generator[Outcome, None, None]:
+    def run(jobs: Iterable[Job]) -> Generator[JobOutcome, None, None]:
         for number, job in enumerate(jobs):
             if number == stop:
                 raise KeyboardInterrupt
             found = function(job.payload)
-            if isinstance(found, Outcome):
+            if isinstance(found, JobOutcome):
                 yield found
             else:
-                yield Outcome(job=job, status="done", value=found, device="0", seconds=1.0)
+                yield JobOutcome(job=job, status="done", value=found, device="0", seconds=1.0)
 
     return run

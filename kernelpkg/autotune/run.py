@@ -28,14 +28,14 @@ from kernelpkg.configs.selection import read_selection
 from kernelpkg.configs.store import TUNED_WITH, config_id
 from kernelpkg.errors import PackError, Problem, Progress
 from kernelpkg.files import Files, digest_value
-from kernelpkg.jobs.pool import Job, Outcome
+from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
 from kernelpkg.packs.sources import source_digest
 
 Wanted = Mapping[str, Sequence[str]]
 """The axis values that cases must have to be tuned, as texts."""
 
-RunJobs = Callable[[Iterable[Job]], Generator[Outcome, None, None]]
+RunJobs = Callable[[Iterable[Job]], Generator[JobOutcome, None, None]]
 """Does jobs, and yields their outcomes as they come; `pool.run_jobs` with all but the jobs."""
 
 

@@ -20,7 +20,7 @@ from kernelpkg.configs.match import identity
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, Problem
-from kernelpkg.jobs.pool import Job, Outcome
+from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
@@ -183,7 +183,7 @@ class OpRun:
             if record.config is not None:
                 yield Tuned(key=record.key, config=record.config)
 
-    def take(self, kind: str, planned: PlannedCase, outcome: Outcome) -> TuningRecord | None:
+    def take(self, kind: str, planned: PlannedCase, outcome: JobOutcome) -> TuningRecord | None:
         """Save what became of a job; returns the result of its case, None where it has none yet.
 
         A job that was lost with its device leaves its case as it was.
@@ -219,7 +219,7 @@ class OpRun:
         self.write()
         return records[0]
 
-    def _judged(self, planned: PlannedCase, outcome: Outcome) -> TuningRecord:
+    def _judged(self, planned: PlannedCase, outcome: JobOutcome) -> TuningRecord:
         trial = Trial.of(outcome.value)
         verdict = judge(trial, self.request.margin)
         side = verdict.side

@@ -25,7 +25,7 @@ from kernelpkg.compile.bind import Binder, Launch, NoInputs, Pointer, Refused, T
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
-from kernelpkg.jobs.pool import Job, Outcome, run_jobs
+from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 TIMEOUT: Final = 120.0
@@ -87,7 +87,7 @@ class _CompileCheck:
     timeout: float
     uses: list[_Use] = field(factory=list)
     sources: dict[str, list[_Use]] = field(factory=dict)
-    outcomes: dict[str, Outcome] = field(factory=dict)
+    outcomes: dict[str, JobOutcome] = field(factory=dict)
     found: list[Problem] = field(factory=list)
     rows: list[dict[str, Any]] = field(factory=list)
     done: int = 0
@@ -151,7 +151,7 @@ class _CompileCheck:
             self.use(use, "KP255", f"it cannot be compiled here: {error}", unverified=True)
         return None
 
-    def outcome(self, outcome: Outcome) -> None:
+    def outcome(self, outcome: JobOutcome) -> None:
         """Take what became of a source, for all of its uses so far and to come."""
         users = self.sources[outcome.job.id]
         self.outcomes[outcome.job.id] = outcome
@@ -160,7 +160,7 @@ class _CompileCheck:
         for use in users:
             self.judge(use, outcome)
 
-    def judge(self, use: _Use, outcome: Outcome) -> None:
+    def judge(self, use: _Use, outcome: JobOutcome) -> None:
         """Tell what is wrong with one use of a source, and keep what it needs."""
         arch = str(use.platform.arch)
         doubt = Target.of(use.platform).capability is None

@@ -263,7 +263,7 @@ def _tuned(pack: PackSpec) -> tuple[str, ...]:
 
 def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, str], RunJobs, int]:
     """Return what a GPU is, what does jobs on all that are like it, and how many share a host."""
-    run_jobs: Callable[..., Iterator[pool.Outcome]]
+    run_jobs: Callable[..., Iterator[pool.JobOutcome]]
     if options.ray is not None:
         run_jobs = partial(ray_pool.run_jobs, address=options.ray, root=pack.root)
         devices: tuple[str, ...] = (ray_pool.GPU,)
@@ -285,7 +285,7 @@ def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, 
         raise KernelpkgError(f"kernelpkg: GPU {first[0]} cannot be used: {outcome.reason}")
     like = {name: text for name, text in outcome.value.items() if name != "driver"}
 
-    def work(jobs: Iterable[pool.Job]) -> Iterator[pool.Outcome]:
+    def work(jobs: Iterable[pool.Job]) -> Iterator[pool.JobOutcome]:
         perform = "kernelpkg.autotune.worker:perform"
         return run_jobs(jobs, perform, devices, facts=like, notice=_say)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kernelpkg.errors import UsageError
-from kernelpkg.jobs.pool import Job, Notice, Outcome, check, conduct
+from kernelpkg.jobs.pool import Job, JobOutcome, Notice, check, schedule
 from kernelpkg.jobs.process import Message, loads, one_line
 
 GPU: Final = "gpu"
@@ -46,7 +46,7 @@ def run_jobs(
     root: str | None = None,
     facts: Mapping[str, str] = {},
     notice: Notice | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[JobOutcome]:
     """Call `perform` for each job, on every GPU of a Ray cluster; else as `pool.run_jobs`.
 
     `devices` says what a worker has to itself: ("gpu",), or ("cpu",) for one core and no GPU.
@@ -76,8 +76,8 @@ def _run(
     root: str | None,
     facts: Mapping[str, str],
     notice: Notice | None,
-) -> Iterator[Outcome]:
-    """Join the cluster, put an actor on each of its devices, and conduct them."""
+) -> Iterator[JobOutcome]:
+    """Join the cluster, put an actor on each of its devices, and spread the jobs."""
     with _joined(ray, address):
         files = ray.put(_files(root))
         paths = [os.path.abspath(path) for path in sys.path]
@@ -87,7 +87,7 @@ def _run(
         ]
         if not workers:
             raise UsageError(f"the Ray cluster has no {kind.upper()}")
-        yield from conduct(jobs, workers, _wait, facts=facts, notice=notice)
+        yield from schedule(jobs, workers, _wait, facts=facts, notice=notice)
 
 
 def _ray() -> Any:

@@ -22,7 +22,7 @@ from kernelpkg.configs import platforms, store
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
-from kernelpkg.jobs.pool import Job, Outcome
+from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.packs.read import read_kernel, read_pack
 
 HERE = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_second_run_goes_on(pack):
     assert sorted(in_file(pack.root / FILE)) == [1, 1024]
     jobs: list[Job] = []
 
-    def counted(given: Any) -> Iterator[Outcome]:
+    def counted(given: Any) -> Iterator[JobOutcome]:
         return STUB.run_here()(job for job in given if jobs.append(job) is None)
 
     second = tuned(pack, run_jobs=counted)
@@ -262,15 +262,15 @@ def test_a_directory_in_the_place_of_the_file_is_told_before_anything_is_tuned(p
     assert "KP" in str(caught.value)
 
 
-def outcomes(**by_tokens: Any) -> Callable[[Any], Iterator[Outcome]]:
+def outcomes(**by_tokens: Any) -> Callable[[Any], Iterator[JobOutcome]]:
     """A tuner with the status of some jobs, by their tokens."""
 
-    def run(jobs: Any) -> Iterator[Outcome]:
+    def run(jobs: Any) -> Iterator[JobOutcome]:
         for job in jobs:
             tokens = job.payload["case"]["num_tokens"]
             status, reason = by_tokens.get(f"n{tokens}", ("done", ""))
             value = STUB.perform(job.payload) if status == "done" else None
-            yield Outcome(
+            yield JobOutcome(
                 job=job, status=status, value=value, reason=reason, device="0", seconds=1.0
             )
 

@@ -165,7 +165,9 @@ def test_jobs_go_to_the_gpus_that_are_like_the_first(demo, capsys, monkeypatch):
         asked.append((perform, tuple(devices), dict(facts or {})))
         if perform == "kernelpkg.bench.timing:perform":
             (job,) = jobs
-            yield pool.Outcome(job=job, status="done", value=STUB.MACHINE, device="0", seconds=1.0)
+            yield pool.JobOutcome(
+                job=job, status="done", value=STUB.MACHINE, device="0", seconds=1.0
+            )
         else:
             yield from STUB.run_here()(jobs)
 
@@ -184,7 +186,7 @@ def test_a_gpu_that_cannot_be_used_is_one_line(demo, capsys, monkeypatch):
 
     def run_jobs(jobs: Any, *_: Any, **__: Any) -> Any:
         (job,) = jobs
-        yield pool.Outcome(job=job, status="lost", reason="no GPU", device="0", seconds=1.0)
+        yield pool.JobOutcome(job=job, status="lost", reason="no GPU", device="0", seconds=1.0)
 
     monkeypatch.setattr(pool, "visible_devices", lambda environment: ("0",))
     monkeypatch.setattr(pool, "run_jobs", run_jobs)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.jobs.pool import Job, Outcome, run_jobs, visible_devices
+from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs, visible_devices
 
 DEVICES = visible_devices(os.environ)
 TWO = pytest.mark.skipif(len(DEVICES) < 2, reason="needs two GPUs")
@@ -79,7 +79,7 @@ def job(name: str, do: str, timeout: float | None = 120.0, **given: object) -> J
     return Job(id=name, payload={"do": do, "number": 10, **given}, timeout=timeout)
 
 
-def run(*jobs: Job, devices: tuple[str, ...] = DEVICES[:1]) -> list[Outcome]:
+def run(*jobs: Job, devices: tuple[str, ...] = DEVICES[:1]) -> list[JobOutcome]:
     facts = {"gpu": torch.cuda.get_device_name()}
     return list(run_jobs(jobs, "stub_gpu:work", devices, facts=facts))
 

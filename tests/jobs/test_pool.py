@@ -17,7 +17,7 @@ import pytest
 
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import pool
-from kernelpkg.jobs.pool import Job, Outcome, conduct, run_jobs
+from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs, schedule
 from kernelpkg.jobs.process import Message
 
 STUB = '''
@@ -146,11 +146,11 @@ def job(name: str, do: str, timeout: float | None = None, **given: object) -> Jo
     return Job(id=name, payload={"do": do, "with": given}, timeout=timeout)
 
 
-def run(jobs: Sequence[Job], *devices: str) -> list[Outcome]:
+def run(jobs: Sequence[Job], *devices: str) -> list[JobOutcome]:
     return list(run_jobs(jobs, "stub_work:work", devices or ["cpu"]))
 
 
-def told(outcome: Outcome) -> tuple[str, str, str]:
+def told(outcome: JobOutcome) -> tuple[str, str, str]:
     return outcome.job.id, outcome.status, outcome.reason
 
 
@@ -344,7 +344,7 @@ def test_a_device_that_is_gone_for_two_jobs_has_no_third():
     first, second = Fake("0", READY, GONE, READY, GONE), Fake("1", *[READY], *[DONE] * 4)
     lines: list[str] = []
     jobs = [job(name, "x") for name in "abcd"]
-    found = list(conduct(jobs, [first, second], listen, notice=lines.append))
+    found = list(schedule(jobs, [first, second], listen, notice=lines.append))
     assert sorted((outcome.job.id, outcome.device) for outcome in found) == [
         (name, "1") for name in "abcd"
     ]
@@ -513,7 +513,7 @@ GONE = Message(kind="gone", text="lost")
 def test_a_device_that_comes_back_is_not_given_up():
     """Only what goes wrong twice in a row counts."""
     fake = Fake("0", REFUSED, READY, DONE, GONE, READY, DONE, DONE)
-    found = list(conduct([job(name, "x") for name in "abc"], [fake], listen))
+    found = list(schedule([job(name, "x") for name in "abc"], [fake], listen))
     assert [(outcome.job.id, outcome.status) for outcome in found] == [
         ("a", "done"),
         ("b", "done"),
@@ -528,7 +528,7 @@ def test_a_process_that_cannot_be_killed_ends_its_device():
     first, second = Fake("0", READY, STUCK), Fake("1", READY, DONE, DONE)
     lines: list[str] = []
     found = list(
-        conduct([job(name, "x") for name in "ab"], [first, second], listen, notice=lines.append)
+        schedule([job(name, "x") for name in "ab"], [first, second], listen, notice=lines.append)
     )
     assert sorted((outcome.job.id, outcome.device) for outcome in found) == [("a", "1"), ("b", "1")]
     assert lines == ["device 0 is given up: its process cannot be killed"]
@@ -540,7 +540,7 @@ def test_a_timeout_that_does_not_kill_ends_its_device():
     fake.script.append(Message(kind="done"))
     fake.send = lambda payload: None  # type: ignore[method-assign]
     fake.clean = False
-    found = list(conduct([job("a", "x", timeout=0.0), job("b", "x")], [fake], listen))
+    found = list(schedule([job("a", "x", timeout=0.0), job("b", "x")], [fake], listen))
     assert [told(outcome) for outcome in found] == [
         ("a", "timeout", "killed after 0 s"),
         ("b", "lost", "no device is left: 0: its process cannot be killed"),
@@ -554,6 +554,80 @@ def test_a_host_without_room_for_a_process_is_told():
         def start(self) -> None:
             raise OSError(28, "No space left on device")
 
-    (outcome,) = conduct([job("a", "x")], [Full("0")], listen)
+    (outcome,) = schedule([job("a", "x")], [Full("0")], listen)
     reason = "no process can be started: [Errno 28] No space left on device"
     assert told(outcome) == ("a", "lost", f"no device is left: 0: {reason}")
+
+
+DIED = Message(kind="died", text="its process was ended by SIGSEGV")
+POISONED = Message(kind="poisoned", text="RuntimeError: CUDA error")
+
+
+def test_a_series_of_jobs_is_done_by_one_worker():
+    """In its order, and each job is asked for when the one before it has its outcome."""
+    asked: list[tuple[str, int]] = []
+    found: list[JobOutcome] = []
+
+    def series(names: str) -> Iterator[Job]:
+        for name in names:
+            asked.append((name, len([one for one in found if one.job.id in names])))
+            yield job(name, "x")
+
+    fakes = [Fake(device, READY, *[DONE] * 4) for device in "01"]
+    jobs = [series("abc"), job("d", "x"), series(""), series("ef")]
+    for outcome in schedule(jobs, fakes, listen):
+        found.append(outcome)
+    by_name = {outcome.job.id: outcome.device for outcome in found}
+    assert sorted(by_name) == list("abcdef")
+    assert {len({by_name[name] for name in names}) for names in ("abc", "ef")} == {1}
+    assert asked == [("a", 0), ("b", 1), ("e", 0), ("c", 2), ("f", 1)]
+
+
+def test_with_one_try_a_job_that_costs_its_worker_is_lost_at_once():
+    """The rest of its series goes on in a fresh process of the same device."""
+    fake = Fake("0", READY, DIED, READY, POISONED, READY, DONE)
+    found = list(schedule([[job(name, "x") for name in "abc"]], [fake], listen, tries=1))
+    assert [(*told(outcome), outcome.ended) for outcome in found] == [
+        ("a", "lost", "its process was ended by SIGSEGV", True),
+        ("b", "failed", "RuntimeError: CUDA error", True),
+        ("c", "done", "", False),
+    ]
+
+
+def test_with_one_try_a_device_that_is_gone_is_given_up_at_once():
+    """Nobody is to blame: its job, and the series after it, are another's."""
+    first, second = Fake("0", READY, GONE), Fake("1", READY, *[DONE] * 3)
+    jobs = [[job(name, "x") for name in "ab"], job("c", "x")]
+    found = list(schedule(jobs, [first, second], listen, tries=1))
+    assert sorted((outcome.job.id, *told(outcome)[1:], outcome.device) for outcome in found) == [
+        (name, "done", "", "1") for name in "abc"
+    ]
+    alone = schedule(jobs[:1], [Fake("0", READY, GONE)], listen, tries=1)
+    assert [told(outcome) for outcome in alone] == [
+        (name, "lost", "no device is left: 0: lost") for name in "ab"
+    ]
+
+
+def test_jobs_that_fit_only_alone_wait_for_each_other():
+    """Of what is free on a device a share is taken; what fits beside others does not wait."""
+    ready = Message(kind="ready", value={"free": "100"})
+    fakes = [Fake("0", ready, *[DONE] * 8) for _ in range(2)]
+    sizes = {"a": 60, "b": 60, "c": 20, "d": 81, "e": 80, "f": 0, "g": 40, "h": 40}
+    at_once: list[str] = []
+
+    def heard(workers: Sequence[Fake], seconds: float) -> list[tuple[Fake, Message]]:
+        busy = [json.loads(fake.deeds[-1])["do"] for fake in fakes if fake.said[:1] == [DONE]]
+        at_once.append("".join(busy))
+        return listen(workers, seconds)
+
+    jobs = [
+        Job(id=name, payload={"do": name}, timeout=None, memory=size)
+        for name, size in sizes.items()
+    ]
+    found = {one.job.id: one for one in schedule(jobs, fakes, heard, share=0.8)}
+    assert {name: one.status for name, one in found.items()} == {
+        name: "large" if name == "d" else "done" for name in sizes
+    }
+    assert max(sum(sizes[name] for name in names) for names in at_once) == 80
+    assert max(map(len, at_once)) == 2
+    assert sorted("".join(at_once)) == sorted(set(sizes) - {"d"})

@@ -20,7 +20,7 @@ import pytest
 
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import ray_pool
-from kernelpkg.jobs.pool import Job, Outcome
+from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.jobs.ray_pool import run_jobs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own are not ours to mend
@@ -157,15 +157,15 @@ def job(name: str, do: str, timeout: float | None = None, **given: object) -> Jo
     return Job(id=name, payload={"do": do, **given}, timeout=timeout)
 
 
-def run(cluster: Any, *jobs: Job, kind: str = "cpu", **options: Any) -> list[Outcome]:
+def run(cluster: Any, *jobs: Job, kind: str = "cpu", **options: Any) -> list[JobOutcome]:
     return list(run_jobs(jobs, "stub_ray:work", [kind], address=cluster.address, **options))
 
 
-def told(outcome: Outcome) -> tuple[str, str, str]:
+def told(outcome: JobOutcome) -> tuple[str, str, str]:
     return outcome.job.id, outcome.status, outcome.reason
 
 
-def number_of(outcome: Outcome) -> str:
+def number_of(outcome: JobOutcome) -> str:
     return outcome.device.partition("/")[2]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kernelpkg.check import level1
 from kernelpkg.check.level1 import check_bindings, perform
-from kernelpkg.jobs.pool import Outcome
+from kernelpkg.jobs.pool import JobOutcome
 from kernelpkg.packs.read import read_pack
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +55,7 @@ def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):
 
     def run_jobs(jobs, *_):
         for job in jobs:
-            yield Outcome(
+            yield JobOutcome(
                 job=job,
                 status="lost",
                 reason="lost twice, on cpu:0: its process was ended by SIGSEGV",
