@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.check import checkup, level0
+from kernelpkg.check import level0
 from kernelpkg.errors import Problem
 
 PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
@@ -28,7 +28,7 @@ def first_pack(into: Path) -> Path:
 
 def findings(root: Path) -> tuple[Problem, ...]:
     """Return what level 0 finds in the first pack below a root."""
-    pack, broken = checkup.open_for_check(root, "kernelpkg")
+    pack, broken = level0.open_for_check(root, "kernelpkg")
     checked, _ = level0.check_static(pack, pack.kernels, (), TODAY, lambda *_: None)
     return tuple(sorted([*broken, *checked.findings]))
 

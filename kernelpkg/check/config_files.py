@@ -1,40 +1,69 @@
-"""What lies in the directories of configs: the files that are looked up, and all that is not."""
+"""Config files as checks see them: which there are, what each says, which lack, which are copies.
+
+What lies beside them is a finding, too.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
 
 from kernelpkg.configs import platforms
-from kernelpkg.configs.search_path import ConfigDirectory, may_name_platform, search_path
-from kernelpkg.errors import Problem, suggestion
-from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.configs.match import identity
+from kernelpkg.configs.platforms import Platform, platform_of
+from kernelpkg.configs.search_path import (
+    ConfigEntry,
+    may_name_platform,
+    search_path,
+    unlisted,
+    walk,
+)
+from kernelpkg.configs.store import ConfigFile, config_id
+from kernelpkg.errors import Problem, Severity, UsageError, counted, suggestion
+from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.document import JsonPath, json_lines
+from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
+SHARE: Final = Fraction(9, 10)
+"""The share of the smaller file's cases that must be equal in a copy."""
 
-@frozen(kw_only=True)
-class FoundFile:
-    """A config file of a kernel of the pack; `shown` is its path in findings."""
+TIMES: Final = 8
+"""The fewest measured times that make a copy: each agrees by chance in one of ten, at most.
 
-    kernel: str
-    platform: str
-    path: Path
-    shown: str
-    overlay: bool
+GPUs time in steps of 32 ns; a kernel of 4 us has about so many of them within its noise.
+"""
+
+CASES: Final = 16
+"""The fewest equal cases that make a copy, where no times tell."""
+
+CONFIGS: Final = 8
+"""The fewest distinct configs of those: tuners that choose among few agree without copying."""
+
+_HAVE: Final = {True: "has", False: "have"}
+
+KeyRow = tuple[Scalar, ...]
+"""The values of a case key, in the order of the rules."""
 
 
 @frozen(kw_only=True)
 class ConfigTree:
     """All config files of a pack, those of overlays first, and what lies beside them."""
 
-    files: tuple[FoundFile, ...]
+    files: tuple[ConfigEntry, ...]
     findings: tuple[Problem, ...]
 
-    def first(self) -> dict[tuple[str, str], FoundFile]:
+    def first(self) -> dict[tuple[str, str], ConfigEntry]:
         """Return the files that calls use, by kernel and platform: the first of each there is."""
-        found: dict[tuple[str, str], FoundFile] = {}
+        found: dict[tuple[str, str], ConfigEntry] = {}
         for file in self.files:
             found.setdefault((file.kernel, file.platform), file)
         return found
@@ -42,10 +71,67 @@ class ConfigTree:
 
 def survey(pack: PackSpec) -> ConfigTree:
     """List the config files of a pack, and name what nothing reads; hidden files are no one's."""
-    walk = _Walk(pack=pack)
+    files: list[ConfigEntry] = []
+    findings: list[Problem] = []
     for directory in search_path(pack):
-        walk.directory(directory)
-    return ConfigTree(files=tuple(walk.files), findings=tuple(sorted(walk.findings)))
+        if directory.path.exists() and not directory.path.is_dir():
+            message = "is no directory; remove it"
+            findings.append(Problem(path=directory.shown, code="KP201", message=message))
+        elif _leads_nowhere(directory.path):
+            findings.append(_broken_link(directory.path, directory.shown))
+    for entry in walk(pack):
+        findings += unlisted(entry)
+        findings += _beside(pack, entry) if entry.error is None else ()
+        if entry.kernel and entry.name.endswith(".json") and may_name_platform(entry.platform):
+            files.append(entry)
+    return ConfigTree(files=tuple(files), findings=tuple(sorted(findings)))
+
+
+def _beside(pack: PackSpec, entry: ConfigEntry) -> Iterator[Problem]:
+    """Yield why nothing reads what lies in a directory of configs, if nothing does."""
+    above, is_json = entry.directory.shown, entry.name.endswith(".json")
+    message = None
+    if entry.kernel:
+        if is_json:
+            yield from _name(pack, entry)
+        else:
+            message = "is no <platform>.json, so nothing reads it; rename or remove it"
+    elif _leads_nowhere(entry.path):
+        yield _broken_link(entry.path, entry.shown)
+    elif entry.path.is_dir():
+        others = Path(pack.root, "kernels", entry.name).is_dir()  # another pack's
+        if entry.name not in pack.kernels and not others:
+            remedy = suggestion(entry.name, pack.kernels) or "; rename or remove it"
+            message = f"is of no kernel of pack '{pack.name}', so nothing reads it{remedy}"
+    elif is_json:
+        what = "belongs into the directory of its kernel, and nothing reads it here"
+        message = f"{what}; move it to {above}/<kernel>/"
+    if message is not None:
+        yield Problem(path=entry.shown, code="KP201", message=message)
+
+
+def _name(pack: PackSpec, entry: ConfigEntry) -> Iterator[Problem]:
+    """Yield that the name of a file is looked up for no GPU, or for none that is known."""
+    name = entry.platform
+    try:
+        spelled = platforms.canonical(name)
+    except ValueError:
+        spelled = ""
+    if spelled != name:
+        remedy = f"rename it to '{spelled}.json'" if spelled else "remove it"
+        message = f"'{name}' is no name of a platform, so no GPU looks for it; {remedy}"
+        yield Problem(path=entry.shown, code="KP202", message=message)
+        return
+    found, own = platform_of(pack, name), _own(pack)
+    doubt = None
+    if found.name != name:
+        doubt = f"GPUs of this name look for '{found.name}', by [platforms] of the pack"
+    elif found.arch is None and name != platforms.CPU and name not in own:
+        doubt = f"'{name}' is no GPU that kernelpkg knows, so it may be looked up for none"
+        known = suggestion(name, [*platforms.known(), *own])
+        doubt += known or "; name it in [platforms] of the pack"
+    if doubt is not None:
+        yield Problem(path=entry.shown, code="KP202", message=doubt, severity="unverified")
 
 
 def kernel_findings(pack: PackSpec) -> Iterator[Problem]:
@@ -63,93 +149,6 @@ def kernel_findings(pack: PackSpec) -> Iterator[Problem]:
             elif "kernel.toml" not in inside and inside:
                 message = "has no kernel.toml, so it is no kernel; write one, or remove it"
                 yield Problem(path=shown, code="KP204", message=message)
-
-
-@frozen(kw_only=True)
-class _Walk:
-    pack: PackSpec
-    files: list[FoundFile] = field(factory=list)
-    findings: list[Problem] = field(factory=list)
-
-    def add(self, path: str, code: str, message: str) -> None:
-        self.findings.append(Problem(path=path, code=code, message=message))
-
-    def directory(self, directory: ConfigDirectory) -> None:
-        """Walk one directory of the search path; the pack's own need not be there."""
-        if directory.path.exists() and not directory.path.is_dir():
-            self.add(directory.shown, "KP201", "is no directory; remove it")
-        elif _leads_nowhere(directory.path):
-            self.findings.append(_broken_link(directory.path, directory.shown))
-        for name in self.names(directory.path, directory.shown):
-            path, shown = directory.path / name, f"{directory.shown}/{name}"
-            if _leads_nowhere(path):
-                self.findings.append(_broken_link(path, shown))
-            elif path.is_dir():
-                self.kernel(directory, name)
-            elif name.endswith(".json"):
-                what = "belongs into the directory of its kernel, and nothing reads it here"
-                self.add(shown, "KP201", f"{what}; move it to {directory.shown}/<kernel>/")
-
-    def kernel(self, directory: ConfigDirectory, kernel: str) -> None:
-        """Walk what should be the directory of a kernel."""
-        above, shown = directory.path / kernel, f"{directory.shown}/{kernel}"
-        if kernel not in self.pack.kernels:
-            if not Path(self.pack.root, "kernels", kernel).is_dir():  # another pack's
-                message = f"is of no kernel of pack '{self.pack.name}', so nothing reads it"
-                remedy = suggestion(kernel, self.pack.kernels) or "; rename or remove it"
-                self.add(shown, "KP201", message + remedy)
-            return
-        for name in self.names(above, shown):
-            path = above / name
-            platform = name.removesuffix(".json")
-            if not name.endswith(".json"):
-                message = "is no <platform>.json, so nothing reads it; rename or remove it"
-                self.add(f"{shown}/{name}", "KP201", message)
-                continue
-            if may_name_platform(platform):
-                self.files.append(
-                    FoundFile(
-                        kernel=kernel,
-                        platform=platform,
-                        path=path,
-                        shown=f"{shown}/{name}",
-                        overlay=directory.overlay,
-                    )
-                )
-            self.platform(f"{shown}/{name}", platform)
-
-    def platform(self, shown: str, name: str) -> None:
-        """Note a name that is looked up for no GPU, or for none that is known."""
-        pack = self.pack
-        try:
-            spelled = platforms.canonical(name)
-        except ValueError:
-            spelled = ""
-        if spelled != name:
-            remedy = f"rename it to '{spelled}.json'" if spelled else "remove it"
-            message = f"'{name}' is no name of a platform, so no GPU looks for it; {remedy}"
-            self.add(shown, "KP202", message)
-            return
-        found = platforms.resolve(name, extra=pack.platforms, variants=pack.variants)
-        doubt = None
-        if found.name != name:
-            doubt = f"GPUs of this name look for '{found.name}', by [platforms] of the pack"
-        elif found.arch is None and name != platforms.CPU and name not in _own(pack):
-            known = suggestion(name, [*platforms.known(), *_own(pack)])
-            doubt = f"'{name}' is no GPU that kernelpkg knows, so it may be looked up for none"
-            doubt += known or "; name it in [platforms] of the pack"
-        if doubt is not None:
-            finding = Problem(path=shown, code="KP202", message=doubt, severity="unverified")
-            self.findings.append(finding)
-
-    def names(self, path: Path, shown: str) -> Sequence[str]:
-        """Return what a directory holds; one that cannot be read is a finding."""
-        try:
-            return _names(path)
-        except OSError as error:
-            message = f"directory cannot be read: {error.strerror}; correct its permissions"
-            self.add(shown, "KP501", message)
-            return ()
 
 
 def _own(pack: PackSpec) -> list[str]:
@@ -171,3 +170,202 @@ def _leads_nowhere(path: Path) -> bool:
 def _broken_link(path: Path, shown: str) -> Problem:
     message = f"is a link to '{os.readlink(path)}', which is not there; correct or remove it"
     return Problem(path=shown, code="KP203", message=message)
+
+
+@frozen(kw_only=True, eq=False, slots=False)
+class CheckedFile:
+    """A config file that was read without problems, of a kernel whose manifest was too.
+
+    `shown` is its path in findings, and `overlay` says whether it is an operator's.
+    """
+
+    spec: KernelSpec
+    shown: str
+    platform: str
+    overlay: bool
+    file: ConfigFile
+    text: str = field(repr=False)
+
+    @cached_property
+    def rows(self) -> Mapping[int, KeyRow]:
+        """The cases by their places, with what keys leave out filled in; not the case {}."""
+        defaults = self.spec.defaults
+        return {
+            place: tuple(case.key.get(axis, defaults.get(axis)) for axis in self.spec.key_axes)
+            for place, case in enumerate(self.file.cases)
+            if case.key
+        }
+
+    @cached_property
+    def by_row(self) -> Mapping[tuple[object, ...], int]:
+        """The places of the cases, by what equality of their keys goes by."""
+        return {identities(row): place for place, row in self.rows.items()}
+
+    def config(self, place: int) -> Config:
+        """Return the config of a case."""
+        return self.file.configs[self.file.cases[place].config]
+
+    def shown_case(self, row: Sequence[Scalar]) -> str:
+        """Return a case as messages name it: without what keys may leave out, if any is left."""
+        spec = self.spec
+        pairs = list(zip(spec.key_axes, row, strict=False))  # or the first values of one
+        named = [
+            (axis, value)
+            for axis, value in pairs
+            if axis not in spec.defaults or identity(value) != identity(spec.defaults[axis])
+        ]
+        return ", ".join(f"{axis}={show(value)}" for axis, value in named or pairs)
+
+    def case(self, place: int) -> str:
+        """Return a case of the file as messages name it."""
+        return self.shown_case(self.rows[place]) if place in self.rows else "{}"
+
+    def finding(
+        self, code: str, message: str, *at: str | int, severity: Severity = "error"
+    ) -> Problem:
+        """Return a finding of the value at a path in the file."""
+        line = self._lines.get(at, 0) if at else 0
+        return Problem(path=self.shown, line=line, code=code, message=message, severity=severity)
+
+    @cached_property
+    def _lines(self) -> Mapping[JsonPath, int]:
+        return json_lines(self.text)[0]
+
+
+def identities(row: Sequence[Scalar]) -> tuple[object, ...]:
+    """Return what equality of keys goes by."""
+    return tuple(map(identity, row))
+
+
+def missing_files(
+    pack: PackSpec,
+    kernels: Sequence[str],
+    specs: Mapping[str, KernelSpec],
+    there: Collection[tuple[str, str]],
+    wanted: Collection[str],
+) -> Iterator[Problem]:
+    """Yield a note for each file that kernels lack, with what their calls get instead.
+
+    `there` are the kernels and platforms that have one. Of the platforms in `wanted` each op
+    should have one; without any, of all GPUs that some op has one for.
+    """
+    expected = wanted or {name for _, name in there if _looked_up(pack, name)}
+    for kernel in kernels:
+        own = sorted(platform for name, platform in there if name == kernel)
+        for platform in sorted(expected):
+            if platform not in own:
+                others = len({name for name, other in there if other == platform})
+                have = f"{counted(others, 'other op')} of the pack {_HAVE[others == 1]}"
+                message = (
+                    f"is not there, and {have if others else 'no other op of the pack has'} a "
+                    f"file for {platform}; calls on it "
+                    f"{_instead(pack, specs.get(kernel), platform_of(pack, platform), own)}; "
+                    "tune the op for it"
+                )
+                yield Problem(
+                    path=f"configs/{kernel}/{platform}.json",
+                    code="KP208",
+                    severity="unverified",
+                    message=message,
+                )
+
+
+def _looked_up(pack: PackSpec, platform: str) -> bool:
+    """Whether there are GPUs that look for the configs of a platform under its name."""
+    found = platform_of(pack, platform)
+    return found.name == platform and (found.arch is not None or platform in _own(pack))
+
+
+def _instead(pack: PackSpec, spec: KernelSpec | None, here: Platform, own: Sequence[str]) -> str:
+    """Say what calls of an op get on a platform that it has no file for."""
+    if spec is not None and spec.miss == "error":
+        return "raise, for [miss] action is 'error'"
+    last = "Helion's own default" if spec is None or spec.default is None else "[helion] default"
+    near = [
+        name
+        for name in platforms.chain(here, own, extra=pack.platforms)
+        if platforms.fits(platform_of(pack, name), here) is not False
+    ]
+    return f"borrow from {', '.join(near)}, then take {last}" if near else f"take {last}"
+
+
+@frozen(kw_only=True)
+class Copy:
+    """Two files that say the same: how many cases, with how many configs, and whether times do."""
+
+    first: CheckedFile
+    second: CheckedFile
+    cases: int
+    of: int
+    configs: int
+    times: int
+
+
+def copies(files: Sequence[CheckedFile]) -> Iterator[Copy]:
+    """Yield the pairs of files of one kernel of which one is a copy of the other.
+
+    Times decide where both files have them: no two GPUs take the same nanoseconds in case after
+    case, and those that do not have their configs from measurements of their own.
+    """
+    for first, second in combinations(files, 2):
+        found = _compare(first, second)
+        if found is not None:
+            yield found
+
+
+def _compare(first: CheckedFile, second: CheckedFile) -> Copy | None:
+    rows = first.by_row.keys() & second.by_row
+    common = [(first.by_row[row], second.by_row[row]) for row in rows]
+    smaller = min(len(first.rows), len(second.rows))
+    most = math.ceil(SHARE * smaller)
+    times = [(first.file.cases[a].ms, second.file.cases[b].ms) for a, b in common]
+    measured = [(a, b) for a, b in times if a is not None and b is not None]
+    same_times = sum(a == b for a, b in measured)
+    ids = [list(map(config_id, file.file.configs)) for file in (first, second)]
+    same = [
+        ids[0][first.file.cases[a].config]
+        for a, b in common
+        if ids[0][first.file.cases[a].config] == ids[1][second.file.cases[b].config]
+    ]
+    if len(measured) >= TIMES:
+        copied = same_times >= max(TIMES, most)
+    else:
+        equal = len(same) >= max(CASES, most)
+        copied = equal and len(set(same)) >= CONFIGS and same_times == len(measured)
+    if not copied:
+        return None
+    return Copy(
+        first=first,
+        second=second,
+        cases=len(same),
+        of=smaller,
+        configs=len(set(same)),
+        times=same_times,
+    )
+
+
+def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Problem]:
+    """Yield a finding for each copy, at the file that is known to be one, or else the first."""
+    for copy in copies(files):
+        at, other = copy.first, copy.second
+        if _gpu(pack, at) == at.platform and _gpu(pack, other) == at.platform:
+            at, other = other, at
+        told = _gpu(pack, at) == other.platform
+        what = f"a copy of that of {other.platform}"
+        if not told:
+            what += ", or that one of this"
+        measured = f", and {counted(copy.times, 'measured time')}" if copy.times else ""
+        message = (
+            f"the file is {what}: {copy.cases} of {counted(copy.of, 'case')} have the same "
+            f"config ({counted(copy.configs, 'distinct config')}{measured}) in {other.shown}; "
+            "tune on each GPU, or remove the copy, whose calls then borrow"
+        )
+        yield at.finding("KP220", message)
+
+
+def _gpu(pack: PackSpec, tuned: CheckedFile) -> str | None:
+    """Return the platform that a file says it was tuned on."""
+    try:
+        return platform_of(pack, tuned.file.tuned_with["gpu"]).name
+    except (KeyError, UsageError):
+        return None

@@ -1,4 +1,8 @@
-"""Check level 0: all that a pack's files say, held against each other, without torch."""
+"""Level 0 of a check: all that a pack's files say, held against each other, without torch.
+
+What the levels find together is a checkup; it is here because this level alone needs neither torch
+nor Helion.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,37 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
 from kernelpkg.check import config_files
-from kernelpkg.check.checkedfile import CheckedFile
-from kernelpkg.check.config_files import ConfigTree, FoundFile
-from kernelpkg.check.copiedfiles import copy_findings
-from kernelpkg.check.missingfiles import missing_files
+from kernelpkg.check.config_files import CheckedFile, ConfigTree, copy_findings, missing_files
 from kernelpkg.check.provenance import fact_findings, time_findings
-from kernelpkg.check.raggedkeys import ragged_findings
-from kernelpkg.check.tuned_cases import case_findings, value_findings
+from kernelpkg.check.tuned_cases import case_findings, ragged_findings, value_findings
 from kernelpkg.configs import store as config_store
+from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
+from kernelpkg.configs.search_path import ConfigEntry
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Checked, PackError, Problem, Progress
+from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
-from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
+from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
 from kernelpkg.packs.lock import FILE, Seal, read_lock
-from kernelpkg.packs.read import read_kernel
+from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
 from kernelpkg.packs.routes import axis_name_problems, condition_problems
 from kernelpkg.packs.sources import source_digest
+
+LEVELS: Final[Mapping[int, str]] = {
+    0: "reads all files, without torch",
+    1: "binds every variant with Helion, without a GPU",
+    2: "compiles every distinct config for its GPU, without one",
+    3: "runs every case against its reference",
+}
+"""What each level does; each one contains those before it."""
+
+Level = Callable[[PackSpec, Sequence[KernelSpec], Sequence[str] | None], Checked]
+"""A level above 0: takes the pack, its readable kernels, and the platforms, None for all."""
 
 _T = TypeVar("_T")
 
@@ -95,7 +108,7 @@ class _Check:
         """Add what a check of a file yields."""
         self.found.extend(self.attempt(path, lambda: list(findings())) or ())
 
-    def asked(self, files: Iterable[FoundFile]) -> list[FoundFile]:
+    def asked(self, files: Iterable[ConfigEntry]) -> list[ConfigEntry]:
         """Leave out the files of platforms that were not asked for."""
         return [file for file in files if not self.wanted or file.platform in self.wanted]
 
@@ -131,7 +144,7 @@ class _Check:
         except RecursionError:  # it parses, and is nested too deeply to be written out
             return None
 
-    def read(self, spec: KernelSpec, file: FoundFile) -> CheckedFile | None:
+    def read(self, spec: KernelSpec, file: ConfigEntry) -> CheckedFile | None:
         """Read a config file; None where its cases cannot be told, with why among the findings."""
         axes, defaults = spec.key_axes, spec.defaults
         content: ConfigFile | None
@@ -153,7 +166,7 @@ class _Check:
 
     def store(
         self,
-        file: FoundFile,
+        file: ConfigEntry,
         axes: Sequence[str],
         defaults: Mapping[str, Scalar],
         read_bytes: Callable[[Path], bytes],
@@ -163,7 +176,7 @@ class _Check:
         return config_store.store(*place, axes, defaults, read_bytes=read_bytes)
 
     def without_configs(
-        self, file: FoundFile, axes: Sequence[str], defaults: Mapping[str, Scalar]
+        self, file: ConfigEntry, axes: Sequence[str], defaults: Mapping[str, Scalar]
     ) -> ConfigFile | None:
         """Return a file in which nothing but configs is wrong, so that its cases are checked."""
         try:
@@ -175,7 +188,7 @@ class _Check:
             return None
         return evolve(stored.content(), configs=tuple(found))
 
-    def alone(self, file: FoundFile) -> None:
+    def alone(self, file: ConfigEntry) -> None:
         """Check a config file of a kernel whose manifest is broken: all but its axes.
 
         Raises PackError with every problem.
@@ -229,3 +242,119 @@ class _Check:
                 problems.extend(error.problems)
         for problem in problems:
             yield evolve(problem, severity="unverified")
+
+
+@frozen(kw_only=True)
+class Checkup:
+    """What `check` found up to a level."""
+
+    level: int
+    checked: Checked
+
+    @property
+    def findings(self) -> tuple[Problem, ...]:
+        return self.checked.findings
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong for sure."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line per finding, and what they come to."""
+        yield from map(str, self.findings)
+        for level in range(self.level + 1):
+            found = [finding for finding in self.findings if finding.level == level]
+            errors = sum(finding.severity == "error" for finding in found)
+            noun = "error" if errors == 1 else "errors"
+            yield f"level {level}: {errors} {noun}, {len(found) - errors} unverified"
+        yield f"checked: {self.looked_at()}"
+        if self.level < max(LEVELS):
+            yield f"not checked: level {self.level + 1} {LEVELS[self.level + 1]}"
+
+    def looked_at(self) -> str:
+        """Return in words what was looked at."""
+        texts = []
+        for name, value in self.checked.counts.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                noun = name.replace("_", " ")
+                singular = value == 1 and noun.endswith("s") and not noun.endswith("ss")
+                texts.append(f"{value} {noun[:-1] if singular else noun}")
+        return ", ".join(texts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `check --json`."""
+        return {
+            "findings": [finding.to_json() for finding in self.findings],
+            "checked": {"level": self.level, **self.checked.counts},
+        }
+
+
+def open_for_check(root: Path, name: str) -> tuple[PackSpec, tuple[Problem, ...]]:
+    """Read a pack's manifest; where it is broken, all kernels there are stand for its own."""
+    try:
+        return read_pack(root, name), ()
+    except PackError as error:
+        found = error.problems
+    try:
+        kernels = kernel_names(root)
+    except PackError:
+        kernels = ()
+    pack = PackSpec(
+        name=name,
+        path=f"manifests/{name}.toml",
+        root=str(root),
+        digest="",
+        version="",
+        namespace=name,
+        license="",
+        kernels=tuple(map(KernelName, kernels)),
+        platforms={},
+        variants="together",
+        models={},
+        vllm_requires="",
+        vllm_axes={},
+        routes=(),
+    )
+    return pack, found
+
+
+def chosen_platforms(pack: PackSpec, names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """Return the platforms of GPUs or platforms by name; `there` are those with config files."""
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            spelled = canonical(name)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if spelled in there:
+            found[spelled] = None
+            continue
+        platform = platform_of(pack, name)
+        if platform.arch is None and platform.name not in (*there, CPU):
+            hint = suggestion(platform.name, [*there, *known()])
+            hint = hint or f"; the pack has files for {', '.join(there) or 'none'}"
+            raise UsageError(f"'{name}' is no platform that is known here{hint}")
+        found[platform.name] = None
+    return tuple(found)
+
+
+def check(
+    pack: PackSpec,
+    first: tuple[Checked, tuple[KernelSpec, ...]],
+    levels: Mapping[int, Level],
+    platforms: Sequence[str],
+) -> Checkup:
+    """Run levels in their order over what level 0 could read; `first` is what that found.
+
+    What several levels find is told once, by the lowest.
+    """
+    checked, specs = first
+    for level in sorted(levels):
+        checked = checked.merge(levels[level](pack, specs, platforms or None))
+    seen: dict[tuple[object, ...], Problem] = {}
+    for finding in sorted(checked.findings, key=lambda finding: finding.level):
+        seen.setdefault((finding.path, finding.line, finding.code, finding.message), finding)
+    return Checkup(
+        level=max(levels, default=0), checked=evolve(checked, findings=tuple(seen.values()))
+    )

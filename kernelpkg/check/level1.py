@@ -17,7 +17,7 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
 from kernelpkg.configs import search_path
-from kernelpkg.configs.platforms import CPU, Platform, resolve
+from kernelpkg.configs.platforms import CPU, Platform, platform_of
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
 from kernelpkg.jobs.pool import Job, run_jobs
 from kernelpkg.manifest.helion_config import Config
@@ -123,7 +123,7 @@ def restricted(pack: PackSpec, spec: KernelSpec, platforms: Sequence[str] | None
     except PackError:  # level 0 tells it
         return []
     return [
-        evolve(resolve(name, extra=pack.platforms, variants=pack.variants), name=name)
+        evolve(platform_of(pack, name), name=name)
         for name in names
         if name != CPU and (not platforms or name in platforms)
     ]

@@ -9,10 +9,10 @@ from typing import Final
 
 from packaging.version import Version
 
-from kernelpkg.check.checkedfile import CheckedFile
-from kernelpkg.configs import platforms
+from kernelpkg.check.config_files import CheckedFile
+from kernelpkg.configs.platforms import platform_of
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import Problem, counted, quoted
+from kernelpkg.errors import Problem, UsageError, counted, quoted
 from kernelpkg.manifest.spec import PackSpec
 
 SLOWER: Final = 1.1
@@ -85,15 +85,11 @@ def _gpu(
 ) -> Iterator[Problem]:
     if gpu is None:
         return
-    names = []
-    for name in (gpu, tuned.platform):
-        try:
-            platform = platforms.resolve(name, extra=pack.platforms, variants=pack.variants)
-        except ValueError:
-            names.append("none")
-        else:
-            names.append(platform.name)
-    found, own = names
+    own = platform_of(pack, tuned.platform).name
+    try:
+        found = platform_of(pack, gpu).name
+    except UsageError:
+        found = "none"
     if found != own:
         shown = found if gpu == quoted(gpu)[1:-1] else "another"  # as long as the text is
         message = (

@@ -18,7 +18,7 @@ from kernelpkg.autotune.plan import TuningPlan, with_cases
 from kernelpkg.autotune.results import TuningResults, shown_key
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.session import TuningRequest
-from kernelpkg.check import checkup
+from kernelpkg.check import level0
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
 
     asked = None if options.platform is None else platform_of(pack, options.platform)
     if options.dry_run and asked is not None:
-        checkup.chosen_platforms(pack, [options.platform], _tuned(pack))
+        level0.chosen_platforms(pack, [options.platform], _tuned(pack))
         return _dry_run(options, asked, plans(asked))
     facts, run_jobs, sharing = _on_gpus(options, pack)
     here = platform_of(pack, facts["gpu"])

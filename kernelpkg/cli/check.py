@@ -46,24 +46,24 @@ def _jobs(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
-    from kernelpkg.check import checkup, config_files, level0
+    from kernelpkg.check import config_files, level0
     from kernelpkg.configs import search_path
     from kernelpkg.errors import Checked
     from kernelpkg.packs import find
 
     root, name = find.find_pack(options.pack, options.root, os.environ)
-    pack, broken = checkup.open_for_check(root.path, name)
+    pack, broken = level0.open_for_check(root.path, name)
     pack = search_path.with_overlays(pack, options.configs, os.environ)
     kernels = find.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
-    platforms = checkup.chosen_platforms(pack, options.platform, there)
+    platforms = level0.chosen_platforms(pack, options.platform, there)
     above = _levels(options)
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
         )
         checked = checked.merge(Checked(findings=broken))
-        found = checkup.check(
+        found = level0.check(
             pack,
             (checked, specs),
             {level: step(progress.step) for level, step in above.items()},

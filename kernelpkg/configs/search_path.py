@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,30 @@ class ConfigPlace:
     path: Path
     shown: str
     overlay: bool
+
+
+@frozen(kw_only=True)
+class ConfigEntry:
+    """What lies in a directory of configs, or in the directory there of a kernel of the pack.
+
+    `kernel` is empty for the former; `error` says why a directory cannot be listed, and has no
+    `name`. What lies in the directory of a kernel may be a file of a platform.
+    """
+
+    directory: ConfigDirectory
+    kernel: str
+    name: str
+    path: Path
+    shown: str
+    error: OSError | None = None
+
+    @property
+    def platform(self) -> str:
+        return self.name.removesuffix(".json")
+
+    @property
+    def overlay(self) -> bool:
+        return self.directory.overlay
 
 
 def with_overlays(
@@ -143,41 +167,57 @@ def read_configs(
     )
 
 
+def walk(
+    pack: PackSpec, directories: Sequence[ConfigDirectory] | None = None
+) -> Iterator[ConfigEntry]:
+    """Yield what lies where the pack's configs are looked for, by name; hidden files apart.
+
+    Directories of kernels of the pack are entered, and no others.
+    """
+    for directory in search_path(pack) if directories is None else directories:
+        for entry in _listed(directory, "", directory.path, directory.shown):
+            yield entry
+            if entry.error is None and entry.name in pack.kernels and entry.path.is_dir():
+                yield from _listed(directory, entry.name, entry.path, entry.shown)
+
+
+def _listed(
+    directory: ConfigDirectory, kernel: str, above: Path, shown: str
+) -> Iterator[ConfigEntry]:
+    make = partial(ConfigEntry, directory=directory, kernel=kernel)
+    try:
+        names = sorted(os.listdir(above))
+    except OSError as error:
+        yield make(name="", path=above, shown=shown, error=error)
+        return
+    for name in names:
+        if name[0] != ".":
+            yield make(name=name, path=above / name, shown=f"{shown}/{name}")
+
+
 def strangers(pack: PackSpec) -> Iterator[Problem]:
     """Yield a note for all that lies in an overlay and that nothing reads."""
-    for directory in search_path(pack):
-        if not directory.overlay:
-            continue
-        try:
-            names = sorted(os.listdir(directory.path))
-        except OSError as error:
-            message = f"cannot be listed: {error.strerror}; correct its permissions"
-            yield Problem(path=directory.shown, code="KP510", message=message)
-            continue
-        for name in names:
-            yield from _unread(pack, directory, name) if name[0] != "." else ()
-
-
-def _unread(pack: PackSpec, directory: ConfigDirectory, name: str) -> Iterator[Problem]:
-    """Yield what nothing reads of one entry of an overlay."""
-    place, shown = directory.path / name, f"{directory.shown}/{name}"
-    found: list[tuple[str, str]] = []
-    if name in pack.kernels and place.is_dir():
-        with contextlib.suppress(OSError):  # which whoever reads its files says
-            found = [
-                (f"{shown}/{file}", f"is of no platform, so nothing reads it{_respelled(file)}")
-                for file in sorted(os.listdir(place))
-                if file.endswith(".json") and file[0] != "." and _respelled(file)
-            ]
-    elif name in pack.kernels:
-        found = [(shown, "is no directory; <platform>.json belong into one of this name")]
-    elif place.is_dir():
-        hint = suggestion(name, pack.kernels)
-        found = [(shown, f"is of no kernel of pack '{pack.name}', so nothing reads it{hint}")]
-    elif name.endswith(".json"):
-        found = [(shown, f"is in no directory of a kernel; move it to {directory.shown}/<kernel>/")]
-    for path, message in found:
-        yield Problem(path=path, code="KP511", message=message)
+    overlays = [directory for directory in search_path(pack) if directory.overlay]
+    for entry in walk(pack, overlays):
+        code, message = "KP511", ""
+        if entry.error is not None:
+            if not entry.kernel:  # of a kernel's directory whoever reads its files says it
+                code = "KP510"
+                message = f"cannot be listed: {entry.error.strerror}; correct its permissions"
+        elif entry.kernel:
+            hint = _respelled(entry.name) if entry.name.endswith(".json") else ""
+            message = f"is of no platform, so nothing reads it{hint}" if hint else ""
+        elif entry.path.is_dir():
+            if entry.name not in pack.kernels:
+                hint = suggestion(entry.name, pack.kernels)
+                message = f"is of no kernel of pack '{pack.name}', so nothing reads it{hint}"
+        elif entry.name in pack.kernels:
+            message = "is no directory; <platform>.json belong into one of this name"
+        elif entry.name.endswith(".json"):
+            place = f"{entry.directory.shown}/<kernel>/"
+            message = f"is in no directory of a kernel; move it to {place}"
+        if message:
+            yield Problem(path=entry.shown, code=code, message=message)
 
 
 def _respelled(file: str) -> str:
@@ -189,14 +229,19 @@ def _respelled(file: str) -> str:
     return "" if f"{spelled}.json" == file else f"; rename it to {spelled}.json"
 
 
+def unlisted(entry: ConfigEntry) -> tuple[Problem, ...]:
+    """Return what is wrong with a directory that cannot be listed: nothing if it is not there."""
+    if entry.error is None or isinstance(entry.error, FileNotFoundError | NotADirectoryError):
+        return ()
+    message = f"directory cannot be read: {entry.error.strerror}; correct its permissions"
+    return (Problem(path=entry.shown, code="KP501", message=message),)
+
+
 def _names(directory: ConfigDirectory, kernel: str) -> Iterator[str]:
-    try:
-        names = os.listdir(directory.path / kernel)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        message = f"directory cannot be read: {error.strerror}; correct its permissions"
-        path = f"{directory.shown}/{kernel}"
-        raise PackError(problems=(Problem(path=path, code="KP501", message=message),)) from None
-    found = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    yield from filter(may_name_platform, found)
+    above, shown = directory.path / kernel, f"{directory.shown}/{kernel}"
+    for entry in _listed(directory, kernel, above, shown):
+        problems = unlisted(entry)
+        if problems:
+            raise PackError(problems=problems) from entry.error
+        if entry.name.endswith(".json") and may_name_platform(entry.platform):
+            yield entry.platform

@@ -1,14 +1,25 @@
-"""What lies in the directories of configs and kernels, and what nothing reads."""
+"""Config files as checks see them: what lies beside them, what each says, copies, and gaps."""
 
 from __future__ import annotations
 
 import os
+import random
+from pathlib import Path
 
 import pytest
 
 from kernelpkg.check import config_files
+from kernelpkg.check.config_files import CheckedFile, copies, copy_findings, missing_files
+from kernelpkg.configs import store
 from kernelpkg.configs.search_path import with_overlays
-from kernelpkg.packs.read import read_pack
+from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.errors import counted
+from kernelpkg.packs.read import read_kernel, read_pack
+
+ROOT = Path(__file__).parents[2]
+SPEC = read_kernel(ROOT, "silu_mul_fp8")
+PACK = read_pack(ROOT, "kernelpkg")
+OPS = ("a", "b")
 
 
 def pack(demo, *overlays):
@@ -166,3 +177,214 @@ def test_a_directory_that_cannot_be_read(demo, monkeypatch):
     assert [str(finding) for finding in tree.findings] == [
         "configs/thrice: KP501 directory cannot be read: Permission denied; correct its permissions"
     ]
+
+
+TEXT = """\
+{
+  "edition": 1,
+  "kernel": "silu_mul_fp8",
+  "platform": "nvidia_h200",
+  "tuned_with": {},
+  "configs": [{"num_warps": 4}],
+  "cases": [
+    {"key": {}, "config": 0},
+    {"key": {"intermediate_size": 4096, "num_tokens": 16}, "config": 0},
+    {"key": {"num_tokens": 16, "in_dtype": "float16", "intermediate_size": 4096}, "config": 0}
+  ]
+}
+"""
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> CheckedFile:
+    path = tmp_path / "x.json"
+    path.write_text(TEXT)
+    name, platform = SPEC.name, "nvidia_h200"
+    file = store.read(path, "x.json", name, platform, SPEC.key_axes, SPEC.defaults)
+    return CheckedFile(
+        spec=SPEC, shown="x.json", platform=platform, overlay=False, file=file, text=TEXT
+    )
+
+
+def test_cases_are_filled_in_the_order_of_the_rules(checked):
+    """The case {} has no row."""
+    assert checked.rows == {1: ("bfloat16", 4096, 16), 2: ("float16", 4096, 16)}
+    assert checked.by_row["float16", 4096, 16] == 2
+
+
+def test_cases_are_named_without_defaults(checked):
+    assert [checked.case(place) for place in range(3)] == [
+        "{}",
+        "intermediate_size=4096, num_tokens=16",
+        "in_dtype=float16, intermediate_size=4096, num_tokens=16",
+    ]
+    assert checked.shown_case(("bfloat16",)) == "in_dtype=bfloat16"
+
+
+def test_findings_stand_on_the_line_of_their_value(checked):
+    found = checked.finding("KP999", "is wrong", "cases", 1, "key", "num_tokens")
+    assert str(found) == "x.json:9: KP999 is wrong"
+    assert str(checked.finding("KP999", "lacks", severity="unverified")) == (
+        "x.json: KP999 unverified: lacks"
+    )
+
+
+def test_counted():
+    assert [counted(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+
+
+CONFIGS = tuple({"block_sizes": [1 << place, 1], "num_warps": 4} for place in range(12))
+
+
+def file(
+    platform: str, picks: list[int], times: list[float | None] | None = None, **facts: str
+) -> CheckedFile:
+    """Return a file whose cases have the given configs, and times."""
+    cases = tuple(
+        TunedCase(
+            key={"in_dtype": "bfloat16", "intermediate_size": 4096, "num_tokens": place + 1},
+            config=pick,
+            ms=None if times is None else times[place],
+        )
+        for place, pick in enumerate(picks)
+    )
+    return CheckedFile(
+        spec=SPEC,
+        shown=f"configs/silu_mul_fp8/{platform}.json",
+        platform=platform,
+        overlay=False,
+        file=ConfigFile(
+            kernel=SPEC.name, platform=platform, tuned_with=facts, configs=CONFIGS, cases=cases
+        ),
+        text="",
+    )
+
+
+def is_copy(first: CheckedFile, second: CheckedFile) -> bool:
+    assert len(list(copies([first, second]))) == len(list(copies([second, first])))
+    return bool(list(copies([first, second])))
+
+
+MANY = [place % 12 for place in range(24)]
+FEW = [place % 3 for place in range(24)]
+OTHER = [(pick + 1) % 12 for pick in MANY]
+TIMES = [0.004 + 0.000032 * place for place in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "copied"),
+    [
+        ((MANY, None), (MANY, None), True),
+        ((MANY, None), (OTHER, None), False),
+        ((MANY, None), ([*OTHER[:2], *MANY[2:]], None), True),
+        ((MANY, None), ([*OTHER[:3], *MANY[3:]], None), False),
+        ((MANY, None), (MANY[:15], None), False),
+        ((MANY, None), (MANY[:16], None), True),
+        ((FEW, None), (FEW, None), False),
+        ((FEW, TIMES), (FEW, TIMES), True),
+        ((FEW, TIMES), (FEW, [*TIMES[1:], 1.0]), False),
+        ((MANY, TIMES), (MANY, [*TIMES[1:], 1.0]), False),
+        ((MANY, TIMES), (OTHER, TIMES), True),
+        ((MANY, TIMES), (MANY, None), True),
+        ((MANY, TIMES), (MANY, [*TIMES[:3], *[None] * 21]), True),
+        ((MANY, TIMES), (MANY, [*TIMES[1:4], *[None] * 21]), False),
+        ((FEW[:7], TIMES), (FEW[:7], TIMES), False),
+        (([], None), ([], None), False),
+    ],
+    ids=[
+        *("same", "other", "nearly", "not-nearly", "part", "larger-part", "few-configs"),
+        *("few-configs-same-times", "few-configs-other-times", "same-configs-other-times"),
+        *("other-configs-same-times", "times-in-one", "few-times", "few-other-times"),
+        *("few-cases", "none"),
+    ],
+)
+def test_when_a_file_is_a_copy(first, second, copied):
+    assert is_copy(file("nvidia_h100", *first), file("nvidia_h200", *second)) is copied
+
+
+def test_two_tunings_from_a_few_configs_are_no_copies():
+    """What happens on GPUs of one kind: nine picks of ten are equal, and the times are not."""
+    chance = random.Random(0)
+    picks = [[0 if chance.random() < 0.95 else 1 for _ in range(80)] for _ in range(2)]
+    times = [[0.004 + 0.000032 * chance.randrange(12) for _ in range(80)] for _ in range(2)]
+    first, second = (file(name, picks[n], times[n]) for n, name in enumerate(("a100", "h100")))
+    assert not is_copy(first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "where", "what"),
+    [
+        ("NVIDIA H200", "NVIDIA H200", "nvidia_h100", "a copy of that of nvidia_h200:"),
+        ("NVIDIA H100", "NVIDIA H100", "nvidia_h200", "a copy of that of nvidia_h100:"),
+        ("NVIDIA H100", "NVIDIA H200", "nvidia_h100", "nvidia_h200, or that one of this:"),
+        ("???", "", "nvidia_h100", "nvidia_h200, or that one of this:"),
+    ],
+    ids=["first", "second", "either", "not-said"],
+)
+def test_the_copy_is_the_file_whose_gpu_is_the_others(first, second, where, what):
+    """Where the facts of both fit, or say nothing, nobody can tell, and the message says so."""
+    facts = [{"gpu": gpu} if gpu else {} for gpu in (first, second)]
+    files = [
+        file(name, MANY, None, **fact)
+        for name, fact in zip(("nvidia_h100", "nvidia_h200"), facts, strict=True)
+    ]
+    (finding,) = copy_findings(PACK, files)
+    assert finding.path == f"configs/silu_mul_fp8/{where}.json"
+    assert what in finding.message
+
+
+@pytest.fixture
+def missing(demo):
+    """Returns the findings of two ops, given which have files, as (path, what calls get)."""
+
+    def run(there, wanted=(), manifest=None):
+        if manifest is not None:
+            demo.edit("kernels/twice/kernel.toml", *manifest)
+        spec = read_kernel(Path(demo.root), "twice")
+        pack = read_pack(demo.root, "demo")
+        found = list(missing_files(pack, OPS, dict.fromkeys(OPS, spec), set(there), wanted))
+        assert all((f.code, f.severity) == ("KP208", "unverified") for f in found)
+        return {f.path.removeprefix("configs/"): f.message.split("; ")[1] for f in found}
+
+    return run
+
+
+def test_where_all_ops_are_tuned_nothing_is_missing(missing):
+    assert missing([(op, name) for op in OPS for name in ("nvidia_h200", "nvidia_b200")]) == {}
+    assert missing([]) == {}
+
+
+def test_calls_borrow_from_what_fits(missing):
+    """Newer GPUs first from their own family; none from one with more shared memory."""
+    there = [("a", "nvidia_b200"), ("b", "nvidia_h100"), ("a", "nvidia_l4")]
+    assert missing(there) == {
+        "a/nvidia_h100.json": "calls on it borrow from nvidia_l4, nvidia_b200, then take Helion's "
+        "own default",
+        "b/nvidia_b200.json": "calls on it borrow from nvidia_h100, then take Helion's own default",
+        "b/nvidia_l4.json": "calls on it take Helion's own default",
+    }
+
+
+def test_the_default_of_the_manifest_is_named(missing):
+    manifest = ('requires = ">=1.4"', 'requires = ">=1.4"\ndefault = { num_warps = 4 }')
+    assert missing([("a", "nvidia_h200")], manifest=manifest) == {
+        "b/nvidia_h200.json": "calls on it take [helion] default"
+    }
+
+
+def test_a_miss_that_is_an_error_is_said(missing):
+    manifest = ("[inputs]", '[miss]\naction = "error"\n[inputs]')
+    assert missing([("a", "nvidia_h200")], manifest=manifest) == {
+        "b/nvidia_h200.json": "calls on it raise, for [miss] action is 'error'"
+    }
+
+
+def test_platforms_that_are_asked_for_are_wanted_of_every_op(missing):
+    """Though none has them; others are left out."""
+    found = missing([("a", "nvidia_h200")], wanted=["nvidia_l4"])
+    assert list(found) == ["a/nvidia_l4.json", "b/nvidia_l4.json"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "my_gpu", "nvidia_h200_nvl"])
+def test_platforms_that_no_gpu_looks_up_are_wanted_of_none(missing, name):
+    assert missing([("a", name)]) == {}

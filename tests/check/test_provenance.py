@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kernelpkg.check.checkedfile import CheckedFile
+from kernelpkg.check.config_files import CheckedFile
 from kernelpkg.check.provenance import fact_findings, time_findings
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.packs.read import read_kernel, read_pack
