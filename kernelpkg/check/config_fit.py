@@ -1,4 +1,4 @@
-"""A config held against what its variants bind to: lists, values, fields, and Helion's own rules.
+"""Config fit: one config against what its variants bind to, and against Helion's own rules.
 
 Helion takes positional lists of any length, and entries that mean nothing to it; what it changes
 in a config, it changes in silence.

@@ -19,7 +19,7 @@ import torch
 from attrs import field, frozen
 
 from kernelpkg.bench.reference import disagreement, make_inputs
-from kernelpkg.check.run_plan import Kind, Run, plan_runs
+from kernelpkg.check.run_plan import Run, RunKind, plan_runs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import search_path
 from kernelpkg.errors import Checked, KernelpkgError, Problem, Progress
@@ -46,7 +46,7 @@ _LOST: Final = 3
 _SHARE: Final = 0.8
 """How much of the free memory of a device the runs on it may be thought to take."""
 
-_CODES: Final[Mapping[Kind, str]] = {
+_CODES: Final[Mapping[RunKind, str]] = {
     "tuned": "KP260",
     "call": "KP261",
     "orders": "KP262",

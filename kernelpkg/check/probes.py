@@ -1,4 +1,4 @@
-"""Which calls of a kernel are held against its reference beside the tuned cases.
+"""Probes: calls of a kernel that are held against its reference beside the tuned cases.
 
 A tuned case is one point; the rules send all other calls to some of these points. What is chosen
 here covers how: each gap between tuned values, their ends, each variant, and each axis that may be

@@ -1,4 +1,4 @@
-"""What a config file says of how it was tuned, held against what can be: source, GPU, times."""
+"""Provenance: what a config file says of its tuning, held against source, GPU, date and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What level 3 of `check` runs, and what it cannot; nothing is run here, nor torch needed."""
+"""Run plan: what level 3 of a check runs, and what it cannot; nothing is run, nor torch needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
-Kind = Literal["tuned", "call", "orders", "opcheck"]
+RunKind = Literal["tuned", "call", "orders", "opcheck"]
 
 INTERPRETED: Final = 6_000_000
 """The most elements of a case that the interpreter gets: 0.3 s at 70 ns each.
@@ -37,7 +37,7 @@ class Run:
     """
 
     spec: KernelSpec = field(repr=False)
-    kind: Kind
+    kind: RunKind
     cases: tuple[Case, ...]
     bytes: int
     text: str
@@ -160,7 +160,7 @@ class _Planning:
         """Plan the calls beside the tuned cases."""
         distinct = {tuple(map(repr, key.items())): key for key in keys}
         around = Around(spec=self.spec, keys=tuple(distinct.values()))
-        planned: list[tuple[Kind, tuple[Case, ...], str, int]] = []
+        planned: list[tuple[RunKind, tuple[Case, ...], str, int]] = []
         for case in around.grid_cases():
             planned.append(("call", (case,), f"call {case}", case.grid))
         for case in (*around.off_grid(), *around.untuned()):
@@ -193,7 +193,7 @@ class _Planning:
             told = _too_many(large, len(planned)).replace("cases", "calls beside them")
             self.findings.append(_unverified(self.spec.path, "KP266", told))
 
-    def _add(self, kind: Kind, cases: tuple[Case, ...], text: str, **members: Any) -> None:
+    def _add(self, kind: RunKind, cases: tuple[Case, ...], text: str, **members: Any) -> None:
         run = Run(
             spec=self.spec,
             kind=kind,
@@ -204,7 +204,7 @@ class _Planning:
         )
         self.runs.append(run)
 
-    def _with_config(self, kind: Kind, cases: tuple[Case, ...]) -> str:
+    def _with_config(self, kind: RunKind, cases: tuple[Case, ...]) -> str:
         """Say with which config calls are made, where that is told by more than their arguments."""
         if self.interpret:
             return ", interpreted"

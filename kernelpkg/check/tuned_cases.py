@@ -1,8 +1,8 @@
-"""The cases of a config file held against the kernel: real calls, of the grid, reached, not stray.
+"""Tuned cases of a file against their kernel: real calls, of the grid, reached, and not ragged.
 
-Rules are applied one after another. Once a tuned value of an axis is taken, only the cases that
-have it are left for the axes after it; where those are few, every call of the value's range gets
-one of them, however many cases its neighbours have. Such keys are ragged.
+Why keys are ragged: rules are applied one after another. Once a tuned value of an axis is taken,
+only the cases that have it are left for the axes after it; where those are few, every call of the
+value's range gets one of them, however many cases its neighbours have.
 """
 
 from __future__ import annotations

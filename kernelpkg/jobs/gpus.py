@@ -1,4 +1,4 @@
-"""The GPUs of this host that a process may use, found without importing torch where that works."""
+"""GPUs of this host that a process may use, found without importing torch where that works."""
 
 from __future__ import annotations
 

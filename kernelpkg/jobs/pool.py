@@ -192,8 +192,8 @@ class _Pool:
         """
         for slot in self.slots:
             while slot.state == "ready" and (task := self._next(slot)) is not None:
-                # What jobs take is admitted before they are sent: a GPU has no swap, and the one
-                # that meets the bound fails wherever it is, though another one took the memory.
+                # Memory is admitted before a job is sent: a GPU has no swap, and where its memory
+                # runs out, the job that asks last fails, whichever took it.
                 most = self.free.get(slot.worker.device, math.inf)
                 if task.job.memory > most:
                     yield self._outcome(slot, slot.series.take().job, "large")

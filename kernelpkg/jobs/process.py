@@ -1,4 +1,4 @@
-"""A worker of this host, as its conductor sees it: a process that is started, asked and ended."""
+"""Process of a worker on this host, as the pool sees it: it is started, asked and ended."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from typing import IO, Any, Final, Literal
 
 from attrs import evolve, frozen
 
+# `sys.path` comes along, for it may hold what no environment says. Until `main` has forked, nothing
+# is imported but the standard library: torch would start threads (see `supervisor`).
 _CODE: Final = """\
 import json, sys
 jobs, answers, perform, belongings, sys.path[:] = json.loads(sys.argv[1])
@@ -55,6 +57,8 @@ class WorkerProcess:
 
         Raises OSError where this host has no room for it.
         """
+        # A pipe that nobody reads would stop a job that prints; a file takes all, and its last line
+        # says why a process died. Appending, so that each writer sees what `truncate` has done.
         output = tempfile.TemporaryFile()  # noqa: SIM115  # it is open for as long as the process
         flags = fcntl.fcntl(output, fcntl.F_GETFL)
         fcntl.fcntl(output, fcntl.F_SETFL, flags | os.O_APPEND)
@@ -69,7 +73,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(inner_jobs, inner_answers),
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C on the terminal is the pool's to answer
                 env=environment_of(self.device, os.environ),
             )
         except BaseException:
@@ -195,7 +199,7 @@ def _message(line: bytes) -> Message | None:
         return None
 
 
-Kind = Literal["ready", "done", "failed", "poisoned", "gone", "refused", "died", "stuck"]
+MessageKind = Literal["ready", "done", "failed", "poisoned", "gone", "refused", "died", "stuck"]
 
 _LONG: Final = 300
 """How much of an error a reason holds."""
@@ -238,7 +242,11 @@ _POISONED: Final = (
 """What they say once the context may be broken: each later call in the process fails as well."""
 
 _HARMLESS: Final = ("out of memory", "out of resource")
-"""Errors of the same form that leave the context whole."""
+"""Errors of the same form that leave the context whole.
+
+A process that ran out of memory goes on: to take these for broken would cost an import of torch and
+Helion, 8 s, for each config that is too large.
+"""
 
 
 @frozen(kw_only=True)
@@ -251,7 +259,7 @@ class Message:
     `stuck` that it does not.
     """
 
-    kind: Kind
+    kind: MessageKind
     value: Any = None
     text: str = ""
     seconds: float = 0.0
@@ -312,8 +320,12 @@ def _said(error: BaseException) -> str:
     return one_line("".join(traceback.format_exception_only(error)))
 
 
-def _kind(error: BaseException) -> Kind:
-    """Tell from an error, and from those behind it, what is left of the process and its device."""
+def _kind(error: BaseException) -> MessageKind:
+    """Tell from an error, and from those behind it, what is left of the process and its device.
+
+    By texts: CUDA, Triton and PyTorch raise RuntimeError for all of it, and an exception of a
+    compiler may hide the one of the driver behind it.
+    """
     seen: list[str] = []
     link: BaseException | None = error
     while link is not None and len(seen) < 20:

@@ -1,4 +1,4 @@
-"""Jobs spread over the GPUs of a Ray cluster: several hosts, one actor for each of their devices.
+"""Ray pool: jobs spread over the GPUs of a Ray cluster, one actor for each device of its hosts.
 
 An actor only starts and watches a worker process of its host, the same as without Ray. What jobs
 read travels with them: this package's own code, and the files of the pack.

@@ -270,7 +270,7 @@ def test_a_job_may_start_processes(method):
 
 
 def test_what_workers_print_is_not_seen(capfd):
-    """A progress bar of the conductor stays whole."""
+    """A progress bar of the pool stays whole."""
     run([job("noise", "noise")])
     assert capfd.readouterr() == ("", "")
 
@@ -429,12 +429,12 @@ def test_an_error_of_who_makes_the_jobs_ends_all_processes(tmp_path):
         ),
     ],
 )
-def test_nothing_outlives_its_conductor(tmp_path, stub, end, said):
+def test_nothing_outlives_its_pool(tmp_path, stub, end, said):
     """Killed at once, or by Ctrl-C on a terminal: no process is left, and none prints anything."""
-    (tmp_path / "conductor.py").write_text(SCRIPT)
+    (tmp_path / "driver.py").write_text(SCRIPT)
     root = Path(pool.__file__).parents[1]
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "conductor.py"), str(stub), str(tmp_path)],
+        [sys.executable, str(tmp_path / "driver.py"), str(stub), str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -1,4 +1,4 @@
-"""The process around a worker; what it prevents is tested with `workers`."""
+"""The process around a worker; what it prevents is tested with the pool."""
 
 from __future__ import annotations
 
