@@ -74,10 +74,6 @@ class _Use:
     filed: FiledConfig
     variant: Variant
 
-    def label(self) -> str:
-        """The config as messages name it."""
-        return f"config {self.filed.place} (case {self.variant.largest})"
-
 
 @define(kw_only=True)
 class _CompileCheck:
@@ -99,8 +95,8 @@ class _CompileCheck:
         for platform in restricted(pack, spec, platforms):
             for filed in filed_configs(pack, spec, platform.name):
                 if platform.arch is None:
-                    message = f"the architecture of {platform.name} is not known"
-                    self.tell(filed.path, 0, "KP255", f"{message}; nothing is compiled", True)
+                    text = f"the architecture of {platform.name} is not known; nothing is compiled"
+                    self.add_problem(filed.path, 0, "KP255", text, unverified=True)
                     break
                 self.uses += [
                     _Use(spec=spec, platform=platform, filed=filed, variant=variant)
@@ -109,13 +105,12 @@ class _CompileCheck:
 
     def launches(self) -> Iterator[tuple[_Use, Launch | None]]:
         """Yield each use with its launch, as Helion makes it; adds to the findings alone."""
-        binders: dict[str, Binder | None] = {}
-        for use in self.uses:
-            name = str(use.spec.name)
-            if name not in binders:
-                binders = {name: _binder(use.spec)}  # one kernel at a time, for its memory
-            binder = binders[name]
-            yield use, None if binder is None else self.launch(binder, use)
+        for spec, uses in itertools.groupby(self.uses, key=lambda use: use.spec):
+            binder = None  # of one kernel at a time, for its memory
+            with contextlib.suppress(RegistrationError):  # which level 1 tells
+                binder = Binder(spec)
+            for use in uses:
+                yield use, None if binder is None else self.launch(binder, use)
 
     def jobs(self, made: Iterator[tuple[_Use, Launch | None]]) -> Iterator[Job]:
         """Yield the distinct sources among launches, as they come."""
@@ -201,9 +196,12 @@ class _CompileCheck:
 
     def use(self, use: _Use, code: str, text: str, *, unverified: bool = False) -> None:
         """Add a finding of a config."""
-        self.tell(use.filed.path, use.filed.line(), code, f"{use.label()}: {text}", unverified)
+        message = f"config {use.filed.place} (case {use.variant.largest}): {text}"
+        self.add_problem(use.filed.path, use.filed.line(), code, message, unverified=unverified)
 
-    def tell(self, path: str, line: int, code: str, message: str, unverified: bool) -> None:
+    def add_problem(
+        self, path: str, line: int, code: str, message: str, *, unverified: bool
+    ) -> None:
         severity: Severity = "unverified" if unverified else "error"
         self.found.append(
             Problem(path=path, line=line, code=code, message=message, severity=severity, level=2)
@@ -235,7 +233,7 @@ def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
 
 
 def payload_of(launch: Launch, arch: str) -> dict[str, Any]:
-    """Return a launch as `cubins.perform` takes it, as JSON."""
+    """Return a launch as `cubin.perform` takes it, as JSON."""
     args = [[arg.dtype, arg.offset] if isinstance(arg, Pointer) else arg for arg in launch.args]
     return {
         "text": launch.text,
@@ -256,10 +254,3 @@ def resource_rows(resources: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...
         worst = (max(row[key] or 0 for row in rows) for key in _HEAD[3:])
         table.append((*names, str(len(rows)), *map(str, worst)))
     return table
-
-
-def _binder(spec: KernelSpec) -> Binder | None:
-    try:
-        return Binder(spec)
-    except RegistrationError:
-        return None
