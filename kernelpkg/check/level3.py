@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from kernelpkg.bench.reference import disagreement, make_inputs
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
@@ -252,14 +252,7 @@ class _Telling:
         else:
             line = self._lines_of(run.file).get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
-        return Problem(
-            path=problem.path,
-            line=problem.line,
-            code=code,
-            severity="unverified" if doubt else "error",
-            message=message,
-            level=3,
-        )
+        return evolve(problem, severity="unverified" if doubt else "error", level=3)
 
     def _lines_of(self, shown: str) -> Mapping[Any, int]:
         """Return where the cases of a config file stand in it."""
