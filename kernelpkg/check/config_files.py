@@ -20,7 +20,7 @@ from kernelpkg.configs import platforms
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.platforms import Platform, platform_of
 from kernelpkg.configs.search_path import (
-    ConfigEntry,
+    ConfigPlace,
     may_name_platform,
     search_path,
     unlisted,
@@ -58,12 +58,12 @@ KeyRow = tuple[Scalar, ...]
 class ConfigTree:
     """All config files of a pack, those of overlays first, and what lies beside them."""
 
-    files: tuple[ConfigEntry, ...]
+    files: tuple[ConfigPlace, ...]
     findings: tuple[Problem, ...]
 
-    def first(self) -> dict[tuple[str, str], ConfigEntry]:
+    def first(self) -> dict[tuple[str, str], ConfigPlace]:
         """Return the files that calls use, by kernel and platform: the first of each there is."""
-        found: dict[tuple[str, str], ConfigEntry] = {}
+        found: dict[tuple[str, str], ConfigPlace] = {}
         for file in self.files:
             found.setdefault((file.kernel, file.platform), file)
         return found
@@ -71,7 +71,7 @@ class ConfigTree:
 
 def survey(pack: PackSpec) -> ConfigTree:
     """List the config files of a pack, and name what nothing reads; hidden files are no one's."""
-    files: list[ConfigEntry] = []
+    files: list[ConfigPlace] = []
     findings: list[Problem] = []
     for directory in search_path(pack):
         if directory.path.exists() and not directory.path.is_dir():
@@ -87,7 +87,7 @@ def survey(pack: PackSpec) -> ConfigTree:
     return ConfigTree(files=tuple(files), findings=tuple(sorted(findings)))
 
 
-def _beside(pack: PackSpec, entry: ConfigEntry) -> Iterator[Problem]:
+def _beside(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
     """Yield why nothing reads what lies in a directory of configs, if nothing does."""
     above, is_json = entry.directory.shown, entry.name.endswith(".json")
     message = None
@@ -110,7 +110,7 @@ def _beside(pack: PackSpec, entry: ConfigEntry) -> Iterator[Problem]:
         yield Problem(path=entry.shown, code="KP201", message=message)
 
 
-def _name(pack: PackSpec, entry: ConfigEntry) -> Iterator[Problem]:
+def _name(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
     """Yield that the name of a file is looked up for no GPU, or for none that is known."""
     name = entry.platform
     try:

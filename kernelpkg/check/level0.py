@@ -21,7 +21,7 @@ from kernelpkg.check.provenance import fact_findings, time_findings
 from kernelpkg.check.tuned_cases import case_findings, ragged_findings, value_findings
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
-from kernelpkg.configs.search_path import ConfigEntry
+from kernelpkg.configs.search_path import ConfigPlace
 from kernelpkg.configs.store import ConfigFile
 from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, suggestion
 from kernelpkg.files import Files
@@ -108,7 +108,7 @@ class _Check:
         """Add what a check of a file yields."""
         self.found.extend(self.attempt(path, lambda: list(findings())) or ())
 
-    def asked(self, files: Iterable[ConfigEntry]) -> list[ConfigEntry]:
+    def asked(self, files: Iterable[ConfigPlace]) -> list[ConfigPlace]:
         """Leave out the files of platforms that were not asked for."""
         return [file for file in files if not self.wanted or file.platform in self.wanted]
 
@@ -144,7 +144,7 @@ class _Check:
         except RecursionError:  # it parses, and is nested too deeply to be written out
             return None
 
-    def read(self, spec: KernelSpec, file: ConfigEntry) -> CheckedFile | None:
+    def read(self, spec: KernelSpec, file: ConfigPlace) -> CheckedFile | None:
         """Read a config file; None where its cases cannot be told, with why among the findings."""
         axes, defaults = spec.key_axes, spec.defaults
         content: ConfigFile | None
@@ -166,7 +166,7 @@ class _Check:
 
     def store(
         self,
-        file: ConfigEntry,
+        file: ConfigPlace,
         axes: Sequence[str],
         defaults: Mapping[str, Scalar],
         read_bytes: Callable[[Path], bytes],
@@ -176,7 +176,7 @@ class _Check:
         return config_store.store(*place, axes, defaults, read_bytes=read_bytes)
 
     def without_configs(
-        self, file: ConfigEntry, axes: Sequence[str], defaults: Mapping[str, Scalar]
+        self, file: ConfigPlace, axes: Sequence[str], defaults: Mapping[str, Scalar]
     ) -> ConfigFile | None:
         """Return a file in which nothing but configs is wrong, so that its cases are checked."""
         try:
@@ -188,7 +188,7 @@ class _Check:
             return None
         return evolve(stored.content(), configs=tuple(found))
 
-    def alone(self, file: ConfigEntry) -> None:
+    def alone(self, file: ConfigPlace) -> None:
         """Check a config file of a kernel whose manifest is broken: all but its axes.
 
         Raises PackError with every problem.

@@ -35,19 +35,10 @@ class ConfigDirectory:
 
 @frozen(kw_only=True)
 class ConfigPlace:
-    """A config file that is there, and whether it stands in an overlay."""
+    """Where something lies in a directory of configs, or in that of a kernel there.
 
-    path: Path
-    shown: str
-    overlay: bool
-
-
-@frozen(kw_only=True)
-class ConfigEntry:
-    """What lies in a directory of configs, or in the directory there of a kernel of the pack.
-
-    `kernel` is empty for the former; `error` says why a directory cannot be listed, and has no
-    `name`. What lies in the directory of a kernel may be a file of a platform.
+    `kernel` is empty for the former. A file of a kernel may be that of a `platform`. `error` says
+    why a directory cannot be listed, and `name` is empty then.
     """
 
     directory: ConfigDirectory
@@ -138,24 +129,24 @@ def locate(pack: PackSpec, kernel: str, platform: str) -> ConfigPlace | None:
     It is the first one there is, and the only one that is read: files are not mixed.
     """
     for directory in search_path(pack):
-        path = directory.path / kernel / f"{platform}.json"
-        if os.path.lexists(path):
-            return ConfigPlace(
-                path=path,
-                shown=f"{directory.shown}/{kernel}/{platform}.json",
-                overlay=directory.overlay,
-            )
+        entry = _file(directory, kernel, platform)
+        if os.path.lexists(entry.path):
+            return entry
     return None
+
+
+def _file(directory: ConfigDirectory, kernel: str, platform: str) -> ConfigPlace:
+    name = f"{platform}.json"
+    path, shown = directory.path / kernel / name, f"{directory.shown}/{kernel}/{name}"
+    return ConfigPlace(directory=directory, kernel=kernel, name=name, path=path, shown=shown)
 
 
 def read_configs(
     pack: PackSpec, spec: KernelSpec, platform: str, files: Files | None = None
 ) -> StoredFile:
     """Read the configs of a kernel for a platform; raises PackError with all that is wrong."""
-    place = locate(pack, spec.name, platform)
-    if place is None:  # it was there a moment ago, or its own message says that it is not
-        path = Path(pack.root, "configs", spec.name, f"{platform}.json")
-        place = ConfigPlace(path=path, shown=f"configs/{spec.name}/{platform}.json", overlay=False)
+    # Where there is none, it was there a moment ago, or its own message says that it is not.
+    place = locate(pack, spec.name, platform) or _file(_own(pack), spec.name, platform)
     return store.store(
         place.path,
         place.shown,
@@ -169,7 +160,7 @@ def read_configs(
 
 def walk(
     pack: PackSpec, directories: Sequence[ConfigDirectory] | None = None
-) -> Iterator[ConfigEntry]:
+) -> Iterator[ConfigPlace]:
     """Yield what lies where the pack's configs are looked for, by name; hidden files apart.
 
     Directories of kernels of the pack are entered, and no others.
@@ -183,8 +174,8 @@ def walk(
 
 def _listed(
     directory: ConfigDirectory, kernel: str, above: Path, shown: str
-) -> Iterator[ConfigEntry]:
-    make = partial(ConfigEntry, directory=directory, kernel=kernel)
+) -> Iterator[ConfigPlace]:
+    make = partial(ConfigPlace, directory=directory, kernel=kernel)
     try:
         names = sorted(os.listdir(above))
     except OSError as error:
@@ -229,7 +220,7 @@ def _respelled(file: str) -> str:
     return "" if f"{spelled}.json" == file else f"; rename it to {spelled}.json"
 
 
-def unlisted(entry: ConfigEntry) -> tuple[Problem, ...]:
+def unlisted(entry: ConfigPlace) -> tuple[Problem, ...]:
     """Return what is wrong with a directory that cannot be listed: nothing if it is not there."""
     if entry.error is None or isinstance(entry.error, FileNotFoundError | NotADirectoryError):
         return ()
