@@ -8,12 +8,14 @@ import datetime
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from kernelpkg.check import config_files, level0
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_json, print_table
-from kernelpkg.errors import KernelpkgError
-
-_LEVELS = (0, 1, 2, 3)
+from kernelpkg.configs import search_path
+from kernelpkg.errors import Checked, KernelpkgError
+from kernelpkg.packs import find
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -23,7 +25,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     found.add_argument(
         "--level",
         type=int,
-        choices=_LEVELS,
+        choices=tuple(level0.LEVELS),
         default=0,
         help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
     )
@@ -46,11 +48,6 @@ def _jobs(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
-    from kernelpkg.check import config_files, level0
-    from kernelpkg.configs import search_path
-    from kernelpkg.errors import Checked
-    from kernelpkg.packs import find
-
     root, name = find.find_pack(options.pack, options.root, os.environ)
     pack, broken = level0.open_for_check(root.path, name)
     pack = search_path.with_overlays(pack, options.configs, os.environ)
@@ -66,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         found = level0.check(
             pack,
             (checked, specs),
-            {level: step(progress.step) for level, step in above.items()},
+            {level: partial(step, progress=progress.step) for level, step in above.items()},
             platforms,
         )
     if options.json:
@@ -86,36 +83,28 @@ def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
         print_table(resource_rows(resources))
 
 
-def _levels(options: argparse.Namespace) -> dict[int, Callable[[Any], Any]]:
-    """Return what makes each level that is asked for, given how to show progress.
+def _levels(options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
+    """Return what makes each level that is asked for.
 
     Raises KernelpkgError, before anything is checked, where what a level needs is not installed.
     """
-    found: dict[int, Callable[[Any], Any]] = {}
+    found: dict[int, Callable[..., Checked]] = {}
     jobs, device = options.jobs, options.device
     try:
         if options.level >= 1:
             from kernelpkg.check.level1 import check_bindings
 
-            found[1] = lambda step: (
-                lambda pack, specs, platforms: check_bindings(pack, specs, platforms, step, jobs)
-            )
+            found[1] = partial(check_bindings, jobs=jobs)
         if options.level >= 2:
             from kernelpkg.check.level2 import check_compiling
 
-            found[2] = lambda step: (
-                lambda pack, specs, platforms: check_compiling(pack, specs, platforms, step, jobs)
-            )
+            found[2] = partial(check_compiling, jobs=jobs)
         if options.level >= 3:
             from kernelpkg.check.level3 import check_runs
             from kernelpkg.runtime.torch_ops import detect
 
             detect(device)
-            found[3] = lambda step: (
-                lambda pack, specs, platforms: check_runs(
-                    pack, specs, platforms, device, step, jobs
-                )
-            )
+            found[3] = partial(check_runs, jobs=jobs, device=device)
     except ImportError as error:
         raise KernelpkgError(
             f"kernelpkg: level {options.level} needs '{error.name}', which cannot be imported "

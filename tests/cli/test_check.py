@@ -164,8 +164,9 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
     told = []
 
     def level(number):
-        def run(_pack, specs, platforms, *others):
-            told.append((number, [spec.name for spec in specs], platforms, len(others)))
+        def run(_pack, specs, platforms, *, progress, jobs, device=None):
+            told.append((number, [spec.name for spec in specs], platforms, jobs, device))
+            progress("", 0, 1)
             found = Problem(path="x", code=f"KP2{3 + number}0", message="is so", level=number)
             return Checked(findings=(found,), counts={f"level_{number}": number})
 
@@ -183,7 +184,9 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
         monkeypatch.setitem(sys.modules, f"kernelpkg.check.{module}", fake)
     status, out, err = check("--level", "3", "--device", "cpu", "--jobs", "2")
     assert (status, err) == (1, "")
-    assert told == [(1, ["twice"], None, 2), (2, ["twice"], None, 2), (3, ["twice"], None, 3)]
+    assert told == [
+        (number, ["twice"], None, 2, "cpu" if number == 3 else None) for number in (1, 2, 3)
+    ]
     assert out.splitlines() == [
         "x: KP240 is so",
         "x: KP250 is so",
