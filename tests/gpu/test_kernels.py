@@ -96,7 +96,7 @@ def test_no_wrong_rows(name: str, order: tuple[int, ...], device: str) -> None:
     """One kernel called with one token and with many gives right rows, in both orders."""
     spec, fresh = SPECS[name], kernel(name)
     fresh.dispatcher.table.clear()
-    fresh._configured = None
+    fresh.backend.forget()
     for tokens in order:
         assert check_case(spec, fresh, sized(spec, tokens), device=device) is None
     assert_compiled(spec, fresh, order, device)
@@ -121,7 +121,7 @@ def test_equal_configs_share_code(name: str, device: str) -> None:
     """Fifty-one token counts compile a kernel per distinct config and size class, no more."""
     spec, fresh = SPECS[name], kernel(name)
     fresh.dispatcher.table.clear()
-    fresh._configured = None
+    fresh.backend.forget()
     counts = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
     assert len(counts) == 51
     for tokens in counts:
@@ -192,7 +192,7 @@ def test_first_calls_from_threads(name: str, device: str) -> None:
     """Several threads may make the first call of an op at once."""
     spec, fresh = SPECS[name], kernel(name)
     fresh.dispatcher.table.clear()
-    fresh._configured = None
+    fresh.backend.forget()
     problems: list[str | None] = []
     threads = [
         threading.Thread(
@@ -211,9 +211,9 @@ def test_first_calls_from_threads(name: str, device: str) -> None:
 def test_empty_call_launches_nothing(name: str, device: str) -> None:
     """No tokens: outputs of the right shape, and no kernel is compiled."""
     spec, fresh = SPECS[name], kernel(name)
-    fresh._configured = None
+    fresh.backend.forget()
     result = fresh(*make_inputs(spec, sized(spec, 0), device=device))
-    assert fresh._configured is None
+    assert fresh.backend._configured is None
     assert result is None or result.numel() == 0
 
 
