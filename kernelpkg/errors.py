@@ -22,9 +22,15 @@ Severity = Literal["error", "unverified"]
 class Problem:
     """One thing that is wrong: its place, a stable code, and a message that ends with the remedy.
 
-    `path` is relative to the root of the pack, with forward slashes; `line` counts from 1, and 0
-    stands for the whole file. `level` is the lowest level of `check` that reports it. Problems sort
-    by place, so that a report has a fixed order.
+    Its text is one line. Problems sort by place, so that a report has a fixed order.
+
+    Attributes:
+        path: Relative to the root of the pack, with forward slashes.
+        line: Counts from 1; 0 stands for the whole file.
+        code: `KP` and three digits, as docs/reference/errors.md lists them.
+        severity: "error", or "unverified" for what cannot be told on this machine.
+        message: What is wrong, what was got, and the remedy.
+        level: The lowest level of `check` that reports it, 0 to 3.
     """
 
     path: str
@@ -40,7 +46,11 @@ class Problem:
         return _one_line(f"{place}: {self.code} {doubt}{self.message}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of `check --json`."""
+        """Return the entry of `check --json`.
+
+        Returns:
+            A value for each attribute, by its name.
+        """
         return asdict(self)
 
 
@@ -75,7 +85,13 @@ def _in_order(found: Iterable[Any]) -> tuple[Any, ...]:
 
 @frozen(kw_only=True)
 class PackError(KernelpkgError):
-    """What is read from disk is wrong; carries every problem that was found in one run."""
+    """What is read from disk is wrong; carries every problem that was found in one run.
+
+    Its text has a line for each of them.
+
+    Attributes:
+        problems: In the order of their places.
+    """
 
     problems: tuple[Problem, ...] = field(converter=_in_order)
 

@@ -51,7 +51,12 @@ class Selection:
 
 
 class PresetConfigSearch(BaseAutotuner):  # type: ignore[misc]  # Helion carries no types
-    """An autotuner that searches nothing: it returns the config that the selector names."""
+    """An autotuner that searches nothing: it returns the config that the selector names.
+
+    Args:
+        args: The arguments of the call that Helion has no compiled code for.
+        select: Takes the arguments of a call and returns its helion.Config.
+    """
 
     def __init__(
         self, args: Sequence[Any], select: Callable[[Sequence[Any]], helion.Config]
@@ -60,7 +65,14 @@ class PresetConfigSearch(BaseAutotuner):  # type: ignore[misc]  # Helion carries
         self.select = select
 
     def autotune(self, *, skip_cache: bool = False) -> helion.Config:
-        """Return the preset config; there is no cache to skip."""
+        """Return the preset config.
+
+        Args:
+            skip_cache: As Helion gives it; there is no cache to skip.
+
+        Returns:
+            What `select` says of the arguments.
+        """
         return self.select(self.args)
 
 
@@ -155,6 +167,12 @@ class ConfiguredHelionKernel:
 
     Calls with equal configs and equal size classes share one compiled kernel, however many cases
     they come from.
+
+    Args:
+        op_name: The name of the op, for messages.
+        raw_kernel_func: The Helion function, without a decorator.
+        select: Takes the arguments of a call and returns the config that it runs with.
+        settings: Helion settings, as `check_settings` returns them.
     """
 
     def __init__(
@@ -180,32 +198,82 @@ class ConfiguredHelionKernel:
         self._interpreter = helion.kernel(**{**preset, **eager})(raw_kernel_func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call through Helion, with both hooks."""
+        """Call through Helion, with both hooks.
+
+        Args:
+            args: The arguments of the Helion function, on one GPU.
+            kwargs: Those that are given by name.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ConfigError: No config may be used for the call.
+        """
         given = self._kernel.normalize_args(*args, **kwargs)
         return self._kernel_for(given)(*given)
 
     def key(self, *args: Any) -> Hashable:
-        """The part of Helion's cache key that is ours: the config, and the size classes."""
+        """Return the part of Helion's cache key that is ours.
+
+        Args:
+            args: The arguments of a call.
+
+        Returns:
+            The id of the call's config, and which of its sizes and strides are 0 or 1.
+        """
         return (self._selection(args).config_id, size_classes(args))
 
     def selected_config(self, args: Sequence[Any]) -> helion.Config | None:
-        """The config that a call runs with; None for Helion's own default."""
+        """Return the config that a call runs with.
+
+        Args:
+            args: The arguments of the call.
+
+        Returns:
+            The config, or None for Helion's own default.
+
+        Raises:
+            ConfigError: No config may be used for the call.
+        """
         config = self._selection(args).config
         return None if config is None else to_config(config)
 
     def interpret(self, *args: Any) -> Any:
-        """Run a call in Helion's interpreter, on the device of its tensors."""
+        """Run a call in Helion's interpreter, on the device of its tensors.
+
+        Args:
+            args: The arguments of the Helion function.
+
+        Returns:
+            What the function returns.
+        """
         return self._interpreter(*args)
 
     def bind(self, args: Sequence[Any]) -> Any:
-        """Return what Helion makes of a call before it has a config; nothing is compiled."""
+        """Return what Helion makes of a call before it has a config; nothing is compiled.
+
+        Args:
+            args: The arguments of the call.
+
+        Returns:
+            Helion's BoundKernel.
+        """
         return self._kernel_for(args).bind(tuple(args))
 
     def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:
         """Compile a call with a given selection and return what launches it.
 
-        What is returned fits calls with the shapes, strides, dtypes and scalars of `args` only.
-        Raises ConfigError where Helion refuses the config.
+        Args:
+            args: The arguments of the call.
+            selection: The config to compile it with.
+
+        Returns:
+            A function of the arguments, for calls with the shapes, strides, dtypes and scalars of
+            `args` only.
+
+        Raises:
+            ConfigError: Helion refuses the config.
         """
         kernel = self._kernel_for(args)
         with self._forcing(selection):
@@ -236,7 +304,11 @@ class ConfiguredHelionKernel:
             ) from None
 
     def compiled_count(self) -> int:
-        """How many kernels were compiled so far."""
+        """Return how many kernels were compiled so far.
+
+        Returns:
+            A count over both index widths.
+        """
         kernels = (self._kernel, self._wide_kernel)
         return len({id(bound) for kernel in kernels for bound in kernel._bound_kernels.values()})
 

@@ -65,23 +65,33 @@ def load(
 ) -> LoadReport:
     """Load a pack and register its ops; loading it again changes nothing but what was edited.
 
-    `pack` is its name, found below `root`, in KERNELPKG_PATH, among installed packages, or as our
-    own; without a name it is the only pack of `root`, of the first root of KERNELPKG_PATH, or our
-    own. `device` is what the report speaks of: an op runs on CPU and CUDA tensors alike. `smoke`
-    runs the smallest case of each op against its reference. `strict` raises PackError where
-    anything failed, after all that could be registered was. `configs` are directories of configs
-    that go before the pack's own, in the order of preference; without any, those of
-    KERNELPKG_CONFIGS. `environment` holds these variables, and is the process's own unless given.
-    A pack of an installed package that came with a lock, and with `locked` any pack, has to be as
-    its kernelpkg.lock says: a kernel that is not does not load.
-
     A second load keeps every op whose manifest, Python files and configs are as before, so that
     `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
     kernel is broken, the op as it was loaded before stays, and the report says so. An op that
     KERNELPKG_DISABLE names by then is given back. Ops whose kernels are gone from the disk stay
     until `unload`.
 
-    Raises UsageError for a pack or a device that is not there.
+    Args:
+        pack: Its name, found below `root`, in KERNELPKG_PATH, among installed packages, or as our
+            own; without one, the only pack of `root`, of the first root of KERNELPKG_PATH, or ours.
+        root: The directory that holds manifests/, kernels/ and configs/.
+        device: "auto", "cpu" or "cuda": what the report speaks of. An op runs on CPU and CUDA
+            tensors alike.
+        smoke: Run the smallest case of each op against its reference.
+        strict: Raise where anything failed, after all that could be registered was.
+        configs: Directories of configs that go before the pack's own, in the order of preference;
+            without any, those of KERNELPKG_CONFIGS.
+        locked: Load only kernels that are as the pack's kernelpkg.lock says. A pack of an installed
+            package that came with a lock is held to it in any case.
+        progress: Called with what is about to be done, how many steps are done, and of how many.
+        environment: Holds the KERNELPKG_ variables; that of the process unless given.
+
+    Returns:
+        What became of the pack and of each of its kernels, in the order of the manifest.
+
+    Raises:
+        UsageError: The pack or the device is not there.
+        PackError: Something failed, and `strict` was given; it carries every problem.
     """
     start = time.perf_counter()
     name = pack or ""

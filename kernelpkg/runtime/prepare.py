@@ -212,10 +212,20 @@ _HEAD: Final = (
 class KernelReport:
     """What became of one kernel.
 
-    `cases` and `configs` count what is tuned on `platform`: keys, and distinct configs; `file` is
-    where they stand. `lock` is None where the op is not registered. `reason` says why the mode is
-    not a better one, or why the op is not there. `check` is None where no smoke check ran, "ok", or
-    what disagreed.
+    Attributes:
+        name: The name of the kernel.
+        op: That of its op, with the namespace: "kernelpkg::silu_mul_fp8".
+        status: "registered", "failed" or "disabled" (by KERNELPKG_DISABLE).
+        mode: How the op runs: "prebuilt", "tuned", "default" or "interpret"; None where it is not
+            registered.
+        platform: The GPU, as in "nvidia_h200", or "cpu".
+        cases: How many case keys are tuned on the platform.
+        configs: How many distinct configs they have.
+        file: The config file that they stand in.
+        lock: "locked", "overlaid", "modified" or "unlocked"; None where the op is not registered.
+        reason: Why the mode is not a better one, or why the op is not there.
+        check: None where no smoke check ran, "ok", or what disagreed.
+        problems: What kept the kernel from loading, or configs of it from being borrowed.
     """
 
     name: str
@@ -241,9 +251,15 @@ class KernelReport:
 class LoadReport:
     """What became of a pack.
 
-    `problems` are those that kept it, or kernels of it, from loading. `notes` are no failures, but
-    probably not what was meant, such as a name in KERNELPKG_DISABLE that no loaded pack has, or a
-    condition of a route that cannot be read.
+    Attributes:
+        pack: The name of the pack.
+        device: "cpu" or "cuda".
+        platform: The GPU, as in "nvidia_h200", or "cpu".
+        seconds: How long loading took, by the clock.
+        kernels: One report for each kernel, in the order of the manifest.
+        problems: What kept the pack, or kernels of it, from loading.
+        notes: No failures, but probably not what was meant, such as a name in KERNELPKG_DISABLE
+            that no loaded pack has, or a condition of a route that cannot be read.
     """
 
     pack: str
@@ -265,7 +281,11 @@ class LoadReport:
         return self.ok and all(k.mode in ("prebuilt", "tuned") for k in self.kernels)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document of `load --json`; `check` is there where a smoke check was asked."""
+        """Return the document of `load --json`.
+
+        Returns:
+            Its keys; `check` of a kernel is there where a smoke check was asked for.
+        """
         checked = any(kernel.check is not None for kernel in self.kernels)
         keys = (*_KEYS, "check") if checked else _KEYS
         return {
@@ -277,13 +297,21 @@ class LoadReport:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table for people, with its head: a row per op."""
+        """Return the table for people.
+
+        Returns:
+            The head, and a row for each op.
+        """
         checked = any(kernel.check is not None for kernel in self.kernels)
         rows = [_HEAD, *map(_row, self.kernels)]
         return rows if checked else [(*row[:7], *row[8:]) for row in rows]
 
     def summary(self) -> str:
-        """Return one line with all counts."""
+        """Return one line with all counts.
+
+        Returns:
+            Such as "pack demo: 2 registered, 1 failed (cpu, 0.1 s)".
+        """
         statuses = [kernel.status for kernel in self.kernels]
         parts = [f"{statuses.count('registered')} registered"]
         for status in ("failed", "disabled"):
@@ -295,7 +323,11 @@ class LoadReport:
         return f"pack {self.pack}: {', '.join(parts)} ({self.platform}, {self.seconds:.1f} s)"
 
     def failures(self) -> tuple[Problem, ...]:
-        """Return every problem, of failed smoke checks too."""
+        """Return every problem.
+
+        Returns:
+            Those of the report, and one with code KP701 for each smoke check that failed.
+        """
         checks = [
             Problem(path=f"kernels/{k.name}", code="KP701", message=f"check failed: {k.check}")
             for k in self.kernels

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, overload
 
 from kernelpkg.compile import helion, host_code
-from kernelpkg.configs import store
-from kernelpkg.configs.selection import HELION_DEFAULT, Chosen
+from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import ConfigError, RegistrationError
 from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
-from kernelpkg.manifest.spec import CaseKey, Scalar
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
-from kernelpkg.runtime.torch_ops import RegisteredOp, detect
+from kernelpkg.runtime.torch_ops import RegisteredOp
+from kernelpkg.runtime.without_manifest import AnyCall, ConfigPicker, PickedPlan
 
 InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
 """Returns the arguments of one call for each case."""
@@ -42,7 +39,18 @@ class HelionKernelWrapper:
     """One registered kernel: its op, its Helion function, its configs and its inputs.
 
     Calling it calls the op, so that `torch.compile` sees the op. Nothing is compiled before the
-    first call.
+    first call. `load` and `register_kernel` make these.
+
+    Args:
+        op_name: The name of the op, without namespace.
+        namespace: The op is `torch.ops.<namespace>.<op_name>`.
+        raw_kernel_func: The Helion function, without a decorator.
+        schema: The schema of the op, with the arguments of the function.
+        fake_impl: Makes the results of a call without values; None for an op that returns nothing.
+        helion_settings: Helion settings, as `check_settings` returns them.
+        acceptance: Makes what calls are held against, at the first call.
+        plan: Names the configs of a call.
+        input_generator: Returns the arguments of each case.
     """
 
     def __init__(
@@ -106,13 +114,34 @@ class HelionKernelWrapper:
         return self._op.call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the op.
+
+        Args:
+            args: The arguments of its schema.
+            kwargs: Those that are given by name.
+
+        Returns:
+            The results of its schema.
+
+        Raises:
+            CallError: The manifest does not accept the call; nothing was launched.
+            ConfigError: No config may be used for the call.
+            RegistrationError: The op is not registered.
+        """
         return self.op(*args, **kwargs)
 
     def fake(self, *args: Any) -> Any:
         """The fake implementation: shapes, strides and dtypes of the results, and no values.
 
-        Raises CallError where a tensor requires grad or tensors are on several devices, for these
-        would not reach the real implementation: a compiled graph takes gradients apart first.
+        Args:
+            args: The arguments of the op; trailing ones with defaults may be left out.
+
+        Returns:
+            Tensors without values, or None for an op that returns nothing.
+
+        Raises:
+            CallError: A tensor requires grad, or tensors are on several devices. These would not
+                reach the real implementation: a compiled graph takes gradients apart first.
         """
         self.dispatcher.check_grad(args)
         self.dispatcher.check_devices(args)
@@ -122,16 +151,34 @@ class HelionKernelWrapper:
         return self._fake_impl(*args, *(arg.default for arg in rest))
 
     def get_configured_op(self) -> helion.ConfiguredHelionKernel:
-        """Return the kernel as Helion has it, with both hooks from this kernel's picker."""
+        """Return the kernel as Helion has it.
+
+        Returns:
+            It, with both of Helion's hooks from this kernel's picker; the same at each call.
+        """
         return self.backend.configured()
 
     def register_input_generator(self, generator: InputGenerator) -> InputGenerator:
-        """Take a function that returns the arguments of each case; usable as a decorator."""
+        """Take a function that makes inputs; usable as a decorator.
+
+        Args:
+            generator: Returns the arguments of one call for each case.
+
+        Returns:
+            The function itself.
+        """
         self._input_generator = generator
         return generator
 
     def get_inputs(self) -> Mapping[Any, tuple[Any, ...]]:
-        """Return the arguments of each case, by case; those of a manifest are made when read."""
+        """Return the arguments of each case.
+
+        Returns:
+            By case, all arguments of one call in order; those of a manifest are made when read.
+
+        Raises:
+            RegistrationError: The kernel has no input generator.
+        """
         if self._input_generator is None:
             raise RegistrationError(
                 f"kernel '{self.op_name}' has no input generator; give one with "
@@ -140,7 +187,15 @@ class HelionKernelWrapper:
         return self._input_generator()
 
     def run_autotune(self, inputs: Sequence[Any], autotune_effort: str = "quick") -> Any:
-        """Search a config for one set of inputs with Helion's autotuner; returns helion.Config."""
+        """Search a config for one set of inputs, on their device, with Helion's autotuner.
+
+        Args:
+            inputs: All arguments of one call, in order.
+            autotune_effort: "none", "quick" or "full", as in Helion's settings.
+
+        Returns:
+            A helion.Config, which is not stored.
+        """
         return helion.run_autotune(
             self.raw_kernel_func, self.helion_settings, inputs, autotune_effort
         )
@@ -148,7 +203,8 @@ class HelionKernelWrapper:
     def register(self) -> None:
         """Put the op into PyTorch and this kernel into the registry.
 
-        Raises RegistrationError where the name is taken; then nothing has changed.
+        Raises:
+            RegistrationError: The name is taken; nothing has changed.
         """
         with _REGISTERING:
             if self.qualified in _REGISTRY:
@@ -184,7 +240,11 @@ class HelionKernelWrapper:
         self.backend.forget()
 
     def tell(self, follower: Follower) -> None:
-        """Let a follower, for as long as it lives, be told when the op is given back."""
+        """Let a follower, for as long as it lives, be told when the op is given back.
+
+        Args:
+            follower: Its `forget` is called.
+        """
         self._followers.add(follower)
 
     def _select(self, args: Sequence[Any]) -> Chosen:
@@ -234,14 +294,26 @@ def register_kernel(
     """Register a Helion function as an op, without a manifest.
 
     A decorator, bare or with arguments, and a function that takes the Helion function and the same
-    arguments. `op_name` is the function's name unless given. `config_picker(args, keys)` returns
-    one of the tuned case keys, or None for the default. `fake_impl` has the arguments of the
-    function; it is inferred from the host part where the function returns something.
-    `mutates_args` are the arguments that are written. `helion_settings` is a helion.Settings or a
-    mapping; a `key`, `autotuner_fn`, `config` or `configs` in it is refused, and `static_shapes` is
-    False. `configs_dir` holds `<op>/<platform>.json` in the format of docs/reference/configs.md.
+    arguments.
 
-    Raises RegistrationError where the name is taken or the settings are refused.
+    Args:
+        op_name: The name of the op, the function's unless given; or the Helion function itself.
+        config_picker: Takes the arguments of a call and the tuned case keys; returns one of these,
+            or None for the default.
+        fake_impl: Has the arguments of the function and returns tensors of the results' shapes and
+            dtypes; inferred from the host part where the function returns something.
+        mutates_args: The names of the arguments that are written.
+        helion_settings: A helion.Settings or a mapping; `key`, `autotuner_fn`, `config` and
+            `configs` in it are refused, and `static_shapes` is False.
+        input_generator: Returns the arguments of one call for each case.
+        namespace: The op is `torch.ops.<namespace>.<op_name>`.
+        configs_dir: Holds `<op>/<platform>.json` in the format of docs/reference/configs.md.
+
+    Returns:
+        The registered kernel, or a decorator that makes one of a function.
+
+    Raises:
+        RegistrationError: The name is taken, or the signature or the settings are refused.
     """
     name = None if callable(op_name) else op_name
 
@@ -303,12 +375,23 @@ def _wrap(
 
 
 def get_registered_kernels() -> dict[str, HelionKernelWrapper]:
-    """Return all registered kernels by the names of their ops, with namespaces; a copy."""
+    """Return all registered kernels.
+
+    Returns:
+        A copy of the registry, by the names of the ops with their namespaces.
+    """
     return dict(_REGISTRY)
 
 
 def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
-    """Return the kernel of an op, named with its namespace, or without where only one fits."""
+    """Return the kernel of an op.
+
+    Args:
+        name: With its namespace, or without where only one op has the name.
+
+    Returns:
+        The kernel, or None where none or several fit.
+    """
     if name in _REGISTRY:
         return _REGISTRY[name]
     if "::" in name:
@@ -318,94 +401,16 @@ def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
 
 
 def unload(*names: str) -> tuple[str, ...]:
-    """Give back the ops named, or all of them; returns the names that were registered."""
+    """Give ops back to PyTorch; calls through objects taken earlier raise from then on.
+
+    Args:
+        names: Ops, with or without namespace; all registered ones, without any.
+
+    Returns:
+        The names of those that were registered, with their namespaces.
+    """
     wanted = names or tuple(_REGISTRY)
     kernels = [kernel for kernel in map(get_kernel_by_name, wanted) if kernel is not None]
     for kernel in kernels:
         kernel.unregister()
     return tuple(kernel.qualified for kernel in kernels)
-
-
-ConfigPicker = Callable[[tuple[Any, ...], Sequence[CaseKey]], CaseKey | None]
-"""Takes the arguments and the tuned case keys; returns one of them, or None for the default."""
-
-
-class AnyCall:
-    """Accepts every call; a kernel without a manifest has no axes."""
-
-    axis_names: tuple[str, ...] = ()
-
-    def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
-        return ()
-
-
-class PickedPlan:
-    """The configs of a kernel without a manifest: its picker's, `{}`, and Helion's default."""
-
-    def __init__(self, op_name: str, picker: ConfigPicker | None, directory: Path | None) -> None:
-        self.op_name = op_name
-        self.picker = picker
-        self.tuned: dict[tuple[tuple[str, Scalar], ...], Chosen] = {}
-        if directory is not None:
-            self._read(directory / op_name / f"{self.platform}.json")
-        self.keys = [dict(key) for key in self.tuned if key]
-
-    @cached_property
-    def platform(self) -> str:
-        """The platform of this machine; not asked for while modules are imported, if possible."""
-        return detect().platform.name
-
-    def _read(self, path: Path) -> None:
-        if not path.exists():
-            return
-        axes = _axes_of(path)
-        file = store.read(path, str(path), self.op_name, self.platform, axes, {})
-        for case in file.cases:
-            config = file.configs[case.config]
-            self.tuned[_frozen(case.key)] = Chosen(
-                config_id=json.dumps(config, sort_keys=True),
-                config=config,
-                outcome="exact" if case.key else "default",
-                mode="tuned",
-                platform=self.platform,
-                key=case.key,
-                reason="the picker's case" if case.key else "the case {}",
-            )
-
-    def options(
-        self, axes: Sequence[Scalar], args: Sequence[Any] | None = None
-    ) -> Iterator[Chosen]:
-        if self.picker is not None and self.keys and args is not None:
-            key = self.picker(tuple(args), self.keys)
-            if key is not None:
-                if _frozen(key) not in self.tuned:
-                    raise ConfigError(
-                        f"the config picker of '{self.op_name}' returned {dict(key)}, which is "
-                        "none of the tuned keys"
-                    )
-                yield self.tuned[_frozen(key)]
-        if () in self.tuned:
-            yield self.tuned[()]
-        yield Chosen(
-            config_id=HELION_DEFAULT,
-            config=None,
-            outcome="default",
-            mode="default",
-            reason="nothing is tuned; Helion's own default",
-        )
-
-
-def _axes_of(path: Path) -> tuple[str, ...]:
-    """The axes that the first case of a config file names; without a manifest, all must name them.
-
-    Empty for a file that is not one, whose problems are the reader's.
-    """
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        return tuple(next(case["key"] for case in cases if case["key"]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
-        return ()
-
-
-def _frozen(key: CaseKey) -> tuple[tuple[str, Scalar], ...]:
-    return tuple(sorted(key.items()))

@@ -62,14 +62,24 @@ def install(
 ) -> tuple[RouteReport, ...]:
     """Let ops of a pack answer native ops, for tensors of some devices ("CUDA", "CPU").
 
-    `routes` are names of native ops, with or without `_C::`, or "all" routes of the pack, which is
-    found as `kernelpkg.load` finds it. Nothing is registered or compiled before the first call
-    that is accepted. Where a native op is not there, vLLM's module that defines it is imported; if
-    it still is not, it is looked for again at the next `install` or `register`. Routes that this
-    process has already are left as they are, if nothing about them has changed, else made anew.
+    Nothing is registered or compiled before the first call that is accepted. Where a native op is
+    not there, vLLM's module that defines it is imported; if it still is not, it is looked for again
+    at the next `install` or `register`. Routes that this process has already are left as they are,
+    if nothing about them has changed, else made anew.
 
-    Returns what became of each route. Raises UsageError for a route that the pack does not
-    have, and PackError where the manifest of the pack is broken; then nothing has changed.
+    Args:
+        routes: Names of native ops, with or without `_C::`, or "all" routes of the pack.
+        pack: The name of the pack, which is found as `kernelpkg.load` finds it.
+        root: The directory that holds manifests/, kernels/ and configs/.
+        device_keys: The dispatch keys that are overridden, "CUDA" or "CPU".
+        environment: Holds the KERNELPKG_ variables; that of the process unless given.
+
+    Returns:
+        What became of each route.
+
+    Raises:
+        UsageError: The pack, or a route of it, is not there; nothing has changed.
+        PackError: The manifest of the pack is broken; nothing has changed.
     """
     from pathlib import Path
 
@@ -86,21 +96,37 @@ def install(
 
 
 def revoke(*targets: str) -> tuple[str, ...]:
-    """Give native ops back, all without arguments; returns those that had not been before.
+    """Give native ops back.
 
-    A call that is being made ends as it began. A later `register` leaves them alone. Raises
-    UsageError for one that has no route here.
+    A call that is being made ends as it began. A later `register` leaves them alone.
+
+    Args:
+        targets: Names of native ops, with or without `_C::`; all that are routed, without any.
+
+    Returns:
+        Those that had not been given back before.
+
+    Raises:
+        UsageError: One has no route in this process.
     """
     return _table().revoke(targets) if _TABLES or targets else ()
 
 
 def report() -> tuple[RouteReport, ...]:
-    """Return what became of each route of this process, and of the calls of its native op."""
+    """Return what became of each route of this process, and of the calls of its native op.
+
+    Returns:
+        One report for each route; none where nothing is routed.
+    """
     return _table().reports() if _TABLES else ()
 
 
 def report_text() -> str:
-    """Return the report as a table for people, or one line where nothing is routed."""
+    """Return the report as a table for people.
+
+    Returns:
+        A text of several lines, or "no routes".
+    """
     from kernelpkg.vllm.routes import report_table
 
     reports = report()
@@ -110,7 +136,14 @@ def report_text() -> str:
 def original(target: str) -> NativeOp:
     """Return a native op as a function that goes past every route, now and later.
 
-    Raises UsageError where there is no such op.
+    Args:
+        target: The name of the native op, with or without `_C::`.
+
+    Returns:
+        A function of the native op's arguments.
+
+    Raises:
+        UsageError: There is no such op.
     """
     return _table().original(target)
 
