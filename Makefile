@@ -1,5 +1,6 @@
 # make demo: a virtual environment, what is needed in it, and the first pack with a smoke check.
-# make test: what CI runs. Neither needs a step before it.
+# make test: what CI runs. make quick: most of its tests, in less than a minute. None needs a step
+# before it.
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -15,10 +16,13 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo test lint unit old-helion lock api bench clean
+.PHONY: demo quick test lint unit old-helion lock api bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
+
+quick: $(VENV)/.test
+	$(PYTEST) -m "not slow"
 
 # One after the other, so that what fails is the last thing that is seen.
 test:

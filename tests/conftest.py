@@ -25,8 +25,36 @@ settings.register_profile("kernelpkg", deadline=None, suppress_health_check=[Hea
 settings.load_profile("kernelpkg")
 
 
+SLOW = (
+    "test_benchmarks.py",
+    "test_wheel.py",
+    "vllm/wheel/",
+    "gpu/",
+    "autotune/test_run.py::test_kills_at_random_moments_damage_and_lose_nothing",
+    "jobs/test_pool.py",
+    "jobs/test_ray_pool.py",
+    "properties/",
+    "manifest/test_keys.py::test_both_take_each_manifest_and_agree_on_its_mutations",
+    "helion/test_compile.py",
+    "helion/test_kernels.py::test_test_grid",
+    "helion/test_planted_bindings.py",
+    "helion/test_planted_runs.py",
+    "helion/check/test_level1.py",
+    "helion/check/test_level3.py",
+    "helion/cli/test_load.py::test_the_whole_program_loads_the_first_pack",
+    "helion/compile/",
+    "helion/vllm/test_plugin.py",
+    "helion/vllm/vendor/test_op_inputs.py",
+)
+"""What `make quick` leaves out, by the beginnings of test ids: one test in eight, and most of the
+time."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of a Ray cluster first: they go to one process then, which starts one."""
+    """Mark the slow tests; put those of a Ray cluster first: they go to one process then."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name != "test_ray_pool.py")
 
 

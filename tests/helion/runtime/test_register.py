@@ -12,7 +12,7 @@ import torch
 import kernelpkg
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.errors import ConfigError, PackError, RegistrationError
-from kernelpkg.runtime import register
+from kernelpkg.runtime import without_manifest
 from kernelpkg.runtime.register import (
     get_kernel_by_name,
     get_registered_kernels,
@@ -358,7 +358,7 @@ def test_registering_asks_for_no_device(monkeypatch):
     def refused(*_):
         raise AssertionError("the device was asked for")
 
-    monkeypatch.setattr(register, "detect", refused)
+    monkeypatch.setattr(without_manifest, "detect", refused)
     register_kernel(doubled)
 
 
