@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo quick test lint unit old-helion lock api bench clean
+.PHONY: demo quick test lint unit old-helion lock docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -47,9 +47,10 @@ lock: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg lock --root .
 	$(BIN)/python -m kernelpkg coverage --root . --svg docs/guide/coverage.svg >/dev/null
 
-# After a change of a public docstring.
-api: $(VENV)/.demo
+# After a change of a public docstring, or of imports between rooms.
+docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/api.py
+	$(BIN)/python tests/door_plates.py
 
 bench: $(VENV)/.test
 	for file in $(filter-out %gpu.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done

@@ -129,6 +129,17 @@ def other(tmp_path: Path) -> PackDirectory:
     return write_pack(tmp_path / "other")
 
 
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[str], PackDirectory]:
+    """Copies a pack of `tests/fixtures`, named by its directory, to where a test may change it."""
+
+    def copied(name: str) -> PackDirectory:
+        copy(FIXTURES / name, tmp_path / name)
+        return PackDirectory(tmp_path / name)
+
+    return copied
+
+
 @pytest.fixture(autouse=True)
 def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test see the environment of who runs it, or ops that another left in "demo"."""

@@ -20,7 +20,7 @@ NODES = {
 
 
 def test_the_page_is_what_the_docstrings_say():
-    """`make api` writes it again."""
+    """`make docs` writes it again."""
     assert API.PAGE.read_text(encoding="utf-8") == API.page()
 
 

@@ -1,4 +1,4 @@
-"""Writes api.md beside this file, from the docstrings of the public names: `make api`.
+"""Writes api.md beside this file, from the docstrings of the public names: `make docs`.
 
 The sources are read and not imported, so that this needs neither PyTorch nor Helion.
 """
@@ -18,7 +18,7 @@ WIDTH = 100
 HEAD = """\
 # Python
 
-What `import kernelpkg` and `from kernelpkg import plugin` offer. `make api` writes this page from
+What `import kernelpkg` and `from kernelpkg import plugin` offer. `make docs` writes this page from
 the docstrings. Ops are `torch.ops.<namespace>.<kernel>`; what they take stands in their
 [manifests](manifest.md), and the [command line](cli.md) does everything else.
 """

@@ -1,1 +1,6 @@
-"""bench"""
+"""One case: its inputs, its agreement with the reference, its time.
+
+    reference    inputs of a case, and an op held against its reference
+    timing       times of launches in turns, with a cold L2
+Inside only: none.
+"""

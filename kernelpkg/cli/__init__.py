@@ -1,4 +1,17 @@
-"""cli"""
+"""The command line: one file for each command.
+
+    program     the parser, and what becomes of errors
+Inside only:
+    console     what commands print with, and their exit statuses
+    list        `list`
+    new         `new`
+    coverage    `coverage`
+    check       `check`
+    autotune    `autotune`
+    lock        `lock`
+    doctor      `doctor`
+    vllm        `vendor`, `import` and `export`
+"""
 
 from __future__ import annotations
 

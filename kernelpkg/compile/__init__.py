@@ -1,1 +1,11 @@
-"""compile"""
+"""A Helion function and a config to code, here or for a GPU that is absent.
+
+    helion       Helion called with configs of ours: the one module that knows how
+    host_code    what a Helion function does around its loops; fake implementations
+    opfake       the same as text, for a vendored op
+    bind         a kernel bound on the CPU as for a GPU
+    variants     which calls of a kernel need code of their own
+    search       Helion's autotuner: one case, seeds, a budget
+Inside only:
+    cubin        Triton code to a binary, and what it needs of a GPU
+"""

@@ -1,1 +1,11 @@
-"""configs"""
+"""Tuned configs: where they lie, and which of them a call gets.
+
+    store          one config file, read strictly and written atomically
+    search_path    in which directory the file of a kernel is looked for
+    platforms      GPU names to platforms, and whose configs a GPU may borrow
+    match          the match kinds: which tuned value a value gets
+    picker         rules over tuned keys, compiled: a call to one key
+    selection      the order of what a call may run with, tuned or not
+    explain        the same in words, for one call
+Inside only: none.
+"""

@@ -1,4 +1,7 @@
-"""Which config a call gets: the tuned ones by the rules, and what stands in where none is."""
+"""Which config a call gets: the tuned ones by the rules, and what stands in where none is.
+
+Before: `configs/store`. After: `runtime/load`, which reads one plan for each kernel.
+"""
 
 from __future__ import annotations
 

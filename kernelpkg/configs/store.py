@@ -1,4 +1,7 @@
-"""The store: configs/<kernel>/<platform>.json <-> tuned cases and their configs."""
+"""The store: configs/<kernel>/<platform>.json <-> tuned cases and their configs.
+
+Before: `manifest/kernel`, which knows the axes. After: `configs/selection`.
+"""
 
 from __future__ import annotations
 

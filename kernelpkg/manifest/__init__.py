@@ -1,1 +1,14 @@
-"""manifest"""
+"""What authors write: TOML to frozen specs, every problem with its line.
+
+    spec             what a manifest says, as frozen values
+    keys             every key of both manifests, in tables that all others are made from
+    decode           the strict decoder: kinds of values, no coercion
+    document         one TOML file: its bytes, its edition, the line of every key
+    kernel           the document of one kernel to its spec
+    opschema         the schema of an op, read without PyTorch
+    validate         rules that no single key can break: what must agree with what
+    cases            grids to cases, and what a case weighs
+    guards           a call held against [args] and [guard]
+    helion_config    the fields of a Helion config, and which of them are positional
+Inside only: none.
+"""

@@ -1,4 +1,7 @@
-"""The document of one kernel to its spec: expressions are read, names and types are checked."""
+"""The document of one kernel to its spec: expressions are read, names and types are checked.
+
+Before: `packs/read`. After: `configs/store`, which reads what is tuned for it.
+"""
 
 from __future__ import annotations
 

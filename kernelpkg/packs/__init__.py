@@ -1,1 +1,10 @@
-"""packs"""
+"""Directories of kernels: found, read, locked.
+
+    find       where packs are, and which of them is meant
+    read       the manifests of a pack to specs, held against their files
+    sources    the Python files of a kernel: read as trees, or loaded
+    routes     a route of a pack held against its kernel and the native op
+    lock       kernelpkg.lock: written, read, verified at load
+    drift      what has changed since a pack was locked, and whose change it is
+Inside only: none.
+"""

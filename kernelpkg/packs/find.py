@@ -1,4 +1,7 @@
-"""Where packs are: roots given, named by the environment, installed, and our own. Imports none."""
+"""Where packs are: roots given, named by the environment, installed, and our own. Imports none.
+
+Before: the command line, or `kernelpkg.load`. After: `packs/read`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Manifests to specs: TOML in, frozen values out, every problem of a manifest in one run."""
+"""Manifests to specs: TOML in, frozen values out, every problem of a manifest in one run.
+
+Before: `packs/find`. After: `manifest/kernel`, for each kernel.
+"""
 
 from __future__ import annotations
 

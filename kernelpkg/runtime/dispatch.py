@@ -1,6 +1,8 @@
 """From a call to a launch: one look-up by signature, and what is done when it finds nothing.
 
 What runs a call is passed in as a `Backend`, so that nothing here knows Helion.
+
+Before: `runtime/register`. After: the launch, by `compile/helion` through a Backend.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Nothing is registered before everything has been read and checked, and a broken kernel keeps no
 other from loading.
+
+Before: `configs/selection`. After: `runtime/register`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The registry of kernels, and `register_kernel` for those without a manifest."""
+"""The registry of kernels, and `register_kernel` for those without a manifest.
+
+Before: `runtime/load`. After: `runtime/dispatch`.
+"""
 
 from __future__ import annotations
 

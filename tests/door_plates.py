@@ -1,0 +1,92 @@
+"""The door plates of the rooms: what each `__init__` says is in it, held against what is.
+
+    python tests/door_plates.py
+
+writes them again: modules that are new, gone, or imported from outside by now. The order of the
+lines and their words stay, for people write them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).absolute().parents[1] / "kernelpkg"
+INSIDE = "Inside only:"
+LINE = re.compile(r"^    (\w+) {2,}(\S.*)$")
+
+
+def rooms() -> list[Path]:
+    """Return the directories of all rooms."""
+    return sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
+
+
+def modules(room: Path) -> set[str]:
+    """Return the modules of a room, and the rooms inside it."""
+    inner = {path.name for path in rooms() if path.parent == room}
+    return inner | {path.stem for path in room.glob("*.py") if path.name != "__init__.py"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield what a file imports, in functions and for types too, as dotted names below us."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def faces(room: Path) -> set[str]:
+    """Return the modules of a room that files outside of it import."""
+    outside = [path for path in PACKAGE.rglob("*.py") if room not in path.parents]
+    names = {name for path in outside for name in imported(path)}
+    prefix = ".".join(("kernelpkg", *room.relative_to(PACKAGE).parts))
+    return {
+        module
+        for module in modules(room)
+        if any(f"{name}.".startswith(f"{prefix}.{module}.") for name in names)
+    }
+
+
+def plate(room: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return what a plate says: its purpose, the face, and what is inside only."""
+    text = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")), False)
+    head, _, rest = (text or "").partition("\n\n")
+    face, _, inside = rest.partition(INSIDE)
+    return head.strip(), _words(face), _words(inside)
+
+
+def _words(text: str) -> dict[str, str]:
+    found = map(LINE.match, text.split("\n"))
+    return {match[1]: match[2] for match in found if match is not None}
+
+
+def written(room: Path) -> str:
+    """Return the whole `__init__` of a room, as it should be."""
+    purpose, face, inside = plate(room)
+    words = {**face, **inside}
+    known = [name for name in words if name in modules(room)]
+    names = [*known, *sorted(modules(room) - set(known))]
+    outer = faces(room)
+    width = max(map(len, names)) + 4
+    lines = {name: f"    {name:<{width}}{words.get(name) or _first(room, name)}" for name in names}
+    parts = [purpose, "", *(lines[name] for name in names if name in outer)]
+    inner = [lines[name] for name in names if name not in outer]
+    parts += [INSIDE, *inner] if inner else [f"{INSIDE} none."]  # at the margin, for ruff format
+    source = (room / "__init__.py").read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    rest = source.split("\n")[tree.body[0].end_lineno if tree.body else 0 :]
+    return "\n".join(['"""' + parts[0], *parts[1:], '"""', *rest]).rstrip("\n") + "\n"
+
+
+def _first(room: Path, name: str) -> str:
+    """Return the first line of a module's docstring, for one that no plate names yet."""
+    path = room / name / "__init__.py" if (room / name).is_dir() else room / f"{name}.py"
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+if __name__ == "__main__":
+    for directory in rooms():
+        (directory / "__init__.py").write_text(written(directory), encoding="utf-8")
