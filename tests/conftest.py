@@ -27,6 +27,7 @@ settings.load_profile("kernelpkg")
 
 SLOW = (
     "test_benchmarks.py",
+    "test_planted.py",
     "test_wheel.py",
     "vllm/wheel/",
     "gpu/",
@@ -40,6 +41,7 @@ SLOW = (
     "helion/test_planted_bindings.py",
     "helion/test_planted_runs.py",
     "helion/check/test_level1.py",
+    "helion/check/test_level2.py",
     "helion/check/test_level3.py",
     "helion/cli/test_load.py::test_the_whole_program_loads_the_first_pack",
     "helion/compile/",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).absolute().parents[1] / "kernelpkg"
@@ -29,8 +30,13 @@ def modules(room: Path) -> set[str]:
     return inner | {path.stem for path in room.glob("*.py") if path.name != "__init__.py"}
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield what a file imports, in functions and for types too, as dotted names below us."""
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Return what a file imports, in functions and for types too, as dotted names."""
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
