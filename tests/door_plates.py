@@ -16,7 +16,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).absolute().parents[1] / "kernelpkg"
 INSIDE = "Inside only:"
-LINE = re.compile(r"^    (\w+) {2,}(\S.*)$")
+FIRST = 75
+"""How long the begin of a docstring may be where no words were written."""
+LINE = re.compile(r"^ *`?(\w+)`? {2,}(\S.*)$")
 
 
 def rooms() -> list[Path]:
@@ -61,7 +63,7 @@ def plate(room: Path) -> tuple[str, dict[str, str], dict[str, str]]:
     text = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")), False)
     head, _, rest = (text or "").partition("\n\n")
     face, _, inside = rest.partition(INSIDE)
-    return head.strip(), _words(face), _words(inside)
+    return " ".join(head.split()), _words(face), _words(inside)
 
 
 def _words(text: str) -> dict[str, str]:
@@ -88,9 +90,12 @@ def written(room: Path) -> str:
 
 
 def _first(room: Path, name: str) -> str:
-    """Return the first line of a module's docstring, for one that no plate names yet."""
+    """Return the begin of a module's docstring, for one that no plate names yet."""
     path = room / name / "__init__.py" if (room / name).is_dir() else room / f"{name}.py"
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+    line = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+    while len(line) > FIRST:
+        line = re.sub(r"(?:[,;:]|\s)[^,;:\s]*$", "", line)
+    return line.rstrip(".")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import kernelpkg
 from kernelpkg.configs import store
 from kernelpkg.configs.platforms import resolve
-from kernelpkg.configs.selection import read_plan
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.packs.find import find_pack
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -42,8 +42,8 @@ def test_from_toml_to_a_config():
     assert [case.key for case in tuned.cases] == [{"num_tokens": 1}, {"num_tokens": 4}]
 
     # configs/selection: what a call may run with, best first. Three tokens go up to four ("ceil").
-    plan = read_plan(pack, kernel, resolve("NVIDIA H200"))
-    best, *_, last = plan.options((3,))
+    selection = read_selection(pack, kernel, resolve("NVIDIA H200"))
+    best, *_, last = selection.options((3,))
     assert (best.outcome, best.key) == ("bucketed", {"num_tokens": 4})
     assert best.config == {"block_sizes": [16], "num_warps": 4}
     assert last.reason.endswith("Helion's own default")

@@ -3,9 +3,12 @@
     program     the parser, and what becomes of errors
 Inside only:
     console     what commands print with, and their exit statuses
+    load        `load`
     list        `list`
     new         `new`
+    explain     `explain`
     coverage    `coverage`
+    schema      `schema`
     check       `check`
     autotune    `autotune`
     lock        `lock`

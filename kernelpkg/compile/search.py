@@ -31,7 +31,7 @@ Agrees = Callable[[Any, Any], None]
 class Tunable:
     """A kernel bound to the arguments of one case, as Helion tunes it.
 
-    `settings` are as `seam.check_settings` returns them. Of each config that is tried, what it
+    `settings` are as `helion.check_settings` returns them. Of each config that is tried, what it
     writes is held against the reference by `agrees`.
     """
 

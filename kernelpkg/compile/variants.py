@@ -2,7 +2,7 @@
 
 A variant is given by the facts that choose code: axes that are matched exactly, and values that
 are no sizes (dtypes, flags, absent arguments). Sizes change the numbers in code, not its parts,
-with exceptions that `bindcheck` looks for between a variant's smallest and largest case.
+with exceptions that level 1 of `check` looks for between a variant's smallest and largest case.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which config a call gets: the tuned ones by the rules, and what stands in where none is.
 
-Before: `configs/store`. After: `runtime/load`, which reads one plan for each kernel.
+Before: `configs/store`. After: `runtime/load`, which reads one selection for each kernel.
 """
 
 from __future__ import annotations
