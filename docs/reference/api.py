@@ -54,7 +54,8 @@ def public() -> dict[str, list[Function | ast.ClassDef]]:
     ours = [find(f"kernelpkg.{place}", name) for name, place in errors_last]
     plugin = tree_of("kernelpkg.vllm.plugin").body
     functions = [node for node in plugin if isinstance(node, Function) and node.name[0] != "_"]
-    return {"kernelpkg": ours, "kernelpkg.plugin": [*functions]}
+    report = find("kernelpkg.vllm.override", "RouteReport")  # what some of them return
+    return {"kernelpkg": ours, "kernelpkg.plugin": [*functions, report]}
 
 
 def members(cls: ast.ClassDef) -> list[Function]:
@@ -155,7 +156,8 @@ def page() -> str:
     for module, nodes in public().items():
         lines += ["", f"## {module}"]
         for node in nodes:
-            name = f"{module}.{node.name}"
+            alone = module == "kernelpkg.plugin" and isinstance(node, ast.ClassDef)
+            name = node.name if alone else f"{module}.{node.name}"
             lines += ["", f"### {node.name}", "", "```python"]
             if isinstance(node, Function):
                 lines += [signature(node, name), "```", "", *described(node)]

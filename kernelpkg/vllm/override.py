@@ -82,9 +82,13 @@ class CallCount:
 class RouteReport:
     """What became of one route of a pack, and of the calls of its native op since.
 
-    `status` is "routed", "waiting" (for the native op to be there) or "off"; `reason` says why it
-    is not routed. `ours` counts the calls that the op of the pack answered, and `native` those
-    that went on to the native op while the route stood, by the reason for it.
+    Attributes:
+        target: The native op, as in "_C::per_token_group_fp8_quant".
+        op: The op of the pack, with its namespace.
+        status: "routed", "waiting" (for the native op to be there) or "off".
+        reason: Why it is not routed.
+        ours: How many calls the op of the pack answered.
+        native: How many went on to the native op while the route stood, by the reason for it.
     """
 
     target: str
