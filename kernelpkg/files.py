@@ -62,6 +62,10 @@ class Files:
             found = self._trees[path] = ast.parse(self.read(path), shown)
         return found
 
+    def parsed(self, path: Path) -> ast.Module | bytes:
+        """Return what to compile of a Python file: its tree if there is one, else its content."""
+        return self._trees.get(path) or self.read(path)
+
     def resolve(self, path: Path) -> Path:
         """Return a path without symbolic links; raises OSError or RuntimeError for a circle.
 

@@ -21,8 +21,9 @@ def test_an_edit_is_not_seen_twice(tmp_path):
     assert files.read(path) == b"x = 1"
     assert ast.unparse(files.tree(path, "kernel.py")) == "x = 1"
     assert files.tree(path, "kernel.py") is files.tree(path, "kernel.py")
+    assert files.parsed(path) is files.tree(path, "kernel.py")
     assert files.digests(tmp_path) == {"kernel.py": digest_bytes(b"x = 1")}
-    assert Files().read(path) == b"x = 2"
+    assert Files().read(path) == Files().parsed(path) == b"x = 2"
 
 
 @pytest.mark.parametrize("root", [Path("/packs/a"), Path("/"), Path("packs")], ids=str)

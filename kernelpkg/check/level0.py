@@ -27,7 +27,7 @@ from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, 
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
-from kernelpkg.packs.lock import FILE, Seal, read_lock
+from kernelpkg.packs.lock import FILE, Verifier, read_lock
 from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
 from kernelpkg.packs.routes import axis_name_problems, condition_problems
 from kernelpkg.packs.sources import source_digest
@@ -230,11 +230,13 @@ class _Check:
         locked = None if lock is None else lock.packs.get(pack.name)
         if locked is None:
             return
-        seal = Seal(required=True, locked=locked)
-        problems = list(seal.gone(pack).values()) if set(kernels) == set(pack.kernels) else []
-        steps = [partial(seal.check_kernel, pack, kernel, Files()) for kernel in kernels]
+        verifier = Verifier(required=True, locked=locked)
+        problems = list(verifier.gone(pack).values()) if set(kernels) == set(pack.kernels) else []
+        steps: list[Callable[[], object]] = [
+            partial(verifier.check_kernel, pack, kernel, Files()) for kernel in kernels
+        ]
         if pack.digest:  # else it is broken, which is told
-            steps.append(partial(seal.check_manifest, pack.path, pack.digest))
+            steps.append(partial(verifier.check_manifest, pack.path, pack.digest))
         for step in steps:
             try:
                 step()

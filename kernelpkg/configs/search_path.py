@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,10 @@ CONFIGS_VARIABLE: Final = "KERNELPKG_CONFIGS"
 
 _PLATFORM: Final = re.compile(r"[^.\\][^\\]*(?<=[A-Za-z0-9])[^\\]*")
 """What may name a platform: it has a letter or a digit, and is no hidden file."""
+
+
+LockedCounts = Mapping[tuple[str, str], tuple[int, int]]
+"""Files that a lock vouches for, by platform and digest: how many cases and distinct configs."""
 
 
 @frozen(kw_only=True)
@@ -142,11 +147,25 @@ def _file(directory: ConfigDirectory, kernel: str, platform: str) -> ConfigPlace
 
 
 def read_configs(
-    pack: PackSpec, spec: KernelSpec, platform: str, files: Files | None = None
+    pack: PackSpec,
+    spec: KernelSpec,
+    platform: str,
+    files: Files | None = None,
+    *,
+    locked: LockedCounts | None = None,
 ) -> StoredFile:
-    """Read the configs of a kernel for a platform; raises PackError with all that is wrong."""
+    """Read the configs of a kernel for a platform; raises PackError with all that is wrong.
+
+    A file that is one of the `locked` ones is not even decoded.
+    """
     # Where there is none, it was there a moment ago, or its own message says that it is not.
     place = locate(pack, spec.name, platform) or _file(_own(pack), spec.name, platform)
+    files = files or Files()
+    with contextlib.suppress(OSError):  # which is said below
+        counts = locked.get((platform, files.digest(place.path))) if locked else None
+        if counts is not None:
+            text = files.read(place.path).decode()
+            return StoredFile(kernel=spec.name, platform=platform, counts=counts, text=text)
     return store.store(
         place.path,
         place.shown,
@@ -154,7 +173,7 @@ def read_configs(
         platform,
         spec.key_axes,
         spec.defaults,
-        read_bytes=(files or Files()).read,
+        read_bytes=files.read,
     )
 
 

@@ -343,12 +343,14 @@ def read_selection(
     custom: CustomPicker | None = None,
     files: Files | None = None,
     dropped: list[Problem] | None = None,
+    locked: search_path.LockedCounts | None = None,
 ) -> ConfigSelection:
     """Read the config files that calls on a platform may use, and put the rules over them.
 
     `files` keeps what was read. Raises PackError with every problem of the files; with a list
     `dropped`, the files of all platforms are read, and only the platform's own may not be broken:
-    the problems of others go to the list, and nothing is borrowed from them.
+    the problems of others go to the list, and nothing is borrowed from them. `locked` are the
+    files that a lock vouches for, which are not checked again.
     """
     available = search_path.platforms_of(pack, spec.name)
     names = [here.name] if here.name in available else []
@@ -358,7 +360,7 @@ def read_selection(
     stored = []
     for name in (*names, *others):
         try:
-            found = search_path.read_configs(pack, spec, name, files)
+            found = search_path.read_configs(pack, spec, name, files, locked=locked)
         except PackError as error:
             if dropped is None or name == here.name:
                 problems.extend(error.problems)

@@ -60,11 +60,13 @@ class KernelReader:
     """Builds the spec of one kernel out of its decoded document.
 
     `references` are the places in Python files that it names, with the paths of their keys.
+    `checked` says that a lock vouches for the document, so that no types are held against it.
     """
 
-    def __init__(self, document: Document, directory: Path) -> None:
+    def __init__(self, document: Document, directory: Path, *, checked: bool = False) -> None:
         self.document = document
         self.directory = directory
+        self.checked = checked
         self.get = document.get
         self.report = document.report
         self.references: list[tuple[TomlPath, Reference]] = []
@@ -151,7 +153,7 @@ class KernelReader:
         self, at: TomlPath, text: str | int, scope: Scope, wanted: ValueType | None = None
     ) -> tuple[Expr | None, ValueType | None]:
         expr = read_expr(self.document, at, str(text))
-        if expr is None or self.schema is MISSING:
+        if expr is None or self.schema is MISSING or self.checked:
             return expr, None
         found, problems = infer(expr, scope)
         for code, message in problems:
@@ -224,6 +226,8 @@ class KernelReader:
         self, at: TomlPath, axis: str, values: tuple[Any, ...], taken: Mapping[str, Any] = {}
     ) -> None:
         """Report values of an axis that no call can have, and an axis that is not there."""
+        if self.checked:
+            return
         if axis not in self.axis_types:
             hint = suggestion(axis, self.axis_types) or "; define it, or remove it here"
             self.report(at, "KP140", f"axis '{axis}' is not defined in [axes]{hint}")

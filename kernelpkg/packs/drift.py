@@ -22,7 +22,7 @@ from kernelpkg.packs.lock import (
     LockedConfigs,
     LockedKernel,
     LockedPack,
-    Seal,
+    Verifier,
     config_path,
     read_lock,
     write_lock,
@@ -192,9 +192,9 @@ def check_lock(
 
 def _broken(pack: PackSpec, name: str, locked: LockedPack) -> Iterable[Drift]:
     """Say of a kernel that cannot be read which of its files are not as they were locked."""
-    seal = Seal(required=True, locked=locked)
+    verifier = Verifier(required=True, locked=locked)
     try:
-        seal.check_kernel(evolve(pack, overlays=()), name, Files())
+        verifier.check_kernel(evolve(pack, overlays=()), name, Files())
     except PackError as error:
         return [of_file(problem) for problem in error.problems]
     return ()

@@ -76,6 +76,10 @@ class LockedKernel:
         files |= {config_path(name, platform): c.file for platform, c in self.configs.items()}
         return files
 
+    def counts(self) -> search_path.LockedCounts:
+        """Return what is known of its config files without reading them again."""
+        return {(platform, c.file): (c.cases, c.configs) for platform, c in self.configs.items()}
+
 
 @frozen(kw_only=True)
 class LockedPack:
@@ -235,7 +239,7 @@ REMEDY: Final = "restore it, reinstall its package, or run 'kernelpkg lock' if t
 
 
 @frozen(kw_only=True)
-class Seal:
+class Verifier:
     """What the lock says of one pack, or None without it, and whether the pack must be so.
 
     `notes` say why a lock that nothing depends on could not be read.
@@ -250,13 +254,15 @@ class Seal:
         if self.required and self.locked is not None and found != self.locked.manifest:
             raise PackError(problems=(differs(path, self.locked.manifest, found),))
 
-    def check_kernel(self, pack: PackSpec, name: str, files: Files) -> None:
-        """Raise PackError with all that is not as locked, where a kernel must be so.
+    def check_kernel(self, pack: PackSpec, name: str, files: Files) -> LockedKernel | None:
+        """Read all files of a kernel, and hold them against the lock; none is run.
 
-        All its files are read for that, and none is run.
+        Returns the kernel as it was locked, where the lock vouches for it: its files, and the
+        manifest of its pack, are those that `lock` checked, by the rules of this version. Raises
+        PackError with all that is not as locked, where a kernel must be so.
         """
-        if self.locked is None or not self.required:
-            return
+        if self.locked is None or not (self.required or self._rules_are_ours()):
+            return None
         kernel = self.locked.kernels.get(name)
         paths = set() if kernel is None else {*kernel.digests(name)}
         paths |= {config_path(name, platform) for platform in search_path.platforms_of(pack, name)}
@@ -264,8 +270,18 @@ class Seal:
             with contextlib.suppress(OSError):  # then it differs
                 files.read(Path(pack.root, path))
         problems = self.differences(pack, name, files)
-        if problems:
+        if problems and self.required:
             raise PackError(problems=problems)
+        whole = not problems and pack.digest == self.locked.manifest
+        return kernel if whole and self._rules_are_ours() else None
+
+    def _rules_are_ours(self) -> bool:
+        """Whether `lock` checked what this version would check: a newer one may check more.
+
+        What depends on Python, torch or Helion is checked at each load, so their versions do not
+        count.
+        """
+        return self.locked is not None and self.locked.tools.get("kernelpkg") == __version__
 
     def differences(self, pack: PackSpec, name: str, files: Files) -> tuple[Problem, ...]:
         """Return how the files that were read of a kernel differ from those that were locked.
@@ -278,9 +294,11 @@ class Seal:
         if kernel is None:
             return (_stranger(name),)
         wanted = kernel.digests(name)
-        hidden = _hidden(pack, name)
         folders = (f"kernels/{name}", f"configs/{name}")
         found = files.digests_below(Path(pack.root), folders)
+        if wanted == found:  # almost always
+            return ()
+        hidden = _hidden(pack, name)
         return tuple(
             difference(path, wanted.get(path), found.get(path))
             for path in sorted({*wanted, *found} - hidden)
@@ -302,8 +320,8 @@ class Seal:
         return {name: _gone(name) for name in self.locked.kernels if name not in pack.kernels}
 
 
-def open_seal(root: Path, name: str, *, demanded: bool, installed: bool) -> Seal:
-    """Return the seal of a pack.
+def make_verifier(root: Path, name: str, *, demanded: bool, installed: bool) -> Verifier:
+    """Return the verifier of a pack.
 
     A pack that was `installed` as a package has to be as its lock says, if it came with one. Where
     locked packs are `demanded`, it needs one. Raises PackError where what is needed is not there.
@@ -313,9 +331,9 @@ def open_seal(root: Path, name: str, *, demanded: bool, installed: bool) -> Seal
     except PackError as error:
         if demanded or installed:
             raise
-        return Seal(notes=error.problems)
+        return Verifier(notes=error.problems)
     if lock is None and not demanded:
-        return Seal()
+        return Verifier()
     locked = None if lock is None else lock.packs.get(name)
     if locked is None and (demanded or installed):
         what = "is not there" if lock is None else f"has no pack '{name}'"
@@ -323,7 +341,7 @@ def open_seal(root: Path, name: str, *, demanded: bool, installed: bool) -> Seal
         raise PackError(
             problems=(Problem(path=FILE, code="KP303", message=f"{message}it is made"),)
         )
-    return Seal(required=demanded or installed, locked=locked)
+    return Verifier(required=demanded or installed, locked=locked)
 
 
 def difference(path: str, locked: str | None, found: str | None) -> Problem:

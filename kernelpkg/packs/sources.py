@@ -325,9 +325,8 @@ def load_module(directory: Path, file: str, files: Files | None = None) -> Modul
 
 
 def _code(path: Path, files: Files) -> CodeType:
-    """Compile the tree that was checked; an import would read and parse the file once more."""
-    tree = files.tree(path, str(path))
-    return compile(tree, str(path), "exec", dont_inherit=True)
+    """Compile what was read; an import would read the file once more, and might find another."""
+    return compile(files.parsed(path), str(path), "exec", dont_inherit=True)
 
 
 def _failure(shown: str, line: int, code: str, message: str) -> PackError:

@@ -27,7 +27,7 @@ from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
-from kernelpkg.packs.lock import Seal, open_seal
+from kernelpkg.packs.lock import Verifier, make_verifier
 from kernelpkg.packs.read import collector_at_rest, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
 from kernelpkg.runtime import torch_ops
@@ -100,8 +100,8 @@ def load(
     environment = os.environ if environment is None else environment
     try:
         place, name = find.find_pack(pack, None if root is None else Path(root), environment)
-        seal = open_seal(place.path, name, demanded=locked, installed=place.installed)
-        spec = read_pack(place.path, name, check=seal.check_manifest)
+        verifier = make_verifier(place.path, name, demanded=locked, installed=place.installed)
+        spec = read_pack(place.path, name, check=verifier.check_manifest)
         spec = search_path.with_overlays(spec, configs, environment)
         machine = detect(device, extra=spec.platforms, variants=spec.variants)
         _check_namespace(spec)
@@ -118,7 +118,7 @@ def load(
             problems=error.problems,
         )
     with _LOCK, collector_at_rest():
-        reports, notes = _load(spec, seal, machine, environment, smoke=smoke, progress=progress)
+        reports, notes = _load(spec, verifier, machine, environment, smoke=smoke, progress=progress)
     found = LoadReport(
         pack=spec.name,
         device=machine.device,
@@ -135,7 +135,7 @@ def load(
 
 def _load(
     pack: PackSpec,
-    seal: Seal,
+    verifier: Verifier,
     machine: Machine,
     environment: Mapping[str, str],
     *,
@@ -150,7 +150,7 @@ def _load(
         pack=pack,
         machine=machine,
         here=_platform(pack, machine),
-        seal=seal,
+        verifier=verifier,
         taken=partial(_taken, root),
     )
     prepared: list[Ready | KernelReport] = []
@@ -166,14 +166,13 @@ def _load(
             progress(f"checking {names[number]}", len(names) + number, steps)
             reports[number] = _with_check(reports[number], ready, machine)
     progress("done", steps, steps)
-    reports += [
-        _failed(_blank(preparation, name), (problem,)) for name, problem in seal.gone(pack).items()
-    ]
+    for gone, problem in verifier.gone(pack).items():
+        reports.append(_failed(_blank(preparation, gone), (problem,)))
     specs: dict[str, KernelSpec] = {
         ready.spec.name: ready.spec for ready in prepared if isinstance(ready, Ready)
     }
     routes = [(route, specs[route.op]) for route in pack.routes if route.op in specs]
-    notes = [*seal.notes, *_unknown(disabled, pack), *search_path.strangers(pack)]
+    notes = [*verifier.notes, *_unknown(disabled, pack), *search_path.strangers(pack)]
     notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
     return tuple(reports), tuple(notes)
 

@@ -21,7 +21,7 @@ from kernelpkg.errors import PackError, Problem, RegistrationError
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
-from kernelpkg.packs.lock import LockState, Seal
+from kernelpkg.packs.lock import LockedKernel, LockState, Verifier
 from kernelpkg.packs.read import problem_at, read_kernel
 from kernelpkg.packs.sources import Pins, load_function
 from kernelpkg.runtime.register import HelionKernelWrapper
@@ -52,7 +52,7 @@ class Preparation:
     pack: PackSpec
     machine: Machine
     here: Platform
-    seal: Seal
+    verifier: Verifier
     taken: Callable[[str], str | None]
 
     def prepare(self, report: KernelReport) -> Ready:
@@ -63,9 +63,10 @@ class Preparation:
         """
         pins, files = Pins(), Files()
         try:
-            self.seal.check_kernel(self.pack, report.name, files)
-            spec = read_kernel(Path(self.pack.root), report.name, files)
-            return self._check(spec, report, pins, files)
+            locked = self.verifier.check_kernel(self.pack, report.name, files)
+            root, checked = Path(self.pack.root), locked is not None
+            spec = read_kernel(root, report.name, files, checked=checked)
+            return self._check(spec, report, pins, files, locked)
         except PackError:
             pins.undo()
             raise
@@ -78,7 +79,14 @@ class Preparation:
                 problems=(Problem(path=path, code="KP700", message=message),)
             ) from error
 
-    def _check(self, spec: KernelSpec, report: KernelReport, pins: Pins, files: Files) -> Ready:
+    def _check(
+        self,
+        spec: KernelSpec,
+        report: KernelReport,
+        pins: Pins,
+        files: Files,
+        locked: LockedKernel | None,
+    ) -> Ready:
         """Check one kernel against this machine."""
         problems: list[Problem] = []
 
@@ -102,7 +110,13 @@ class Preparation:
         dropped: list[Problem] = []
         plan = attempt(
             lambda: read_selection(
-                self.pack, spec, self.here, custom=custom, files=files, dropped=dropped
+                self.pack,
+                spec,
+                self.here,
+                custom=custom,
+                files=files,
+                dropped=dropped,
+                locked=None if locked is None else locked.counts(),
             )
         )
         fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
@@ -112,8 +126,8 @@ class Preparation:
         taken = self.taken(report.op)
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
-        differing = self.seal.differences(self.pack, spec.name, files)
-        if self.seal.required:  # a file may have come in beside the locked ones
+        differing = self.verifier.differences(self.pack, spec.name, files)
+        if self.verifier.required:  # a file may have come in beside the locked ones
             problems.extend(differing)
         if problems:
             raise PackError(problems=tuple(dict.fromkeys([*problems, *dropped])))
@@ -129,7 +143,7 @@ class Preparation:
             input_generator=lambda: CaseInputs(spec, self.machine.device),
         )
         report = _described(report, self.pack, spec, plan, self.machine)
-        lock = self.seal.state(self.pack, spec.name, differs=bool(differing))
+        lock = self.verifier.state(self.pack, spec.name, differs=bool(differing))
         return Ready(
             spec=spec,
             digest=_digest(self.pack, spec, files),

@@ -18,6 +18,7 @@ from kernelpkg.configs.search_path import (
     with_overlays,
 )
 from kernelpkg.errors import PackError, UsageError
+from kernelpkg.files import digest_bytes
 from kernelpkg.packs.read import read_kernel, read_pack
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configs.md"
@@ -83,6 +84,22 @@ def test_a_broken_file_of_an_overlay_is_named_by_its_own_path(demo, overlay):
     with pytest.raises(PackError) as caught:
         read_configs(pack, read_kernel(demo.root, "twice"), "nvidia_h200")
     assert str(caught.value).startswith(f"{path}:1: KP501 ")
+
+
+def test_a_file_that_a_lock_vouches_for_is_known_by_its_digest_and_not_decoded(demo):
+    """Any other bytes, and those of another platform, are checked."""
+    demo.configs("twice", "no JSON")
+    place = demo.root / "configs/twice/nvidia_h200.json"
+    pack, spec = read_pack(demo.root, "demo"), read_kernel(demo.root, "twice")
+    digest = digest_bytes(b"no JSON")
+    known = read_configs(pack, spec, "nvidia_h200", locked={("nvidia_h200", digest): (7, 5)})
+    assert (known.kernel, known.platform, known.counts()) == ("twice", "nvidia_h200", (7, 5))
+    for locked in ({("nvidia_h200", digest[:-1]): (7, 5)}, {("nvidia_b200", digest): (7, 5)}):
+        with pytest.raises(PackError, match="KP501 the file is not JSON"):
+            read_configs(pack, spec, "nvidia_h200", locked=locked)
+    place.unlink()
+    with pytest.raises(PackError, match=r"KP501 the file cannot be read \(No such file"):
+        read_configs(pack, spec, "nvidia_h200", locked={("nvidia_h200", digest): (7, 5)})
 
 
 def test_the_variable_names_directories_unless_the_command_line_does(demo, overlay, tmp_path):

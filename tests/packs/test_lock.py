@@ -21,11 +21,12 @@ from kernelpkg.packs.lock import (
     LockedConfigs,
     LockedKernel,
     LockedPack,
-    Seal,
+    Verifier,
     dumps,
     has_lock,
-    open_seal,
+    make_verifier,
     read_lock,
+    toolchain,
     write_lock,
 )
 from kernelpkg.packs.read import read_kernel, read_pack
@@ -232,8 +233,8 @@ def pack_of(demo):
     return read_pack(demo.root, "demo")
 
 
-def seal_of(demo, *, demanded=True, installed=False) -> Seal:
-    return open_seal(demo.root, "demo", demanded=demanded, installed=installed)
+def verifier_of(demo, *, demanded=True, installed=False) -> Verifier:
+    return make_verifier(demo.root, "demo", demanded=demanded, installed=installed)
 
 
 def files_of(demo, pack=None) -> Files:
@@ -244,8 +245,8 @@ def files_of(demo, pack=None) -> Files:
     return files
 
 
-def state_of(seal, pack, name, files) -> str:
-    return seal.state(pack, name, differs=bool(seal.differences(pack, name, files)))
+def state_of(verifier, pack, name, files) -> str:
+    return verifier.state(pack, name, differs=bool(verifier.differences(pack, name, files)))
 
 
 def lines(action) -> list[str]:
@@ -255,16 +256,55 @@ def lines(action) -> list[str]:
 
 
 def test_a_pack_that_is_as_it_was_locked_passes(locked):
-    seal, pack, files = seal_of(locked), pack_of(locked), Files()
-    seal.check_manifest(pack.path, pack.digest)
-    seal.check_kernel(pack, "twice", files)
-    assert state_of(seal, pack, "twice", files_of(locked)) == "locked"
-    assert seal.gone(pack) == {}
+    verifier, pack, files = verifier_of(locked), pack_of(locked), Files()
+    verifier.check_manifest(pack.path, pack.digest)
+    verifier.check_kernel(pack, "twice", files)
+    assert state_of(verifier, pack, "twice", files_of(locked)) == "locked"
+    assert verifier.gone(pack) == {}
+
+
+@pytest.mark.parametrize("demanded", [True, False], ids=["demanded", "not-demanded"])
+def test_a_lock_vouches_for_what_is_as_it_was_and_was_checked_by_this_version(demo, demanded):
+    """Then `load` need not check it again."""
+    demo.configs("twice")
+    found = take_inventory(pack_of(demo), toolchain()).pack
+    write_lock(demo.root, Lock(packs={"demo": found}))
+    pack, verifier = pack_of(demo), verifier_of(demo, demanded=demanded)
+    kernel = verifier.check_kernel(pack, "twice", Files())
+    assert kernel == found.kernels["twice"]
+    configs = kernel.configs["nvidia_h200"]
+    assert kernel.counts() == {("nvidia_h200", configs.file): (2, 1)}
+    others = {**found.tools, "python": "2.7", "torch": "0.1", "helion": "0.1"}
+    other = evolve(verifier, locked=evolve(found, tools=others))
+    assert other.check_kernel(pack, "twice", Files()) == kernel
+
+
+@pytest.mark.parametrize(
+    "change", ["version", "no-version", "manifest", "kernel", "pack", "configs", "gone"]
+)
+def test_a_lock_vouches_for_nothing_else(demo, change):
+    demo.configs("twice")
+    tools = {"version": {"kernelpkg": "0.0.1"}, "no-version": {}}.get(change, toolchain())
+    found = take_inventory(pack_of(demo), tools).pack
+    write_lock(demo.root, Lock(packs={"demo": found}))
+    if change == "manifest":
+        demo.edit("kernels/twice/kernel.toml", "[1, 4]", "[1, 5]")
+    elif change == "kernel":
+        demo.kernel("second")
+    elif change == "pack":
+        demo.edit("manifests/demo.toml", "0.1.0", "0.1.1")
+    elif change == "configs":
+        demo.configs("twice", platform="nvidia_b200")
+    elif change == "gone":
+        (demo.root / "kernels/twice/host.py").unlink()
+    name = "second" if change == "kernel" else "twice"
+    verifier = verifier_of(demo, demanded=False)
+    assert verifier.check_kernel(pack_of(demo), name, Files()) is None
 
 
 def test_what_was_verified_is_what_is_run_whatever_is_on_disk_by_then(locked):
     files = Files()
-    seal_of(locked).check_kernel(pack_of(locked), "twice", files)
+    verifier_of(locked).check_kernel(pack_of(locked), "twice", files)
     before = (locked.root / "kernels/twice/kernel.py").read_bytes()
     locked.edit("kernels/twice/kernel.py", "* 2", "* 3")
     assert files.read(locked.root / "kernels/twice/kernel.py") == before
@@ -275,7 +315,7 @@ def test_every_file_that_differs_is_named_with_both_digests(locked):
     locked.edit("configs/twice/nvidia_h200.json", '"num_warps": 4', '"num_warps": 8')
     (locked.root / "kernels/twice/host.py").unlink()
     locked.edit("kernels/twice/kernel.toml", "version = 1", "version = 2")
-    found = lines(lambda: seal_of(locked).check_kernel(pack_of(locked), "twice", Files()))
+    found = lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files()))
     assert found[0].startswith(
         "configs/twice/nvidia_h200.json: KP304 is not as it was locked: sha256-"
     )
@@ -294,7 +334,7 @@ def test_the_digests_of_a_message_are_those_of_the_file(locked):
     before = Files().digest(locked.root / path)
     locked.edit(path, "* 2", "* 3")
     after = Files().digest(locked.root / path)
-    assert lines(lambda: seal_of(locked).check_kernel(pack_of(locked), "twice", Files())) == [
+    assert lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files())) == [
         (
             f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…"
             f"{AGAIN}"
@@ -305,24 +345,24 @@ def test_the_digests_of_a_message_are_those_of_the_file(locked):
 def test_another_manifest_of_the_pack_is_named(locked):
     locked.edit("manifests/demo.toml", "0.1.0", "0.1.1")
     pack = pack_of(locked)
-    (line,) = lines(lambda: seal_of(locked).check_manifest(pack.path, pack.digest))
+    (line,) = lines(lambda: verifier_of(locked).check_manifest(pack.path, pack.digest))
     assert line.startswith("manifests/demo.toml: KP304 is not as it was locked: sha256-")
-    assert state_of(seal_of(locked), pack, "twice", files_of(locked)) == "modified"
+    assert state_of(verifier_of(locked), pack, "twice", files_of(locked)) == "modified"
 
 
 def test_nothing_has_to_be_as_it_was_where_no_lock_is_demanded(locked):
     locked.edit("kernels/twice/kernel.py", "* 2", "* 3")
-    seal, pack = seal_of(locked, demanded=False), pack_of(locked)
-    seal.check_manifest(pack.path, "sha256-other")
-    seal.check_kernel(pack, "twice", Files())
-    assert state_of(seal, pack, "twice", files_of(locked)) == "modified"
+    verifier, pack = verifier_of(locked, demanded=False), pack_of(locked)
+    verifier.check_manifest(pack.path, "sha256-other")
+    verifier.check_kernel(pack, "twice", Files())
+    assert state_of(verifier, pack, "twice", files_of(locked)) == "modified"
 
 
 def test_configs_that_came_in_are_a_difference(locked):
     locked.configs("twice", platform="nvidia_b200")
     files, pack = files_of(locked), pack_of(locked)
     files.read(locked.root / "configs/twice/nvidia_b200.json")
-    (found,) = seal_of(locked).differences(pack, "twice", files)
+    (found,) = verifier_of(locked).differences(pack, "twice", files)
     assert str(found) == (
         "configs/twice/nvidia_b200.json: KP306 is not in the lock; remove it, or run "
         "'kernelpkg lock' if it is meant"
@@ -332,26 +372,26 @@ def test_configs_that_came_in_are_a_difference(locked):
 def test_a_kernel_that_came_in_is_not_in_the_lock(locked):
     locked.kernel("second")
     pack = pack_of(locked)
-    assert lines(lambda: seal_of(locked).check_kernel(pack, "second", Files())) == [
+    assert lines(lambda: verifier_of(locked).check_kernel(pack, "second", Files())) == [
         (
             "kernels/second/kernel.toml: KP306 is not in the lock; remove it, or run "
             "'kernelpkg lock' if it is meant"
         )
     ]
-    assert state_of(seal_of(locked, demanded=False), pack, "second", Files()) == "unlocked"
+    assert state_of(verifier_of(locked, demanded=False), pack, "second", Files()) == "unlocked"
 
 
 def test_a_kernel_that_is_gone_is_named(locked):
     locked.kernel("second")
     write_lock(locked.root, Lock(packs={"demo": take_inventory(pack_of(locked), {}).pack}))
     pack = evolve(pack_of(locked), kernels=("twice",))
-    assert list(map(str, seal_of(locked).gone(pack).values())) == [
+    assert list(map(str, verifier_of(locked).gone(pack).values())) == [
         (
             f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read"
             f"{AGAIN}"
         )
     ]
-    assert seal_of(locked, demanded=False).gone(pack) == {}
+    assert verifier_of(locked, demanded=False).gone(pack) == {}
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "configs", "kernels", "demo/mine"])
@@ -364,20 +404,20 @@ def test_configs_of_an_operator_are_not_verified_and_the_row_says_so(
     own = (locked.root / "configs/twice/nvidia_h200.json").read_text()
     path.write_text(own.replace('"num_warps": 4', '"num_warps": 8'))
     pack = evolve(pack_of(locked), overlays=(str(path.parents[1]) if "/" in place else place,))
-    seal_of(locked).check_kernel(pack, "twice", Files())
-    assert state_of(seal_of(locked), pack, "twice", files_of(locked, pack)) == "overlaid"
+    verifier_of(locked).check_kernel(pack, "twice", Files())
+    assert state_of(verifier_of(locked), pack, "twice", files_of(locked, pack)) == "overlaid"
 
 
 def test_without_a_lock_everything_is_unlocked(demo):
-    seal, pack = seal_of(demo, demanded=False, installed=True), pack_of(demo)
-    seal.check_kernel(pack, "twice", Files())
-    assert not seal.required
-    assert state_of(seal, pack, "twice", Files()) == "unlocked"
-    assert seal.differences(pack, "twice", Files()) == ()
+    verifier, pack = verifier_of(demo, demanded=False, installed=True), pack_of(demo)
+    verifier.check_kernel(pack, "twice", Files())
+    assert not verifier.required
+    assert state_of(verifier, pack, "twice", Files()) == "unlocked"
+    assert verifier.differences(pack, "twice", Files()) == ()
 
 
 def test_a_lock_that_is_demanded_has_to_be_there(demo):
-    assert lines(lambda: seal_of(demo)) == [
+    assert lines(lambda: verifier_of(demo)) == [
         (
             "kernelpkg.lock: KP303 is not there, and the pack must be locked; run "
             "'kernelpkg lock --pack demo' where it is made"
@@ -389,7 +429,7 @@ def test_a_lock_that_is_demanded_has_to_be_there(demo):
 def test_a_lock_has_to_have_the_pack(demo, who):
     write_lock(demo.root, Lock())
     given = {"demanded": False, "installed": False, who: True}
-    assert lines(lambda: seal_of(demo, **given)) == [
+    assert lines(lambda: verifier_of(demo, **given)) == [
         (
             "kernelpkg.lock: KP303 has no pack 'demo', and the pack must be locked; run "
             "'kernelpkg lock --pack demo' where it is made"
@@ -401,15 +441,15 @@ def test_a_lock_has_to_have_the_pack(demo, who):
 def test_a_broken_lock_stops_those_that_need_it(locked, who):
     locked.edit(FILE, "version = 1", "version = 2")
     given = {"demanded": False, "installed": False, who: True}
-    (line,) = lines(lambda: seal_of(locked, **given))
+    (line,) = lines(lambda: verifier_of(locked, **given))
     assert line.startswith("kernelpkg.lock: KP301 was edited by hand")
 
 
 def test_a_broken_lock_is_a_note_to_others(locked):
     locked.edit(FILE, "version = 1", "version = 2")
-    seal = seal_of(locked, demanded=False)
-    assert [note.code for note in seal.notes] == ["KP301"]
-    assert state_of(seal, pack_of(locked), "twice", files_of(locked)) == "unlocked"
+    verifier = verifier_of(locked, demanded=False)
+    assert [note.code for note in verifier.notes] == ["KP301"]
+    assert state_of(verifier, pack_of(locked), "twice", files_of(locked)) == "unlocked"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from kernelpkg import __version__
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
-from kernelpkg.packs.lock import has_lock, open_seal
+from kernelpkg.packs.lock import has_lock, make_verifier
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
 from kernelpkg.vllm.vendor.files import Drift, Step, steps_for, wrong_place
@@ -174,20 +174,20 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         problems += error.problems
         tree = None
     root = Path(pack.root)
-    seal = open_seal(root, pack.name, demanded=has_lock(root), installed=False)
-    seal.check_manifest(pack.path, pack.digest)
-    problems += seal.gone(pack).values()
+    verifier = make_verifier(root, pack.name, demanded=has_lock(root), installed=False)
+    verifier.check_manifest(pack.path, pack.digest)
+    problems += verifier.gone(pack).values()
     kernels: dict[str, Mapping[str, Any]] = {}
     wanted: dict[str, str] = {}
     for name in pack.kernels:
         try:
             files = Files()
-            seal.check_kernel(pack, name, files)
+            verifier.check_kernel(pack, name, files)
             spec = read_kernel(root, name, files)
             wanted |= _files(pack, spec, tree, files)
             kernels[name] = _described(spec, files)
-            if seal.required:  # a file may have come in beside the locked ones
-                problems += seal.differences(pack, name, files)
+            if verifier.required:  # a file may have come in beside the locked ones
+                problems += verifier.differences(pack, name, files)
         except PackError as error:
             problems += error.problems
     shown = record_path(pack.name)

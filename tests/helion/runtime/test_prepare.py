@@ -6,22 +6,24 @@ import json
 import sys
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kernelpkg
 from kernelpkg import cli
+from kernelpkg.files import digest_bytes
 from kernelpkg.packs.drift import take_inventory
-from kernelpkg.packs.lock import FILE, Lock, write_lock
+from kernelpkg.packs.lock import FILE, Lock, LockedPack, toolchain, write_lock
 from kernelpkg.packs.read import read_pack
 from kernelpkg.vllm.routes import load_pack, read_manifest
 
 
-def lock(demo) -> None:
+def lock(demo) -> LockedPack:
     """Lock a pack, as `lock --no-fingerprints` does."""
-    write_lock(
-        demo.root, Lock(packs={"demo": take_inventory(read_pack(demo.root, "demo"), {}).pack})
-    )
+    found = take_inventory(read_pack(demo.root, "demo"), toolchain()).pack
+    write_lock(demo.root, Lock(packs={"demo": found}))
+    return found
 
 
 @pytest.fixture
@@ -231,6 +233,111 @@ def test_a_disabled_kernel_is_not_verified(locked):
     report = kernelpkg.load(root=locked.root, device="cpu", locked=True, environment=environment)
     assert report.ok
     assert states(report) == BOTH | {"twice": ("disabled", None)}
+
+
+REFUSED = "KP142 case num_tokens=4: guard 'num_tokens < 4' refuses it"
+STRANGE = "KP502 config 0: field 'stages' is not known"
+
+
+@pytest.fixture
+def forged(demo):
+    """A pack that no `lock` would take: its grid and a config are wrong, and its digests agree.
+
+    So whoever says nothing of it has not checked what the lock vouches for.
+    """
+    demo.configs("twice")
+    pack, grid, configs = lock(demo), "kernels/twice/kernel.toml", "configs/twice/nvidia_h200.json"
+    demo.edit(grid, "[[key]]", '[guard]\nwhen = ["num_tokens < 4"]\n[[key]]')
+    demo.edit(configs, '"num_warps"', '"stages"')
+    kernel, tuned = pack.kernels["twice"], pack.kernels["twice"].configs["nvidia_h200"]
+    found, file = (digest_bytes((demo.root / path).read_bytes()) for path in (grid, configs))
+    kernel = evolve(
+        kernel,
+        files={**kernel.files, "kernel.toml": found},
+        configs={"nvidia_h200": evolve(tuned, file=file)},
+    )
+    pack = evolve(pack, kernels={"twice": kernel})
+    write_lock(demo.root, Lock(packs={"demo": pack}))
+    return demo, pack
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_what_a_lock_vouches_for_is_not_checked_again(forged, required):
+    """Whether the pack must be locked, or merely is."""
+    demo, _ = forged
+    report = load(demo, locked=required)
+    assert report.ok, report.problems
+    assert states(report) == {"twice": ("registered", "locked")}
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_lock_by_another_kernelpkg_vouches_for_nothing(forged, required):
+    """Another version may check more, or other things; the digests are verified as ever."""
+    demo, pack = forged
+    tools = {**pack.tools, "kernelpkg": "0.0.1"}
+    write_lock(demo.root, Lock(packs={"demo": evolve(pack, tools=tools)}))
+    found = load(demo, locked=required)
+    (demo.root / FILE).unlink()
+    assert found.problems == load(demo).problems
+    assert REFUSED in str(found.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        pytest.param("kernels/twice/kernel.toml", "[1, 4]", "[1, 4, 8]", id="grid"),
+        pytest.param("kernels/twice/host.py", "* 2", "* 2.0", id="source"),
+        pytest.param("configs/twice/nvidia_h200.json", '"config": 0}]', '"config": 1}]', id="case"),
+        pytest.param("manifests/demo.toml", "0.1.0", "0.1.1", id="pack"),
+        pytest.param(FILE, "version = 1", "version = 2", id="lock"),
+    ],
+)
+def test_a_pack_that_was_edited_since_is_checked_again(forged, file, old, new):
+    """One other byte of the kernel, its pack or the lock, and all problems are told again."""
+    demo, _ = forged
+    demo.edit(file, old, new)
+    assert REFUSED in str(load(demo).problems[0])
+
+
+def test_an_edited_grid_of_a_locked_pack_is_checked(locked):
+    """An author who edits and loads is told the same as without a lock."""
+    locked.edit(
+        "kernels/twice/kernel.toml", "[[key]]", '[guard]\nwhen = ["num_tokens < 4"]\n[[key]]'
+    )
+    report = load(locked)
+    assert [str(problem) for problem in report.problems] == [
+        f"kernels/twice/kernel.toml:19: {REFUSED}; change the case or the guard"
+    ]
+    assert states(report) == BOTH | {"twice": ("failed", None)}
+
+
+def test_configs_of_an_operator_are_checked_beside_a_locked_kernel(forged, tmp_path):
+    """No lock vouches for them."""
+    demo, _ = forged
+    path = tmp_path / "mine/twice/nvidia_h200.json"
+    path.parent.mkdir(parents=True)
+    own = demo.root / "configs/twice/nvidia_h200.json"
+    path.write_text(own.read_text().replace("16", "32"))
+    (row,) = load(demo, locked=True, configs=[tmp_path / "mine"]).kernels
+    assert [STRANGE in str(problem) for problem in row.problems] == [True]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check",
+        "lock",
+        "lock --check",
+        "list",
+        "vendor --dry-run --into .",
+        "autotune twice --dry-run",
+    ],
+)
+def test_commands_of_an_author_check_what_a_lock_vouches_for(forged, capsys, command):
+    """Only `load` takes the word of a lock."""
+    demo, _ = forged
+    assert cli.main([*command.split(), "--root", str(demo.root)]) == 1
+    assert REFUSED in "".join(capsys.readouterr())
 
 
 @pytest.fixture
