@@ -103,7 +103,7 @@ class Preparation:
         settings = attempt(lambda: helion.check_settings(spec.settings, spec.name))
         functions = {
             reference: attempt(partial(_function, spec, reference, pins, files))
-            for reference in _references(spec)
+            for reference in _references(spec, tests=locked is None)
         }
         function = functions[spec.source]
         custom = None if spec.picker is None else functions[spec.picker]
@@ -158,10 +158,12 @@ def _check_requires(spec: KernelSpec) -> None:
         raise PackError(problems=(problem_at(spec, "KP151", wrong, "helion", "requires"),))
 
 
-def _references(spec: KernelSpec) -> tuple[Reference, ...]:
-    """Every function that the manifest names, the source first."""
-    inits = [variant.init for arg in spec.args for variant in arg.variants]
-    named = [spec.source, spec.reference, spec.fake_impl, spec.picker, spec.generator, *inits]
+def _references(spec: KernelSpec, *, tests: bool) -> tuple[Reference, ...]:
+    """The functions that calls of the op need, the source first, and those that `tests` need."""
+    named: list[object] = [spec.source, spec.fake_impl, spec.picker]
+    if tests:
+        inits = [variant.init for arg in spec.args for variant in arg.variants]
+        named += [spec.reference, spec.generator, *inits]
     return tuple(dict.fromkeys(item for item in named if isinstance(item, Reference)))
 
 

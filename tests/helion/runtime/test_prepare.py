@@ -311,6 +311,16 @@ def test_an_edited_grid_of_a_locked_pack_is_checked(locked):
     assert states(report) == BOTH | {"twice": ("failed", None)}
 
 
+def test_a_file_that_only_tests_need_is_not_run_for_a_kernel_that_a_lock_vouches_for(demo):
+    """A server calls no reference; a smoke check does, and says what is wrong with it."""
+    demo.edit("kernels/twice/host.py", "import torch\n", "import torch\n\n1 / 0\n")
+    wrong = "kernels/twice/host.py:3: KP114 fails to import: ZeroDivisionError: division by zero"
+    assert list(map(str, load(demo).problems)) == [wrong]
+    lock(demo)
+    assert states(load(demo, locked=True)) == {"twice": ("registered", "locked")}
+    assert [kernel.check for kernel in load(demo, locked=True, smoke=True).kernels] == [wrong]
+
+
 def test_configs_of_an_operator_are_checked_beside_a_locked_kernel(forged, tmp_path):
     """No lock vouches for them."""
     demo, _ = forged
