@@ -12,8 +12,7 @@ from typing import Any, Final, Literal
 from attrs import evolve, frozen
 
 from kernelpkg.configs import search_path
-from kernelpkg.configs.store import StoredFile
-from kernelpkg.errors import KernelpkgError, PackError, Problem
+from kernelpkg.errors import KernelpkgError, PackError, Problem, counted
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import (
@@ -23,6 +22,7 @@ from kernelpkg.packs.lock import (
     LockedKernel,
     LockedPack,
     Verifier,
+    changed,
     config_path,
     read_lock,
     write_lock,
@@ -33,7 +33,20 @@ from kernelpkg.packs.sources import source_digest
 Take = Callable[[KernelSpec], Mapping[str, str]]
 """Returns the fingerprints of a kernel by variant; raises KernelpkgError where it cannot."""
 
-_NEWER = "KP002"
+_CHANGES: Final = {
+    "KP307": "manifest",
+    "KP310": "kernels",
+    "KP311": "manifest",
+    "KP312": "source",
+    "KP313": "schema",
+    "KP314": "comments",
+    "KP315": "configs",
+    "KP317": "fingerprint",
+}
+"""Whose change it is, by code: a manifest; which kernels there are; what a source does, or only its
+comments, layout and docstrings; the schema of an op; config files; the structure of a kernel."""
+_TOOLS: Final = ("torch", "helion", "triton")
+"""The tools that compiled kernels depend on; those of another Python or kernelpkg are the same."""
 
 
 @frozen(kw_only=True)
@@ -53,25 +66,17 @@ class LockPlan:
     def counts(self) -> dict[str, int]:
         """How many kernels, files, config files and fingerprints are locked."""
         kernels = self.lock.packs[self.pack.name].kernels.values()
-        return {
-            "kernels": len(kernels),
-            "files": sum(len(kernel.files) for kernel in kernels),
-            "configs": sum(len(kernel.configs) for kernel in kernels),
-            "fingerprints": sum(len(kernel.fingerprints) for kernel in kernels),
-        }
+        parts = ("files", "configs", "fingerprints")
+        counts = {part: sum(len(getattr(kernel, part)) for kernel in kernels) for part in parts}
+        return {"kernels": len(kernels), **counts}
 
     def lines(self) -> tuple[str, ...]:
         """Return what was done, for people."""
-        counts = self.counts()
-        told = [
-            _count(counts["kernels"], "kernel"),
-            _count(counts["files"], "file"),
-            _count(counts["configs"], "config file"),
-            _count(counts["fingerprints"], "fingerprint"),
-        ]
-        word = "wrote" if self.action == "write" else "unchanged:"
-        path = Path(self.pack.root, FILE)
-        return (f"{word} {path} (pack {self.pack.name}: {', '.join(told)})",)
+        nouns = ("kernel", "file", "config file", "fingerprint")
+        told = map(counted, self.counts().values(), nouns)
+        done = "wrote" if self.action == "write" else "unchanged:"
+        done += f" {Path(self.pack.root, FILE)}"
+        return (f"{done} (pack {self.pack.name}: {', '.join(told)})",)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `lock --json`."""
@@ -90,7 +95,7 @@ class LockCheck:
     """What has drifted; `remarks` say what was not compared, `problems` what cannot be read."""
 
     pack: PackSpec
-    drift: tuple[Drift, ...]
+    drift: tuple[Problem, ...]
     remarks: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -101,23 +106,21 @@ class LockCheck:
 
     def lines(self) -> tuple[str, ...]:
         """Return what has drifted, and a summary, for people."""
-        told = f"{_count(len(self.drift), 'change')} since it was locked"
+        told = f"{counted(len(self.drift), 'change')} since it was locked"
         what = told if self.drift else "nothing has drifted" if self.ok else "it is broken"
-        summary = f"pack {self.pack.name} {self.pack.version}: {what}"
-        return (*map(str, self.drift), summary)
+        return (*map(str, self.drift), f"pack {self.pack.name} {self.pack.version}: {what}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `lock --check --json`."""
         return {
             "pack": self.pack.name,
             "version": self.pack.version,
-            "drift": [found.to_json() for found in self.drift],
+            "drift": [
+                {"path": p.path, "change": change_of(p), "code": p.code, "message": p.message}
+                for p in self.drift
+            ],
             "remarks": list(self.remarks),
         }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def plan_lock(
@@ -126,13 +129,13 @@ def plan_lock(
     """Work out the lock of a pack; the parts of the other `packs` of its root stay as they are.
 
     `take` is why fingerprints cannot be taken, where they cannot. Raises PackError for a pack that
-    is broken, for one has to load before it is locked, and for a lock of a newer edition.
+    is broken, for the lock vouches for it, and for a lock of a newer edition.
     """
     remarks: list[str] = []
     try:
         old = read_lock(Path(pack.root))
     except PackError as error:
-        if any(problem.code == _NEWER for problem in error.problems):
+        if any(problem.code == "KP002" for problem in error.problems):
             raise
         old = None
         others = [name for name in packs if name != pack.name]
@@ -145,8 +148,7 @@ def plan_lock(
     for name in sorted({*parts} - {*packs}):
         del parts[name]
         remarks.append(f"pack '{name}' is not there any more, and its part of the lock is removed")
-    taken, missing = _with_fingerprints(parts.get(pack.name), found, take)
-    parts[pack.name] = taken
+    parts[pack.name], missing = _with_fingerprints(parts.get(pack.name), found, take)
     lock = Lock(packs=parts)
     return LockPlan(
         pack=pack,
@@ -172,32 +174,21 @@ def check_lock(
         raise PackError(problems=(Problem(path=FILE, code="KP303", message=message),))
     found = take_inventory(pack, tools)
     recorded = {name for name, kernel in locked.kernels.items() if kernel.fingerprints}
-    wanted = evolve(
-        found, specs={name: spec for name, spec in found.specs.items() if name in recorded}
-    )
+    specs = {name: spec for name, spec in found.specs.items() if name in recorded}
+    wanted = evolve(found, specs=specs)
     now, missing = _with_fingerprints(locked, wanted, take)
     broken = [name for name in pack.kernels if name not in found.specs]
     drift = [*compare(pack.name, locked, now, broken)]
-    drift += [entry for name in broken for entry in _broken(pack, name, locked)]
-    for name in sorted({*lock.packs} - {*packs}):
-        message = f"has pack '{name}', which is not there any more; run 'kernelpkg lock'"
-        problem = Problem(path=FILE, code="KP307", message=message)
-        drift.append(Drift(problem=problem, change="manifest"))
+    verifier, own = Verifier(locked=locked), evolve(pack, overlays=())
+    for name in broken:  # of a kernel that cannot be read, its files are compared
+        drift += verifier.verify(own, name, Files())
+    for other in {*lock.packs} - {*packs}:
+        message = f"has pack '{other}', which is not there any more; run 'kernelpkg lock'"
+        drift.append(Problem(path=FILE, code="KP307", message=message))
     if not recorded:
         missing = ("structural fingerprints are not in the lock, and not compared",)
-    return LockCheck(
-        pack=pack, drift=tuple(sorted(drift)), remarks=missing, problems=found.problems
-    )
-
-
-def _broken(pack: PackSpec, name: str, locked: LockedPack) -> Iterable[Drift]:
-    """Say of a kernel that cannot be read which of its files are not as they were locked."""
-    verifier = Verifier(required=True, locked=locked)
-    try:
-        verifier.check_kernel(evolve(pack, overlays=()), name, Files())
-    except PackError as error:
-        return [of_file(problem) for problem in error.problems]
-    return ()
+    told = tuple(sorted(drift))
+    return LockCheck(pack=pack, drift=told, remarks=missing, problems=found.problems)
 
 
 def _with_fingerprints(
@@ -227,75 +218,47 @@ def _with_fingerprints(
     return evolve(found.pack, kernels=kernels), tuple(remarks)
 
 
-Change = Literal[
-    "source",
-    "comments",
-    "manifest",
-    "schema",
-    "configs",
-    "kernels",
-    "torch",
-    "helion",
-    "triton",
-    "fingerprint",
-]
-"""Whose change it is: what a source does, or only its comments, layout and docstrings; a manifest;
-the schema of an op; config files; which kernels there are; a tool; the structure of a kernel."""
-
-_TOOLS: Final[tuple[Literal["torch", "helion", "triton"], ...]] = ("torch", "helion", "triton")
-"""The tools that compiled kernels depend on; those of another Python or kernelpkg are the same."""
-
-
-@frozen(kw_only=True, order=True)
-class Drift:
-    """One thing that is not as it was locked."""
-
-    problem: Problem
-    change: Change
-
-    def __str__(self) -> str:
-        return str(self.problem)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry of `lock --check --json`."""
-        problem = self.problem
-        return {
-            "path": problem.path,
-            "change": self.change,
-            "code": problem.code,
-            "message": problem.message,
-        }
-
-
 def compare(
     pack: str, locked: LockedPack, found: LockedPack, broken: Collection[str] = ()
-) -> tuple[Drift, ...]:
+) -> tuple[Problem, ...]:
     """Return what differs between a pack as it was locked and as it is, in order of places.
 
     Fingerprints are compared where both have them. Kernels that `found` lacks are gone, except for
     those that are broken, of which nothing is said here.
     """
-    found_all = [*_manifest(pack, locked, found), *_tools(locked, found)]
-    for name in sorted({*locked.kernels, *found.kernels} - {*broken}):
-        before, now = locked.kernels.get(name), found.kernels.get(name)
-        path = f"kernels/{name}/kernel.toml"
-        if before is None:
-            message = f"kernel '{name}' came in after the pack was locked"
-            found_all.append(_drift(path, "KP310", "kernels", message))
-        elif now is None:
-            message = f"kernel '{name}' was locked, and is not there any more"
-            found_all.append(_drift(path, "KP310", "kernels", message))
+    drift = []
+    if locked.manifest != found.manifest:
+        versions = _versions(locked.version, found.version)
+        message = f"the manifest of the pack changed; {versions}"
+        drift.append(Problem(path=f"manifests/{pack}.toml", code="KP311", message=message))
+    tools = [tool for tool in _TOOLS if locked.tools.get(tool) != found.tools.get(tool)]
+    for tool in tools:
+        before, now = locked.tools.get(tool), found.tools.get(tool)
+        if before is not None and now is not None:
+            message = f"version {before} was locked, and {now} is installed; what was tuned with "
+            message += "the one may be slow or refused with the other"
+            drift.append(Problem(path=tool, code="KP316", message=message))
+    python = locked.tools.get("python") == found.tools.get("python")
+    for name, was, is_ in changed(locked.kernels, found.kernels):
+        if name in broken:
+            continue
+        if was is None or is_ is None:
+            what = "came in after the pack was locked"
+            what = what if was is None else "was locked, and is not there any more"
+            path, message = f"kernels/{name}/kernel.toml", f"kernel '{name}' {what}"
+            drift.append(Problem(path=path, code="KP310", message=message))
         else:
-            found_all += _kernel(name, before, now, python=_same(locked, found, ("python",)))
-            found_all += _fingerprints(name, before, now, _cause(before, now, locked, found))
-    return tuple(sorted(found_all))
+            drift += _kernel(name, was, is_, tools, python=python)
+    return tuple(sorted(drift))
 
 
-def of_file(problem: Problem) -> Drift:
-    """Return a file of a broken kernel that is not as it was locked, by what kind it is."""
-    if problem.path.startswith("configs/"):
-        return Drift(problem=problem, change="configs")
-    return Drift(problem=problem, change="manifest" if problem.path.endswith(".toml") else "source")
+def change_of(problem: Problem) -> str:
+    """Return whose change it is that `lock --check` tells; a tool is its own."""
+    if problem.code in _CHANGES or problem.path in _TOOLS:
+        return _CHANGES.get(problem.code, problem.path)
+    if problem.path.startswith("configs/"):  # a file of a kernel that is broken
+        return "configs"
+    return "manifest" if problem.path.endswith(".toml") else "source"
 
 
 def needs_fingerprints(locked: LockedPack | None, found: LockedPack) -> tuple[str, ...]:
@@ -304,33 +267,10 @@ def needs_fingerprints(locked: LockedPack | None, found: LockedPack) -> tuple[st
     A fingerprint follows from the kernel's files and the tools; where these are as they were when
     it was taken, it stands.
     """
-    return tuple(name for name, now in found.kernels.items() if not _stands(locked, found, name))
-
-
-def _stands(locked: LockedPack | None, found: LockedPack, name: str) -> bool:
-    before = None if locked is None else locked.kernels.get(name)
-    return (
-        locked is not None
-        and before is not None
-        and bool(before.fingerprints)
-        and before.files == found.kernels[name].files
-        and _same(locked, found, _TOOLS)
-    )
-
-
-def _same(locked: LockedPack, found: LockedPack, tools: Iterable[str]) -> bool:
-    return all(locked.tools.get(name) == found.tools.get(name) for name in tools)
-
-
-def _drift(path: str, code: str, change: Change, message: str) -> Drift:
-    return Drift(problem=Problem(path=path, code=code, message=message), change=change)
-
-
-def _manifest(pack: str, locked: LockedPack, found: LockedPack) -> Iterator[Drift]:
-    if locked.manifest != found.manifest:
-        versions = _versions(locked.version, found.version)
-        message = f"the manifest of the pack changed; {versions}"
-        yield _drift(f"manifests/{pack}.toml", "KP311", "manifest", message)
+    if locked is None or any(locked.tools.get(t) != found.tools.get(t) for t in _TOOLS):
+        return tuple(found.kernels)
+    before = {name: kernel.files for name, kernel in locked.kernels.items() if kernel.fingerprints}
+    return tuple(name for name, now in found.kernels.items() if before.get(name) != now.files)
 
 
 def _versions(before: object, now: object) -> str:
@@ -339,90 +279,62 @@ def _versions(before: object, now: object) -> str:
     return f"its version was {before} and is {now}"
 
 
-def _tools(locked: LockedPack, found: LockedPack) -> Iterator[Drift]:
-    for name in _TOOLS:
-        before, now = locked.tools.get(name), found.tools.get(name)
-        if before is not None and now is not None and before != now:
-            message = f"version {before} was locked, and {now} is installed; what was tuned with "
-            message += "the one may be slow or refused with the other"
-            yield _drift(name, "KP316", name, message)
-
-
-def _kernel(name: str, before: LockedKernel, now: LockedKernel, *, python: bool) -> Iterator[Drift]:
-    for file in sorted({*before.files, *now.files}):
-        if before.files.get(file) != now.files.get(file):
-            yield _file(name, file, before, now, python=python)
-    manifest = f"kernels/{name}/kernel.toml"
+def _kernel(
+    name: str, before: LockedKernel, now: LockedKernel, tools: Iterable[str], *, python: bool
+) -> Iterator[Problem]:
+    """Yield what has changed of a kernel; `tools` have too, and it was locked by this `python`."""
+    versions = _versions(before.version, now.version)
+    files = [file for file, _, _ in changed(before.files, now.files)]
+    for file in files:
+        code, message = _file(file, before, now, versions, python=python)
+        yield Problem(path=f"kernels/{name}/{file}", code=code, message=message)
     if before.schema != now.schema:
-        versions = _versions(before.version, now.version)
         message = f"the op's schema changed from '{before.schema}' to '{now.schema}'; {versions}"
-        yield _drift(manifest, "KP313", "schema", message)
-    for platform in sorted({*before.configs, *now.configs}):
-        was, is_ = before.configs.get(platform), now.configs.get(platform)
-        if was != is_:
-            path = config_path(name, platform)
-            yield _drift(path, "KP315", "configs", _configs_text(was, is_))
+        yield Problem(path=f"kernels/{name}/kernel.toml", code="KP313", message=message)
+    for platform, was, is_ in changed(before.configs, now.configs):
+        message = _configs_text(was, is_)
+        yield Problem(path=config_path(name, platform), code="KP315", message=message)
+    if not before.fingerprints or not now.fingerprints:
+        return
+    here = [file for file in files if file in now.files]
+    cause = ", ".join([*here, *tools]) or "an installed package that was edited"
+    for variant, had, has in changed(before.fingerprints, now.fingerprints):
+        message = f"variant {variant or 'of all calls'} "
+        if had is not None and has is not None:
+            message += f"has another structure than was locked, by a change of {cause}; "
+            message += "lists in its configs may not fit"
+        else:
+            what = "came in" if had is None else "is none any more"
+            message += f"{what} since the kernel was locked"
+        yield Problem(path=f"kernels/{name}", code="KP317", message=message)
 
 
-def _file(name: str, file: str, before: LockedKernel, now: LockedKernel, *, python: bool) -> Drift:
-    path = f"kernels/{name}/{file}"
+def _file(
+    file: str, before: LockedKernel, now: LockedKernel, versions: str, *, python: bool
+) -> tuple[str, str]:
+    """Return the code and what is to be said of a file that changed."""
     if file not in now.files or file not in before.files:
         what = "is named by the manifest no more" if file not in now.files else "came in"
-        return _drift(path, "KP312", "source", f"{what} since the kernel was locked")
+        return "KP312", f"{what} since the kernel was locked"
     if file not in now.sources:
-        versions = _versions(before.version, now.version)
-        return _drift(path, "KP311", "manifest", f"the kernel's manifest changed; {versions}")
+        return "KP311", f"the kernel's manifest changed; {versions}"
     if not python:  # a tree is written out in another way by another Python
         message = "the source changed; whether what it does cannot be told, for it was locked with "
-        return _drift(path, "KP312", "source", f"{message}another Python")
+        return "KP312", f"{message}another Python"
     if before.sources.get(file) == now.sources[file]:
-        message = "only comments, layout or docstrings of the source changed"
-        return _drift(path, "KP314", "comments", message)
-    return _drift(path, "KP312", "source", "what the source does changed")
+        return "KP314", "only comments, layout or docstrings of the source changed"
+    return "KP312", "what the source does changed"
 
 
 def _configs_text(before: LockedConfigs | None, now: LockedConfigs | None) -> str:
-    if before is None and now is not None:
-        return f"these configs came in after the pack was locked ({_counts(now)})"
-    if before is not None and now is None:
-        return f"these configs were locked ({_counts(before)}), and are not there any more"
-    assert before is not None
-    assert now is not None
-    if (before.cases, before.configs) == (now.cases, now.configs):
-        return f"the configs changed ({_counts(now)} as before)"
-    return f"the configs changed ({_counts(before)} were locked, {_counts(now)} are there)"
-
-
-def _counts(configs: LockedConfigs) -> str:
-    return f"{configs.cases} cases, {configs.configs} configs"
-
-
-def _cause(before: LockedKernel, now: LockedKernel, locked: LockedPack, found: LockedPack) -> str:
-    """Name what a changed fingerprint can come from."""
-    tools = [name for name in _TOOLS if not _same(locked, found, (name,))]
-    changed = [file for file in sorted(now.files) if before.files.get(file) != now.files[file]]
-    return ", ".join([*changed, *tools]) or "an installed package that was edited"
-
-
-def _fingerprints(
-    name: str, before: LockedKernel, now: LockedKernel, cause: str
-) -> Iterator[Drift]:
-    if not before.fingerprints or not now.fingerprints:
-        return
-    told: Mapping[str, str] = {
-        **dict.fromkeys(before.fingerprints, "is none any more"),
-        **dict.fromkeys(now.fingerprints, "came in"),
-    }
-    for variant in sorted(told):
-        was, is_ = before.fingerprints.get(variant), now.fingerprints.get(variant)
-        if was == is_:
-            continue
-        which = f"variant {variant or 'of all calls'}"
-        text = f"{which} {told[variant]} since the kernel was locked"
-        if was is not None and is_ is not None:
-            text = f"{which} has another structure than was locked, by a change of {cause}; "
-            text += "lists in its configs may not fit"
-        yield _drift(f"kernels/{name}", "KP317", "fingerprint", text)
+    told = [f"{c.cases} cases, {c.configs} configs" for c in (before, now) if c is not None]
+    if before is None:
+        return f"these configs came in after the pack was locked ({told[0]})"
+    if now is None:
+        return f"these configs were locked ({told[0]}), and are not there any more"
+    if told[0] == told[1]:
+        return f"the configs changed ({told[0]} as before)"
+    return f"the configs changed ({told[0]} were locked, {told[1]} are there)"
 
 
 @frozen(kw_only=True)
@@ -449,24 +361,19 @@ def take_inventory(pack: PackSpec, tools: Mapping[str, str]) -> Inventory:
             specs[name], kernels[name] = _read_kernel(own, name)
         except PackError as error:
             problems += error.problems
-    return Inventory(
-        pack=LockedPack(
-            version=pack.version, manifest=pack.digest, tools=dict(tools), kernels=kernels
-        ),
-        specs=specs,
-        problems=tuple(problems),
+    found = LockedPack(
+        version=pack.version, manifest=pack.digest, tools=dict(tools), kernels=kernels
     )
+    return Inventory(pack=found, specs=specs, problems=tuple(problems))
 
 
 def _read_kernel(pack: PackSpec, name: str) -> tuple[KernelSpec, LockedKernel]:
     files, root = Files(), Path(pack.root)
     spec = read_kernel(root, name, files)
-    found = files.digests(Path(spec.directory))
-    sources = {
-        file: source_digest(files.tree(Path(spec.directory, file), file))
-        for file in found
-        if file.endswith(".py")
-    }
+    directory = Path(spec.directory)
+    found = files.digests(directory)
+    python = [file for file in found if file.endswith(".py")]
+    sources = {file: source_digest(files.tree(directory / file, file)) for file in python}
     stored: dict[str, LockedConfigs] = {}
     problems: list[Problem] = []
     for platform in search_path.platforms_of(pack, name):
@@ -475,8 +382,13 @@ def _read_kernel(pack: PackSpec, name: str) -> tuple[KernelSpec, LockedKernel]:
         except PackError as error:
             problems += error.problems
         else:
-            digest = files.digest(root / config_path(name, platform))
-            stored[platform] = _configs(content, digest)
+            cases, configs = content.counts()
+            stored[platform] = LockedConfigs(
+                file=files.digest(root / config_path(name, platform)),
+                cases=cases,
+                configs=configs,
+                source=content.content().tuned_with.get("source", ""),
+            )
     if problems:
         raise PackError(problems=tuple(problems))
     return spec, LockedKernel(
@@ -486,9 +398,3 @@ def _read_kernel(pack: PackSpec, name: str) -> tuple[KernelSpec, LockedKernel]:
         sources=sources,
         configs=stored,
     )
-
-
-def _configs(stored: StoredFile, digest: str) -> LockedConfigs:
-    cases, configs = stored.counts()
-    source = stored.content().tuned_with.get("source", "")
-    return LockedConfigs(file=digest, cases=cases, configs=configs, source=source)

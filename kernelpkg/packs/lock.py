@@ -11,9 +11,9 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import tomli_w
 from attrs import asdict, evolve, field, frozen
@@ -228,8 +228,8 @@ def write_lock(root: Path, lock: Lock) -> None:
         raise PackError(problems=(Problem(path=FILE, code="KP302", message=message),)) from None
 
 
-_SHOWN: Final = 12
-"""How many hexadecimal digits of a digest a message shows."""
+_SHOWN: Final = len("sha256-") + 12
+"""How many characters of a digest a message shows."""
 
 LockState = Literal["locked", "overlaid", "modified", "unlocked"]
 """Of what was loaded: as the lock says; so, and an operator has put configs before it; not as the
@@ -255,33 +255,35 @@ class Verifier:
             raise PackError(problems=(differs(path, self.locked.manifest, found),))
 
     def check_kernel(self, pack: PackSpec, name: str, files: Files) -> LockedKernel | None:
-        """Read all files of a kernel, and hold them against the lock; none is run.
+        """Hold all files of a kernel against the lock, and return it where the lock vouches for it.
 
-        Returns the kernel as it was locked, where the lock vouches for it: its files, and the
-        manifest of its pack, are those that `lock` checked, by the rules of this version. Raises
-        PackError with all that is not as locked, where a kernel must be so.
+        Then its files, and the manifest of its pack, are those that `lock` checked, and by the
+        rules of this version: another may check more. What depends on Python, torch or Helion is
+        checked at each load, so their versions do not count. Raises PackError with all that is not
+        as locked, where a kernel must be so.
         """
-        if self.locked is None or not (self.required or self._rules_are_ours()):
+        ours = self.locked is not None and self.locked.tools.get("kernelpkg") == __version__
+        if self.locked is None or not (self.required or ours):
             return None
-        kernel = self.locked.kernels.get(name)
-        paths = set() if kernel is None else {*kernel.digests(name)}
-        paths |= {config_path(name, platform) for platform in search_path.platforms_of(pack, name)}
-        for path in paths - _hidden(pack, name):
-            with contextlib.suppress(OSError):  # then it differs
-                files.read(Path(pack.root, path))
-        problems = self.differences(pack, name, files)
+        problems = self.verify(pack, name, files)
         if problems and self.required:
             raise PackError(problems=problems)
         whole = not problems and pack.digest == self.locked.manifest
-        return kernel if whole and self._rules_are_ours() else None
+        return self.locked.kernels[name] if whole and ours else None
 
-    def _rules_are_ours(self) -> bool:
-        """Whether `lock` checked what this version would check: a newer one may check more.
-
-        What depends on Python, torch or Helion is checked at each load, so their versions do not
-        count.
-        """
-        return self.locked is not None and self.locked.tools.get("kernelpkg") == __version__
+    def verify(self, pack: PackSpec, name: str, files: Files) -> tuple[Problem, ...]:
+        """Read all files of a kernel, run none, and return their `differences`."""
+        locked = None if self.locked is None else self.locked.kernels.get(name)
+        paths = set() if locked is None else {*locked.digests(name)}
+        try:
+            platforms = search_path.platforms_of(pack, name)
+        except PackError as error:
+            return error.problems
+        paths |= {config_path(name, platform) for platform in platforms}
+        for path in paths - _hidden(pack, name):
+            with contextlib.suppress(OSError):  # then it differs
+                files.read(Path(pack.root, path))
+        return self.differences(pack, name, files)
 
     def differences(self, pack: PackSpec, name: str, files: Files) -> tuple[Problem, ...]:
         """Return how the files that were read of a kernel differ from those that were locked.
@@ -292,17 +294,14 @@ class Verifier:
             return ()
         kernel = self.locked.kernels.get(name)
         if kernel is None:
-            return (_stranger(name),)
+            return (difference(f"kernels/{name}/kernel.toml", None, ""),)
         wanted = kernel.digests(name)
         folders = (f"kernels/{name}", f"configs/{name}")
         found = files.digests_below(Path(pack.root), folders)
-        if wanted == found:  # almost always
-            return ()
-        hidden = _hidden(pack, name)
+        changes = [*changed(wanted, found)]
+        hidden = _hidden(pack, name) if changes else ()
         return tuple(
-            difference(path, wanted.get(path), found.get(path))
-            for path in sorted({*wanted, *found} - hidden)
-            if wanted.get(path) != found.get(path)
+            difference(path, before, now) for path, before, now in changes if path not in hidden
         )
 
     def state(self, pack: PackSpec, name: str, *, differs: bool) -> LockState:
@@ -317,7 +316,11 @@ class Verifier:
         """Return the kernels that a pack must have by its lock, and has no more."""
         if self.locked is None or not self.required:
             return {}
-        return {name: _gone(name) for name in self.locked.kernels if name not in pack.kernels}
+        return {
+            name: difference(f"kernels/{name}/kernel.toml", "", None)
+            for name in self.locked.kernels
+            if name not in pack.kernels
+        }
 
 
 def make_verifier(root: Path, name: str, *, demanded: bool, installed: bool) -> Verifier:
@@ -338,10 +341,23 @@ def make_verifier(root: Path, name: str, *, demanded: bool, installed: bool) -> 
     if locked is None and (demanded or installed):
         what = "is not there" if lock is None else f"has no pack '{name}'"
         message = f"{what}, and the pack must be locked; run 'kernelpkg lock --pack {name}' where "
-        raise PackError(
-            problems=(Problem(path=FILE, code="KP303", message=f"{message}it is made"),)
-        )
+        problem = Problem(path=FILE, code="KP303", message=f"{message}it is made")
+        raise PackError(problems=(problem,))
     return Verifier(required=demanded or installed, locked=locked)
+
+
+_Entry = TypeVar("_Entry")
+
+
+def changed(
+    before: Mapping[str, _Entry], now: Mapping[str, _Entry]
+) -> Iterator[tuple[str, _Entry | None, _Entry | None]]:
+    """Yield what is not the same on both sides, by name: what it was and is, None for nothing."""
+    if before != now:  # else, as nearly always, there is nothing to sort
+        for name in sorted({*before, *now}):
+            was, is_ = before.get(name), now.get(name)
+            if was != is_:
+                yield name, was, is_
 
 
 def difference(path: str, locked: str | None, found: str | None) -> Problem:
@@ -357,21 +373,8 @@ def difference(path: str, locked: str | None, found: str | None) -> Problem:
 
 def differs(path: str, locked: str, found: str) -> Problem:
     """Say that a file is not the one that was locked."""
-    message = f"is not as it was locked: {_short(locked)} is expected, got {_short(found)}"
+    message = f"is not as it was locked: {locked[:_SHOWN]}… is expected, got {found[:_SHOWN]}…"
     return Problem(path=path, code="KP304", message=f"{message}; {REMEDY}")
-
-
-def _short(digest: str) -> str:
-    kind, _, digits = digest.partition("-")
-    return f"{kind}-{digits[:_SHOWN]}…"
-
-
-def _stranger(name: str) -> Problem:
-    return difference(f"kernels/{name}/kernel.toml", None, "")
-
-
-def _gone(name: str) -> Problem:
-    return difference(f"kernels/{name}/kernel.toml", "", None)
 
 
 def _hidden(pack: PackSpec, name: str) -> frozenset[str]:
@@ -379,15 +382,8 @@ def _hidden(pack: PackSpec, name: str) -> frozenset[str]:
     if not pack.overlays:
         return frozenset()
     platforms = search_path.platforms_of(pack, name)
-    places = {platform: search_path.locate(pack, name, platform) for platform in platforms}
-    return frozenset(
-        config_path(name, platform)
-        for platform, place in places.items()
-        if place is not None and place.overlay
-    )
-
-
-_PACKAGES: Final = ("torch", "helion", "triton")
+    places = ((platform, search_path.locate(pack, name, platform)) for platform in platforms)
+    return frozenset(config_path(name, p) for p, place in places if place and place.overlay)
 
 
 def toolchain() -> dict[str, str]:
@@ -396,7 +392,7 @@ def toolchain() -> dict[str, str]:
     Builds of one release count as one (`2.13.0+cpu` is 2.13.0), as do patch releases of Python.
     """
     found = {"kernelpkg": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    for name in _PACKAGES:
+    for name in TOOLS[2:]:
         try:
             found[name] = Version(importlib.metadata.version(name)).public
         except importlib.metadata.PackageNotFoundError:
