@@ -64,8 +64,7 @@ class ConfigFile:
 
     def counts(self) -> tuple[int, int]:
         """How many cases are tuned, and how many distinct configs they have."""
-        used = {case.config for case in self.cases}
-        return len(self.cases), _distinct([self.configs[place] for place in used])
+        return _counts([case.config for case in self.cases], self.configs)
 
     def made_with(self, case: TunedCase) -> Mapping[str, str]:
         """Return what is known of how a case was tuned."""
@@ -191,11 +190,13 @@ def store(
     except (OSError, ValueError, RecursionError) as error:
         line, what = unreadable_json(error, text)
         message = f"{what}; restore it or tune again"
-        raise _failed(shown, line, "KP501", message) from error
+        problem = Problem(path=shown, line=line, code="KP501", message=message)
+        raise PackError(problems=(problem,)) from error
     reading = _Reading(axes=tuple(axes), defaults=defaults)
     reading.file(document, kernel, platform)
     if not (repeated or reading.found):
-        return StoredFile(kernel=kernel, platform=platform, counts=_counts(document), text=text)
+        counts = _counts([case["config"] for case in document["cases"]], document["configs"])
+        return StoredFile(kernel=kernel, platform=platform, counts=counts, text=text)
     lines, again = json_lines(text)
     problems = [
         Problem(path=shown, line=lines.get(at, 0), code=code, message=message)
@@ -207,19 +208,17 @@ def store(
     raise PackError(problems=tuple(problems))
 
 
-def _counts(document: Mapping[str, Any]) -> tuple[int, int]:
-    """Count the cases of a document, and the distinct configs that they have."""
-    used = {case["config"] for case in document["cases"]}
-    return len(document["cases"]), _distinct([document["configs"][place] for place in used])
+def _counts(places: Sequence[int], configs: Sequence[Config]) -> tuple[int, int]:
+    """Count cases, given by the places of their configs, and the distinct configs that they have.
 
-
-def _distinct(found: Iterable[Config]) -> int:
-    """Count configs that differ; those whose usual fields differ need no id, which takes 6 us."""
+    Those whose usual fields differ need no id, which takes 6 us.
+    """
     alike: dict[str, list[Config]] = {}
-    for config in found:
-        usual = [config.get(name) for name in ("block_sizes", "num_warps", "num_stages")]
-        alike.setdefault(repr(usual), []).append(config)
-    return sum(len(set(map(config_id, group))) if group[1:] else 1 for group in alike.values())
+    for place in set(places):
+        usual = [configs[place].get(name) for name in ("block_sizes", "num_warps", "num_stages")]
+        alike.setdefault(repr(usual), []).append(configs[place])
+    distinct = (len(set(map(config_id, group))) if group[1:] else 1 for group in alike.values())
+    return len(places), sum(distinct)
 
 
 def config_problems(config: object) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -233,10 +232,6 @@ def config_problems(config: object) -> Iterator[tuple[tuple[str, ...], str, str]
         wanted = wanted_instead(name, config[name])
         if wanted is not None:
             yield (name,), "KP508", f"{name} is {shown_json(config[name])}; it must be {wanted}"
-
-
-def _failed(shown: str, line: int, code: str, message: str) -> PackError:
-    return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
 
 
 def _dumps(value: object) -> str:
@@ -264,7 +259,11 @@ def shown_json(value: object) -> str:
 
 @frozen(kw_only=True)
 class _Reading:
-    """One reading of a file: all that is wrong is collected, with its place in the document."""
+    """One reading of a file: all that is wrong is collected, with its place in the document.
+
+    By hand, and not through `manifest.decode`: that takes 0.38 s for the types in 1,000 files of 50
+    cases, and this 0.04 s (CPython 3.11, 2026-11-29).
+    """
 
     axes: tuple[str, ...]
     defaults: Mapping[str, Scalar]
@@ -291,22 +290,19 @@ class _Reading:
             if found != wanted:
                 problem = f"the file is of {name} '{found}', but stands in the place of '{wanted}'"
                 self.add((name,), "KP505", problem)
-        tuned_with = given.get("tuned_with", {})
-        runs = given.get("runs", [])
-        configs = given.get("configs", [])
-        cases = given.get("cases", [])
-        self.fields(("tuned_with",), tuned_with, dict.fromkeys(TUNED_WITH, str))
+        facts, runs = dict.fromkeys(TUNED_WITH, str), given.get("runs", [])
+        self.fields(("tuned_with",), given.get("tuned_with", {}), facts)
         for place, run in enumerate(runs):
-            self.fields(("runs", place), run, dict.fromkeys(TUNED_WITH, str))
-        for place, config in enumerate(configs):
-            self.config(("configs", place), config)
+            self.fields(("runs", place), run, facts)
+        for place, config in enumerate(given.get("configs", [])):
+            for at, code, problem in config_problems(config):
+                self.add(("configs", place, *at), code, problem)
         first: dict[tuple[object, ...], int] = {}
-        for place, case in enumerate(cases):
-            at = ("cases", place)
-            fields = self.fields(at, case, _CASE, required=("key", "config"))
-            self.index(at, "config", fields.get("config"), given.get("configs"))
-            self.index(at, "run", fields.get("run"), runs)
-            self.key((*at, "key"), fields.get("key", {}), first)
+        for place, case in enumerate(given.get("cases", [])):
+            fields = self.fields(("cases", place), case, _CASE, required=("key", "config"))
+            self.index(place, "config", fields.get("config"), given.get("configs"))
+            self.index(place, "run", fields.get("run"), runs)
+            self.key(place, fields.get("key", {}), first)
 
     def fields(
         self,
@@ -335,13 +331,8 @@ class _Reading:
                 self.add(at, "KP502", problem)
         return found
 
-    def config(self, at: JsonPath, config: object) -> None:
-        """Check one config."""
-        for place, code, problem in config_problems(config):
-            self.add((*at, *place), code, problem)
-
     def index(
-        self, at: JsonPath, what: str, index: int | None, entries: Sequence[object] | None
+        self, case: int, what: str, index: int | None, entries: Sequence[object] | None
     ) -> None:
         """Check the position of a case's config or run, where both are known."""
         if index is None or entries is None or 0 <= index < len(entries):
@@ -349,11 +340,11 @@ class _Reading:
         count = f"{len(entries)} {what}s (0 to {len(entries) - 1})"
         has = count if len(entries) > 1 else f"1 {what} (0)" if entries else f"no {what}s"
         problem = f"{what} index {index} is out of range; the file has {has}"
-        self.add((*at, what), "KP503", problem)
+        self.add(("cases", case, what), "KP503", problem)
 
-    def key(self, at: JsonPath, key: Mapping[str, Scalar], first: dict[Any, int]) -> None:
+    def key(self, case: int, key: Mapping[str, Scalar], first: dict[Any, int]) -> None:
         """Check the key of a case; `first` holds the cases of the keys so far."""
-        before = len(self.found)
+        at, before = ("cases", case, "key"), len(self.found)
         for axis in key.keys() - self.known:
             problem = f"axis '{axis}' has no rule{suggestion(axis, self.axes)}"
             self.add((*at, axis), "KP506", problem)
@@ -371,6 +362,6 @@ class _Reading:
                 self.add(at, "KP506", f"axis '{axis}' is missing and has no default")
         if len(self.found) > before:
             return
-        place = first.setdefault(tuple(map(identity, row)) if key else None, int(at[1]))
-        if place != at[1]:
+        place = first.setdefault(tuple(map(identity, row)) if key else None, case)
+        if place != case:
             self.add(at, "KP504", f"is the key of case {place} too; keep one of them")

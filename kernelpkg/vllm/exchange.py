@@ -211,7 +211,7 @@ def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> 
         remedy = f"rename it to '{spelled}'" if spelled else "use one such as nvidia_h200"
         plan.refuse(shown, "KP826", f"'{platform}' is no name of a platform; {remedy}")
         return False
-    used = platforms.resolve(platform, extra=pack.platforms, variants=pack.variants).name
+    used = platforms.platform_of(pack, platform).name
     if used != platform:
         reason = f"GPUs of platform '{platform}' use '{used}' in pack '{pack.name}'"
         plan.skip(shown, f"{reason}, by its [platforms]")
