@@ -17,7 +17,7 @@ from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK
 from kernelpkg.vllm.tree import VllmTree
-from kernelpkg.vllm.vendor.exprcode import AxisCode
+from kernelpkg.vllm.vendor.op_code import AxisCode
 from kernelpkg.vllm.vendor.op_picker import default_key
 from kernelpkg.vllm.vendor.op_sizes import shared_case
 

@@ -19,8 +19,9 @@ BASELINE: Final = "baseline"
 """What vLLM calls the reference of a kernel."""
 
 _BOUND: Final = frozenset(
-    {"_pick_cache", "CaseKey", "check_accuracy", "fake_impl", "generate_inputs", "has_helion"}
+    {"CaseKey", "RULES", "TOLERANCES", "axes", "fake_impl", "generate_inputs", "has_helion"}
     | {"make_case_inputs", "pick_config", "register_kernel"}
+    | {"AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker"}
 )
 _READ: Final = frozenset(
     {"ImportError", "ValueError", "abs", "bool", "dict", "float", "getattr", "int", "isinstance"}
@@ -30,8 +31,6 @@ _READ: Final = frozenset(
 
 _IMPORTED: Final[Mapping[str, tuple[str, str | None]]] = {
     "Any": ("typing", "Any"),
-    "Fraction": ("fractions", "Fraction"),
-    "bisect_left": ("bisect", "bisect_left"),
     "helion": ("helion", None),
     "product": ("itertools", "product"),
     "torch": ("torch", None),

@@ -13,10 +13,10 @@ from kernelpkg.expr.language import DTYPES, Expr
 from kernelpkg.expr.types import ValueType
 from kernelpkg.manifest.cases import cases_of, needed_axes, uses_function
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, KernelSpec, Reference
-from kernelpkg.vllm.vendor.exprcode import AxisCode, python
 from kernelpkg.vllm.vendor.op_code import (
     STEP,
     WIDTH,
+    AxisCode,
     Doc,
     Group,
     assign,
@@ -24,6 +24,7 @@ from kernelpkg.vllm.vendor.op_code import (
     collection,
     flat,
     lay,
+    python,
     unhidden,
 )
 

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from kernelpkg.manifest.spec import Grid
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.vllm.vendor.exprcode import axis_codes
+from kernelpkg.vllm.vendor.op_code import axis_codes
 from kernelpkg.vllm.vendor.op_inputs import write_inputs
 
 BASE = read_kernel(Path(__file__).parents[2] / "golden" / "good", "x")

@@ -11,7 +11,7 @@ from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, Dim, Rule
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.vllm.vendor.exprcode import axis_codes
+from kernelpkg.vllm.vendor.op_code import axis_codes
 from kernelpkg.vllm.vendor.optensors import CaseInputsWriter, literal, tupled
 
 BASE = read_kernel(Path(__file__).parents[2] / "golden" / "good", "x")
