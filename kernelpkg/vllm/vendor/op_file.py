@@ -61,9 +61,8 @@ def write_op(spec: KernelSpec, origin: str, license: str, files: Files | None = 
     """
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
-    helion = [name for name, item in taken.file.imports.items() if in_helion(item)]
     try:
-        sizes = free_sizes(spec, function, helion)
+        sizes = free_sizes(spec, function)
         axes = axis_codes(spec, op_picker.local_names(spec))
         picker = op_picker.write_picker(spec, axes, sizes)
         inputs = write_inputs(spec, axes, taken.names)

@@ -150,6 +150,7 @@ picker = "host.py:choose"
 schema = "(Tensor(a!) out, Tensor input, Tensor? bias=None, int axis=1, float eps=1e-6) -> Tensor"
 fake_impl = "host.py:fake"
 [helion]
+specialize = ["axis"]
 [helion.settings]
 ignore_warnings = ["TensorOperationInWrapper", "WrongDevice"]
 print_repro = true
@@ -383,5 +384,6 @@ def test_sizes_that_no_case_keeps_apart(demo):
     assert str(caught.value) == (
         "kernels/twice/kernel.toml: KP814 kernel 'twice': size 0 of 'input', num_tokens // 2, may "
         "be 1 or larger, and whether it is does not follow from num_tokens being 1 (for instance "
-        "with num_tokens=4); fix it with hl.specialize in the kernel"
+        "with num_tokens=4); fix it with hl.specialize in the kernel, and name what it fixes in "
+        "[helion] specialize"
     )
