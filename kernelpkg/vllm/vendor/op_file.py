@@ -6,13 +6,15 @@ accuracy check and the registration are written from the manifest.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.compile.opfake import NotInferred, host_part
+from kernelpkg.compile.host_code import NotInferred, host_lines
 from kernelpkg.errors import PackError, Problem, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, Reference
@@ -24,7 +26,7 @@ from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
 from kernelpkg.vllm.vendor.op_sources import in_helion, take, taken_lines
 from kernelpkg.vllm.vendor.opaccuracy import write_accuracy
 from kernelpkg.vllm.vendor.optensors import literal
-from kernelpkg.vllm.vendor.pyfile import Import, import_lines
+from kernelpkg.vllm.vendor.pyfile import Import, PyFile, import_lines, reads
 
 COPYRIGHT: Final = "Copyright contributors to the vLLM project"
 """What vLLM's own check wants to find in the second line of each of its files."""
@@ -66,7 +68,7 @@ def write_op(spec: KernelSpec, origin: str, license: str, files: Files | None = 
         axes = axis_codes(spec, op_picker.local_names(spec))
         picker = op_picker.write_picker(spec, axes, sizes)
         inputs = write_inputs(spec, axes, taken.names)
-        fake = host_part(taken.file, function) if spec.fake_impl == "infer" else []
+        fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
         accuracy = write_accuracy(spec, "\n".join(taken.kernel))
         settings = (f"autotune_baseline_fn={taken.baseline_name}", *accuracy.settings)
         kernel = (*_registration(spec, settings, inferred=bool(fake)), *taken.kernel)
@@ -134,6 +136,26 @@ def _setting(name: str, value: Any, start: str = "") -> Doc:
     if not known and not (isinstance(value, float) and math.isfinite(value)):
         raise Unsayable(f"setting {name} has {shown(value)}; give a plain value")
     return f"{start}{literal(value)}"
+
+
+def _fake_impl(file: PyFile, function: ast.FunctionDef) -> list[str]:
+    """Return the fake implementation of an op: the host code of its Helion function, as text."""
+    args = [*function.args.posonlyargs, *function.args.args]
+    texts = [file.segment(arg) for arg in args]
+    for place, default in enumerate(reversed(function.args.defaults), 1):
+        texts[-place] += f" = {file.segment(default)}"
+    returns = "" if function.returns is None else f" -> {file.segment(function.returns)}"
+    helion = {name for name, item in file.imports.items() if in_helion(item)}
+    lines = [
+        *lay(call("def fake_impl", *texts), after=f"{returns}:"),
+        '    """Return what the op does, with nothing in it: its host code without its loops."""',
+        *host_lines(function, "\n".join(file.lines), helion),
+    ]
+    known = {name for item in file.definitions for name in item.names}
+    lacking = sorted(reads("\n".join(lines)) - known - {*file.imports, *dir(builtins)})
+    if lacking:
+        raise NotInferred(f"its result needs '{lacking[0]}', which a tile loop makes")
+    return lines
 
 
 def _heading(imports: Iterable[Import]) -> Iterator[str]:

@@ -288,6 +288,53 @@ def test_the_text_is_the_same_on_every_run(tmp_path):
     assert len(texts) == 1
 
 
+HOST_CODE = """\
+    out = torch.empty(
+        [hl.specialize(input.size(0))],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if hl.specialize(input.size(0)) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    hl.specialize(input.size(0))
+    for size in out.shape:
+        out = out.view(hl.specialize(size), -1)
+"""
+FAKE = """\
+def fake_impl(input: torch.Tensor) -> torch.Tensor:
+    \"\"\"Return what the op does, with nothing in it: its host code without its loops.\"\"\"
+    out = torch.empty(
+        [input.size(0)],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if input.size(0) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    for size in out.shape:
+        out = out.view(size, -1)
+    return out
+"""
+
+
+def test_changed_statements_of_a_fake_implementation_are_laid_out(tmp_path, demo):
+    """Those that lose a `hl.specialize` are written anew, as ruff has it; others stay."""
+    demo.edit("kernels/twice/kernel.py", "    out = torch.empty_like(input)\n", HOST_CODE)
+    text = text_of(demo)
+    start = text.index("def fake_impl")
+    assert text[start : text.index("\n\n\n", start)] + "\n" == FAKE
+    assert lint(tmp_path, text, "twice") == ""
+
+
 PROBLEMS = {
     "a rule": (
         "kernels/twice/kernel.toml", 'num_tokens = "input.shape[0]"', 'default = "input.shape[0]"',
@@ -297,6 +344,13 @@ PROBLEMS = {
         "kernels/twice/kernel.py", "torch.empty_like(input)", "hl.zeros([4])",
         (
             "KP813 kernel 'twice': its host part calls hl.zeros (line 6), so its fake "
+            "implementation cannot be inferred; give one in [op] fake_impl"
+        ),
+    ),
+    "a result that a tile loop makes": (
+        "kernels/twice/kernel.py", "    return out", "    return tile",
+        (
+            "KP813 kernel 'twice': its result needs 'tile', which a tile loop makes, so its fake "
             "implementation cannot be inferred; give one in [op] fake_impl"
         ),
     ),
