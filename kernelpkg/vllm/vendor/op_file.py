@@ -23,10 +23,17 @@ from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable, axis_codes
 from kernelpkg.vllm.vendor.op_code import WIDTH, Doc, call, collection, comment, docstring, lay
 from kernelpkg.vllm.vendor.op_inputs import write_inputs
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
-from kernelpkg.vllm.vendor.op_sources import in_helion, take, taken_lines
+from kernelpkg.vllm.vendor.op_sources import (
+    Import,
+    PyFile,
+    import_lines,
+    in_helion,
+    reads,
+    take,
+    taken_lines,
+)
 from kernelpkg.vllm.vendor.opaccuracy import write_accuracy
 from kernelpkg.vllm.vendor.optensors import literal
-from kernelpkg.vllm.vendor.pyfile import Import, PyFile, import_lines, reads
 
 COPYRIGHT: Final = "Copyright contributors to the vLLM project"
 """What vLLM's own check wants to find in the second line of each of its files."""

@@ -11,8 +11,8 @@ from kernelpkg.manifest.cases import Case, expand
 from kernelpkg.manifest.spec import Grid, KernelSpec, Scalar
 from kernelpkg.vllm.vendor.exprcode import AxisCode
 from kernelpkg.vllm.vendor.op_code import STEP, WIDTH, Doc, assign, call, collection, lay
+from kernelpkg.vllm.vendor.op_sources import Import
 from kernelpkg.vllm.vendor.optensors import CaseInputsWriter, literal, tupled
-from kernelpkg.vllm.vendor.pyfile import Import
 
 _PRODUCT: Final = Import(module="itertools", member="product", name="product")
 

@@ -23,7 +23,7 @@ from kernelpkg.vllm.vendor.op_code import (
     unhidden,
 )
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes
-from kernelpkg.vllm.vendor.pyfile import Import
+from kernelpkg.vllm.vendor.op_sources import Import
 
 _TUNED: Final = ("key", f'"{MARK}" not in key')
 """What tells a tuned key from that of a default entry; the second only where there is such."""

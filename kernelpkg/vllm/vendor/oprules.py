@@ -11,7 +11,7 @@ from typing import Final
 from kernelpkg.manifest.spec import KernelSpec, Rule
 from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable
 from kernelpkg.vllm.vendor.op_code import STEP, WIDTH, assign, call, collection, comment
-from kernelpkg.vllm.vendor.pyfile import Import
+from kernelpkg.vllm.vendor.op_sources import Import
 
 LOCALS: Final = frozenset({"best", "bounds", "home", "key", "keys", "n", "power", "values"})
 """Names that the statements bind."""
