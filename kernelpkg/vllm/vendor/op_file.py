@@ -21,7 +21,7 @@ from kernelpkg.manifest.spec import KernelSpec, Reference
 from kernelpkg.vllm.vendor import op_picker
 from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable, axis_codes
 from kernelpkg.vllm.vendor.op_code import WIDTH, Doc, call, collection, comment, docstring, lay
-from kernelpkg.vllm.vendor.op_inputs import write_inputs
+from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
 from kernelpkg.vllm.vendor.op_sources import (
     Import,
@@ -33,7 +33,6 @@ from kernelpkg.vllm.vendor.op_sources import (
     taken_lines,
 )
 from kernelpkg.vllm.vendor.opaccuracy import write_accuracy
-from kernelpkg.vllm.vendor.optensors import literal
 
 COPYRIGHT: Final = "Copyright contributors to the vLLM project"
 """What vLLM's own check wants to find in the second line of each of its files."""
