@@ -192,6 +192,7 @@ class KernelSpec:
     requires: str
     settings: Mapping[str, object]
     default: Mapping[str, object] | None
+    specialize: tuple[str, ...]
     axes: tuple[Axis, ...]
     guards: tuple[Expr, ...]
     rules: tuple[Rule, ...]

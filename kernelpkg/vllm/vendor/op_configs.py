@@ -113,7 +113,7 @@ def _shared(
                 f"kernel '{spec.name}' on {platform}: calls with {axis}=1 and {axis}={larger} "
                 f"reach one case, {case}, and vLLM would run the second with code for the first; "
                 f"{_apart(spec, axis, key, larger)}, or fix the size with hl.specialize in the "
-                "kernel"
+                "kernel, and name it in [helion] specialize"
             )
             yield "KP817", text
 

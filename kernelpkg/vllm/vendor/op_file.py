@@ -6,6 +6,8 @@ tolerances and the registration are written from the manifest.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.compile.opfake import NotInferred, host_part
+from kernelpkg.compile.host_code import NotInferred, host_lines
 from kernelpkg.errors import PackError, Problem, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import cases_of
@@ -32,11 +34,17 @@ from kernelpkg.vllm.vendor.op_code import (
     heading,
     lay,
 )
-from kernelpkg.vllm.vendor.op_inputs import write_inputs
+from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
-from kernelpkg.vllm.vendor.op_sources import in_helion, take, taken_lines
-from kernelpkg.vllm.vendor.optensors import literal
-from kernelpkg.vllm.vendor.pyfile import Import, import_lines
+from kernelpkg.vllm.vendor.op_sources import (
+    Import,
+    PyFile,
+    import_lines,
+    in_helion,
+    reads,
+    take,
+    taken_lines,
+)
 
 _REGISTER: Final = Import(
     module="vllm.kernels.helion.register", member="register_kernel", name="register_kernel"
@@ -72,13 +80,12 @@ def write_op(
     """
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
-    helion = [name for name, item in taken.file.imports.items() if in_helion(item)]
     try:
-        sizes = free_sizes(spec, function, helion)
+        sizes = free_sizes(spec, function)
         axes = axis_codes(spec, op_picker.local_names(spec))
         picker = op_picker.write_picker(spec, axes, sizes)
         inputs = write_inputs(spec, axes, taken.names)
-        fake = host_part(taken.file, function) if spec.fake_impl == "infer" else []
+        fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
         tolerances, near = _accuracy(spec, "\n".join(taken.kernel))
         settings = (f"autotune_baseline_fn={taken.baseline_name}", *near)
         kernel = (*_registration(spec, settings, inferred=bool(fake)), *taken.kernel)
@@ -145,6 +152,26 @@ def _setting(name: str, value: Any, start: str = "") -> Doc:
     if not known and not (isinstance(value, float) and math.isfinite(value)):
         raise Unsayable(f"setting {name} has {shown(value)}; give a plain value")
     return f"{start}{literal(value)}"
+
+
+def _fake_impl(file: PyFile, function: ast.FunctionDef) -> list[str]:
+    """Return the fake implementation of an op: the host code of its Helion function, as text."""
+    args = [*function.args.posonlyargs, *function.args.args]
+    texts = [file.segment(arg) for arg in args]
+    for place, default in enumerate(reversed(function.args.defaults), 1):
+        texts[-place] += f" = {file.segment(default)}"
+    returns = "" if function.returns is None else f" -> {file.segment(function.returns)}"
+    helion = {name for name, item in file.imports.items() if in_helion(item)}
+    lines = [
+        *lay(call("def fake_impl", *texts), after=f"{returns}:"),
+        '    """Return what the op does, with nothing in it: its host code without its loops."""',
+        *host_lines(function, "\n".join(file.lines), helion),
+    ]
+    known = {name for item in file.definitions for name in item.names}
+    lacking = sorted(reads("\n".join(lines)) - known - {*file.imports, *dir(builtins)})
+    if lacking:
+        raise NotInferred(f"its result needs '{lacking[0]}', which a tile loop makes")
+    return lines
 
 
 _CODES: Final[Mapping[str, tuple[float, str]]] = {

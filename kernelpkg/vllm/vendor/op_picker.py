@@ -28,9 +28,9 @@ from kernelpkg.vllm.vendor.op_code import (
     lay,
     unhidden,
 )
+from kernelpkg.vllm.vendor.op_inputs import literal
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes
-from kernelpkg.vllm.vendor.optensors import literal
-from kernelpkg.vllm.vendor.pyfile import Definition, Import, import_lines, read_file
+from kernelpkg.vllm.vendor.op_sources import Definition, Import, import_lines, read_file
 
 SHARED: Final = ("AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker")
 """What the file that all ops of a tree share has for them."""

@@ -106,10 +106,10 @@ def test_calls_of_one_and_of_more_may_not_share_a_case(pack, vllm):
             f"{H200}: KP817 kernel 'twice' on nvidia_h200: calls with num_tokens=1 and "
             "num_tokens=2 reach one case, num_tokens=2, and vLLM would run the second with code "
             "for the first; tune num_tokens=1 too, or fix the size with hl.specialize in the "
-            "kernel"
+            "kernel, and name it in [helion] specialize"
         )
     ]
-    pack.edit("kernels/twice/kernel.py", "    out =", "    hl.specialize(input.size(0))\n    out =")
+    pack.edit("kernels/twice/kernel.toml", "[helion]", '[helion]\nspecialize = ["num_tokens"]')
     assert [key for key, _ in written(pack, vllm)["nvidia_h200"]] == [
         {}, {"num_tokens": 2}, {"num_tokens": 4},
     ]  # fmt: skip

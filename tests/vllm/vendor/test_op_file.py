@@ -51,11 +51,8 @@ def test_the_golden_tree(vllm):
         assert texts[path] == text
 
 
-@pytest.mark.parametrize(
-    ("root", "name"), [(ROOT, "kernelpkg"), (GOLDEN / "pack", "golden")], ids=["first", "golden"]
-)
-def test_a_vendored_pack_passes_the_linters(vllm, root, name):
-    """Those that vLLM runs: ruff with most of its rules, and its formatter."""
+def lint(vllm, root, name):
+    """Vendor a pack, and hold its files against ruff with most of its rules, and its formatter."""
     paths = [path for path in vendored(vllm, root, name) if path.endswith(".py")]
     files = [str(vllm / HELION / path) for path in paths]
     common = ["--isolated", "--line-length", "88", "--target-version", "py311", *files]
@@ -66,6 +63,14 @@ def test_a_vendored_pack_passes_the_linters(vllm, root, name):
         done = subprocess.run(command, cwd=vllm, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(files) == len(read_pack(root, name).kernels) + 1
+
+
+@pytest.mark.parametrize(
+    ("root", "name"), [(ROOT, "kernelpkg"), (GOLDEN / "pack", "golden")], ids=["first", "golden"]
+)
+def test_a_vendored_pack_passes_the_linters(vllm, root, name):
+    """Those that vLLM runs, over what the ops share too."""
+    lint(vllm, root, name)
 
 
 @pytest.mark.parametrize("name", read_pack(ROOT, "kernelpkg").kernels)
@@ -99,6 +104,53 @@ def test_the_text_is_the_same_on_every_run(tmp_path):
     assert len(texts) == 1
 
 
+HOST_CODE = """\
+    out = torch.empty(
+        [hl.specialize(input.size(0))],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if hl.specialize(input.size(0)) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    hl.specialize(input.size(0))
+    for size in out.shape:
+        out = out.view(hl.specialize(size), -1)
+"""
+FAKE = """\
+def fake_impl(input: torch.Tensor) -> torch.Tensor:
+    \"\"\"Return what the op does, with nothing in it: its host code without its loops.\"\"\"
+    out = torch.empty(
+        [input.size(0)],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if input.size(0) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    for size in out.shape:
+        out = out.view(size, -1)
+    return out
+"""
+
+
+def test_changed_statements_of_a_fake_implementation_are_laid_out(vllm, demo):
+    """Those that lose a `hl.specialize` are written anew, as ruff has it; others stay."""
+    demo.edit("kernels/twice/kernel.py", "    out = torch.empty_like(input)\n", HOST_CODE)
+    text = text_of(demo)
+    start = text.index("def fake_impl")
+    assert text[start : text.index("\n\n\n", start)] + "\n" == FAKE
+    lint(vllm, demo.root, "demo")
+
+
 PROBLEMS = {
     "a rule": (
         "kernels/twice/kernel.toml", 'num_tokens = "input.shape[0]"', 'default = "input.shape[0]"',
@@ -108,6 +160,13 @@ PROBLEMS = {
         "kernels/twice/kernel.py", "torch.empty_like(input)", "hl.zeros([4])",
         (
             "KP813 kernel 'twice': its host part calls hl.zeros (line 6), so its fake "
+            "implementation cannot be inferred; give one in [op] fake_impl"
+        ),
+    ),
+    "a result that a tile loop makes": (
+        "kernels/twice/kernel.py", "    return out", "    return tile",
+        (
+            "KP813 kernel 'twice': its result needs 'tile', which a tile loop makes, so its fake "
             "implementation cannot be inferred; give one in [op] fake_impl"
         ),
     ),
@@ -202,7 +261,8 @@ def test_sizes_that_no_case_keeps_apart(demo):
     assert str(caught.value) == (
         "kernels/twice/kernel.toml: KP814 kernel 'twice': size 0 of 'input', num_tokens // 2, may "
         "be 1 or larger, and whether it is does not follow from num_tokens being 1 (for instance "
-        "with num_tokens=4); fix it with hl.specialize in the kernel"
+        "with num_tokens=4); fix it with hl.specialize in the kernel, and name what it fixes in "
+        "[helion] specialize"
     )
 
 
