@@ -5,8 +5,9 @@ What only a GPU can tell is unverified.
 
 from __future__ import annotations
 
+import ast
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, know
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform, platform_of
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
+from kernelpkg.expr.language import Expr
 from kernelpkg.jobs.pool import Job, run_jobs
+from kernelpkg.manifest.cases import Evaluator
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at, read_kernel, read_pack
@@ -181,7 +184,9 @@ class _KernelCheck:
         self.variants = len(variants)
         first = next((Target.of(platform) for platform in places), Target(capability=(9, 0)))
         bound = {variant.facts: self.bind(variant, first, both=False) for variant in variants}
-        self.default([(variant, found) for variant in variants for found in bound[variant.facts]])
+        pairs = [(variant, found) for variant in variants for found in bound[variant.facts]]
+        self.specialised(pairs)
+        self.default(pairs)
         whole = {variant.facts: variant for variant in variants}
         for platform, made in filed:
             target = Target.of(platform)
@@ -234,6 +239,29 @@ class _KernelCheck:
             return self.bind(own, target, both=False)
         return found[:1]
 
+    def specialised(self, pairs: list[tuple[Variant, Binding]]) -> None:
+        """Check that `specialize` says what Helion makes constants of the code, in every call."""
+        stated = self.spec.specialize
+        found = [(variant, specialised_axes(self.spec, binding)) for variant, binding in pairs]
+        for place, name in enumerate(stated):
+            variant = next((variant for variant, axes in found if name not in axes), None)
+            if variant is not None:
+                message = (
+                    f"specialize names axis '{name}', and Helion specialises no size that tells it "
+                    f"for {str(variant) or 'any call'}; remove it, or call hl.specialize in the "
+                    "kernel, whatever the call"
+                )
+                self.manifest("KP247", message, "helion", "specialize", place)
+        everywhere = frozenset[str].intersection(*(axes for _, axes in found)) if found else ()
+        lacking = [axis.name for axis in self.spec.axes if axis.name in {*everywhere} - {*stated}]
+        if lacking:
+            listed = ", ".join(f'"{name}"' for name in (*stated, *lacking))
+            message = (
+                f"Helion specialises {' and '.join(lacking)}, which specialize does not name; "
+                f"write specialize = [{listed}]"
+            )
+            self.manifest("KP247", message, "helion", "specialize")
+
     def default(self, pairs: list[tuple[Variant, Binding]]) -> None:
         """Check the default config, which every variant may get."""
         if self.spec.default is None:
@@ -253,3 +281,46 @@ class _KernelCheck:
         anywhere = Platform(name="", gpu="", base="", arch="sm_90")
         self.found += fit(filed, anywhere, pairs)
         self.normalised += len(pairs)
+
+
+def specialised_axes(spec: KernelSpec, binding: Binding) -> frozenset[str]:
+    """Return the axes that have one value in all calls which share the code of a binding.
+
+    They are numbers and sizes that Helion's key has, and what follows from these by [args]. Sizes
+    that a shape spreads do not count: their product says nothing of each.
+    """
+    whole = {name for name, values in spec.axis_types.items() if values.kind == "whole"}
+    known = {axis.name for axis in spec.axes} - whole
+    exprs: list[Expr] = []
+    for arg in spec.args:
+        fixed = binding.specialised.get(arg.name, ())
+        variant = Evaluator().variant(arg, binding.case)
+        if variant is None or variant.shape is None:
+            known |= {axis.name for axis in spec.axes if axis.expr.name == arg.name and any(fixed)}
+            continue
+        spread = next((place for place, dim in enumerate(variant.shape) if dim.spread), None)
+        before = variant.shape[:spread]
+        behind = () if spread is None else variant.shape[:spread:-1]
+        exprs += [dim.expr for dim, sure in zip(before, fixed, strict=False) if sure]
+        exprs += [dim.expr for dim, sure in zip(behind, fixed[::-1], strict=False) if sure]
+    while more := {name for expr in exprs for name in _solved(expr.tree, known)} - known:
+        known |= more
+    return frozenset(known & whole)
+
+
+def _solved(tree: ast.expr, known: Collection[str]) -> set[str]:
+    """Return the name whose value follows from that of an expression, all others being known."""
+
+    def is_known(node: ast.expr) -> bool:
+        return all(part.id in known for part in ast.walk(node) if isinstance(part, ast.Name))
+
+    match tree:
+        case ast.Name(id=name):
+            return {name}
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
+            if is_known(left):
+                return _solved(right, known)
+            return _solved(left, known) if is_known(right) else set()
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _solved(operand, known)
+    return set()

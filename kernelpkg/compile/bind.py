@@ -226,6 +226,26 @@ class Binding:
         )
 
     @cached_property
+    def specialised(self) -> Mapping[str, tuple[bool, ...]]:
+        """Per tensor, which of its sizes Helion has code of its own for; per number, whether.
+
+        Symbols are taken as they were made: one that a comparison in the host part has replaced
+        with a number since is no part of Helion's key, so other calls may get its code.
+        """
+
+        def keyed(value: Any) -> bool:
+            return bool(value.node._expr.free_symbols <= self._bound.env.specialized_vars)
+
+        found: dict[str, tuple[bool, ...]] = {}
+        names = self._bound.kernel.signature.parameters
+        for name, arg in zip(names, self._bound.fake_args, strict=False):
+            if isinstance(arg, torch.Tensor):
+                found[name] = tuple(map(keyed, arg.shape))
+            elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
+                found[name] = (isinstance(arg, int) or keyed(arg),)
+        return found
+
+    @cached_property
     def fields(self) -> frozenset[str]:
         """The fields that this Helion takes for this kernel."""
         spec = self._spec

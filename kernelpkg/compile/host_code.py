@@ -1,16 +1,19 @@
-"""The host part of a Helion function: what is left of it without its tile loops.
+"""The host code of a Helion function: what is left of it without its tile loops.
 
 It allocates and reshapes, and launches nothing; run on fake tensors, it is a fake implementation
-that agrees with the real op, keeps symbolic sizes, and needs no compilation.
+that agrees with the real op, keeps symbolic sizes, and needs no compilation. `infer_fake` makes one
+of a function that was imported; `host_lines` writes down that of one that was read.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
+import re
 import textwrap
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kernelpkg.errors import RegistrationError
@@ -18,28 +21,46 @@ from kernelpkg.errors import RegistrationError
 _PURE: Final = ("cdiv", "next_power_of_2")
 """Functions of Helion that are arithmetic, and run anywhere."""
 
+_ATOMS: Final = (
+    ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant, ast.Tuple, ast.List,
+)  # fmt: skip
+"""What needs no parentheses, wherever it stands."""
+
+_STEP: Final = 4
+"""The columns of one indentation."""
+
+
+class NotInferred(ValueError):
+    """Host code that cannot be told from the rest of its function, with the reason."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        self.reason = f"{reason}, so its fake implementation cannot be inferred; give one"
+        place = "" if line is None else f" (line {line})"
+        super().__init__(f"{reason}{place}{self.reason.removeprefix(reason)} in [op] fake_impl")
+
 
 def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> Callable[..., Any]:
-    """Return a function of the same arguments that runs only the host part of a Helion function.
+    """Return a function of the same arguments that runs only the host code of a Helion function.
 
     `tree` is that of its file, for whoever has it, and is taken apart. Raises RegistrationError
-    where the host part asks Helion for more than `hl.specialize`, `helion.cdiv` and
+    where the host code asks Helion for more than `hl.specialize`, `helion.cdiv` and
     `helion.next_power_of_2`, or where there is no source to read.
     """
-    found = _definition(function, tree)
-    if not isinstance(found, ast.FunctionDef):
-        raise RegistrationError(
-            f"kernel '{function.__name__}': its source cannot be read, so its fake implementation "
-            "cannot be inferred; give one"
-        )
     closed = dict(inspect.getclosurevars(function).nonlocals)
+    scope = {**function.__globals__, **closed}
+    helion = _Helion(lambda node: _is_helion(node, scope))
+    try:
+        found = _definition(function, tree)
+        found.body = _HostCode(helion).visit(ast.Module(body=found.body, type_ignores=[])).body
+        helion.check(found.body)
+    except NotInferred as error:
+        raise RegistrationError(f"kernel '{function.__name__}': {error.reason}") from None
     found.decorator_list = []
     found.returns = None
     for arg in (*found.args.posonlyargs, *found.args.args, *found.args.kwonlyargs):
         arg.annotation = None
     found.args.defaults = []
     found.args.kw_defaults = [None] * len(found.args.kwonlyargs)
-    found.body = _HostPart(function.__name__, {**function.__globals__, **closed}).body(found.body)
     # Made inside a function of what it closes over, so that it reads the module's own globals.
     outer = ast.parse(f"def make({', '.join(closed)}):\n    return {found.name}").body[0]
     assert isinstance(outer, ast.FunctionDef)
@@ -53,84 +74,197 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     return fake
 
 
-def _definition(function: Callable[..., Any], tree: ast.Module | None) -> ast.stmt | None:
+def _definition(function: Callable[..., Any], tree: ast.Module | None) -> ast.FunctionDef:
     """Return the statement that defined a function: that of its tree, or one read anew."""
-    line = getattr(getattr(function, "__code__", None), "co_firstlineno", None)
-    for node in [] if tree is None else tree.body:
-        if isinstance(node, ast.FunctionDef) and (node.name, node.lineno) == (
-            function.__name__,
-            line,
-        ):
+    code = getattr(function, "__code__", None)
+    wanted = (function.__name__, getattr(code, "co_firstlineno", None))
+    for node in () if tree is None else tree.body:
+        if isinstance(node, ast.FunctionDef) and (node.name, node.lineno) == wanted:
             return node
     try:
-        read = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        read = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError):
+        read = []
+    if not read or not isinstance(read[0], ast.FunctionDef):
+        raise NotInferred("its source cannot be read")
+    return read[0]
+
+
+def _is_helion(node: ast.expr, scope: Mapping[str, Any]) -> bool:
+    """Whether a name, or what is reached from one, is of Helion."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    value: Any = scope.get(node.id) if isinstance(node, ast.Name) else None
+    for name in reversed(names):
+        value = getattr(value, name, None)
+    module = value.__name__ if isinstance(value, types.ModuleType) else None
+    return (module or getattr(value, "__module__", None) or "").split(".")[0] == "helion"
+
+
+class _Helion:
+    """What code calls of Helion, by a function that tells its names."""
+
+    def __init__(self, is_helion: Callable[[ast.expr], bool]) -> None:
+        self.is_helion = is_helion
+
+    def called(self, node: ast.AST) -> str | None:
+        """Return which function of Helion a node calls, as the source has it."""
+        if isinstance(node, ast.Call) and self.is_helion(node.func):
+            return ast.unparse(node.func)
         return None
-    return read.body[0] if read.body else None
+
+    def specialised(self, node: ast.AST) -> ast.expr | None:
+        """Return the x of `hl.specialize(x)`."""
+        name = (self.called(node) or "").rpartition(".")[2]
+        one = isinstance(node, ast.Call) and len(node.args) == 1
+        return node.args[0] if name == "specialize" and one else None  # type: ignore[attr-defined]
+
+    def dropped(self, node: ast.stmt) -> bool:
+        """Whether a statement is a tile loop, or does nothing where nothing is compiled."""
+        match node:
+            case ast.For(iter=ast.Call() as loop):
+                return self.called(loop) is not None
+            case ast.Expr(value=value):
+                return self.specialised(value) is not None
+        return isinstance(node, ast.Assert)
+
+    def check(self, body: Iterable[ast.stmt]) -> None:
+        """Raise NotInferred for statements that ask Helion for more than host code may."""
+        for node in (part for statement in body for part in ast.walk(statement)):
+            name = self.called(node)
+            pure = name is None or name.rpartition(".")[2] in _PURE
+            if not pure and self.specialised(node) is None:
+                raise NotInferred(f"its host part calls {name}", node.lineno)  # type: ignore[attr-defined]
 
 
-class _HostPart(ast.NodeTransformer):
+class _HostCode(ast.NodeTransformer):
     """Drops tile loops and assertions, and lets `hl.specialize(x)` be x."""
 
-    def __init__(self, name: str, scope: Mapping[str, Any]) -> None:
-        self.name = name
-        self.scope = scope
+    def __init__(self, helion: _Helion) -> None:
+        self.helion = helion
 
-    def body(self, statements: list[ast.stmt]) -> list[ast.stmt]:
-        kept = [self.visit(statement) for statement in statements]
-        return [statement for statement in kept if statement is not None] or [ast.Pass()]
-
-    def visit_For(self, node: ast.For) -> Any:
-        if isinstance(node.iter, ast.Call) and self._of_helion(node.iter.func):
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.stmt) and self.helion.dropped(node):
             return None
-        return self._block(node)
-
-    def visit_If(self, node: ast.If) -> Any:
-        return self._block(node)
-
-    def visit_While(self, node: ast.While) -> Any:
-        return self._block(node)
-
-    def visit_With(self, node: ast.With) -> Any:
-        return self._block(node)
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        return None
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        if not self._of_helion(node.func):
-            return node
-        name = ast.unparse(node.func)
-        last = name.rpartition(".")[2]
-        if last == "specialize" and len(node.args) == 1:
-            return node.args[0]
-        if last in _PURE:
-            return node
-        raise RegistrationError(
-            f"kernel '{self.name}': its host part calls {name}, so its fake implementation cannot "
-            "be inferred; give one"
-        )
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return self.helion.specialised(node) or node
 
-    def _block(self, node: Any) -> Any:
-        for field in ("body", "orelse"):
-            if getattr(node, field, None):
-                setattr(node, field, self.body(getattr(node, field)))
-        for field in ("iter", "test"):
-            if hasattr(node, field):
-                setattr(node, field, self.visit(getattr(node, field)))
-        for item in getattr(node, "items", ()):
-            self.visit(item)
-        return node
 
-    def _of_helion(self, function: ast.expr) -> bool:
-        names = []
-        while isinstance(function, ast.Attribute):
-            names.append(function.attr)
-            function = function.value
-        value: Any = self.scope.get(function.id) if isinstance(function, ast.Name) else None
-        for name in reversed(names):
-            value = getattr(value, name, None)
-        module = value.__name__ if isinstance(value, types.ModuleType) else None
-        module = module or getattr(value, "__module__", None) or ""
-        return module == "helion" or module.startswith("helion.")
+class _Needs:
+    """The names that a function needs from some statement on, back from what it returns."""
+
+    def __init__(self, helion: _Helion) -> None:
+        self.helion = helion
+        self.names: set[str] = set()
+
+    def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
+        """Return the statements that the result needs; what these read is needed from then on."""
+        return [node for node in reversed([*body]) if self.keeps(node)][::-1]
+
+    def keeps(self, node: ast.stmt) -> bool:
+        """Whether a statement is kept; an `if` keeps what is needed of its branches."""
+        match node:
+            case ast.If():
+                node.body, node.orelse = self.block(node.body), self.block(node.orelse)
+                kept = bool(node.body or node.orelse)
+                self.names |= _names(node.test) if kept else set()
+                return kept
+            case ast.FunctionDef(name=name):
+                kept = name in self.names
+            case _:
+                ends = any(isinstance(part, ast.Return | ast.Raise) for part in ast.walk(node))
+                kept = ends or not self.names.isdisjoint(self.changed(node))
+                kept = kept and not self.helion.dropped(node)
+        self.names |= _names(node) if kept else set()
+        return kept
+
+    def changed(self, node: ast.stmt) -> Iterator[str]:
+        """Yield the names that a statement binds, whose items it sets, or that it may change.
+
+        What stands alone is done for its effect, as in `sizes.append(n)`.
+        """
+        for part in ast.walk(node):
+            if isinstance(part, ast.Expr) and not self.helion.dropped(part):
+                yield from _names(part)
+            elif isinstance(part, ast.Name | ast.Subscript | ast.Attribute):
+                inner: ast.expr = part
+                while isinstance(inner, ast.Subscript | ast.Attribute):
+                    inner = inner.value
+                if isinstance(part.ctx, ast.Store) and isinstance(inner, ast.Name):
+                    yield inner.id
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def host_lines(function: ast.FunctionDef, source: str, names: Collection[str]) -> list[str]:
+    """Return the lines of the host code that the result of a function needs, as it is written.
+
+    `source` is the text of its file, where `names` are those of Helion. Raises NotInferred where
+    the host code asks Helion for more than `infer_fake` takes, or has a tile loop within another
+    statement.
+    """
+
+    def is_helion(node: ast.expr) -> bool:
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in names
+
+    helion = _Helion(is_helion)
+    body = _Needs(helion).block(copy.deepcopy(function).body)
+    for node in (part for statement in body for part in ast.walk(statement)):
+        if isinstance(node, ast.For) and helion.dropped(node):
+            raise NotInferred("a tile loop stands inside another statement", node.lineno)
+    helion.check(body)
+    return [*_Text(helion, source).lines(body, _STEP)]
+
+
+class _Text:
+    """The text of statements as it stands in a file, but for `hl.specialize(x)`, which is x.
+
+    It is cut out and not made by `ast.unparse`, whose spacing, quotes and parentheses are those of
+    a Python release: a pack has to give vLLM the same bytes on each.
+    """
+
+    def __init__(self, helion: _Helion, source: str) -> None:
+        self.helion = helion
+        self.source = source
+
+    def of(self, node: ast.AST) -> str:
+        text = ast.get_source_segment(self.source, node) or ""
+        for part in ast.walk(node):  # outer calls come before those within them
+            inner = self.helion.specialised(part)
+            if inner is not None:
+                new = ast.get_source_segment(self.source, inner) or ""
+                new = new if isinstance(inner, _ATOMS) else f"({new})"
+                call = re.escape(ast.get_source_segment(self.source, part) or "")
+                text = new.join(re.split(rf"(?<![\w.]){call}", text))
+        return text
+
+    def lines(self, body: list[ast.stmt], indent: int) -> Iterator[str]:
+        """Yield the lines of statements at an indentation."""
+        for node in body:
+            if isinstance(node, ast.If):
+                yield from self.branches(node, indent, "if")
+            else:
+                yield from f"{' ' * indent}{self.of(node)}".split("\n")
+        if not body:
+            yield f"{' ' * indent}pass"
+
+    def branches(self, node: ast.If, indent: int, word: str) -> Iterator[str]:
+        margin = " " * indent
+        yield from f"{margin}{word} {self.of(node.test)}:".split("\n")
+        yield from self.lines(node.body, indent + _STEP)
+        match node.orelse:
+            case []:
+                return
+            case [ast.If(col_offset=column) as inner] if column == node.col_offset:
+                yield from self.branches(inner, indent, "elif")
+            case _:
+                yield f"{margin}else:"
+                yield from self.lines(node.orelse, indent + _STEP)

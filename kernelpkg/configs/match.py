@@ -2,6 +2,9 @@
 
 Numbers are kept exact (floats as fractions), so that ties and bounds do not depend on rounding;
 True and False are flags and never equal a number.
+
+The ops that are vendored into vLLM run a copy of what finds values here, in lines of 88 columns
+(`vllm/vendor/op_picker.write_shared`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ EXACT: Final = 0
 """Rank of a match: the tuned value equals the call's, or the axis is ignored."""
 
 BUCKETED: Final = 1
-"""Rank of a match: the call's value lies between tuned values, or is rounded up to the first."""
+"""Rank of a match: the value lies between tuned ones, or is rounded up to the first."""
 
 EXTRAPOLATED: Final = 2
 """Rank of a match: the call's value lies outside of the tuned values."""
@@ -32,7 +35,7 @@ Number = int | Fraction
 
 
 def identity(value: Scalar) -> object:
-    """Return what equality of axis values goes by: True and False are no numbers here."""
+    """Return what equality of axis values goes by: True and False are not numbers."""
     return (value,) if type(value) is bool else value
 
 
@@ -55,7 +58,7 @@ def _power(number: Number) -> int:
 
 
 def _around(number: Number) -> tuple[int, int]:
-    """Return the first whole number that is not below a number, and the first above it."""
+    """Return the first whole number not below a number, and the first above it."""
     return math.ceil(number), math.floor(number) + 1
 
 
@@ -64,7 +67,7 @@ def _listed(values: Iterable[Scalar]) -> str:
 
 
 class Matcher:
-    """The tuned values of one axis in their order, of which a call's value finds its equal."""
+    """The tuned values of one axis in order; a call's value finds its equal."""
 
     __slots__ = ("places", "rule", "tuned")
 
@@ -74,7 +77,7 @@ class Matcher:
         self.places = {identity(value): place for place, value in enumerate(self.tuned)}
 
     def find(self, value: Scalar) -> tuple[int, int]:
-        """Return the place of the tuned value for a call's value, and the rank of the outcome."""
+        """Return the place of a call's tuned value, and the rank of the match."""
         # `identity`, written out: a call costs as much as the look-up.
         place = self.places.get((value,) if type(value) is bool else value)
         return NOWHERE if place is None else (place, EXACT)
@@ -108,16 +111,17 @@ class _Ignored(Matcher):
 
 
 class _Ordered(Matcher):
-    """What the ordered kinds share: numbers are placed by kind, all else must be equal."""
+    """What the ordered kinds share: numbers are placed, all else must be equal."""
 
     __slots__ = ("numbers",)
 
     def __init__(self, rule: Rule, tuned: Iterable[Scalar]) -> None:
         super().__init__(rule, (value for value in tuned if self.takes(_number(value))))
-        self.numbers = [number for number in map(_number, self.tuned) if number is not None]
+        numbers = map(_number, self.tuned)
+        self.numbers = [number for number in numbers if number is not None]
 
     def takes(self, number: Number | None) -> bool:
-        """Whether a call can reach a tuned value; None stands for one that is no number."""
+        """Whether a call can reach a tuned value; None is one that is not a number."""
         return True
 
     def find(self, value: Scalar) -> tuple[int, int]:
@@ -185,7 +189,7 @@ class _Floor(_Ordered):
 
 
 class _Nearest(_Ordered):
-    """The tuned number with the least absolute distance; `cuts` are the doubled midpoints."""
+    """The tuned number with the least distance; `cuts` are the doubled midpoints."""
 
     __slots__ = ("cuts", "parts", "whole")
 
@@ -197,11 +201,11 @@ class _Nearest(_Ordered):
         self.parts, self.whole = (1, 0) if bound is None else bound.as_integer_ratio()
 
     def cut(self, low: Number, high: Number) -> Number:
-        """Return what `cut(number, number)` is held against; up to it, the lower one is taken."""
+        """Return what `cut(number, number)` is held against; up to it, low wins."""
         return low + high
 
     def deviates(self, near: Number, number: Number) -> bool:
-        """Whether the relative deviation is above the bound, parts/whole, without dividing."""
+        """Whether the relative deviation is above parts/whole, without dividing."""
         distance = max(near, number) - min(near, number)
         return distance * self.whole > max(number, -number) * self.parts
 
@@ -241,7 +245,7 @@ class _Nearest(_Ordered):
 
 
 class _NearestLog(_Nearest):
-    """The tuned number with the least ratio to the call's; `cuts` are the squared means."""
+    """The tuned number with the least ratio; `cuts` are the squared means."""
 
     __slots__ = ()
 
@@ -304,7 +308,7 @@ class _Pow2(_Ordered):
 
 
 class _Ranges(_Ordered):
-    """A tuned number of the call's own range: the smallest not below the call's, or the last."""
+    """A tuned number of the call's range: the smallest not below it, or the last."""
 
     __slots__ = ()
 

@@ -1,7 +1,8 @@
 """Rules and tuned keys, compiled once, so that a call's axis values lead to one tuned key.
 
 Every level of the tree holds the tuned values of one axis, among the keys that the rules before
-it left over.
+it left over. The ops that are vendored into vLLM run a copy of what picks keys here, in lines of
+88 columns, with dataclasses for attrs (`vllm/vendor/op_picker.write_shared`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 from kernelpkg.configs.match import EXACT, Matcher, identity, matcher, order
 from kernelpkg.errors import suggestion
@@ -27,7 +28,7 @@ _Row = tuple[int, tuple[Scalar, ...]]
 
 @frozen(kw_only=True)
 class Pick:
-    """The outcome of the rules for one call: the position of a key, and how it was reached."""
+    """The outcome for one call: the position of a key, and how it was reached."""
 
     index: int | None
     outcome: Outcome
@@ -53,13 +54,17 @@ _MISSED = Pick(index=None, outcome="miss")
 
 
 class _Leaf:
-    """The end of a path: one tuned key, as a pick for each way in which it can be reached."""
+    """The end of a path: one tuned key, as a pick for each way to reach it."""
 
     __slots__ = ("picks",)
 
     def __init__(self, rows: Sequence[_Row], ignored: Sequence[int]) -> None:
-        """Take the row with the smallest ignored values; without any row, every pick misses."""
-        best = min(rows, key=lambda row: [order(row[1][place]) for place in ignored], default=None)
+        """Take the row with the smallest ignored values; with none, all picks miss."""
+
+        def smallest(row: _Row) -> list[tuple[object, ...]]:
+            return [order(row[1][place]) for place in ignored]
+
+        best = min(rows, key=smallest, default=None)
         self.picks = tuple(
             _MISSED if best is None else Pick(index=best[0], outcome=outcome)
             for outcome in _OUTCOMES
@@ -67,7 +72,7 @@ class _Leaf:
 
 
 class _Level:
-    """The tuned values of one axis, and the level or leaf below each place of their matcher."""
+    """The tuned values of one axis, and what is below each place of their matcher."""
 
     __slots__ = ("below", "find", "matcher")
 
@@ -77,19 +82,25 @@ class _Level:
         self.below = tuple(below)
 
 
-@frozen(kw_only=True)
 class Picker:
     """The rules of one kernel over its tuned keys, ready to answer calls.
 
-    `default_index` is the position of the empty key, which no rule ever picks; `rows` are the
-    other keys, as their position and their values in the order of the rules.
+    `default_index` is the position of the empty key, which no rule ever picks; `rows`
+    are the other keys, as their position and their values in the order of the rules.
     """
 
-    rules: tuple[Rule, ...]
-    default_index: int | None
-    rows: tuple[_Row, ...] = field(repr=False)
-    _root: _Level | _Leaf = field(repr=False, eq=False)
-    _memo: dict[tuple[object, ...], Pick] = field(factory=dict, repr=False, eq=False, init=False)
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        rows: Sequence[_Row],
+        *,
+        default_index: int | None = None,
+    ) -> None:
+        self.rules = tuple(rules)
+        self.rows = tuple(rows)
+        self.default_index = default_index
+        self._root = _build(self.rules, self.rows)
+        self._memo: dict[tuple[object, ...], Pick] = {}
 
     def pick(self, values: tuple[Scalar, ...]) -> Pick:
         """Return the pick for a call's axis values, given in the order of the rules."""
@@ -174,7 +185,8 @@ class Picker:
 
     def _check(self, values: tuple[Scalar, ...]) -> None:
         if len(values) != len(self.rules):
-            message = f"{len(values)} axis values were given for {len(self.rules)} rules"
+            wanted = len(self.rules)
+            message = f"{len(values)} axis values were given for {wanted} rules"
             raise ValueError(message)
 
 
@@ -197,12 +209,7 @@ def compile_picker(
             raise ValueError(message)
         if key:
             rows.append((index, row))
-    return Picker(
-        rules=tuple(rules),
-        default_index=first.get((False,)),
-        rows=tuple(rows),
-        root=_build(rules, rows),
-    )
+    return Picker(rules, rows, default_index=first.get((False,)))
 
 
 def _filled(
@@ -220,10 +227,15 @@ def _filled(
     return tuple(key[axis] if axis in key else defaults[axis] for axis in axes)
 
 
-def _build(rules: Sequence[Rule], rows: Sequence[_Row], depth: int = 0) -> _Level | _Leaf:
-    """Return the level of a rule over the keys that are left, with all that is below it."""
+def _build(
+    rules: Sequence[Rule],
+    rows: Sequence[_Row],
+    depth: int = 0,
+) -> _Level | _Leaf:
+    """Return the level of a rule over the keys that are left, with all below it."""
     if depth == len(rules):
-        return _Leaf(rows, [place for place, rule in enumerate(rules) if rule.match == "ignore"])
+        places = range(len(rules))
+        return _Leaf(rows, [n for n in places if rules[n].match == "ignore"])
     groups: dict[object, list[_Row]] = {}
     for row in rows:
         groups.setdefault(identity(row[1][depth]), []).append(row)

@@ -95,6 +95,7 @@ class KernelReader:
             "requires": self.get("helion", "requires"),
             "settings": self.get("helion", "settings"),
             "default": self.get("helion", "default"),
+            "specialize": self._specialize(),
             "axes": self.axes,
             "guards": self._guards(),
             "rules": self._rules(),
@@ -175,6 +176,14 @@ class KernelReader:
             if expr is not None:
                 found.append(Axis(name=name, expr=expr))
         return tuple(found)
+
+    def _specialize(self) -> Any:
+        names = self.get("helion", "specialize")
+        for place, name in enumerate(() if names is MISSING else names):
+            wrong = validate.specialize_problem(name, self.axis_types, names[:place])
+            if wrong is not None:
+                self.report(("helion", "specialize", place), "KP154", wrong)
+        return names
 
     def _guards(self) -> tuple[Expr, ...]:
         texts = () if self.get("guard") is None else self.get("guard", "when")

@@ -97,6 +97,12 @@ _HELION: Final = Table(
             ),
             doc="The config where none is tuned: scalars and block_sizes only; without it Helion's",
         ),
+        "specialize": Key(
+            kind=ListOf(item=_name),
+            default=(),
+            doc="The axes that the host part makes constants of the code with hl.specialize in "
+            "every call; none unless given",
+        ),
     }
 )
 

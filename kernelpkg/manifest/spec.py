@@ -18,7 +18,7 @@ KernelName = NewType("KernelName", str)
 """A Python identifier that names a kernel, its directory and its op."""
 
 Scalar = bool | int | float | str | None
-"""An axis value: a size, a flag, a number, the name of a dtype, or None for an absent argument."""
+"""An axis value: a size, flag, number, dtype's name, or None for an absent argument."""
 
 CaseKey = Mapping[str, Scalar]
 """The axis values under which a config was tuned, by axis name; empty for the default case."""
@@ -91,14 +91,15 @@ class Rule:
     """How one axis of a call is matched to the tuned values of that axis.
 
     `exact`    the tuned value that equals the call's.
-    `nearest`  the tuned value with the least distance, ties to the smaller; `max` bounds the
-               relative deviation: |tuned - call| / |call| for "abs", and for "log" the larger of
-               the two over the smaller, less 1.
-    `ceil`     the smallest tuned value that is not below the call's; above all of them `over`.
-    `floor`    the largest tuned value that is not above the call's; below all of them `under`.
-    `pow2`     the call's value rounded up to a power of two, which must be tuned; above: `over`.
-    `ranges`   call and tuned value fall into the same range; `bounds` are the ranges' last values,
-               in rising order, and the range above the last one is open.
+    `nearest`  the tuned value with the least distance, ties to the smaller; `max`
+               bounds its relative deviation: |tuned - call| / |call| for "abs", and for
+               "log" the larger of the two over the smaller, less 1.
+    `ceil`     the smallest tuned value not below the call's; above all of them `over`.
+    `floor`    the largest tuned value not above the call's; below all of them `under`.
+    `pow2`     the call's value rounded up to a power of two, which must be tuned; above
+               all of them `over`.
+    `ranges`   call and tuned value fall into the same range; `bounds` are the ranges'
+               last values, in rising order, and the range above the last one is open.
     `ignore`   the axis is recorded in the key and does not restrict the choice.
     """
 
@@ -191,6 +192,7 @@ class KernelSpec:
     requires: str
     settings: Mapping[str, object]
     default: Mapping[str, object] | None
+    specialize: tuple[str, ...]
     axes: tuple[Axis, ...]
     guards: tuple[Expr, ...]
     rules: tuple[Rule, ...]

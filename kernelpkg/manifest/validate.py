@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr.language import DTYPES
+from kernelpkg.expr.types import ValueType, wants
 from kernelpkg.manifest.cases import input_exprs, uses_function
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
@@ -53,6 +54,19 @@ def option_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"
     if bounds is not None and any(a >= b for a, b in pairwise(bounds)):
         yield "bounds", "KP105", f"'bounds' must rise, and is {shown(list(bounds))}"
+
+
+def specialize_problem(
+    name: str, axes: Mapping[str, ValueType | None], before: Sequence[str]
+) -> str | None:
+    """Say why an axis cannot stand in `specialize`, or return None."""
+    if name not in axes:
+        hint = suggestion(name, axes) or "; define it, or remove it here"
+        return f"specialize names axis '{name}', which is not defined in [axes]{hint}"
+    wrong = wants(axes[name], "whole")
+    if wrong is not None:
+        return f"specialize names axis '{name}', which {wrong}; name sizes and numbers"
+    return f"specialize names axis '{name}' twice; remove one" if name in before else None
 
 
 def variant_problems(

@@ -979,6 +979,16 @@ EDITS = {
             "kernels/x/kernel.toml:17: KP152 default config has 'range_unroll_factors', which is made of a value per load, store or loop; scalars and block_sizes only, for lists belong to one set of given arguments",
         ],
     ),
+    "specialised axes that are none": (
+        MANIFEST,
+        "num_warps = 4 }",
+        "num_warps = 4 }\nspecialize = ['hidden', 'dtype', 'group', 'group']",
+        [
+            "kernels/x/kernel.toml:18: KP154 specialize names axis 'dtype', which is a dtype, and must be a whole number; name sizes and numbers",
+            "kernels/x/kernel.toml:18: KP154 specialize names axis 'group' twice; remove one",
+            "kernels/x/kernel.toml:18: KP154 specialize names axis 'hidden', which is not defined in [axes]; did you mean 'hidden_size'?",
+        ],
+    ),
     "pack of another file": (
         PACK,
         'name = "good"',

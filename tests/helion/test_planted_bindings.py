@@ -289,6 +289,57 @@ def test_fault_of_a_manifest(fault, plant):
     assert line.startswith(f"{MANIFEST}:14: {start}")
 
 
+SPECIALIZE = 'specialize = ["intermediate_size"]'
+OF_SPECIALIZE = {
+    "named, and not specialised": (
+        (MANIFEST, SPECIALIZE, 'specialize = ["intermediate_size", "num_tokens"]'),
+        (
+            f"{MANIFEST}:15: KP247 specialize names axis 'num_tokens', and Helion specialises no "
+            "size that tells it for in_dtype=bfloat16; remove it, or call hl.specialize in the "
+            "kernel, whatever the call"
+        ),
+    ),
+    "no longer specialised": (
+        (f"kernels/{SILU}/kernel.py", "hl.specialize(input.shape[-1])", "input.shape[-1]"),
+        (
+            f"{MANIFEST}:15: KP247 specialize names axis 'intermediate_size', and Helion "
+            "specialises no size that tells it for in_dtype=bfloat16; remove it, or call "
+            "hl.specialize in the kernel, whatever the call"
+        ),
+    ),
+    "specialised, and not named": (
+        (MANIFEST, f"{SPECIALIZE}\n", ""),
+        (
+            f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not "
+            f"name; write {SPECIALIZE}"
+        ),
+    ),
+    "specialised for some dtypes": (
+        (
+            f"kernels/{SILU}/kernel.py",
+            "    width = hl.specialize(input.shape[-1])\n",
+            (
+                "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n"
+                "        hl.specialize(width)\n"
+            ),
+        ),
+        (
+            f"{MANIFEST}:15: KP247 specialize names axis 'intermediate_size', and Helion "
+            "specialises no size that tells it for in_dtype=float16; remove it, or call "
+            "hl.specialize in the kernel, whatever the call"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "line"), OF_SPECIALIZE.values(), ids=OF_SPECIALIZE)
+def test_fault_of_specialize(edit, line, plant):
+    """What the manifest says is specialised is what Helion specialises, for every variant."""
+    pack, specs = plant({SILU: {}}, [edit])
+    assert level_0(pack, specs) == set()
+    assert lines(check_bindings(pack, specs)) == [line]
+
+
 def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
     """AMD's GPUs and unknown ones: lists are errors, refusals are not, and each file says why."""
     amd = {**GOOD, "num_warps": 32, "waves_per_eu": 2, "indexing": ["pointer"]}

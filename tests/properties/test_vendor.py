@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations, product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from attrs import evolve
@@ -15,19 +17,26 @@ from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Axis, KernelSpec, Rule
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.vllm.vendor.exprcode import axis_codes
-from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker
+from kernelpkg.vllm.vendor.op_code import axis_codes
+from kernelpkg.vllm.vendor.op_picker import (
+    default_key,
+    local_names,
+    write_picker,
+    write_shared,
+)
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes, shared_case
 
 BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
-NOTHING_FREE = FreeSizes(axes=(), spread=())
 
+SHARED = ModuleType("vendored_rules")
+sys.modules["vendored_rules"] = SHARED
+exec(compile(write_shared("Copied."), "vendored_rules.py", "exec"), SHARED.__dict__)
 WHOLE = st.one_of(st.integers(-3, 40), st.sampled_from([0, 1, 2, 4, 8, 16, 32, 2**40]))
 KINDS = {  # what the axis is in the schema, and the values that calls and keys have of it
     "whole": ("int", WHOLE),
     "nullable": ("int?", st.one_of(WHOLE, st.none())),
     "flag": ("bool", st.booleans()),
-    "number": ("float", st.sampled_from([0.0, 0.5, 1.0, 2.5, float("inf")])),
+    "number": ("float", st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 1, 2.5, 1e300, float("inf")])),
     "dtype": ("Tensor", st.sampled_from(["bfloat16", "float16", "int8"])),
 }
 ORDERED = ("nearest", "ceil", "floor", "pow2", "ranges")
@@ -47,12 +56,11 @@ def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
     rules, axes, args, values = [], [], [], []
     for name in NAMES[: draw(st.integers(1, 4))]:
         kind = draw(st.sampled_from(sorted(KINDS)))
-        matches = ("exact", "ignore") if kind == "number" else ("exact", "ignore", *ORDERED)
         rule = draw(
             st.builds(
                 Rule,
                 axis=st.just(name),
-                match=st.sampled_from(matches),
+                match=st.sampled_from(["exact", "ignore", *ORDERED]),
                 distance=st.sampled_from(["abs", "log"]),
                 max=st.sampled_from([None, 0.0, 0.25, 0.3, 1.0]),
                 over=st.sampled_from(["largest", "miss"]),
@@ -71,14 +79,11 @@ def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
     return spec, values
 
 
-def written(spec: KernelSpec, sizes: FreeSizes = NOTHING_FREE) -> Any:
-    """Return the picker of a kernel, run from its text."""
-    codes = axis_codes(spec, local_names(spec))
-    code = write_picker(spec, codes, sizes)
-    lines = ["from typing import Any", "CaseKey = dict"]
-    lines += [f"from {item.module} import {item.text()}" for item in code.imports]
-    space: dict[str, Any] = {}
-    exec(compile("\n".join([*lines, *code.lines]), "<picker>", "exec"), space)
+def written(spec: KernelSpec, sizes: FreeSizes) -> Any:
+    """Return the picker of a kernel, run from its text and that of what all pickers share."""
+    code = write_picker(spec, axis_codes(spec, local_names(spec)), sizes)
+    space = {"Any": Any, **{name: getattr(SHARED, name) for name in code.uses}}
+    exec(compile("\n".join(code.lines), "<picker>", "exec"), space)
     return space["pick_config"]
 
 

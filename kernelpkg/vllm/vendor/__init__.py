@@ -1,20 +1,14 @@
 """A pack as files of vLLM's own Helion folder, which need nothing of kernelpkg.
 
-    vendor          `kernelpkg vendor`: all is worked out and checked, then written
-    pyfile          a Python file, read and not run
-    op_code         Python as text, laid out as `ruff format` would
+    vendor        what a run does to a tree: worked out and checked first, and then written
 Inside only:
-    files           what becomes of each file of the tree, and the record of it
-    vendorrecord    the record of what was written, by which edits are told
-    op_file         one kernel as one file
-    opaccuracy      [accuracy] as what Helion's autotuner compares with
-    op_picker       rules as data, and the picker that all ops share
-    oprules         rules as the statements of a picker
-    op_inputs       grids and [args] as input generators
-    optensors       [args] as tensors of a call
-    op_configs      the store as vLLM's config files
-    op_sources      what is taken over from a kernel's files
-    op_sizes        sizes that are 1 in some calls, and cases that both would reach
-    fixedsizes      sizes that a kernel fixes
-    exprcode        expressions as Python that people read
+    files         the record of a pack's files, and a step for each
+    op_file       one kernel to one file: its parts, tolerances and registration
+    op_picker     its rules and axes, and the file that all ops of a pack share
+    op_shared     what that file is copied from; nothing imports it
+    op_inputs     the inputs that vLLM tunes it with
+    op_sources    what is taken over from the kernel's own files
+    op_sizes      sizes that may be 1 or larger, and cases that both would reach
+    op_configs    the store to config files of vLLM's
+    op_code       code as text: expressions, and lines of 88 columns
 """

@@ -1,20 +1,134 @@
-"""What a run does to each file of a vLLM tree, from what is there and what shall be there."""
+"""The files of a pack in a vLLM tree: the record of them, and what a run does to each.
+
+By the record edits are told; what is done follows from what is there and what shall be there.
+"""
 
 from __future__ import annotations
 
 import difflib
 import io
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.files import digest_bytes
-from kernelpkg.vllm.tree import CONFIGS
-from kernelpkg.vllm.vendor.vendorrecord import Record
+from kernelpkg.manifest.decode import Anything, Key, MapOf, Number, Table, Text
+from kernelpkg.vllm.tree import CONFIGS, HELION, OPS
+
+EDITION: Final = 1
+"""The edition of records that this version reads and writes."""
+
+_PLACE: Final = (
+    rf"(?a:{OPS}/[A-Za-z]\w*\.py"
+    rf"|{CONFIGS}/[A-Za-z]\w*/[^/\\\x00-\x1f.][^/\\\x00-\x1f]*\.json|{{}})"
+)
+"""Where vendored files may be; a record that names others is not believed."""
+
+
+def record_path(pack: str) -> str:
+    """Return where the record of a pack is, below the directory that holds `vllm/`."""
+    return f"{HELION}/{pack}.vendored.json"
+
+
+def shared_path(pack: str) -> str:
+    """Return where a pack's ops have what they share; a pack has its own, to leave others alone."""
+    return f"{HELION}/{pack}_rules.py"
+
+
+@frozen(kw_only=True)
+class Record:
+    """A pack's files in a tree, by path, with their digests.
+
+    `pending` is what an unfinished run was about to write: a file with either digest is ours.
+    """
+
+    pack: str
+    version: str
+    kernelpkg: str
+    kernels: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, str]
+    pending: Mapping[str, str] = field(factory=dict)
+
+    def ours(self, path: str, digest: str) -> bool:
+        """Whether a file is as a run of ours left it."""
+        return digest in (self.files.get(path), self.pending.get(path))
+
+    def text(self) -> str:
+        """Return the text of the record, which follows from the value alone."""
+        document: dict[str, Any] = {
+            "edition": EDITION,
+            "pack": self.pack,
+            "version": self.version,
+            "kernelpkg": self.kernelpkg,
+            "kernels": {name: dict(self.kernels[name]) for name in sorted(self.kernels)},
+            "files": {path: self.files[path] for path in sorted(self.files)},
+        }
+        if self.pending:
+            document["pending"] = {path: self.pending[path] for path in sorted(self.pending)}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_record(into: Path, pack: str) -> Record | None:
+    """Return the record of a pack, or None without one; raises PackError for a wrong one."""
+    shown = record_path(pack)
+    try:
+        text = (into / shown).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise _wrong(shown, f"the record cannot be read: {reason}") from None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _wrong(shown, "the record is not JSON") from None
+    edition = document.get("edition") if isinstance(document, dict) else None
+    if type(edition) is int and edition > EDITION:
+        message = f"the record is of edition {edition}, and this kernelpkg reads {EDITION}"
+        raise PackError(
+            problems=(Problem(path=shown, code="KP805", message=f"{message}; upgrade kernelpkg"),)
+        )
+    problems: list[str] = []
+    found = _kind(pack).decode(document, (), lambda *problem: problems.append(problem[-1]))
+    if problems:
+        raise _wrong(shown, f"the record is not one of pack '{pack}'")
+    return Record(**{name: found[name] for name in _FIELDS})
+
+
+_FIELDS: Final = ("pack", "version", "kernelpkg", "kernels", "files", "pending")
+
+
+def _kind(pack: str) -> Table:
+    """Return what a record of a pack holds; keys that are not known do no harm."""
+    place = Text("a place for vendored files", _PLACE.format(re.escape(shared_path(pack))))
+    digests = MapOf(item=Text("a digest", "sha256-[0-9a-f]{64}"), key=place)
+    text = Key(kind=Text(), doc="", required=True)
+    return Table(
+        keys={
+            "edition": Key(
+                kind=Number(whole=True, least=EDITION, most=EDITION), doc="", required=True
+            ),
+            "pack": Key(kind=Text(pattern=re.escape(pack)), doc="", required=True),
+            "version": text,
+            "kernelpkg": text,
+            "kernels": Key(kind=MapOf(item=MapOf(item=Anything())), doc="", required=True),
+            "files": Key(kind=digests, doc="", required=True),
+            "pending": Key(kind=digests, doc="", default={}),
+        },
+        rest=MapOf(item=Anything()),
+    )
+
+
+def _wrong(shown: str, what: str) -> PackError:
+    message = f"{what}; remove it, and run with --replace"
+    return PackError(problems=(Problem(path=shown, code="KP805", message=message),))
+
 
 Action = Literal["wrote", "removed", "kept"]
 

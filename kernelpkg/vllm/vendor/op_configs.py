@@ -17,7 +17,7 @@ from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK
 from kernelpkg.vllm.tree import VllmTree
-from kernelpkg.vllm.vendor.exprcode import AxisCode
+from kernelpkg.vllm.vendor.op_code import AxisCode
 from kernelpkg.vllm.vendor.op_picker import default_key
 from kernelpkg.vllm.vendor.op_sizes import shared_case
 
@@ -113,7 +113,7 @@ def _shared(
                 f"kernel '{spec.name}' on {platform}: calls with {axis}=1 and {axis}={larger} "
                 f"reach one case, {case}, and vLLM would run the second with code for the first; "
                 f"{_apart(spec, axis, key, larger)}, or fix the size with hl.specialize in the "
-                "kernel"
+                "kernel, and name it in [helion] specialize"
             )
             yield "KP817", text
 

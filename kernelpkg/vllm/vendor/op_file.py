@@ -1,33 +1,50 @@
 """One kernel to one file of vLLM's: what its maintainers would write by hand.
 
-Functions of the kernel's files are taken over as they stand; the picker, the input generator, the
-accuracy check and the registration are written from the manifest.
+Functions of the kernel's files are taken over as they stand; the rules, the input generator, the
+tolerances and the registration are written from the manifest.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.compile.opfake import NotInferred, host_part
+from kernelpkg.compile.host_code import NotInferred, host_lines
 from kernelpkg.errors import PackError, Problem, shown
 from kernelpkg.files import Files
-from kernelpkg.manifest.spec import KernelSpec, Reference
+from kernelpkg.manifest.cases import cases_of
+from kernelpkg.manifest.spec import Accuracy, KernelSpec, Reference
 from kernelpkg.vllm.vendor import op_picker
-from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable, axis_codes
-from kernelpkg.vllm.vendor.op_code import WIDTH, Doc, call, collection, comment, docstring, lay
-from kernelpkg.vllm.vendor.op_inputs import write_inputs
+from kernelpkg.vllm.vendor.op_code import (
+    WIDTH,
+    AxisCode,
+    Doc,
+    Unsayable,
+    assign,
+    axis_codes,
+    call,
+    collection,
+    comment,
+    heading,
+    lay,
+)
+from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
-from kernelpkg.vllm.vendor.op_sources import in_helion, take, taken_lines
-from kernelpkg.vllm.vendor.opaccuracy import write_accuracy
-from kernelpkg.vllm.vendor.optensors import literal
-from kernelpkg.vllm.vendor.pyfile import Import, import_lines
-
-COPYRIGHT: Final = "Copyright contributors to the vLLM project"
-"""What vLLM's own check wants to find in the second line of each of its files."""
+from kernelpkg.vllm.vendor.op_sources import (
+    Import,
+    PyFile,
+    import_lines,
+    in_helion,
+    reads,
+    take,
+    taken_lines,
+)
 
 _REGISTER: Final = Import(
     module="vllm.kernels.helion.register", member="register_kernel", name="register_kernel"
@@ -53,35 +70,35 @@ class OpFile:
     free: tuple[str, ...]
 
 
-def write_op(spec: KernelSpec, origin: str, license: str, files: Files | None = None) -> OpFile:
+def write_op(
+    spec: KernelSpec, origin: str, license: str, shared: str, files: Files | None = None
+) -> OpFile:
     """Write the file of one kernel; `origin` says in words what it is made from.
 
-    `files` has what was read of the kernel before. Raises PackError with everything that stands in
-    the way.
+    `shared` is the module of what all ops share. `files` has what was read of the kernel before.
+    Raises PackError with everything that stands in the way.
     """
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
-    helion = [name for name, item in taken.file.imports.items() if in_helion(item)]
     try:
-        sizes = free_sizes(spec, function, helion)
+        sizes = free_sizes(spec, function)
         axes = axis_codes(spec, op_picker.local_names(spec))
         picker = op_picker.write_picker(spec, axes, sizes)
         inputs = write_inputs(spec, axes, taken.names)
-        fake = host_part(taken.file, function) if spec.fake_impl == "infer" else []
-        accuracy = write_accuracy(spec, "\n".join(taken.kernel))
-        settings = (f"autotune_baseline_fn={taken.baseline_name}", *accuracy.settings)
+        fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
+        tolerances, near = _accuracy(spec, "\n".join(taken.kernel))
+        settings = (f"autotune_baseline_fn={taken.baseline_name}", *near)
         kernel = (*_registration(spec, settings, inferred=bool(fake)), *taken.kernel)
     except (Unclassed, Unsayable, NotInferred) as error:
         code = "KP814" if isinstance(error, Unclassed) else "KP813"
         raise _wrong(spec, code, f"kernel '{spec.name}': {error}") from None
-    parts = [*taken.helpers, inputs.lines, picker.lines, fake, taken.baseline, accuracy.lines]
+    parts = [*taken.helpers, inputs.lines, picker.lines, fake, taken.baseline, tolerances]
+    used = picker.uses | ({"AccuracyCheck"} if tolerances else set())
+    imports = {Import(module=shared, member=name, name=name) for name in used}
     lines = [
-        f"# SPDX-License-Identifier: {' '.join(license.split())}",
-        f"# SPDX-FileCopyrightText: {COPYRIGHT}",
-        *comment(origin),
-        *docstring([spec.summary.strip() or spec.name]),
+        *heading(license, origin, spec.summary.strip() or spec.name),
         "",
-        *_heading({*_IMPORTS, *taken.imports, *picker.imports, *inputs.imports}),
+        *_imports({*_IMPORTS, *taken.imports, *inputs.imports, *imports}),
         *taken_lines((*filter(None, parts), kernel)),
     ]
     long = next((line.strip() for line in lines if len(line) > WIDTH), None)
@@ -137,7 +154,99 @@ def _setting(name: str, value: Any, start: str = "") -> Doc:
     return f"{start}{literal(value)}"
 
 
-def _heading(imports: Iterable[Import]) -> Iterator[str]:
+def _fake_impl(file: PyFile, function: ast.FunctionDef) -> list[str]:
+    """Return the fake implementation of an op: the host code of its Helion function, as text."""
+    args = [*function.args.posonlyargs, *function.args.args]
+    texts = [file.segment(arg) for arg in args]
+    for place, default in enumerate(reversed(function.args.defaults), 1):
+        texts[-place] += f" = {file.segment(default)}"
+    returns = "" if function.returns is None else f" -> {file.segment(function.returns)}"
+    helion = {name for name, item in file.imports.items() if in_helion(item)}
+    lines = [
+        *lay(call("def fake_impl", *texts), after=f"{returns}:"),
+        '    """Return what the op does, with nothing in it: its host code without its loops."""',
+        *host_lines(function, "\n".join(file.lines), helion),
+    ]
+    known = {name for item in file.definitions for name in item.names}
+    lacking = sorted(reads("\n".join(lines)) - known - {*file.imports, *dir(builtins)})
+    if lacking:
+        raise NotInferred(f"its result needs '{lacking[0]}', which a tile loop makes")
+    return lines
+
+
+_CODES: Final[Mapping[str, tuple[float, str]]] = {
+    "float8_e4m3fn": (0.125, "2**-9"),
+    "float8_e4m3fnuz": (0.125, "2**-10"),
+    "float8_e5m2": (0.25, "2**-16"),
+    "float8_e5m2fnuz": (0.25, "2**-17"),
+    "int8": (0.0, "1.0"),
+    "uint8": (0.0, "1.0"),
+}
+"""One step between codes, relative, and absolute where codes are densest.
+
+Source: the OCP 8-bit floating point specification; the fnuz formats have one exponent more.
+"""
+
+_EPSILON: Final = 2**-7
+"""That of bfloat16, the coarsest dtype that an op may round to on its way."""
+
+_GIVEN: Final = (
+    "autotune_baseline_atol",
+    "autotune_baseline_rtol",
+    "autotune_baseline_accuracy_check_fn",
+)
+
+
+def _accuracy(spec: KernelSpec, source: str) -> tuple[list[str], list[Doc]]:
+    """Say how near a config's results must be to the baseline's, unless the manifest does.
+
+    Returns the lines of a table, if there has to be one, and Helion's settings. Helion compares FP8
+    bit by bit, by which 0 and -0 are 128 apart, so codes get a check of their own. `source` is
+    the Helion function, which names the dtypes of what it returns.
+    """
+    if not spec.settings.keys().isdisjoint(_GIVEN):
+        return [], []
+    coded = {name: found for name, found in spec.accuracy.items() if found.steps is not None}
+    plain = [found for name, found in spec.accuracy.items() if name not in coded]
+    rtol = max([0.0, *map(_relative, plain)])
+    atol = max([0.0, *(found.atol for found in plain)])
+    if not coded:
+        return [], [f"autotune_baseline_atol={atol}", f"autotune_baseline_rtol={rtol}"]
+    tolerances = {
+        f"torch.{dtype}": _tolerance(dtype, found.steps or 0)
+        for name, found in coded.items()
+        for dtype in _dtypes(spec, name, source)
+    }
+    tolerances["None"] = f"({rtol}, {atol})"
+    table = collection("{}", [f"{dtype}: {pair}" for dtype, pair in tolerances.items()])
+    lines = comment("How far results may be from the baseline's, by dtype: relative, absolute.")
+    return (
+        [*lines, *assign("TOLERANCES", table, 0)],
+        ["autotune_baseline_accuracy_check_fn=AccuracyCheck(TOLERANCES)"],
+    )
+
+
+def _relative(found: Accuracy) -> float:
+    """A value may fall to the other side of two roundings, where one is allowed."""
+    return max(found.rtol, 2 * _EPSILON if found.rounding is not None else 0.0)
+
+
+def _dtypes(spec: KernelSpec, name: str, source: str) -> list[str]:
+    """Return the dtypes that an argument has in the cases, or that are named for a result."""
+    arg = next((arg for arg in spec.args if arg.name == name), None)
+    exprs = [v.dtype for v in arg.variants if v.dtype is not None] if arg is not None else []
+    cases = [case for use in ("tune", "test") for case in cases_of(spec, use)]
+    found = {str(case.values.get(expr.text, expr.text)) for expr in exprs for case in cases}
+    named = [dtype for dtype in _CODES if re.search(rf"\b{dtype}\b", source)]
+    return [dtype for dtype in _CODES if dtype in found] if exprs else named or [*_CODES]
+
+
+def _tolerance(dtype: str, steps: int) -> str:
+    relative, absolute = _CODES[dtype]
+    return f"({relative * steps}, {absolute if steps == 1 else f'{steps} * {absolute}'})"
+
+
+def _imports(imports: Iterable[Import]) -> Iterator[str]:
     """Yield the imports; what needs Helion comes after the test that it is there."""
     late = [item for item in imports if in_helion(item) or item == _REGISTER]
     early = [item for item in imports if item not in late]

@@ -1,54 +1,60 @@
-"""Rules to `pick_config`: the picker of a vendored op, as plain Python over a call's arguments."""
+"""The picker of a vendored op: its rules as data, its axes as a function, and what runs them.
+
+What runs them is the same for all ops of a tree, in a file of its own that is copied from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import ast
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import fields, frozen
 
+import kernelpkg
 from kernelpkg.manifest.opschema import NO_DEFAULT
-from kernelpkg.manifest.spec import KernelSpec, Scalar
+from kernelpkg.manifest.spec import KernelSpec, Rule, Scalar
 from kernelpkg.vllm.config_format import MARK
-from kernelpkg.vllm.vendor import oprules
-from kernelpkg.vllm.vendor.exprcode import AxisCode, Unsayable
 from kernelpkg.vllm.vendor.op_code import (
     STEP,
-    WIDTH,
+    AxisCode,
+    Doc,
+    Unsayable,
     assign,
     call,
     collection,
-    docstring,
+    heading,
     lay,
     unhidden,
 )
+from kernelpkg.vllm.vendor.op_inputs import literal
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes
-from kernelpkg.vllm.vendor.pyfile import Import
+from kernelpkg.vllm.vendor.op_sources import Definition, Import, import_lines, read_file
 
-_TUNED: Final = ("key", f'"{MARK}" not in key')
-"""What tells a tuned key from that of a default entry; the second only where there is such."""
+SHARED: Final = ("AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker")
+"""What the file that all ops of a tree share has for them."""
 
-_TAKEN: Final = oprules.LOCALS | frozenset(
-    {"_", "_pick_cache", "args", "axis", "cached", "config_keys", "default", "facts", "leading"}
-    | {"ones", "pick_config", "picked", "size"}
-    | {"Any", "CaseKey", "Fraction", "False", "None", "True", "ValueError", "abs", "bisect_left"}
-    | {"len", "list", "max", "min", "next", "str", "torch", "tuple"}
-)
-"""Names that the code of a picker uses itself."""
+_COPIED: Final = (
+    "manifest/spec.py", "configs/match.py", "configs/picker.py", "vllm/vendor/op_shared.py"
+)  # fmt: skip
+"""Where that comes from, in kernelpkg; none reads what comes after it."""
+
+_TAKEN: Final = frozenset({"args", "len", "refuse_split", "str", "torch"})
+"""Names that the function of the axes uses itself."""
 
 
 @frozen(kw_only=True)
 class PickerCode:
-    """The lines of a picker, and what they import."""
+    """The lines of a picker, and the names of `SHARED` that they use."""
 
     lines: tuple[str, ...]
-    imports: frozenset[Import]
+    uses: frozenset[str]
 
 
 def local_names(spec: KernelSpec) -> dict[str, str]:
-    """Return what arguments and axes are called in a picker: by their names, or with a `_`."""
-    names = [*spec.schema.arg_names, *(axis.name for axis in spec.axes)]
-    return unhidden(names, _TAKEN | ({spec.picker.name} if spec.picker is not None else set()))
+    """Return what arguments are called where axes are read: by their names, or with a `_`."""
+    return unhidden(spec.schema.arg_names, _TAKEN)
 
 
 def default_key(ones: Sequence[str]) -> dict[str, Scalar]:
@@ -59,180 +65,147 @@ def default_key(ones: Sequence[str]) -> dict[str, Scalar]:
 def write_picker(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> PickerCode:
     """Write the picker of a kernel; `codes` are its axes, `sizes` those that may be 1 or larger.
 
-    Raises Unsayable for a rule that is not written faithfully.
+    Raises Unsayable for an axis that has the name of something else.
     """
     if MARK in (*spec.key_axes, *sizes.axes):
         raise Unsayable(f"axis '{MARK}' has the name that marks default entries; rename it")
-    body = [*_picking(spec, codes, sizes)]
-    head = call("def pick_config", "args: tuple[Any, ...]", "config_keys: list[CaseKey]")
-    lines = [*lay(head, after=" -> CaseKey | None:"), *docstring(_told(spec, codes, sizes), STEP)]
-    if spec.picker is None:
-        lines = [
-            "# What pick_config has answered, by the facts of a call, with the list of keys.",
-            "_pick_cache: dict[tuple[Any, ...], tuple[list[CaseKey], CaseKey | None]] = {}",
-            "",
-            "",
-            *lines,
-        ]
-    text = "\n".join(body)
-    imports = frozenset(item for word, item in oprules.IMPORTS.items() if word in text)
-    return PickerCode(lines=(*lines, *body), imports=imports)
-
-
-def _told(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> list[str]:
-    """Say in words what the picker does."""
-    paragraphs = ["Return the key of the config that a call runs with, or None for the default."]
-    if spec.picker is None:
-        paragraphs.append("Each rule narrows the tuned keys, by their values of an axis:")
-        groups: dict[int, tuple[list[str], str]] = {}
-        for rule in spec.rules:
-            text = oprules.words(rule, codes[rule.axis])
-            if groups and groups[len(groups)][1] == text:
-                groups[len(groups)][0].append(rule.axis)
-            else:
-                groups[len(groups) + 1] = ([rule.axis], text)
-        paragraphs += [f"{n}. {', '.join(axes)}: {text}." for n, (axes, text) in groups.items()]
-    else:
-        paragraphs.append(f"The choice among the tuned keys is that of {spec.picker.name}.")
+    by_rules = spec.picker is None
+    wanted = dict.fromkeys((*(spec.key_axes if by_rules else ()), *sizes.axes))
+    lines = []
+    given: list[Doc] = ["RULES" if spec.picker is None else spec.picker.name]
+    if by_rules:
+        rules = collection("()", map(_rule, spec.rules))
+        lines += ["# What picks a config: each rule narrows the tuned keys by an axis."]
+        lines += [*assign("RULES", rules, 0), "", ""]
+    if wanted or by_rules or sizes.spread:
+        lines += [*_axes(spec, [codes[axis] for axis in wanted], sizes), "", ""]
+        given.append("axes")
     if sizes.axes:
-        one = " or ".join(f"{axis} is 1" for axis in sizes.axes)
-        paragraphs.append(
-            f"What Helion compiles where {one} is wrong for larger sizes, and vLLM tells compiled "
-            "code apart by key alone. So no key serves both, and calls without a tuned key have a "
-            f"default of their own where {one}. A size of 0 counts as 2: what is compiled for "
-            "larger sizes launches nothing for it."
-        )
-    return paragraphs
+        given.append(collection("()", [f'"{axis}"' for axis in sizes.axes], "ones="))
+    picker = "rule_picker" if by_rules else "own_picker"
+    lines += assign("pick_config", call(picker, *given), 0)
+    text = "\n".join(lines)
+    return PickerCode(lines=tuple(lines), uses=frozenset(n for n in SHARED if f"{n}(" in text))
 
 
-def _picking(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> Iterator[str]:
-    """Yield the body of the picker."""
+def _rule(rule: Rule) -> Doc:
+    """Return a rule as its call, without what goes without saying."""
+    given = {item.name: getattr(rule, item.name) for item in fields(Rule)}
+    default = {item.name: item.default for item in fields(Rule)}
+    return call("Rule", *(f"{n}={literal(v)}" for n, v in given.items() if v != default[n]))
+
+
+def _axes(spec: KernelSpec, codes: Sequence[AxisCode], sizes: FreeSizes) -> Iterator[str]:
+    """Yield the function that reads the axes; arguments with a default may be left out."""
     names = local_names(spec)
-    needed = [*(spec.key_axes if spec.picker is None else ())]
-    needed += [axis for axis in sizes.axes if axis not in needed]
-    yield from _arguments(spec, names, [codes[axis] for axis in needed])
-    for axis in needed:
-        if codes[axis].code != names[axis]:
-            yield from assign(names[axis], codes[axis].code)
-    yield from _flat(spec, names, sizes)
-    for axis in sizes.axes:
-        yield f"    if {names[axis]} == 0:"
-        yield f"        {names[axis]} = 2"
-    tuned = _TUNED if sizes.axes else _TUNED[:1]
-    if spec.picker is None:
-        yield from assign("facts", collection("()", (names[axis] for axis in needed)))
-        yield "    cached = _pick_cache.get(facts)"
-        yield "    if cached is not None and cached[0] is config_keys:"
-        yield "        return cached[1]"
-        yield ""
-        yield from oprules.narrowing(spec, codes, names, tuned)
-        yield from _first(spec, codes)
-    else:
-        yield from oprules.listed("keys", "[]", "key", "config_keys", tuned)
-        yield f"    best = {spec.picker.name}(args, keys) if keys else None"
-        same = ["key == best"]  # its answer may not serve both classes of a size either
-        same += [f'(key["{axis}"] == 1) == ({names[axis]} == 1)' for axis in sizes.axes]
-        yield from oprules.listed("keys", "[]", "key", "keys", same)
-        yield "    picked = keys[0] if keys else None"
-    yield from _default(names, sizes.axes)
-    if spec.picker is None:
-        yield "    _pick_cache[facts] = config_keys, picked"
-    yield "    return picked"
-
-
-def _arguments(
-    spec: KernelSpec, names: Mapping[str, str], codes: Sequence[AxisCode]
-) -> Iterator[str]:
-    """Take what the axes read out of the arguments; those with a default may be left out."""
-    read = {name for code in codes for name in code.reads}
-    args = spec.schema.args
-    firm = [
-        place for place, arg in enumerate(args) if arg.name in read and arg.default is NO_DEFAULT
-    ]
-    if firm == [0]:
-        yield f"    {names[args[0].name]} = args[0]"
-    elif firm:
-        taken = [names[a.name] if a.name in read else "_" for a in args[: firm[-1] + 1]]
-        taken += ["*_"] if firm[-1] + 1 < len(args) else []
-        yield from _unpacked(taken)
-    for place, arg in enumerate(args):
-        if arg.name in read and arg.default is not NO_DEFAULT:
-            value = f"args[{place}] if len(args) > {place} else {arg.default!r}"
+    head = call("def axes", "args: tuple[Any, ...]")
+    yield from lay(head, after=" -> tuple[Any, ...]:")
+    yield '    """Return what the config of a call depends on."""'
+    read = {name for code in codes for name in code.reads} | {*sizes.spread}
+    for place, arg in enumerate(spec.schema.args):
+        if arg.name in read:
+            value = f"args[{place}]"
+            if arg.default is not NO_DEFAULT:
+                value += f" if len(args) > {place} else {arg.default!r}"
             yield from assign(names[arg.name], value)
-
-
-def _unpacked(taken: Sequence[str]) -> Iterator[str]:
-    line = f"    {', '.join(taken)} = args"
-    target = collection("()", taken)
-    yield from [line] if len(line) <= WIDTH else lay(target, STEP, after=" = args")
+    yield from _flat(spec, names, sizes)
+    given = [code.name for code in codes if not code.code.isidentifier()]
+    found = unhidden(given, _TAKEN | {*names.values()})  # an axis may hide an argument
+    for code in codes:
+        if code.name in found:
+            yield from assign(found[code.name], code.code)
+    items = [found.get(code.name, code.code) for code in codes]
+    yield from lay(collection("()", items), STEP, before="return ")
 
 
 def _flat(spec: KernelSpec, names: Mapping[str, str], sizes: FreeSizes) -> Iterator[str]:
     """Yield the refusal of calls whose leading sizes no key tells apart."""
     for arg in spec.args:
-        places = {
-            (place, len(variant.shape or ()) - place - 1)
-            for variant in arg.variants
-            for place, dim in enumerate(variant.shape or ())
-            if dim.spread and arg.name in sizes.spread
-        }
-        for before, after in sorted(places):
-            value = names[arg.name]
-            cut = f"{before or ''}:{-after if after else ''}"
-            leading = f"{value}.shape" if cut == ":" else f"{value}.shape[{cut}]"
-            if spec.schema.arg(arg.name).optional:
-                leading += f" if {value} is not None else torch.Size()"
-            yield from assign("leading", leading)
-            yield "    if 1 in leading and leading.numel() != 1:"
-            yield from _raised(
-                f'"{spec.name}: flatten {arg.name}; what is compiled where one of its "',
-                '"leading sizes is 1 is wrong for others"',
-            )
+        shapes = [variant.shape or () for variant in arg.variants if arg.name in sizes.spread]
+        spread = {(i, len(s) - i - 1) for s in shapes for i, dim in enumerate(s) if dim.spread}
+        optional = bool(spread) and spec.schema.arg(arg.name).optional
+        if optional:
+            yield f"    if {names[arg.name]} is not None:"
+        for before, after in sorted(spread):
+            cut = f"[{before or ''}:{-after if after else ''}]".replace("[:]", "")
+            told = (f'"{spec.name}"', f'"{arg.name}"', f"{names[arg.name]}.shape{cut}")
+            yield from lay(call("refuse_split", *told), STEP * (2 if optional else 1))
 
 
-def _raised(*texts: str) -> Iterator[str]:
-    yield "        raise ValueError("
-    yield from (f"            {text}" for text in texts)
-    yield "        )"
+def write_shared(origin: str) -> str:
+    """Write the file that the ops of a tree share; `origin` says in words where it is from.
+
+    What kernelpkg runs itself is copied as it stands, without what no op comes to: definitions and
+    methods whose names nothing mentions that is copied.
+    """
+    root = Path(kernelpkg.__file__).parent
+    sources = [read_file(root / name, name) for name in _COPIED]
+    parts = [(part, file) for file in sources for part in file.definitions]
+    kept, mentioned = _needed(part for part, _ in parts)
+    imports = {item for file in sources for name, item in file.imports.items() if name in mentioned}
+    imports = {item for item in imports if item.module.split(".")[0] not in ("kernelpkg", "attrs")}
+    imports.add(Import(module="dataclasses", member="dataclass", name="dataclass"))
+    late = {item for item in imports if item.module == "torch"}
+    summary = "How vendored ops pick their configs, and how near results are to the baseline's."
+    lines = [*heading(_LICENSE, origin, summary), "", "from __future__ import annotations", ""]
+    lines += [*import_lines(imports - late), "", *import_lines(late)]
+    was_constant = True
+    for part, file in parts:
+        if part.node in kept:
+            constant = isinstance(part.node, ast.Assign | ast.AnnAssign)
+            lines += [""] * (1 if constant and was_constant else 2)
+            lines += _copied(part, file.lines, kept)
+            was_constant = constant
+    return "\n".join(lines).replace(*_FROZEN) + "\n"
 
 
-def _first(spec: KernelSpec, codes: Mapping[str, AxisCode]) -> Iterator[str]:
-    """Take the key that is left; of several, which differ in ignored axes, the smallest."""
-    ignored = [codes[rule.axis] for rule in spec.rules if rule.match == "ignore"]
-    if not ignored:
-        yield "    picked = keys[0] if keys else None"
-        return
-    parts = ", ".join(_sortable(code) for code in ignored)
-    order = f"key=lambda key: ({parts})" if "," in parts else f"key=lambda key: {parts}"
-    yield from assign("picked", call("min", "keys", order, "default=None"))
+_LICENSE: Final = "Apache-2.0"
+"""That of kernelpkg, which the file is copied from."""
+
+_FROZEN: Final = ("@frozen(kw_only=True)", "@dataclass(frozen=True, kw_only=True)")
+"""vLLM has no attrs; of it, nothing else is used in what is copied."""
 
 
-def _sortable(code: AxisCode) -> str:
-    """Return what keys are ordered by: numbers before None, and None before all else."""
-    value = f'key["{code.name}"]'
-    if not code.nullable:
-        return value
-    if code.type in ("whole", "number"):
-        return f"{value} is None, {value} or 0"
-    none = '""' if code.type == "dtype" else "False"
-    return f"{value} is not None, {value} or {none}"
+def _methods(node: ast.stmt) -> list[ast.FunctionDef]:
+    """Return the methods of a class that Python does not call of itself."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    found = [item for item in body if isinstance(item, ast.FunctionDef)]
+    return [item for item in found if not item.name.startswith("__")]
 
 
-def _default(names: Mapping[str, str], free: Sequence[str]) -> Iterator[str]:
-    """Yield the look-up of the default entry of calls with a size of 1."""
-    if not free:
-        return
-    tests = [f"{names[axis]} == 1" for axis in free]
-    marked, inner = f'"{MARK}": True', 2 * STEP
-    any_one = tests[0] if len(free) == 1 else f"({' or '.join(tests)})"
-    yield f"    if picked is None and {any_one}:"
-    if len(free) == 1:
-        yield from assign("default", collection("{}", [marked, f'"{free[0]}": 1']), inner)
-    else:
-        pairs = ", ".join(f'("{axis}", {names[axis]})' for axis in free)
-        yield from oprules.listed(
-            "ones", "{}", "axis: 1", f"({pairs})", ["size == 1"], inner, "axis, size"
-        )
-        yield from assign("default", collection("{}", [marked, "**ones"]), inner)
-    found = call("next", "(key for key in config_keys if key == default)", "None")
-    yield from assign("picked", found, inner)
+def _needed(parts: Iterable[Definition]) -> tuple[set[ast.AST], set[str]]:
+    """Return the definitions and methods that an op may come to, and all names in them."""
+    units: list[tuple[set[str], ast.AST, list[ast.AST], ast.AST | None]] = []
+    for part in parts:
+        methods = _methods(part.node)
+        own = [node for node in ast.iter_child_nodes(part.node) if node not in methods]
+        units.append(({*part.names}, part.node, own, None))
+        units += [({method.name}, method, [method], part.node) for method in methods]
+    kept: set[ast.AST] = set()
+    mentioned, count = {*SHARED}, -1
+    while count < len(kept):
+        count = len(kept)
+        for names, node, own, around in units:
+            if names & mentioned and (around is None or around in kept):
+                kept.add(node)
+                inner = [part for item in own for part in ast.walk(item)]
+                mentioned |= {part.id for part in inner if isinstance(part, ast.Name)}
+                mentioned |= {part.attr for part in inner if isinstance(part, ast.Attribute)}
+    return kept, mentioned
+
+
+def _copied(part: Definition, lines: Sequence[str], kept: Collection[ast.AST]) -> Iterator[str]:
+    """Yield the lines of a definition, with what is said of it below, and without some methods."""
+    end = part.node.end_lineno or 0
+    start = end - len(part.text.split("\n"))
+    left_out: set[int] = set()
+    for node in _methods(part.node):
+        if node not in kept:
+            first = min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
+            while not lines[first - 1]:
+                first -= 1
+            left_out |= {*range(first, node.end_lineno or 0)}
+    yield from (lines[place] for place in range(start, end) if place not in left_out)
+    said = "\n".join(lines[end:])
+    if said.startswith('"""'):
+        yield from said[: said.index('"""', 3) + 3].split("\n")

@@ -2,32 +2,32 @@
 
 Code that Helion 1.4 compiles for a size of 1 is wrong for larger ones: on an H200, for 15 of 16
 rows. vLLM keeps compiled code by case key alone, so no case may serve both. Sizes that the kernel
-fixes with `hl.specialize` have code of their own. Sizes of 0 go with larger ones: code for those
-launches nothing for them, code for 1 would.
+fixes with `hl.specialize` have code of their own; the manifest names them, and level 1 of a check
+holds that against Helion. Sizes of 0 go with larger ones: code for those launches nothing for
+them, code for 1 would.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from kernelpkg.configs.match import identity, matcher
 from kernelpkg.expr.language import Expr
-from kernelpkg.expr.types import infer
 from kernelpkg.manifest.cases import Evaluator, expand
-from kernelpkg.manifest.opschema import scope_of
-from kernelpkg.manifest.spec import ArgVariant, CaseKey, KernelSpec, Scalar
-from kernelpkg.vllm.vendor.fixedsizes import FixedSizes, Number, Sizes, fixed_sizes, selected
+from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 MOST: Final = 2
 """How many axes may be free: each doubles the default entries of a config file."""
 
 _SMALL: Final = (*range(1, 34), 64, 127, 128, 4096, 8191)
 """Values of an axis at which expressions and guards are looked at."""
+
+_FIX: Final = "with hl.specialize in the kernel, and name what it fixes in [helion] specialize"
 
 
 class Unclassed(ValueError):
@@ -46,114 +46,41 @@ class FreeSizes:
     spread: tuple[str, ...]
 
 
-def free_sizes(spec: KernelSpec, function: ast.FunctionDef, helion: Collection[str]) -> FreeSizes:
-    """Return the free sizes of a kernel; `helion` are names by which its file knows Helion.
+def free_sizes(spec: KernelSpec, function: ast.FunctionDef) -> FreeSizes:
+    """Return the free sizes of what a kernel reads: all but those that `specialize` names.
 
     Raises Unclassed for a size that is free without an axis to tell, and for more free axes than
     default entries are made for.
     """
-    schema = spec.schema
-    tensors = [arg.name for arg in schema.args if arg.is_tensor]
-    numbers = [arg.name for arg in schema.args if arg.type == "int"]
-    source = fixed_sizes(function, tensors, numbers, helion)
-    known = _fixed_axes(spec, source)
+    read = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
+    whole = {name for name, values in spec.axis_types.items() if values.kind == "whole"}
+    free = whole - {*spec.specialize}
     guard = _Guard(spec)
     found: set[str] = set()
-    for what, expr in _open_sizes(spec, source):
-        names = [name for name in expr.names() if name not in known]
-        if names:
-            found |= _telling(spec, what, expr, names, guard)
-    for name in numbers:
-        if name in source.read and Number(arg=name) not in source.fixed:
-            axis = next((a.name for a in spec.axes if a.expr.name == name), None)
-            if axis is None:
-                raise Unclassed(
-                    f"argument '{name}' may be 1 or larger, and no axis is '{name}'; fix it with "
-                    f"hl.specialize({name}) in the kernel, or give it an axis and a rule"
-                )
-            found |= {axis} if guard.both(axis) else set()
-    free = tuple(axis.name for axis in spec.axes if axis.name in found)
-    if len(free) > MOST:
+    spread: dict[str, None] = {}
+    for arg in spec.args:
+        for variant in arg.variants if arg.name in read else ():
+            for place, dim in enumerate(variant.shape or ()):
+                names = [name for name in dim.expr.names() if name in free]
+                what = f"size {place} of '{arg.name}', {dim.expr.text},"
+                found |= _telling(spec, what, dim.expr, names, guard) if names else set()
+                if dim.spread and dim.expr.text != "1":
+                    spread[arg.name] = None
+    for name in (arg.name for arg in spec.schema.args if arg.type == "int" and arg.name in read):
+        axis = next((axis.name for axis in spec.axes if axis.expr.name == name), None)
+        if axis is None:
+            raise Unclassed(
+                f"argument '{name}' may be 1 or larger, and no axis is '{name}'; give it an axis, "
+                f"and a rule, or fix it {_FIX}"
+            )
+        found |= {axis} if axis in free and guard.both(axis) else set()
+    axes = tuple(axis.name for axis in spec.axes if axis.name in found)
+    if len(axes) > MOST:
         raise Unclassed(
-            f"{', '.join(free)} may each be 1 or larger, and default configs are kept apart for "
-            f"{MOST} axes at most; fix some of them with hl.specialize in the kernel"
+            f"{', '.join(axes)} may each be 1 or larger, and default configs are kept apart for "
+            f"{MOST} axes at most; fix some of them {_FIX}"
         )
-    return FreeSizes(axes=free, spread=tuple(_spread(spec, source)))
-
-
-def _variants(spec: KernelSpec, source: FixedSizes) -> Iterator[tuple[str, ArgVariant, set[int]]]:
-    """Yield the variants of each tensor that the kernel reads, with the sizes that it fixes."""
-    for arg in spec.args:
-        for variant in arg.variants:
-            if arg.name in source.read and variant.shape is not None:
-                spread = next((i for i, dim in enumerate(variant.shape) if dim.spread), None)
-                count = len(variant.shape)
-                chosen = [s for s in source.fixed if isinstance(s, Sizes) and s.arg == arg.name]
-                places = {place for s in chosen for place in selected(s, count, spread)}
-                yield arg.name, variant, places
-
-
-def _open_sizes(spec: KernelSpec, source: FixedSizes) -> Iterator[tuple[str, Expr]]:
-    for name, variant, fixed in _variants(spec, source):
-        for place, dim in enumerate(variant.shape or ()):
-            if place not in fixed:
-                yield f"size {place} of '{name}', {dim.expr.text},", dim.expr
-
-
-def _spread(spec: KernelSpec, source: FixedSizes) -> Iterator[str]:
-    found = dict.fromkeys(
-        name
-        for name, variant, fixed in _variants(spec, source)
-        for place, dim in enumerate(variant.shape or ())
-        if dim.spread and place not in fixed and dim.expr.text != "1"
-    )
-    yield from found
-
-
-def _fixed_axes(spec: KernelSpec, source: FixedSizes) -> set[str]:
-    """Return the axes that have one value in all calls that share compiled code.
-
-    They are no sizes, are fixed by the kernel themselves, or follow from sizes that are.
-    """
-    scope = scope_of(spec.schema, {})
-    known = {axis.name for axis in spec.axes if infer(axis.expr, scope)[0] != "whole"}
-    numbers = {item.arg for item in source.fixed if isinstance(item, Number)}
-    known |= {axis.name for axis in spec.axes if axis.expr.name in numbers}
-    shapes: dict[str, list[set[str]]] = {}
-    for name, variant, fixed in _variants(spec, source):
-        exprs = variant.shape or ()
-        shapes.setdefault(name, []).append({exprs[place].expr.text for place in fixed})
-    by_text = {expr.text: expr for expr in _shape_exprs(spec)}
-    sure = {text for found in shapes.values() for text in set.intersection(*found)}
-    while True:
-        more = {n for text in sure for n in _solved(by_text[text].tree, known)} - known
-        if not more:
-            return known
-        known |= more
-
-
-def _shape_exprs(spec: KernelSpec) -> Iterator[Expr]:
-    for arg in spec.args:
-        for variant in arg.variants:
-            yield from (dim.expr for dim in variant.shape or ())
-
-
-def _solved(tree: ast.expr, known: Collection[str]) -> set[str]:
-    """Return the name whose value follows from that of an expression, all others being known."""
-
-    def is_known(node: ast.expr) -> bool:
-        return all(part.id in known for part in ast.walk(node) if isinstance(part, ast.Name))
-
-    match tree:
-        case ast.Name(id=name):
-            return {name}
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
-            if is_known(left):
-                return _solved(right, known)
-            return _solved(left, known) if is_known(right) else set()
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _solved(operand, known)
-    return set()
+    return FreeSizes(axes=axes, spread=tuple(spread))
 
 
 class _Guard:
@@ -196,11 +123,14 @@ class _Guard:
 def _telling(
     spec: KernelSpec, what: str, expr: Expr, names: Sequence[str], guard: _Guard
 ) -> set[str]:
-    """Return the axes that tell whether a size is 1; raises Unclassed where they do not."""
+    """Return the axes that tell whether a size is 1; raises Unclassed where they do not.
+
+    That a size made from others is 1 has to follow from theirs being 1: keys tell nothing else.
+    """
     if expr.name is not None:
         return {*names} if guard.both(expr.name) else set()
     if len(names) > MOST:
-        raise Unclassed(f"{what} is made from {len(names)} free sizes; fix some with hl.specialize")
+        raise Unclassed(f"{what} is made from {len(names)} free sizes; fix some {_FIX}")
     ranges = [guard.values(name)[:40] for name in names]
     outcomes: dict[tuple[bool, ...], bool] = {}
     for base in _bases(spec, expr, names):
@@ -214,8 +144,7 @@ def _telling(
                 given = ", ".join(f"{n}={v}" for n, v in zip(names, values, strict=True))
                 raise Unclassed(
                     f"{what} may be 1 or larger, and whether it is does not follow from "
-                    f"{' and '.join(names)} being 1 (for instance with {given}); fix it with "
-                    "hl.specialize in the kernel"
+                    f"{' and '.join(names)} being 1 (for instance with {given}); fix it {_FIX}"
                 )
     if len(set(outcomes.values())) < 2:
         return set()

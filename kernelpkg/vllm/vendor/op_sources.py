@@ -1,26 +1,31 @@
-"""What a vendored op takes over from its kernel's files, as it stands there."""
+"""A kernel's Python files, read without running them: what a vendored op takes over of them."""
 
 from __future__ import annotations
 
 import ast
+import builtins
+import io
+import re
+import symtable
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, Reference
-from kernelpkg.vllm.vendor.op_code import WIDTH
-from kernelpkg.vllm.vendor.pyfile import Definition, Import, PyFile, read_file, resolve
+from kernelpkg.vllm.vendor.op_code import WIDTH, Group, lay
 
 BASELINE: Final = "baseline"
 """What vLLM calls the reference of a kernel."""
 
 _BOUND: Final = frozenset(
-    {"_pick_cache", "CaseKey", "check_accuracy", "fake_impl", "generate_inputs", "has_helion"}
+    {"CaseKey", "RULES", "TOLERANCES", "axes", "fake_impl", "generate_inputs", "has_helion"}
     | {"make_case_inputs", "pick_config", "register_kernel"}
+    | {"AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker"}
 )
 _READ: Final = frozenset(
     {"ImportError", "ValueError", "abs", "bool", "dict", "float", "getattr", "int", "isinstance"}
@@ -30,13 +35,239 @@ _READ: Final = frozenset(
 
 _IMPORTED: Final[Mapping[str, tuple[str, str | None]]] = {
     "Any": ("typing", "Any"),
-    "Fraction": ("fractions", "Fraction"),
-    "bisect_left": ("bisect", "bisect_left"),
     "helion": ("helion", None),
     "product": ("itertools", "product"),
     "torch": ("torch", None),
 }
 """What the written part may import; a kernel's files may import it too, and bind nothing else."""
+
+
+@frozen(kw_only=True)
+class Import:
+    """One imported name: `import module as name`, or `from module import member as name`.
+
+    A plain `import a.b` binds `a`.
+    """
+
+    module: str
+    member: str | None
+    name: str
+
+    def text(self) -> str:
+        """Return the part of the statement that names it."""
+        path = self.member or self.module
+        return path if self.name in (path, path.split(".")[0]) else f"{path} as {self.name}"
+
+
+@frozen(kw_only=True)
+class Definition:
+    """A statement at the top level of a file that binds names, as text, and what it reads."""
+
+    names: tuple[str, ...]
+    text: str
+    line: int
+    reads: frozenset[str]
+    node: ast.stmt = field(eq=False, repr=False)
+
+
+@frozen(kw_only=True)
+class PyFile:
+    """One file of a kernel: what it imports, and what it defines, in its order."""
+
+    shown: str
+    lines: tuple[str, ...]
+    imports: Mapping[str, Import]
+    definitions: tuple[Definition, ...]
+    problems: tuple[Problem, ...]
+
+    def definition(self, name: str) -> Definition | None:
+        """Return what binds a name, the last of several."""
+        found = [item for item in self.definitions if name in item.names]
+        return found[-1] if found else None
+
+    def function(self, name: str) -> ast.FunctionDef:
+        """Return a function that is known to be there."""
+        found = self.definition(name)
+        assert found is not None and isinstance(found.node, ast.FunctionDef)
+        return found.node
+
+    def segment(self, node: ast.AST) -> str:
+        """Return the text of a node, without the indentation of its first line."""
+        found = ast.get_source_segment("\n".join(self.lines), node)
+        assert found is not None
+        return found
+
+
+def read_file(path: Path, shown: str, files: Files | None = None) -> PyFile:
+    """Read a file that parses; its problems are what cannot be taken over, and long lines."""
+    data = (files or Files()).read(path)
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    text = io.StringIO(data.decode(encoding), newline=None).getvalue()
+    lines = tuple(text.split("\n"))
+    imports: dict[str, Import] = {}
+    definitions: list[Definition] = []
+    problems = [
+        Problem(path=shown, line=number, code="KP811", message=_LONG.format(len(line)))
+        for number, line in enumerate(lines, 1)
+        if len(line) > WIDTH
+    ]
+    last = 0
+    for place, node in enumerate(ast.parse(text).body):
+        wrong = _refused(node) if place or not isinstance(node, ast.Expr) else None
+        if node.lineno == last:
+            wrong = "two statements share the line; give each a line, for lines are taken over"
+        last = node.end_lineno or last
+        if wrong is not None:
+            problems.append(Problem(path=shown, line=node.lineno, code="KP812", message=wrong))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports |= {found.name: found for found in _imports(node)}
+        elif wrong is None and isinstance(node, _DEFINING):
+            definitions.append(_definition(node, lines))
+    return PyFile(
+        shown=shown,
+        lines=lines,
+        imports=imports,
+        definitions=tuple(definitions),
+        problems=tuple(problems),
+    )
+
+
+_DEFINING: Final = (ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)
+
+
+def _refused(node: ast.stmt) -> str | None:
+    """Say why a statement of a file cannot be taken over, or return None."""
+    if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+        return f"'{ast.unparse(node)}' does not tell what it imports; name it"
+    sets = any(
+        isinstance(part, ast.Attribute | ast.Subscript) and isinstance(part.ctx, ast.Store)
+        for target in getattr(node, "targets", [getattr(node, "target", node)])
+        for part in ast.walk(target)
+    )
+    if isinstance(node, ast.Assign | ast.AnnAssign) and sets:
+        return "an assignment to a part of something else cannot be taken over; remove it"
+    if isinstance(node, (*_DEFINING, ast.Import, ast.ImportFrom)):
+        return None
+    return (
+        f"a statement of kind '{type(node).__name__}' at the top level cannot be taken over; "
+        "imports, constants, functions and classes can"
+    )
+
+
+_LONG: Final = f"the line has {{}} columns; vLLM's files have {WIDTH}, so shorten it"
+
+
+def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Import]:
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            name = alias.asname or alias.name.split(".")[0]
+            yield Import(module=alias.name, member=None, name=name)
+        elif node.module != "__future__":  # annotations are read by vLLM, as they stand
+            name = alias.asname or alias.name
+            yield Import(module=node.module or "", member=alias.name, name=name)
+
+
+def _definition(node: ast.stmt, lines: Sequence[str]) -> Definition:
+    """Take the lines of a statement, with its decorators and the comment right above it."""
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(part.lineno for part in decorators)]) - 1
+    while first and lines[first - 1].startswith("#"):
+        first -= 1
+    text = "\n".join(lines[first : node.end_lineno])
+    return Definition(
+        names=tuple(_bound(node)), text=text, line=node.lineno, reads=reads(text), node=node
+    )
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            yield part.id
+
+
+def reads(text: str) -> frozenset[str]:
+    """Return the names that code reads of what is around it, without Python's `__names__`."""
+    found: set[str] = set()
+
+    def visit(table: symtable.SymbolTable, *, top: bool) -> None:
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (top or symbol.is_global()):
+                found.add(symbol.get_name())
+        for child in table.get_children():
+            visit(child, top=False)
+
+    visit(symtable.symtable(text, "<source>", "exec"), top=True)
+    return frozenset(name for name in found if not re.fullmatch(r"__\w+__|\..*", name))
+
+
+@frozen(kw_only=True)
+class Needed:
+    """What some functions of a file need of it, in its order, and names that it does not have."""
+
+    definitions: tuple[Definition, ...]
+    imports: frozenset[Import]
+    problems: tuple[Problem, ...]
+
+
+def resolve(file: PyFile, roots: Iterable[str]) -> Needed:
+    """Return all definitions and imports that some functions of a file need, themselves first."""
+    wanted: dict[str, None] = dict.fromkeys(roots)
+    imports: set[Import] = set()
+    taken: dict[int, Definition] = {}
+    problems = []
+    queue = list(wanted)
+    while queue:
+        name = queue.pop()
+        definitions = [item for item in file.definitions if name in item.names]
+        for definition in definitions:
+            taken[definition.line] = definition
+            new = sorted((definition.reads | {*definition.names}) - wanted.keys())
+            wanted.update(dict.fromkeys(new))
+            queue += new
+        if definitions:
+            continue
+        if name in file.imports:
+            imports.add(file.imports[name])
+        elif not hasattr(builtins, name):
+            known = [*file.imports, *(n for item in file.definitions for n in item.names)]
+            remedy = suggestion(name, known) or "; define it there"
+            message = f"name '{name}' is not defined in the file{remedy}"
+            problems.append(Problem(path=file.shown, code="KP812", message=message))
+    return Needed(
+        definitions=tuple(taken[line] for line in sorted(taken)),
+        imports=frozenset(imports),
+        problems=tuple(problems),
+    )
+
+
+def import_lines(imports: Iterable[Import]) -> list[str]:
+    """Return import statements in the order of isort: `import x` first, then `from x import y`."""
+    plain = sorted(
+        {item for item in imports if item.member is None}, key=lambda item: item.text().lower()
+    )
+    lines = [f"import {item.text()}" for item in plain]
+    modules: dict[str, list[Import]] = {}
+    for item in imports:
+        if item.member is not None:
+            modules.setdefault(item.module, []).append(item)
+    for module in sorted(modules, key=str.lower):
+        names = sorted(set(modules[module]), key=lambda item: _member_order(item.member or ""))
+        texts = tuple(item.text() for item in names)
+        doc = f"from {module} import {', '.join(texts)}"
+        if len(doc) <= WIDTH:
+            lines.append(doc)
+        else:
+            lines += lay(Group(f"from {module} import (", texts, ")", each=True))
+    return lines
+
+
+def _member_order(name: str) -> tuple[int, str]:
+    """Constants, then classes, then all else, as isort has it."""
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
+    return kind, name
 
 
 def references(spec: KernelSpec) -> list[Reference]:

@@ -21,11 +21,20 @@ from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import has_lock, make_verifier
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
-from kernelpkg.vllm.vendor.files import Drift, Step, steps_for, wrong_place
+from kernelpkg.vllm.vendor.files import (
+    Drift,
+    Record,
+    Step,
+    read_record,
+    record_path,
+    shared_path,
+    steps_for,
+    wrong_place,
+)
 from kernelpkg.vllm.vendor.op_configs import write_configs
 from kernelpkg.vllm.vendor.op_file import write_op
+from kernelpkg.vllm.vendor.op_picker import write_shared
 from kernelpkg.vllm.vendor.op_sources import references
-from kernelpkg.vllm.vendor.vendorrecord import Record, read_record, record_path
 
 _LEFT_OVER: Final = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")
 """A file that a killed run was about to put into the place of another."""
@@ -199,6 +208,10 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
             problems += error.problems
     if problems or tree is None:
         raise PackError(problems=tuple(problems))
+    wanted[shared_path(pack.name)] = write_shared(
+        f"Copied by kernelpkg {__version__} from its own modules, for the ops of pack "
+        f"'{pack.name}'. To change this file, change kernelpkg and vendor the pack again."
+    )
     old, before = found
     record = Record(
         pack=pack.name,
@@ -238,7 +251,8 @@ def _files(pack: PackSpec, spec: KernelSpec, tree: VllmTree | None, files: Files
         f"'{spec.name}', pack '{pack.name}' {pack.version}. To change this file, change the pack "
         "and vendor it again."
     )
-    op = write_op(spec, origin, pack.license, files)
+    shared = shared_path(pack.name).removesuffix(".py").replace("/", ".")
+    op = write_op(spec, origin, pack.license, shared, files)
     found = {f"{OPS}/{spec.name}.py": op.text}
     if tree is not None:
         texts = write_configs(pack, spec, op.axes, op.free, tree, files)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from kernelpkg.check import level1
-from kernelpkg.check.level1 import check_bindings, perform
+from kernelpkg.check.level1 import check_bindings, perform, specialised_axes
 from kernelpkg.jobs.pool import JobOutcome
-from kernelpkg.packs.read import read_pack
+from kernelpkg.manifest.cases import Case
+from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[3]
 NAME, OTHER = "silu_mul_fp8", "dynamic_per_token_scaled_fp8_quant"
@@ -72,3 +76,65 @@ def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):
         for name in (OTHER, NAME)
     ]
     assert checked.counts == {"variants": 0, "bindings": 0, "normalised": 0}
+
+
+MANIFEST = """\
+edition = 1
+[kernel]
+name = "k"
+version = 1
+summary = "Anything."
+[op]
+schema = "(Tensor(a!) out, Tensor x, int n) -> ()"
+fake_impl = "none"
+[axes]
+tall = "x.shape[0]"
+width = "x.shape[1]"
+n = "n"
+dtype = "x.dtype"
+[[key]]
+axis = ["dtype", "n", "width", "tall"]
+match = "exact"
+[inputs]
+[[inputs.grid]]
+dtype = ["float32"]
+n = [2]
+width = [4]
+tall = [2]
+[args]
+out = { shape = [OUT], dtype = "dtype" }
+x = { shape = ["tall", "width"], dtype = "dtype" }
+[accuracy]
+out = { rtol = 1e-3 }
+"""
+SPECIALISED = {
+    "a size": ('"tall"', {"x": (False, True)}, {"width"}),
+    "a number": ('"tall"', {"n": (True,)}, {"n"}),
+    "in another tensor": ('"tall"', {"out": (True,)}, {"tall"}),
+    "through a multiple": ('"2 * tall"', {"out": (True,)}, {"tall"}),
+    "through a negated sum": ('"-(1 - tall)"', {"out": (True,)}, {"tall"}),
+    "through a product, the other known": (
+        '"width * n"', {"n": (True,), "out": (True,)}, {"n", "width"},
+    ),
+    "not through a product of two unknown": ('"width * n"', {"out": (True,)}, set()),
+    "not through a quotient": ('"tall // 2"', {"out": (True,)}, set()),
+    "not within sizes that are spread": ('"*tall", "width"', {"out": (True, False, False)}, set()),
+    "before and behind those": (
+        '"n", "*tall", "width"', {"out": (True, False, False, True)}, {"n", "width"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "fixed", "want"), SPECIALISED.values(), ids=SPECIALISED)
+def test_which_axes_a_binding_specialises(tmp_path, shape, fixed, want):
+    """Those that follow by [args] from what is part of Helion's key."""
+    directory = tmp_path / "kernels" / "k"
+    directory.mkdir(parents=True)
+    (directory / "kernel.toml").write_text(MANIFEST.replace("OUT", shape))
+    typed = "out: torch.Tensor, x: torch.Tensor, n: int"
+    (directory / "kernel.py").write_text(f"import torch\ndef k({typed}) -> None:\n    pass\n")
+    (directory / "host.py").write_text("def reference(out, x, n):\n    pass\n")
+    values = {"tall": 2, "width": 4, "n": 2, "dtype": "float32"}
+    case = Case(values=values, use=("tune",), grid=0)
+    binding = SimpleNamespace(specialised=fixed, case=case)
+    assert specialised_axes(read_kernel(tmp_path, "k"), binding) == want

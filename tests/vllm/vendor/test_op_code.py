@@ -1,107 +1,72 @@
-"""Python code as text: laid out as ruff's formatter would."""
+"""Python code as text: laid out as ruff's formatter would, and expressions as people write them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from attrs import evolve
 
+from kernelpkg.expr.language import parse_expr
+from kernelpkg.manifest.guards import compile_axes
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.spec import Axis
+from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.vendor.op_code import (
     WIDTH,
+    Unsayable,
     assign,
+    axis_codes,
     call,
     collection,
     comment,
-    docstring,
     flat,
+    heading,
     lay,
+    python,
     unhidden,
 )
 
 LONG = "a_name_thats_long"
 
-LAYOUTS = {
-    "fits": ([*assign("x", call("f", "a", "b"), 0)], ["x = f(a, b)"]),
-    "arguments share a line": (
-        [*assign("x", call("function", *[LONG] * 4), 4)],
-        ["    x = function(", f"        {', '.join([LONG] * 4)}", "    )"],
-    ),
-    "arguments have lines of their own": (
-        [*assign("x", call("function", *[LONG] * 5), 4)],
-        ["    x = function(", *[f"        {LONG},"] * 5, "    )"],
-    ),
-    "items never share a line": (
-        [*assign("x", collection("[]", [LONG] * 5), 4)],
-        ["    x = [", *[f"        {LONG},"] * 5, "    ]"],
-    ),
-    "one argument gets no comma": (
-        [*assign("x", call("Key", collection("{}", [f'"{LONG}": {LONG}'] * 3)), 4)],
-        [
-            "    x = Key(",
-            "        {",
-            *[f'            "{LONG}": {LONG},'] * 3,
-            "        }",
-            "    )",
-        ],
-    ),
-    "a long value has parentheses": (
-        assign("a_longer_name", " + ".join([LONG] * 4), 4),
-        ["    a_longer_name = (", f"        {' + '.join([LONG] * 4)}", "    )"],
-    ),
+DOCS = {
+    "fits": call("f", "a", "b"),
+    "arguments share a line": call("function", *[LONG] * 4),
+    "arguments have lines of their own": call("function", *[LONG] * 5),
+    "items never share a line": collection("[]", [LONG] * 5),
+    "one argument gets no comma": call("Key", collection("{}", [f'"{LONG}": {LONG}'] * 3)),
+    "a long value has parentheses": " + ".join([LONG] * 4),
     "a condition is broken before its operators": (
-        assign("x", " and ".join([LONG] * 3) + f" and not ({LONG} and a)", 4),
-        [
-            "    x = (",
-            f"        {LONG}",
-            f"        and {LONG}",
-            f"        and {LONG}",
-            f"        and not ({LONG} and a)",
-            "    )",
-        ],
+        " and ".join([LONG] * 3) + f" and not ({LONG} and a)"
     ),
     "a sum is broken before its signs": (
-        assign("x", f"{LONG} * 2 + {LONG} - ({LONG} + 1) * {LONG} + {LONG} // 128", 4),
-        [
-            "    x = (",
-            f"        {LONG} * 2",
-            f"        + {LONG}",
-            f"        - ({LONG} + 1) * {LONG}",
-            f"        + {LONG} // 128",
-            "    )",
-        ],
+        f"{LONG} * 2 + {LONG} - ({LONG} + 1) * {LONG} + {LONG} // 128"
     ),
     "a choice is broken before its words": (
-        assign("x", f"None if {LONG} is None or {LONG} is None else {LONG}.shape[0] + 1", 4),
-        [
-            "    x = (",
-            "        None",
-            f"        if {LONG} is None or {LONG} is None",
-            f"        else {LONG}.shape[0] + 1",
-            "    )",
-        ],
+        f"None if {LONG} is None or {LONG} is None else {LONG}.shape[0] + 1"
     ),
-    "a loop": (
-        [*lay(call("product", f"[{LONG}]", "[1, 2]"), before="for a, b in ", after=":")],
-        [f"for a, b in product([{LONG}], [1, 2]):"],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("got", "want"), LAYOUTS.values(), ids=LAYOUTS)
-def test_layout(got, want):
-    """What fits stays on a line; what does not is broken at its outermost brackets."""
-    assert got == want
+}
 
 
 def test_layouts_are_those_of_ruff():
-    """Ruff's formatter changes none of them."""
-    text = "\n".join(
-        ["if True:", *(line for _, lines in LAYOUTS.values() for line in lines if line[:1] == " ")]
-    )
+    """Its formatter makes of everything on one line what we write."""
+    flats = [f"    a_name = {flat(doc)}" for doc in DOCS.values()]
     ruff = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", str(WIDTH), "-"]
-    done = subprocess.run(ruff, input=f"{text}\n", capture_output=True, text=True, check=True)
-    assert done.stdout == f"{text}\n"
+    text = "\n".join(["if True:", *flats, ""])
+    done = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True)
+    ours = [line for doc in DOCS.values() for line in assign("a_name", doc)]
+    assert done.stdout.split("\n") == ["if True:", *ours, ""]
+    assert len(ours) > 4 * len(DOCS)
+
+
+def test_a_piece_stands_between_others():
+    doc = call("product", f"[{LONG}]", "[1, 2]")
+    line = f"for a, b in product([{LONG}], [1, 2]):"
+    assert [*lay(doc, before="for a, b in ", after=":")] == [line]
 
 
 def test_a_tuple_of_one_keeps_its_comma():
@@ -110,22 +75,17 @@ def test_a_tuple_of_one_keeps_its_comma():
     assert flat(call("f", "a")) == "f(a)"
 
 
-def test_docstrings_are_wrapped_and_escaped():
-    """One line where it fits; paragraphs apart, numbered ones together and hanging."""
-    assert docstring(["Short."], 4) == ['    """Short."""']
-    assert docstring(['Ends in a "quote"']) == ['"""Ends in a "quote"', '"""']
-    assert docstring(['Back\\slash and """.']) == ['"""Back\\\\slash and \'\'\'."""']
-    lines = docstring(["First.", "1. " + "word " * 20, "2. two", "Last."], 4)
-    assert lines == [
-        '    """First.',
-        "",
-        "    1. " + " ".join(["word"] * 16),
-        "       word word word word",
-        "    2. two",
-        "",
-        "    Last.",
-        '    """',
-    ]
+def test_a_file_begins_with_its_license():
+    """Lines of the docstring are wrapped, and nothing ends it early."""
+    owner = "# SPDX-FileCopyrightText: Copyright contributors to the vLLM project"
+    assert heading("MIT", "From here.", "Short.") == [
+        "# SPDX-License-Identifier: MIT", owner, "# From here.", '"""Short."""'
+    ]  # fmt: skip
+    assert heading("MIT", "x", 'Ends in a "quote"')[3:] == ['"""Ends in a "quote"', '"""']
+    assert heading("MIT", "x", 'Back\\slash and """.')[3:] == ['"""Back\\\\slash and \'\'\'."""']
+    assert heading("MIT", "x", "word " * 20)[3:] == [
+        '"""' + " ".join(["word"] * 17), " ".join(["word"] * 3), '"""'
+    ]  # fmt: skip
 
 
 def test_comments_are_wrapped():
@@ -141,3 +101,124 @@ def test_names_hide_nothing():
         "max_": "max_",
         "b": "b",
     }
+
+
+BASE = read_kernel(Path(__file__).parents[2] / "golden" / "good", "x")
+SCHEMA = parse_schema("(Tensor(a!) out, Tensor x, Tensor? y, int n, int? m, bool flag) -> ()")
+
+
+def spec_of(*texts):
+    """Return a kernel with an axis for each expression."""
+    axes = tuple(Axis(name=f"a{place}", expr=parse_expr(text)) for place, text in enumerate(texts))
+    return evolve(BASE, schema=SCHEMA, axes=axes)
+
+
+AXES = {
+    "size": ("x.shape[0]", "x.shape[0]", "whole", False),
+    "argument": ("n", "n", "whole", False),
+    "dtype": ("x.dtype", 'str(x.dtype).removeprefix("torch.")', "dtype", False),
+    "dtype compared": ("x.dtype == bfloat16", "x.dtype == torch.bfloat16", "flag", False),
+    "dtype listed": (
+        "x.dtype in [int8, bfloat16]", "x.dtype in [torch.int8, torch.bfloat16]", "flag", False
+    ),
+    "dtypes of two": ("x.dtype == out.dtype", "x.dtype == out.dtype", "flag", False),
+    "arithmetic": ("x.shape[-1] // (2 * n)", "x.shape[-1] // (2 * n)", "whole", False),
+    "precedence": (
+        "(n - (2 - n)) * -n // (n * 2) % (-(n + 1)) == 1 and (n > 1 or not (n > 2 and n > 3))",
+        "(n - (2 - n)) * -n // (n * 2) % -(n + 1) == 1 and (n > 1 or not (n > 2 and n > 3))",
+        "flag",
+        False,
+    ),
+    "methods": (
+        "x.numel() % 2 == 0 and not x.is_contiguous()",
+        "x.numel() % 2 == 0 and not x.is_contiguous()",
+        "flag",
+        False,
+    ),
+    "presence": ("y is not None", "y is not None", "flag", False),
+    "optional scalar": ("m", "m", "whole", True),
+    "optional size": ("y.shape[0]", "None if y is None else y.shape[0]", "whole", True),
+    "two optional": (
+        "y.shape[0] + m", "None if y is None or m is None else y.shape[0] + m", "whole", True
+    ),
+    "tested before": (
+        "y is not None and y.shape[0] > 1", "y is not None and y.shape[0] > 1", "flag", False
+    ),
+    "tested for absence": (
+        "y is None or y.shape[0] > 1", "y is None or y.shape[0] > 1", "flag", False
+    ),
+    "tested and negated": (
+        "not (y is None) and y.ndim == 2", "y is not None and y.ndim == 2", "flag", False
+    ),
+    "linters' order": (
+        "1 < n and not (n in [3, 4]) and not n == 5 and 2 == n % 4",
+        "n > 1 and n not in [3, 4] and n != 5 and n % 4 == 2",
+        "flag",
+        False,
+    ),
+    "read, then read again": (
+        "y.ndim == 2 and y.shape[0] > 1",
+        "None if y is None else y.ndim == 2 and y.shape[0] > 1",
+        "flag",
+        True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "code", "kind", "nullable"), AXES.values(), ids=AXES)
+def test_axes_read_as_people_would_read_them(text, code, kind, nullable):
+    """Dtypes are texts on their own, and torch's where they are compared."""
+    found = axis_codes(spec_of(text), {})["a0"]
+    assert (found.code, found.type, found.nullable) == (code, kind, nullable)
+
+
+class Dtype(str):
+    """A dtype as it prints itself."""
+
+    __slots__ = ()
+
+
+def tensor(*shape, dtype="bfloat16"):
+    size = 1
+    for part in shape:
+        size *= part
+    return SimpleNamespace(
+        shape=shape,
+        ndim=len(shape),
+        dtype=Dtype(f"torch.{dtype}"),
+        numel=lambda: size,
+        is_contiguous=lambda: shape[0] > 2,
+    )
+
+
+def test_both_forms_agree_on_every_call():
+    """With and without the optional arguments, for each axis of the table."""
+    texts = [text for text, *_ in AXES.values()]
+    spec = spec_of(*texts)
+    read, codes = compile_axes(spec), axis_codes(spec, {})
+    torch = SimpleNamespace(**{n: Dtype(f"torch.{n}") for n in ("int8", "bfloat16", "float16")})
+    xs = [tensor(4, 6), tensor(1, 5, dtype="int8")]
+    calls = product(xs, [None, tensor(3, 2), tensor(1)], [1, 3], [None, 0, 7], [True, False])
+    for x, y, n, m, flag in calls:
+        args = {"out": tensor(4, 6), "x": x, "y": y, "n": n, "m": m, "flag": flag}
+        found = [eval(code.code, {"torch": torch, **args}) for code in codes.values()]
+        assert found == list(read(*args.values())), args
+
+
+@pytest.mark.parametrize(
+    "text", ["n > 1 and y.shape[0] > 1", "n > 1 or m > 1", "1 < n < m"], ids=["and", "or", "chain"]
+)
+def test_a_condition_before_a_reading_is_refused(text):
+    """Whether the axis has a value would depend on the call in a way that takes lines to say."""
+    name = "y" if "y" in text else "m"
+    wanted = f"axis 'a0' reads '{name}' for some calls only; test '{name} is not None' before it"
+    with pytest.raises(Unsayable, match=f"^{wanted}$"):
+        axis_codes(spec_of(text), {})
+
+
+def test_names_are_those_of_the_code_around():
+    expr = parse_expr("max + x.shape[0]")
+    assert python(expr, {"max": "max_"}) == "max_ + x.shape[0]"
+    assert python(parse_expr("kind"), {"kind": "kind_"}, dtypes=True) == "getattr(torch, kind_)"
+    assert python(parse_expr("int8"), dtypes=True) == "torch.int8"
+    assert python(parse_expr("kind == int8")) == 'kind == "int8"'

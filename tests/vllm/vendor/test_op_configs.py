@@ -27,7 +27,7 @@ def pack(demo):
 def written(pack, vllm):
     """Return the entries of each file that is written."""
     spec = read_kernel(pack.root, "twice")
-    op = write_op(spec, "x", "MIT")
+    op = write_op(spec, "x", "MIT", "shared")
     texts = write_configs(read_pack(pack.root, "demo"), spec, op.axes, op.free, read_tree(vllm, ""))
     for text in texts.values():
         assert text == json.dumps(json.loads(text), indent=2) + "\n"
@@ -106,10 +106,10 @@ def test_calls_of_one_and_of_more_may_not_share_a_case(pack, vllm):
             f"{H200}: KP817 kernel 'twice' on nvidia_h200: calls with num_tokens=1 and "
             "num_tokens=2 reach one case, num_tokens=2, and vLLM would run the second with code "
             "for the first; tune num_tokens=1 too, or fix the size with hl.specialize in the "
-            "kernel"
+            "kernel, and name it in [helion] specialize"
         )
     ]
-    pack.edit("kernels/twice/kernel.py", "    out =", "    hl.specialize(input.size(0))\n    out =")
+    pack.edit("kernels/twice/kernel.toml", "[helion]", '[helion]\nspecialize = ["num_tokens"]')
     assert [key for key, _ in written(pack, vllm)["nvidia_h200"]] == [
         {}, {"num_tokens": 2}, {"num_tokens": 4},
     ]  # fmt: skip
@@ -164,7 +164,7 @@ def test_platforms_that_vllm_spells_otherwise_are_refused(pack, vllm):
 
 @pytest.mark.parametrize("value", ["true", "4.0", '"4"', "null"])
 def test_values_that_no_call_has_are_refused(pack, vllm, value):
-    """A picker in plain Python would take True for 1."""
+    """No rule takes True for 1, so that what they were tuned for would be out of reach."""
     pack.edit(H200, '"num_tokens": 4}', f'"num_tokens": {value}}}')
     told = {"null": "none"}.get(value, value.strip('"'))
     assert problems(pack, vllm) == [

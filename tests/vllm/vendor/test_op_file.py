@@ -2,268 +2,83 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
+from attrs import evolve
 
 from kernelpkg.errors import PackError
+from kernelpkg.manifest.spec import Accuracy
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm.tree import HELION
 from kernelpkg.vllm.vendor.op_file import write_op
+from kernelpkg.vllm.vendor.vendor import plan_vendoring
 
 ROOT = Path(__file__).parents[3]
 
-TWICE = '''\
-# SPDX-License-Identifier: MIT
-# SPDX-FileCopyrightText: Copyright contributors to the vLLM project
-# Where it is from.
-"""Twice the input."""
-
-from typing import Any
-
-import torch
-
-from vllm.kernels.helion.case_key import CaseKey
-from vllm.utils.import_utils import has_helion
-
-if not has_helion():
-    raise ImportError("Helion is not installed: pip install helion")
-
-import helion
-import helion.language as hl
-
-from vllm.kernels.helion.register import register_kernel
-
-
-def make_case_inputs(device: str, *, num_tokens: int) -> tuple[Any, ...]:
-    """Return the arguments of a call with these facts, in order."""
-    input = torch.randn(num_tokens, dtype=torch.float32, device=device)
-    return (input,)
-
-
-def generate_inputs() -> dict[CaseKey, tuple[Any, ...]]:
-    """Return the arguments of every case that is tuned, by its key."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    inputs: dict[CaseKey, tuple[Any, ...]] = {}
-    for num_tokens in [1, 4]:
-        key = CaseKey({"num_tokens": num_tokens})
-        inputs[key] = make_case_inputs(device, num_tokens=num_tokens)
-    return inputs
-
-
-PICKER
-
-
-def fake_impl(input: torch.Tensor) -> torch.Tensor:
-    """Return what the op does, with nothing in it: its host code without its loops."""
-    out = torch.empty_like(input)
-    return out
-
-
-def baseline(input: torch.Tensor) -> torch.Tensor:
-    return input * 2
-
-
-@register_kernel(
-    config_picker=pick_config,
-    input_generator=generate_inputs,
-    fake_impl=fake_impl,
-    helion_settings=helion.Settings(
-        autotune_baseline_fn=baseline,
-        autotune_baseline_atol=0.0,
-        autotune_baseline_rtol=1e-06,
-        ignore_warnings=[helion.exc.TensorOperationInWrapper],
-        static_shapes=False,
-    ),
-)
-def twice(input: torch.Tensor) -> torch.Tensor:
-    out = torch.empty_like(input)
-    for tile in hl.tile(input.size(0)):
-        out[tile] = input[tile] * 2
-    return out
-'''
+GOLDEN = ROOT / "tests" / "golden" / "vendored"
+"""A pack whose two kernels have everything, and what is vendored of it."""
 
 
 def text_of(pack, name="twice"):
-    return write_op(read_kernel(pack.root, name), "Where it is from.", "MIT").text
+    return write_op(read_kernel(pack.root, name), "Where it is from.", "MIT", "shared").text
 
 
-def test_a_whole_file(demo):
-    """All parts of a small kernel; its picker is told of elsewhere."""
-    text = text_of(demo)
-    start, end = text.index("# What pick_config"), text.index("def fake_impl")
-    assert text[:start] + "PICKER\n\n\n" + text[end:] == TWICE
+def vendored(vllm, root, name):
+    """Vendor a pack; returns its files below vLLM's Helion folder, without the record."""
+    found = plan_vendoring(read_pack(root, name), vllm)
+    found.carry_out(replace=True)
+    return {str(PurePosixPath(path).relative_to(HELION)) for path in found.record.files}
 
 
-def lint(folder, text, name):
-    """Return what ruff says of a file in a tree of vLLM's sources."""
-    for module in ("kernels/helion/case_key", "kernels/helion/register", "utils/import_utils"):
-        path = folder / "vllm" / f"{module}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    file = folder / "vllm/kernels/helion/ops" / f"{name}.py"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
+def test_the_golden_tree(vllm):
+    """The files as maintainers of vLLM review them; KERNELPKG_WRITE_GOLDEN=1 writes them anew."""
+    paths = vendored(vllm, GOLDEN / "pack", "golden") - {"golden_rules.py"}  # it is a copy
+    texts = {path: (vllm / HELION / path).read_text() for path in paths}
+    if os.environ.get("KERNELPKG_WRITE_GOLDEN"):
+        shutil.rmtree(GOLDEN / "tree", ignore_errors=True)
+        for path, text in texts.items():
+            (GOLDEN / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+            (GOLDEN / "tree" / path).write_text(text)
+    golden = {path for path in (GOLDEN / "tree").rglob("*") if path.is_file()}
+    want = {path.relative_to(GOLDEN / "tree").as_posix(): path.read_text() for path in golden}
+    assert texts.keys() == want.keys()
+    for path, text in want.items():
+        assert texts[path] == text
+
+
+def lint(vllm, root, name):
+    """Vendor a pack, and hold its files against ruff with most of its rules, and its formatter."""
+    paths = [path for path in vendored(vllm, root, name) if path.endswith(".py")]
+    files = [str(vllm / HELION / path) for path in paths]
+    common = ["--isolated", "--line-length", "88", "--target-version", "py311", *files]
     rules = "E,F,UP,B,ISC,SIM,I,G,ANN001,ANN201,ANN202"
-    found = ""
+    (vllm / "vllm/kernels/__init__.py").touch()  # or else ruff takes Helion itself for this folder
     for words in (["check", "--select", rules], ["format", "--check"]):
-        ruff = [sys.executable, "-m", "ruff", *words, "--isolated", "--line-length", "88"]
-        done = subprocess.run(
-            [*ruff, str(file)], cwd=folder, capture_output=True, text=True, check=False
-        )
-        found += "" if done.returncode == 0 else done.stdout + done.stderr
-    return found
+        command = [sys.executable, "-m", "ruff", *words, *common]
+        done = subprocess.run(command, cwd=vllm, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(files) == len(read_pack(root, name).kernels) + 1
+
+
+@pytest.mark.parametrize(
+    ("root", "name"), [(ROOT, "kernelpkg"), (GOLDEN / "pack", "golden")], ids=["first", "golden"]
+)
+def test_a_vendored_pack_passes_the_linters(vllm, root, name):
+    """Those that vLLM runs, over what the ops share too."""
+    lint(vllm, root, name)
 
 
 @pytest.mark.parametrize("name", read_pack(ROOT, "kernelpkg").kernels)
-def test_the_first_pack_passes_the_linters(tmp_path, name):
-    """Those that vLLM runs: ruff with most of its rules, and its formatter."""
-    op = write_op(read_kernel(ROOT, name), "From the first pack.", "Apache-2.0")
-    assert lint(tmp_path, op.text, name) == ""
+def test_an_op_of_the_first_pack_needs_nothing_of_ours(name):
+    """One size of it may be 1 or larger, the number of tokens."""
+    op = write_op(read_kernel(ROOT, name), "From the first pack.", "Apache-2.0", "shared")
     assert op.free == ("num_tokens",)
     assert "kernelpkg" not in op.text
-
-
-def test_a_kernel_with_everything_passes_the_linters(tmp_path, demo):
-    """Settings, helpers, a schema with defaults, axes that may be absent, all ways out at once."""
-    directory = demo.root / "kernels" / "twice"
-    (directory / "kernel.toml").write_text(MANY["kernel.toml"])
-    (directory / "kernel.py").write_text(MANY["kernel.py"])
-    (directory / "host.py").write_text(MANY["host.py"])
-    text = text_of(demo)
-    assert lint(tmp_path, text, "twice") == ""
-    assert text[text.index("@register_kernel") :].startswith(REGISTRATION)
-    compile(text, "twice.py", "exec")
-
-
-MANY = {
-    "kernel.toml": """\
-edition = 1
-[kernel]
-name = "twice"
-version = 3
-summary = "Twice the \\\\ input."
-source = "kernel.py:double"
-picker = "host.py:choose"
-[op]
-schema = "(Tensor(a!) out, Tensor input, Tensor? bias=None, int axis=1, float eps=1e-6) -> Tensor"
-fake_impl = "host.py:fake"
-[helion]
-[helion.settings]
-ignore_warnings = ["TensorOperationInWrapper", "WrongDevice"]
-print_repro = true
-autotune_ignore_errors = false
-autotune_seed_configs = [{ num_warps = 4 }]
-[axes]
-num_tokens = "input.shape[0]"
-axis = "axis"
-has_bias = "bias is not None"
-bias_size = "bias.shape[0]"
-[[key]]
-axis = ["has_bias", "bias_size"]
-match = "exact"
-[[key]]
-axis = ["axis", "num_tokens"]
-match = "ceil"
-[inputs]
-generator = "host.py:make"
-default = { bias_size = 4, axis = 1 }
-[[inputs.grid]]
-num_tokens = [1, 4]
-has_bias = [true]
-[args]
-out = { shape = ["num_tokens"], dtype = "float32" }
-input = { shape = ["num_tokens"], dtype = "float32" }
-bias = { when = "has_bias", shape = ["bias_size"], dtype = "float32" }
-eps = 1e-6
-[accuracy]
-out = { rtol = 1e-6 }
-return = { rtol = 1e-6 }
-""",
-    "kernel.py": """\
-import helion
-import helion.language as hl
-import torch
-
-BLOCK = helion.next_power_of_2(3)
-
-
-def double(
-    out: torch.Tensor,
-    input: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    axis: int = 1,
-    eps: float = 1e-6,
-) -> torch.Tensor:
-    result = torch.empty_like(input)
-    hl.specialize(axis)
-    for tile in hl.tile(input.size(0), block_size=BLOCK):
-        out[tile] = input[tile] * 2 + eps
-        result[tile] = out[tile]
-    return result
-""",
-    "host.py": """\
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
-
-
-def reference(
-    out: torch.Tensor,
-    input: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    axis: int = 1,
-    eps: float = 1e-6,
-) -> torch.Tensor:
-    return out.copy_(input * 2)
-
-
-def fake(
-    out: torch.Tensor,
-    input: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    axis: int = 1,
-    eps: float = 1e-6,
-) -> torch.Tensor:
-    return torch.empty_like(input)
-
-
-def choose(
-    args: Sequence[Any], keys: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-    return keys[0]
-
-
-def make(
-    axes: Mapping[str, Any], generator: torch.Generator, device: torch.device
-) -> tuple[Any, ...]:
-    x = torch.ones(axes["num_tokens"], device=device)
-    return x, x, x, 1, 1e-6
-""",
-}  # fmt: skip
-
-REGISTRATION = """\
-@register_kernel(
-    "twice",
-    mutates_args=["out"],
-    config_picker=pick_config,
-    input_generator=generate_inputs,
-    fake_impl=fake,
-    helion_settings=helion.Settings(
-        autotune_baseline_fn=baseline,
-        autotune_baseline_atol=0.0,
-        autotune_baseline_rtol=1e-06,
-        print_repro=True,
-        autotune_ignore_errors=False,
-        autotune_seed_configs=[{"num_warps": 4}],
-        ignore_warnings=[helion.exc.TensorOperationInWrapper, helion.exc.WrongDevice],
-        static_shapes=False,
-    ),
-)
-def double(
-"""
 
 
 def test_the_text_is_the_same_on_every_run(tmp_path):
@@ -271,7 +86,9 @@ def test_the_text_is_the_same_on_every_run(tmp_path):
     code = (
         "import sys; from pathlib import Path; from kernelpkg.packs.read import read_kernel;"
         "from kernelpkg.vllm.vendor.op_file import write_op;"
-        "print(write_op(read_kernel(Path(sys.argv[1]), 'fused_qk_norm_rope'), 'x', 'MIT').text)"
+        "from kernelpkg.vllm.vendor.op_picker import write_shared;"
+        "spec = read_kernel(Path(sys.argv[1]), 'fused_qk_norm_rope');"
+        "print(write_op(spec, 'x', 'MIT', 'shared').text, write_shared('x'))"
     )
     texts = {
         subprocess.run(
@@ -287,6 +104,53 @@ def test_the_text_is_the_same_on_every_run(tmp_path):
     assert len(texts) == 1
 
 
+HOST_CODE = """\
+    out = torch.empty(
+        [hl.specialize(input.size(0))],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if hl.specialize(input.size(0)) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    hl.specialize(input.size(0))
+    for size in out.shape:
+        out = out.view(hl.specialize(size), -1)
+"""
+FAKE = """\
+def fake_impl(input: torch.Tensor) -> torch.Tensor:
+    \"\"\"Return what the op does, with nothing in it: its host code without its loops.\"\"\"
+    out = torch.empty(
+        [input.size(0)],
+        dtype=input.dtype,
+        device="cpu",
+        pin_memory=False,
+        layout=torch.strided,
+    )
+    if input.size(0) > 4:
+        out = input.new_empty(1)
+    out = out.contiguous(  # as it was
+        memory_format=torch.contiguous_format
+    )
+    for size in out.shape:
+        out = out.view(size, -1)
+    return out
+"""
+
+
+def test_changed_statements_of_a_fake_implementation_are_laid_out(vllm, demo):
+    """Those that lose a `hl.specialize` are written anew, as ruff has it; others stay."""
+    demo.edit("kernels/twice/kernel.py", "    out = torch.empty_like(input)\n", HOST_CODE)
+    text = text_of(demo)
+    start = text.index("def fake_impl")
+    assert text[start : text.index("\n\n\n", start)] + "\n" == FAKE
+    lint(vllm, demo.root, "demo")
+
+
 PROBLEMS = {
     "a rule": (
         "kernels/twice/kernel.toml", 'num_tokens = "input.shape[0]"', 'default = "input.shape[0]"',
@@ -296,6 +160,13 @@ PROBLEMS = {
         "kernels/twice/kernel.py", "torch.empty_like(input)", "hl.zeros([4])",
         (
             "KP813 kernel 'twice': its host part calls hl.zeros (line 6), so its fake "
+            "implementation cannot be inferred; give one in [op] fake_impl"
+        ),
+    ),
+    "a result that a tile loop makes": (
+        "kernels/twice/kernel.py", "    return out", "    return tile",
+        (
+            "KP813 kernel 'twice': its result needs 'tile', which a tile loop makes, so its fake "
             "implementation cannot be inferred; give one in [op] fake_impl"
         ),
     ),
@@ -324,6 +195,13 @@ def test_what_cannot_be_written(demo, file, old, new, want):
     with pytest.raises(PackError) as caught:
         text_of(demo)
     assert str(caught.value) == f"kernels/twice/kernel.toml: {want}"
+
+
+def test_a_fake_implementation_of_the_kernels_own_is_registered(demo):
+    demo.edit("kernels/twice/kernel.toml", '"infer"', '"host.py:fake"')
+    path = demo.root / "kernels/twice/host.py"
+    path.write_text(path.read_text() + "\n\ndef fake(input):\n    return input\n")
+    assert "    fake_impl=fake,\n" in text_of(demo)
 
 
 SETTINGS = {
@@ -366,7 +244,7 @@ def test_a_summary_is_a_docstring_whatever_it_says(demo, summary, line):
 
 def test_a_license_is_a_comment_whatever_it_says(demo):
     spec = read_kernel(demo.root, "twice")
-    text = write_op(spec, "x\nimport os", "MIT\nimport os").text
+    text = write_op(spec, "x\nimport os", "MIT\nimport os", "shared").text
     assert text.split("\n")[:3] == [
         "# SPDX-License-Identifier: MIT import os",
         "# SPDX-FileCopyrightText: Copyright contributors to the vLLM project",
@@ -383,5 +261,47 @@ def test_sizes_that_no_case_keeps_apart(demo):
     assert str(caught.value) == (
         "kernels/twice/kernel.toml: KP814 kernel 'twice': size 0 of 'input', num_tokens // 2, may "
         "be 1 or larger, and whether it is does not follow from num_tokens being 1 (for instance "
-        "with num_tokens=4); fix it with hl.specialize in the kernel"
+        "with num_tokens=4); fix it with hl.specialize in the kernel, and name what it fixes in "
+        "[helion] specialize"
     )
+
+
+def near(name, **changes):
+    """Return what an op of the first pack says of its accuracy, with the default dtype's last."""
+    text = write_op(evolve(read_kernel(ROOT, name), **changes), "x", "MIT", "shared").text
+    _, _, table = text.partition("TOLERANCES = ")
+    settings = [line.strip() for line in text.split("\n") if " autotune_baseline_" in line]
+    return " ".join(table.partition("}\n")[0].split()).strip("{ ,"), settings[1:]
+
+
+CHECK = ["autotune_baseline_accuracy_check_fn=AccuracyCheck(TOLERANCES),"]
+
+
+def test_codes_get_tolerances_by_dtype():
+    """Those that the cases have, or that the source names; a scale may be two roundings off."""
+    e4m3, int8 = "torch.float8_e4m3fn: (0.125, 2**-9)", "torch.int8: (0.0, 1.0)"
+    found = near("rms_norm_per_block_quant")
+    assert found == (f"{e4m3}, {int8}, None: (0.015625, 0.0)", CHECK)
+    assert near("silu_mul_fp8") == (f"{e4m3}, None: (0.0, 0.0)", CHECK)
+    twice = {"return": Accuracy(steps=2, equal=0.9)}
+    wider, _ = near("silu_mul_fp8", accuracy=twice)
+    assert wider == "torch.float8_e4m3fn: (0.25, 2 * 2**-9), None: (0.0, 0.0)"
+
+
+def test_codes_that_nothing_names_have_them_all(demo):
+    demo.edit("kernels/twice/kernel.toml", "rtol = 1e-6", "steps = 1")
+    text = text_of(demo)
+    assert text.count("    torch.float8_") == 4
+    assert "    torch.int8: (0.0, 1.0),\n" in text
+    assert "(input: torch.Tensor) -> torch.Tensor:\n    out = " in text
+
+
+def test_other_results_get_settings_of_helion():
+    settings = ["autotune_baseline_atol=0.02,", "autotune_baseline_rtol=0.02,"]
+    assert near("fused_qk_norm_rope") == ("", settings)
+
+
+@pytest.mark.parametrize("name", ["autotune_baseline_atol", "autotune_baseline_accuracy_check_fn"])
+def test_a_manifest_that_says_how_near_has_the_last_word(name):
+    found = near("rms_norm_per_block_quant", settings={name: 1.0})
+    assert found == ("", [f"{name}=1.0,"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from kernelpkg.configs.picker import compile_picker
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes, Unclassed, free_sizes, shared_case
-from kernelpkg.vllm.vendor.pyfile import read_file
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,27 +54,31 @@ import torch
 
 
 def k(out: torch.Tensor, x: torch.Tensor, n: int, flag: bool) -> None:
-    BODY
     for tile in hl.tile(out.size(0)):
         out[tile] = x[tile, :].sum(-1) * n
 """
+FIX = "with hl.specialize in the kernel, and name what it fixes in [helion] specialize"
 HOST = "def reference(out, x, n, flag):\n    out.copy_(x.sum(-1) * n)\n"
 
 
-def free(tmp_path, body, *edits):
-    """Return the free sizes of a kernel with a line of host code and edits of its manifest."""
+def free(tmp_path, specialize, *edits):
+    """Return the free sizes of a kernel that specialises some axes, with edits of its manifest."""
     directory = tmp_path / "kernels" / "k"
     directory.mkdir(parents=True)
     manifest = MANIFEST
-    for old, new in edits:
+    for old, new in [("[axes]", f"[helion]\nspecialize = {specialize}\n[axes]"), *edits]:
         assert old in manifest
         manifest = manifest.replace(old, new)
     (directory / "kernel.toml").write_text(manifest)
-    (directory / "kernel.py").write_text(KERNEL.replace("BODY", body))
+    (directory / "kernel.py").write_text(KERNEL)
     (directory / "host.py").write_text(HOST)
     spec = read_kernel(tmp_path, "k")
-    file = read_file(directory / "kernel.py", "kernel.py")
-    return free_sizes(spec, file.function("k"), ["hl"])
+    return free_sizes(spec, function_of(spec))
+
+
+def function_of(spec):
+    tree = ast.parse((Path(spec.directory) / spec.source.file).read_text())
+    return next(n for n in tree.body if getattr(n, "name", None) == spec.source.name)
 
 
 def guard(text):
@@ -83,97 +87,103 @@ def guard(text):
 
 OUT = 'out = { shape = ["tall"]'
 FREE = {
-    "all that is not fixed": ("pass", [guard("n < 2"), ("n = 2", "n = 1")], ("tall", "width")),
-    "a number, and a size": ("hl.specialize(x.size(1))", [], ("tall", "n")),
-    "none": ("hl.specialize((x.size(0), x.size(1), n))", [], ()),
-    "fixed in another tensor": ("hl.specialize((out.size(0), x.shape[1], n))", [], ()),
-    "never 1": (
-        "hl.specialize(n)", [guard("width in [64, 128]"), ("width = 4", "width = 64")], ("tall",)
+    "all that is not specialised": (
+        [], [guard("n < 2"), ("n = 2", "n = 1")], ("tall", "width"),
     ),
-    "never more than 1": ("hl.specialize(n)", [guard("width == 1"), ("width = 4", "width = 1")],
-                          ("tall",)),
+    "a number, and a size": (["width"], [], ("tall", "n")),
+    "none": (["tall", "width", "n"], [], ()),
+    "never 1": (
+        ["n"], [guard("width in [64, 128]"), ("width = 4", "width = 64")], ("tall",)
+    ),
+    "never more than 1": (["n"], [guard("width == 1"), ("width = 4", "width = 1")], ("tall",)),
     "a multiple is never 1": (
-        "hl.specialize((n, x.size(1)))", [(OUT, 'out = { shape = ["2 * tall"]'),
+        ["n", "width"], [(OUT, 'out = { shape = ["2 * tall"]'),
         ('x = { shape = ["tall", "width"]', 'x = { shape = ["2 * tall", "width"]')], (),
     ),
-    "fixed through a multiple": (
-        "hl.specialize((n, x.size(1), out.size(0)))", [(OUT, 'out = { shape = ["tall * n"]')], (),
-    ),
-    "fixed through a sum": (
-        "hl.specialize((n, x.size(1), out.size(0)))", [(OUT, 'out = { shape = ["width + tall"]')],
-        (),
-    ),
-    "not fixed through a quotient": (
-        "hl.specialize((n, x.size(1), out.size(0)))", [(OUT, 'out = { shape = ["tall // width"]')],
-        ("tall",),
-    ),
-    "a product of two": (
-        "hl.specialize(n)", [(OUT, 'out = { shape = ["tall * width"]')], ("tall", "width"),
-    ),
+    "made of what is specialised": (["n", "width"], [(OUT, 'out = { shape = ["width * n"]')],
+                                    ("tall",)),
+    "a product of two": (["n"], [(OUT, 'out = { shape = ["tall * width"]')], ("tall", "width")),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "edits", "want"), FREE.values(), ids=FREE)
-def test_free_axes(tmp_path, body, edits, want):
-    """Those of sizes that the kernel does not fix, and that guards let be 1 and larger."""
-    assert free(tmp_path, body, *edits) == FreeSizes(axes=want, spread=())
+@pytest.mark.parametrize(("specialize", "edits", "want"), FREE.values(), ids=FREE)
+def test_free_axes(tmp_path, specialize, edits, want):
+    """Those of sizes that the manifest does not name, and that guards let be 1 and larger."""
+    assert free(tmp_path, specialize, *edits) == FreeSizes(axes=want, spread=())
+
+
+SPREAD = {
+    "leading sizes": ('"*tall"', ("x",)),
+    "a product that is specialised": ('"*width"', ("x",)),
+    "ones alone": ('"*1"', ()),
+}
+
+
+@pytest.mark.parametrize(("size", "want"), SPREAD.values(), ids=SPREAD)
+def test_sizes_that_are_spread_are_free_each(tmp_path, size, want):
+    """That their product is known says nothing of which of them is 1."""
+    edit = ('x = { shape = ["tall", "width"]', f'x = {{ shape = [{size}, "width"]')
+    assert free(tmp_path, ["width", "n"], edit).spread == want
 
 
 UNCLASSED = {
     "a quotient": (
-        "hl.specialize((n, x.size(1)))",
+        ["n", "width"],
         [(OUT, 'out = { shape = ["tall // 2"]')],
         (
             "size 0 of 'out', tall // 2, may be 1 or larger, and whether it is does not follow "
-            "from tall being 1 (for instance with tall=4); fix it with hl.specialize in the kernel"
+            f"from tall being 1 (for instance with tall=4); fix it {FIX}"
         ),
     ),
-    "three": (
-        "pass",
+    "three, for nothing is said": (
+        [],
         [],
         (
             "tall, width, n may each be 1 or larger, and default configs are kept apart for 2 "
-            "axes at most; fix some of them with hl.specialize in the kernel"
+            f"axes at most; fix some of them {FIX}"
         ),
     ),
+    "a size made of three": (
+        [],
+        [(OUT, 'out = { shape = ["tall * width * n"]')],
+        f"size 0 of 'out', tall * width * n, is made from 3 free sizes; fix some {FIX}",
+    ),
     "a number without an axis": (
-        "hl.specialize(x.size(1))",
+        ["width"],
         [
             ('n = "n"\n', ""), ('"flag", "n"]', '"flag"]'), ("n = 2, ", ""),
             ("[args]", "[args]\nn = 2"),
         ],
         (
-            "argument 'n' may be 1 or larger, and no axis is 'n'; fix it with hl.specialize(n) in "
-            "the kernel, or give it an axis and a rule"
+            "argument 'n' may be 1 or larger, and no axis is 'n'; give it an axis, and a rule, or "
+            f"fix it {FIX}"
         ),
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "edits", "want"), UNCLASSED.values(), ids=UNCLASSED)
-def test_sizes_that_no_key_keeps_apart(tmp_path, body, edits, want):
+@pytest.mark.parametrize(("specialize", "edits", "want"), UNCLASSED.values(), ids=UNCLASSED)
+def test_sizes_that_no_key_keeps_apart(tmp_path, specialize, edits, want):
     """What a size is 1 by has to be told by axes that are 1."""
     with pytest.raises(Unclassed) as caught:
-        free(tmp_path, body, *edits)
+        free(tmp_path, specialize, *edits)
     assert str(caught.value) == want
 
 
-def test_a_number_that_the_kernel_never_reads_is_not_free(tmp_path):
+def test_a_number_that_the_kernel_never_reads_is_not_free():
     """The last argument of fused_qk_norm_rope is vLLM's, and ours does nothing with it."""
     spec = read_kernel(ROOT, "fused_qk_norm_rope")
     assert spec.schema.arg("forced_token_heads_per_warp").type == "int"
-    file = read_file(Path(spec.directory) / "kernel.py", "kernel.py")
-    assert free_sizes(spec, file.function(spec.name), ["hl"]).axes == ("num_tokens",)
+    assert free_sizes(spec, function_of(spec)).axes == ("num_tokens",)
 
 
 @pytest.mark.parametrize("name", read_pack(ROOT, "kernelpkg").kernels)
 def test_only_the_tokens_are_free_in_the_first_pack(name):
     """All other sizes are fixed; silu_mul_fp8 alone takes tensors of any rank."""
     spec = read_kernel(ROOT, name)
-    file = read_file(Path(spec.directory) / spec.source.file, "kernel.py")
     spread = ("input",) if name == "silu_mul_fp8" else ()
     want = FreeSizes(axes=("num_tokens",), spread=spread)
-    assert free_sizes(spec, file.function(spec.source.name), ["hl"]) == want
+    assert free_sizes(spec, function_of(spec)) == want
 
 
 BASE = read_kernel(ROOT, "silu_mul_fp8")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -87,15 +89,31 @@ def case_key(wheel: Path) -> Any:
     return module.CaseKey
 
 
-def vendored_picker(tree: Path, wheel: Path, kernel: str) -> Pick:
+@pytest.fixture(scope="module")
+def shared(vendored: tuple[Path, list[str]]) -> Iterator[ModuleType]:
+    """What the ops of the tree share; its file imports nothing of vLLM's."""
+    spec = importlib.util.spec_from_file_location(
+        "vllms_rules", vendored[0] / FOLDER / "kernelpkg_rules.py"
+    )
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    yield module
+    del sys.modules[module.__name__]
+
+
+def vendored_picker(tree: Path, shared: ModuleType, kernel: str) -> Pick:
     """Run what a vendored file says of its picker, and nothing else of the file."""
     module = ast.parse((tree / FOLDER / "ops" / f"{kernel}.py").read_text())
+    wanted = {"RULES", "axes", "pick_config"}
     kept = [
         node
         for node in module.body
-        if getattr(node, "name", "") == "pick_config" or isinstance(node, ast.AnnAssign)
+        if {getattr(part, "id", "") for part in getattr(node, "targets", ())} & wanted
+        or getattr(node, "name", "") in wanted
     ]
-    space = {"Any": Any, "CaseKey": case_key(wheel)}
+    space: dict[str, Any] = {"Any": Any, **vars(shared)}
     exec(compile(ast.Module(body=kept, type_ignores=[]), f"{kernel}.py", "exec"), space)
     pick: Pick = space["pick_config"]
     return pick
@@ -161,7 +179,7 @@ def check(spec: KernelSpec, pick: Pick, keys: list[Any], tuned: list[Any]) -> se
 
 
 @pytest.mark.parametrize("kernel", PACK.kernels)
-def test_our_configs_are_picked_as_by_the_rules(vendored, vllm_wheel, kernel):
+def test_our_configs_are_picked_as_by_the_rules(vendored, shared, vllm_wheel, kernel):
     """Over the file that vLLM would read, in the order in which it lists the keys."""
     spec, make = read_kernel(ROOT, kernel), case_key(vllm_wheel)
     tree, _ = vendored
@@ -169,7 +187,7 @@ def test_our_configs_are_picked_as_by_the_rules(vendored, vllm_wheel, kernel):
     keys = sorted((make(entry["key"], _allow_empty=True) for entry in entries), key=str)
     tuned = [key for key in keys if key and "default" not in key]
     assert len(keys) == len(tuned) + 2
-    pick = vendored_picker(tree, vllm_wheel, kernel)
+    pick = vendored_picker(tree, shared, kernel)
     assert check(spec, pick, keys, tuned) == {True, False}
 
 
@@ -183,7 +201,7 @@ SHIPPED = [
 @pytest.mark.parametrize(
     ("kernel", "platform"), [pytest.param(*pair, id="/".join(pair)) for pair in SHIPPED]
 )
-def test_vllms_configs_are_picked_as_by_the_rules(vendored, vllm_wheel, kernel, platform):
+def test_vllms_configs_are_picked_as_by_the_rules(vendored, shared, vllm_wheel, kernel, platform):
     """Their keys, with our names of the axes, and with those that they lack filled in."""
     spec, make = read_kernel(ROOT, kernel), case_key(vllm_wheel)
     path = vllm_wheel / FOLDER / "configs" / kernel / f"{platform}.json"
@@ -192,5 +210,5 @@ def test_vllms_configs_are_picked_as_by_the_rules(vendored, vllm_wheel, kernel, 
     rows = [{names.get(axis, axis): value for axis, value in key.items()} for key in found]
     tuned = [make({**{a: spec.defaults.get(a) for a in spec.key_axes}, **row}) for row in rows]
     keys = [make.default(), *tuned]
-    pick = vendored_picker(vendored[0], vllm_wheel, kernel)
+    pick = vendored_picker(vendored[0], shared, kernel)
     assert check(spec, pick, keys, tuned) == {True, False}

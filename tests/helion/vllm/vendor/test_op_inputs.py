@@ -10,7 +10,7 @@ import torch
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import read_kernel, read_pack
-from kernelpkg.vllm.vendor.exprcode import axis_codes
+from kernelpkg.vllm.vendor.op_code import axis_codes
 from kernelpkg.vllm.vendor.op_inputs import write_inputs
 
 ROOT = Path(__file__).parents[4]

@@ -1,13 +1,13 @@
-"""The host part of a Helion function as text: what the result needs, and no more."""
+"""The host code of a Helion function as text: what the result needs, and no more."""
 
 from __future__ import annotations
 
+import ast
 import textwrap
 
 import pytest
 
-from kernelpkg.compile.opfake import NotInferred, host_part
-from kernelpkg.vllm.vendor.pyfile import read_file
+from kernelpkg.compile.host_code import NotInferred, host_lines
 
 HEAD = """\
 import helion
@@ -25,11 +25,9 @@ def f(x: torch.Tensor, n: int = 2) -> torch.Tensor:
 """
 
 
-def part(tmp_path, body):
-    path = tmp_path / "kernel.py"
-    path.write_text(HEAD + textwrap.indent(textwrap.dedent(body), "    "))
-    file = read_file(path, "kernels/f/kernel.py")
-    return host_part(file, file.function("f"))
+def part(body):
+    source = HEAD + textwrap.indent(textwrap.dedent(body), "    ")
+    return host_lines(ast.parse(source).body[-1], source, {"helion", "hl"})
 
 
 PARTS = {
@@ -143,6 +141,25 @@ PARTS = {
             "return x.new_empty(y)",
         ],
     ),
+    "what only looks like it": (
+        """
+        y = specialize(n) + hl.specialize(n) + hl.specialize(n) * helper.hl.specialize(n)
+        return x.new_empty(y, hl.specialize(n + 1), hl.specialize(-1)[0])
+        """,
+        [
+            "y = specialize(n) + n + n * helper.hl.specialize(n)",
+            "return x.new_empty(y, (n + 1), (-1)[0])",
+        ],
+    ),
+    "what Helion is asked for, and the result does not need": (
+        """
+        block = hl.register_block_size(n)
+        for tile in hl.tile(n, block_size=block):
+            pass
+        return x.new_empty(n)
+        """,
+        ["return x.new_empty(n)"],
+    ),
     "lists that are filled": (
         """
         sizes = []
@@ -167,13 +184,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("body", "want"), PARTS.values(), ids=PARTS)
-def test_what_is_left(tmp_path, body, want):
+def test_what_is_left(body, want):
     """A slice from the returned value backwards, in the words of the source."""
-    assert part(tmp_path, body) == [
-        "def fake_impl(x: torch.Tensor, n: int = 2) -> torch.Tensor:",
-        '    """Return what the op does, with nothing in it: its host code without its loops."""',
-        *(f"    {line}" for line in want),
-    ]
+    assert part(body) == [f"    {line}" for line in want]
 
 
 REFUSED = {
@@ -182,13 +195,6 @@ REFUSED = {
         (
             "its host part calls hl.zeros (line 13), so its fake implementation cannot be "
             "inferred; give one in [op] fake_impl"
-        ),
-    ),
-    "what a loop makes": (
-        "for tile in hl.tile(n):\n    size = 2\nreturn torch.empty(size)",
-        (
-            "its result needs 'size', which a tile loop makes, so its fake implementation "
-            "cannot be inferred; give one in [op] fake_impl"
         ),
     ),
     "a loop inside another": (
@@ -205,11 +211,18 @@ return x.new_empty(out)
             "cannot be inferred; give one in [op] fake_impl"
         ),
     ),
+    "not of one value": (
+        "out = x.new_empty(hl.specialize(n, 2))\nreturn out",
+        (
+            "its host part calls hl.specialize (line 13), so its fake implementation cannot be "
+            "inferred; give one in [op] fake_impl"
+        ),
+    ),
 }
 
 
 @pytest.mark.parametrize(("body", "want"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused(tmp_path, body, want):
+def test_what_is_refused(body, want):
     with pytest.raises(NotInferred) as caught:
-        part(tmp_path, body)
+        part(body)
     assert str(caught.value) == want

@@ -1,24 +1,27 @@
-"""The accuracy check of vendored ops, run on tensors."""
+"""The accuracy check of vendored ops, run from its text on tensors."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import pickle
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 
-from kernelpkg.packs.read import read_kernel
-from kernelpkg.vllm.vendor.opaccuracy import write_accuracy
-
-ROOT = Path(__file__).parents[4]
+from kernelpkg.vllm.vendor.op_picker import write_shared
 
 
 @pytest.fixture(scope="module")
 def check():
-    space = {"torch": torch}
-    lines = write_accuracy(read_kernel(ROOT, "rms_norm_per_block_quant"), "").lines
-    exec("\n".join(["from typing import Any", *lines]), space)
-    return space["check_accuracy"]
+    """The check with the tolerances of `rms_norm_per_block_quant`."""
+    module = ModuleType("vendored_rules")
+    sys.modules[module.__name__] = module
+    exec(compile(write_shared("Copied."), "vendored_rules.py", "exec"), module.__dict__)
+    e4m3, int8 = torch.float8_e4m3fn, torch.int8
+    tolerances = {e4m3: (0.125, 2**-9), int8: (0.0, 1.0), None: (0.015625, 0.0)}
+    yield module.AccuracyCheck(tolerances)
+    del sys.modules[module.__name__]
 
 
 def codes(*bits):
@@ -61,3 +64,7 @@ def test_what_agrees(check, got, want):
 def test_what_does_not_agree(check, got, want):
     with pytest.raises(AssertionError):
         check(got, want)
+
+
+def test_a_check_goes_to_processes_that_helion_starts(check):
+    assert pickle.loads(pickle.dumps(check)).tolerances == check.tolerances
