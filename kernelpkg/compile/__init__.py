@@ -2,7 +2,6 @@
 
     helion       Helion called with configs of ours: the one module that knows how
     host_code    what a Helion function does around its loops; fake implementations
-    opfake       the same as text, for a vendored op
     bind         a kernel bound on the CPU as for a GPU
     variants     which calls of a kernel need code of their own
     search       Helion's autotuner: one case, seeds, a budget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -78,10 +79,24 @@ def _chosen(text: str, count: int, uuids: list[str]) -> tuple[str, ...]:
 
 
 def _counted(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Ask PyTorch how many GPUs there are, and name them as the environment does."""
-    import torch
+    """Ask PyTorch how many GPUs there are, and name them as the environment does.
 
-    count = torch.cuda.device_count()
+    In a process of its own: one that has asked has started the driver, and what it forks then
+    cannot use a GPU.
+    """
+    code = "import torch; print(torch.cuda.device_count())"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=dict(environment),
+        )
+        count = int(done.stdout.split()[-1])
+    except (OSError, subprocess.SubprocessError, LookupError, ValueError):
+        return ()
     chosen = environment.get("HIP_VISIBLE_DEVICES", environment.get("CUDA_VISIBLE_DEVICES"))
     if chosen is None:
         return tuple(map(str, range(count)))

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from kernelpkg.jobs.gpus import visible_devices
 
@@ -64,6 +63,13 @@ def test_the_environment_is_read_as_cuda_reads_it(tmp_path, monkeypatch, text, c
     assert visible_devices(environment) == found
 
 
+def with_torch(place, count):
+    """The variables of a process whose PyTorch sees so many GPUs, or cannot be imported."""
+    text = "import types\ncuda = types.SimpleNamespace(device_count=lambda: {})\n"
+    (place / "torch.py").write_text("raise ImportError" if count is None else text.format(count))
+    return {"PYTHONPATH": str(place)}
+
+
 @pytest.mark.parametrize(
     ("variables", "count", "found"),
     [
@@ -78,14 +84,13 @@ def test_the_environment_is_read_as_cuda_reads_it(tmp_path, monkeypatch, text, c
 @pytest.mark.parametrize("status", [0, 9], ids=["says-nothing", "fails"])
 def test_without_nvidia_smi_torch_counts(tmp_path, monkeypatch, status, variables, count, found):
     """As on an AMD host: as many names as PyTorch sees GPUs."""
-    environment = smi(tmp_path, "No devices found.\n", status)
+    environment = smi(tmp_path, "No devices found.\n", status) | with_torch(tmp_path, count)
     monkeypatch.setenv("PATH", environment["PATH"])
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert visible_devices({**environment, **variables}) == found
 
 
 def test_without_any_tool_there_may_be_no_gpu(tmp_path, monkeypatch):
     """A laptop has no nvidia-smi at all."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert visible_devices({"PATH": str(tmp_path)}) == ()
+    assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, 0)}) == ()
+    assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, None)}) == ()
