@@ -21,7 +21,15 @@ from attrs import define, field, frozen
 
 from kernelpkg.check.level1 import restricted
 from kernelpkg.compile import helion
-from kernelpkg.compile.bind import Binder, Launch, NoInputs, Pointer, Refused, Target, Unbound
+from kernelpkg.compile.bind import (
+    Binder,
+    CapturedLaunch,
+    NoInputs,
+    Pointer,
+    Refused,
+    Target,
+    Unbound,
+)
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
@@ -103,7 +111,7 @@ class _CompileCheck:
                     for variant in filed.variants
                 ]
 
-    def launches(self) -> Iterator[tuple[_Use, Launch | None]]:
+    def launches(self) -> Iterator[tuple[_Use, CapturedLaunch | None]]:
         """Yield each use with its launch, as Helion makes it; adds to the findings alone."""
         for spec, uses in itertools.groupby(self.uses, key=lambda use: use.spec):
             binder = None  # of one kernel at a time, for its memory
@@ -112,7 +120,7 @@ class _CompileCheck:
             for use in uses:
                 yield use, None if binder is None else self.launch(binder, use)
 
-    def jobs(self, made: Iterator[tuple[_Use, Launch | None]]) -> Iterator[Job]:
+    def jobs(self, made: Iterator[tuple[_Use, CapturedLaunch | None]]) -> Iterator[Job]:
         """Yield the distinct sources among launches, as they come."""
         for use, launch in made:
             self.progress(f"making code of {use.spec.name}", self.done, len(self.uses))
@@ -129,7 +137,7 @@ class _CompileCheck:
             elif len(users) == 1:
                 yield Job(id=key, payload=payload, timeout=self.timeout)
 
-    def launch(self, binder: Binder, use: _Use) -> Launch | None:
+    def launch(self, binder: Binder, use: _Use) -> CapturedLaunch | None:
         """Return the launch of a use; None where there is none, which is told unless it was."""
         target = Target.of(use.platform)
         try:
@@ -232,7 +240,7 @@ def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
         pool.shutdown(cancel_futures=True)
 
 
-def payload_of(launch: Launch, arch: str) -> dict[str, Any]:
+def payload_of(launch: CapturedLaunch, arch: str) -> dict[str, Any]:
     """Return a launch as `cubin.perform` takes it, as JSON."""
     args = [[arg.dtype, arg.offset] if isinstance(arg, Pointer) else arg for arg in launch.args]
     return {

@@ -161,7 +161,7 @@ def _dividing_as_on_a_gpu() -> Iterator[None]:
 
 
 @frozen(kw_only=True)
-class Launch:
+class CapturedLaunch:
     """What the host part of a kernel gives Triton: the generated module's text and a call.
 
     Tensors are `Pointer`s in `args`; `options` are keywords such as num_warps.
@@ -266,14 +266,14 @@ class Binding:
                 raise Refused(_line(error)) from None
         return dict(made.config)
 
-    def launch(self, config: Config) -> Launch:
+    def launch(self, config: Config) -> CapturedLaunch:
         """Return the launch of this case's call with a config; raises Refused."""
-        calls: list[Launch] = []
+        calls: list[CapturedLaunch] = []
 
         def launcher(kernel: Any, grid: Any, *args: Any, **options: Any) -> None:
             passed = tuple(_passed(arg) for arg in args)
             name = kernel.fn.__name__
-            calls.append(Launch(text=text, name=name, args=passed, options=options))
+            calls.append(CapturedLaunch(text=text, name=name, args=passed, options=options))
 
         with standing_in(self.target):
             try:

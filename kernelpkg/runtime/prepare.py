@@ -214,7 +214,7 @@ def _digest(pack: PackSpec, spec: KernelSpec, files: Files) -> str:
     return digest_value([spec.digest, platforms, files.digests(Path(pack.root))])
 
 
-Status = Literal["registered", "failed", "disabled"]
+LoadStatus = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
 _KEYS: Final = (
     *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock", "reason"),
@@ -246,7 +246,7 @@ class KernelReport:
 
     name: str
     op: str
-    status: Status
+    status: LoadStatus
     mode: Mode | None = None
     platform: str
     cases: int = 0

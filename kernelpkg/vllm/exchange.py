@@ -27,14 +27,14 @@ from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK, OLD_LAYOUT, KeyAxes, key_axes
 from kernelpkg.vllm.tree import VllmFolder, find_folder
 
-Action = Literal["write", "replace", "unchanged"]
+TransferAction = Literal["write", "replace", "unchanged"]
 
-_DONE: Final[Mapping[Action, str]] = {
+_DONE: Final[Mapping[TransferAction, str]] = {
     "write": "wrote",
     "replace": "replaced",
     "unchanged": "unchanged:",
 }
-_TO_DO: Final[Mapping[Action, str]] = {
+_TO_DO: Final[Mapping[TransferAction, str]] = {
     "write": "would write",
     "replace": "would replace",
     "unchanged": "unchanged:",
@@ -51,11 +51,11 @@ class FileStep:
 
     path: Path
     text: str
-    action: Action
+    action: TransferAction
     cases: int
     configs: int
 
-    def line(self, words: Mapping[Action, str]) -> str:
+    def line(self, words: Mapping[TransferAction, str]) -> str:
         """Return the step for people."""
         held = f"{counted(self.cases, 'case')}, {counted(self.configs, 'config')}"
         return f"{words[self.action]} {self.path} ({held})"
@@ -98,7 +98,9 @@ class Transfer:
 
     def add(self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool) -> None:
         """Add a file that is to be written, unless what is there is the same."""
-        action: Action = "unchanged" if same else "replace" if os.path.lexists(path) else "write"
+        action: TransferAction = (
+            "unchanged" if same else "replace" if os.path.lexists(path) else "write"
+        )
         if path.is_dir():
             self.refuse(shown, "KP827", "is a directory; remove it")
         elif action == "replace" and not self.replace:

@@ -33,7 +33,7 @@ CAPTURE: Final = "no CUDA graph is being captured"
 UNSEEN: Final = "first seen while a CUDA graph was being captured"
 OTHERS: Final = "not accepted, for other reasons"
 
-Status = Literal["routed", "waiting", "off"]
+RouteStatus = Literal["routed", "waiting", "off"]
 
 _Entry = tuple[Launch | None, Callable[[], int]]
 """Who answers the calls of a signature: a launcher, or None for the native op; and their count."""
@@ -93,7 +93,7 @@ class RouteReport:
 
     target: str
     op: str
-    status: Status
+    status: RouteStatus
     reason: str = ""
     ours: int = 0
     native: Mapping[str, int] = field(factory=dict)
@@ -173,7 +173,7 @@ class NativeOverride:
         return (pack.root, pack.digest, spec.digest, self.keys)
 
     @property
-    def status(self) -> Status:
+    def status(self) -> RouteStatus:
         """Whether calls come here: "routed", "waiting" for the native op to be there, or "off"."""
         return "off" if self.off else "waiting" if self.native is None else "routed"
 

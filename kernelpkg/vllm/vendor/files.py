@@ -130,7 +130,7 @@ def _wrong(shown: str, what: str) -> PackError:
     return PackError(problems=(Problem(path=shown, code="KP805", message=message),))
 
 
-Action = Literal["wrote", "removed", "kept"]
+FileAction = Literal["wrote", "removed", "kept"]
 
 Drift = Literal["missing", "edited", "outdated", "foreign", "orphaned", "unfinished"]
 """How a file differs from what a run would leave: it is not there; it was changed by hand; it is
@@ -139,7 +139,7 @@ it is of a run that was killed."""
 
 
 @frozen(kw_only=True)
-class Step:
+class FileStep:
     """One file: what it holds and shall hold, None for nothing.
 
     `recorded` says that the record names it, `ours` that it is as a run of ours left it.
@@ -152,7 +152,7 @@ class Step:
     ours: bool
 
     @property
-    def action(self) -> Action:
+    def action(self) -> FileAction:
         if self.before == self.after:
             return "kept"
         return "removed" if self.after is None else "wrote"
@@ -207,7 +207,7 @@ def _lines(content: bytes | None) -> list[str]:
 
 def steps_for(
     into: Path, kernels: Sequence[str], wanted: Mapping[str, str], old: Record | None
-) -> tuple[Step, ...]:
+) -> tuple[FileStep, ...]:
     """Return a step for each file that is wanted, recorded, or in the way, in order of paths.
 
     Raises PackError for places where a file can neither be read nor written.
@@ -231,7 +231,7 @@ def steps_for(
         ours = old is not None and before is not None and old.ours(path, digest_bytes(before))
         named = path in recorded or ours  # what a killed run did not come to is not ours yet
         if after is not None or (before is not None and (named or path in beside)):
-            steps.append(Step(path=path, before=before, after=after, recorded=named, ours=ours))
+            steps.append(FileStep(path=path, before=before, after=after, recorded=named, ours=ours))
     if problems:
         raise PackError(problems=tuple(problems))
     return tuple(steps)
