@@ -139,7 +139,7 @@ it is of a run that was killed."""
 
 
 @frozen(kw_only=True)
-class FileStep:
+class TreeStep:
     """One file: what it holds and shall hold, None for nothing.
 
     `recorded` says that the record names it, `ours` that it is as a run of ours left it.
@@ -207,7 +207,7 @@ def _lines(content: bytes | None) -> list[str]:
 
 def steps_for(
     into: Path, kernels: Sequence[str], wanted: Mapping[str, str], old: Record | None
-) -> tuple[FileStep, ...]:
+) -> tuple[TreeStep, ...]:
     """Return a step for each file that is wanted, recorded, or in the way, in order of paths.
 
     Raises PackError for places where a file can neither be read nor written.
@@ -231,7 +231,7 @@ def steps_for(
         ours = old is not None and before is not None and old.ours(path, digest_bytes(before))
         named = path in recorded or ours  # what a killed run did not come to is not ours yet
         if after is not None or (before is not None and (named or path in beside)):
-            steps.append(FileStep(path=path, before=before, after=after, recorded=named, ours=ours))
+            steps.append(TreeStep(path=path, before=before, after=after, recorded=named, ours=ours))
     if problems:
         raise PackError(problems=tuple(problems))
     return tuple(steps)

@@ -23,8 +23,8 @@ from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
 from kernelpkg.vllm.vendor.files import (
     Drift,
-    FileStep,
     Record,
+    TreeStep,
     read_record,
     record_path,
     shared_path,
@@ -46,10 +46,10 @@ class Vendoring:
 
     pack: PackSpec
     tree: VllmTree
-    steps: tuple[FileStep, ...]
+    steps: tuple[TreeStep, ...]
     old: Record | None
     record: Record
-    record_step: FileStep
+    record_step: TreeStep
 
     def conflicts(self) -> tuple[Problem, ...]:
         """Return what stands in the way of a run that may not replace what is not its own."""
@@ -122,7 +122,7 @@ class Vendoring:
                 shown = place.relative_to(self.tree.path).as_posix()
                 yield _problem(shown, "KP803", "cannot be written to; correct its permissions")
 
-    def _tidy(self, steps: Iterable[FileStep]) -> None:
+    def _tidy(self, steps: Iterable[TreeStep]) -> None:
         """Remove directories that are empty now, and what killed runs left beside our files."""
         for step in steps:
             place = self.tree.path / step.path
@@ -227,7 +227,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         steps=steps_for(into, pack.kernels, wanted, old),
         old=old,
         record=record,
-        record_step=FileStep(path=shown, before=before, after=after, recorded=True, ours=True),
+        record_step=TreeStep(path=shown, before=before, after=after, recorded=True, ours=True),
     )
 
 

@@ -11,8 +11,8 @@ from attrs import evolve
 from kernelpkg.errors import PackError
 from kernelpkg.files import digest_bytes
 from kernelpkg.vllm.vendor.files import (
-    FileStep,
     Record,
+    TreeStep,
     read_record,
     record_path,
     shared_path,
@@ -25,7 +25,7 @@ CONFIG = "vllm/kernels/helion/configs/x/nvidia_h200.json"
 
 
 def step(before, after, *, recorded=False, ours=False):
-    return FileStep(
+    return TreeStep(
         path=OP,
         before=None if before is None else before.encode(),
         after=None if after is None else after.encode(),
@@ -88,7 +88,7 @@ def test_diffs_are_those_of_patch():
         f"--- a/{OP}", "+++ /dev/null", "@@ -1 +0,0 @@", "-a\x0cb",
     ]  # fmt: skip
     assert list(step("a", "a").diff()) == []
-    binary = FileStep(path=OP, before=b"\xff", after=b"a", recorded=True, ours=True)
+    binary = TreeStep(path=OP, before=b"\xff", after=b"a", recorded=True, ours=True)
     assert list(binary.diff()) == [f"Binary files a/{OP} and b/{OP} differ"]
 
 
