@@ -15,39 +15,7 @@ from kernelpkg.vllm.vendor.op_sizes import FreeSizes, Unclassed, free_sizes, sha
 
 ROOT = Path(__file__).parents[3]
 
-MANIFEST = """\
-edition = 1
-[kernel]
-name = "k"
-version = 1
-summary = "Anything."
-[op]
-schema = "(Tensor(a!) out, Tensor x, int n, bool flag) -> ()"
-fake_impl = "none"
-[axes]
-tall = "x.shape[0]"
-width = "x.shape[1]"
-n = "n"
-flag = "flag"
-dtype = "x.dtype"
-[guard]
-when = ["flag or not flag"]
-[[key]]
-axis = ["dtype", "flag", "n"]
-match = "exact"
-[[key]]
-axis = ["width", "tall"]
-match = "ceil"
-[inputs]
-default = { n = 2, flag = true, dtype = "float32", width = 4 }
-[[inputs.grid]]
-tall = [1, 4]
-[args]
-out = { shape = ["tall"], dtype = "dtype" }
-x = { shape = ["tall", "width"], dtype = "dtype" }
-[accuracy]
-out = { rtol = 1e-3 }
-"""
+MANIFEST = (ROOT / "tests/fixtures/sizes/kernels/k/kernel.toml").read_text()
 KERNEL = """\
 import helion.language as hl
 import torch
