@@ -78,35 +78,6 @@ def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):
     assert checked.counts == {"variants": 0, "bindings": 0, "normalised": 0}
 
 
-MANIFEST = """\
-edition = 1
-[kernel]
-name = "k"
-version = 1
-summary = "Anything."
-[op]
-schema = "(Tensor(a!) out, Tensor x, int n) -> ()"
-fake_impl = "none"
-[axes]
-tall = "x.shape[0]"
-width = "x.shape[1]"
-n = "n"
-dtype = "x.dtype"
-[[key]]
-axis = ["dtype", "n", "width", "tall"]
-match = "exact"
-[inputs]
-[[inputs.grid]]
-dtype = ["float32"]
-n = [2]
-width = [4]
-tall = [2]
-[args]
-out = { shape = [OUT], dtype = "dtype" }
-x = { shape = ["tall", "width"], dtype = "dtype" }
-[accuracy]
-out = { rtol = 1e-3 }
-"""
 SPECIALISED = {
     "a size": ('"tall"', {"x": (False, True)}, {"width"}),
     "a number": ('"tall"', {"n": (True,)}, {"n"}),
@@ -126,15 +97,11 @@ SPECIALISED = {
 
 
 @pytest.mark.parametrize(("shape", "fixed", "want"), SPECIALISED.values(), ids=SPECIALISED)
-def test_which_axes_a_binding_specialises(tmp_path, shape, fixed, want):
+def test_which_axes_a_binding_specialises(copied, shape, fixed, want):
     """Those that follow by [args] from what is part of Helion's key."""
-    directory = tmp_path / "kernels" / "k"
-    directory.mkdir(parents=True)
-    (directory / "kernel.toml").write_text(MANIFEST.replace("OUT", shape))
-    typed = "out: torch.Tensor, x: torch.Tensor, n: int"
-    (directory / "kernel.py").write_text(f"import torch\ndef k({typed}) -> None:\n    pass\n")
-    (directory / "host.py").write_text("def reference(out, x, n):\n    pass\n")
-    values = {"tall": 2, "width": 4, "n": 2, "dtype": "float32"}
+    pack = copied("sizes")
+    pack.edit("kernels/k/kernel.toml", 'out = { shape = ["tall"]', f"out = {{ shape = [{shape}]")
+    values = {"tall": 2, "width": 4, "n": 2, "flag": True, "dtype": "float32"}
     case = Case(values=values, use=("tune",), grid=0)
     binding = SimpleNamespace(specialised=fixed, case=case)
-    assert specialised_axes(read_kernel(tmp_path, "k"), binding) == want
+    assert specialised_axes(read_kernel(pack.root, "k"), binding) == want

@@ -15,33 +15,21 @@ from kernelpkg.vllm.vendor.op_sizes import FreeSizes, Unclassed, free_sizes, sha
 
 ROOT = Path(__file__).parents[3]
 
-MANIFEST = (ROOT / "tests/fixtures/sizes/kernels/k/kernel.toml").read_text()
-KERNEL = """\
-import helion.language as hl
-import torch
-
-
-def k(out: torch.Tensor, x: torch.Tensor, n: int, flag: bool) -> None:
-    for tile in hl.tile(out.size(0)):
-        out[tile] = x[tile, :].sum(-1) * n
-"""
 FIX = "with hl.specialize in the kernel, and name what it fixes in [helion] specialize"
-HOST = "def reference(out, x, n, flag):\n    out.copy_(x.sum(-1) * n)\n"
 
 
-def free(tmp_path, specialize, *edits):
-    """Return the free sizes of a kernel that specialises some axes, with edits of its manifest."""
-    directory = tmp_path / "kernels" / "k"
-    directory.mkdir(parents=True)
-    manifest = MANIFEST
-    for old, new in [("[axes]", f"[helion]\nspecialize = {specialize}\n[axes]"), *edits]:
-        assert old in manifest
-        manifest = manifest.replace(old, new)
-    (directory / "kernel.toml").write_text(manifest)
-    (directory / "kernel.py").write_text(KERNEL)
-    (directory / "host.py").write_text(HOST)
-    spec = read_kernel(tmp_path, "k")
-    return free_sizes(spec, function_of(spec))
+@pytest.fixture
+def free(copied):
+    """Returns the free sizes of a kernel that specialises some axes, with edits of its manifest."""
+
+    def free(specialize, *edits):
+        pack = copied("sizes")
+        for old, new in [("[axes]", f"[helion]\nspecialize = {specialize}\n[axes]"), *edits]:
+            pack.edit("kernels/k/kernel.toml", old, new)
+        spec = read_kernel(pack.root, "k")
+        return free_sizes(spec, function_of(spec))
+
+    return free
 
 
 def function_of(spec):
@@ -75,9 +63,9 @@ FREE = {
 
 
 @pytest.mark.parametrize(("specialize", "edits", "want"), FREE.values(), ids=FREE)
-def test_free_axes(tmp_path, specialize, edits, want):
+def test_free_axes(free, specialize, edits, want):
     """Those of sizes that the manifest does not name, and that guards let be 1 and larger."""
-    assert free(tmp_path, specialize, *edits) == FreeSizes(axes=want, spread=())
+    assert free(specialize, *edits) == FreeSizes(axes=want, spread=())
 
 
 SPREAD = {
@@ -88,10 +76,10 @@ SPREAD = {
 
 
 @pytest.mark.parametrize(("size", "want"), SPREAD.values(), ids=SPREAD)
-def test_sizes_that_are_spread_are_free_each(tmp_path, size, want):
+def test_sizes_that_are_spread_are_free_each(free, size, want):
     """That their product is known says nothing of which of them is 1."""
     edit = ('x = { shape = ["tall", "width"]', f'x = {{ shape = [{size}, "width"]')
-    assert free(tmp_path, ["width", "n"], edit).spread == want
+    assert free(["width", "n"], edit).spread == want
 
 
 UNCLASSED = {
@@ -131,10 +119,10 @@ UNCLASSED = {
 
 
 @pytest.mark.parametrize(("specialize", "edits", "want"), UNCLASSED.values(), ids=UNCLASSED)
-def test_sizes_that_no_key_keeps_apart(tmp_path, specialize, edits, want):
+def test_sizes_that_no_key_keeps_apart(free, specialize, edits, want):
     """What a size is 1 by has to be told by axes that are 1."""
     with pytest.raises(Unclassed) as caught:
-        free(tmp_path, specialize, *edits)
+        free(specialize, *edits)
     assert str(caught.value) == want
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from kernelpkg import cli
 from kernelpkg.errors import PackError
-from kernelpkg.packs.lock import Seal
+from kernelpkg.packs.lock import Verifier
 from kernelpkg.packs.read import read_pack
 from kernelpkg.vllm.vendor import vendor
 from kernelpkg.vllm.vendor.vendor import plan_vendoring
@@ -538,14 +538,14 @@ def test_what_was_verified_is_what_is_vendored(pack, vllm, capsys, monkeypatch, 
     assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
     assert run(pack, vllm) == 0
     capsys.readouterr()
-    check = Seal.check_kernel
+    check = Verifier.check_kernel
 
     def check_and_edit(self, spec, name, files):
         check(self, spec, name, files)
         if name == "twice":
             (pack.root / path).write_text("{")
 
-    monkeypatch.setattr(Seal, "check_kernel", check_and_edit)
+    monkeypatch.setattr(Verifier, "check_kernel", check_and_edit)
     before = state(vllm)
     assert run(pack, vllm) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("nothing to do: ")
@@ -557,7 +557,7 @@ def test_configs_that_come_in_while_a_locked_pack_is_vendored_are_refused(
 ):
     assert cli.main(["lock", "--root", str(pack.root), "--no-fingerprints"]) == 0
     capsys.readouterr()
-    check = Seal.check_kernel
+    check = Verifier.check_kernel
 
     def check_and_tune(self, spec, name, files):
         check(self, spec, name, files)
@@ -565,7 +565,7 @@ def test_configs_that_come_in_while_a_locked_pack_is_vendored_are_refused(
             pack.configs(name, platform="nvidia_b200")
             pack.edit(f"configs/{name}/nvidia_b200.json", "nvidia_h200", "nvidia_b200")
 
-    monkeypatch.setattr(Seal, "check_kernel", check_and_tune)
+    monkeypatch.setattr(Verifier, "check_kernel", check_and_tune)
     assert run(pack, vllm) == 1
     assert capsys.readouterr().err == (
         "configs/twice/nvidia_b200.json: KP306 is not in the lock; remove it, or run "
