@@ -48,7 +48,7 @@ SLOW = (
     "helion/vllm/test_plugin.py",
     "helion/vllm/vendor/test_op_inputs.py",
 )
-"""What `make quick` leaves out, by the beginnings of test ids: one test in eight, and most of the
+"""What `make quick` leaves out, by the beginnings of test ids: one test in seven, and most of the
 time."""
 
 
