@@ -147,6 +147,19 @@ def fault(plant: Plant, *found: str, level: int = 0) -> Planted:
     return Planted(plant=plant, found=frozenset(found), level=level)
 
 
+def configs(edited: Callable[[Any], object], *codes: str) -> Planted:
+    """Change the config file, where all is found."""
+    return fault(change(edited), *(f"{CONFIGS} {code}" for code in codes))
+
+
+def edits(where: str, file: str, table: dict[str, tuple[str, str, str]]) -> dict[str, Planted]:
+    """Edit one file in the ways of a table."""
+    return {
+        f"{where}: {name}": fault(edit(file, old, new), f"{file} {code}")
+        for name, (code, old, new) in table.items()
+    }
+
+
 def alone(*kernels: str, platform: str) -> tuple[str, ...]:
     """What is found of kernels that have no file for a platform, where others have."""
     return tuple(f"configs/{kernel}/{platform}.json KP208?" for kernel in kernels)
@@ -155,82 +168,56 @@ def alone(*kernels: str, platform: str) -> tuple[str, ...]:
 H100 = f"configs/{KERNEL}/nvidia_h100.json"
 GAP = f"{CONFIGS} KP207?"
 
-PLANTED: dict[str, Planted] = {
-    # Manifests of kernels.
-    "manifest: not TOML": fault(
-        edit(MANIFEST, "version = 1", "version = = 1"), f"{MANIFEST} KP003"
+OF_MANIFEST = {
+    "not TOML": ("KP003", "version = 1", "version = = 1"),
+    "newer edition": ("KP002", "edition = 1", "edition = 2"),
+    "unknown key": ("KP010", "version = 1", "verzion = 1\nversion = 1"),
+    "missing key": ("KP011", "version = 1\n", ""),
+    "mistyped value": ("KP012", "version = 1", 'version = "1"'),
+    "another name": ("KP101", f'name = "{KERNEL}"', 'name = "silu"'),
+    "no schema": ("KP102", "(Tensor input, Tensor scale) -> Tensor", "(Tensor input"),
+    "rule of no axis": ("KP104", 'axis = "intermediate_size"', 'axis = "intermediate"'),
+    "option of another match kind": ("KP105", '"nearest"', '"nearest"\nover = "miss"'),
+    "unused axis": ("KP106", "[guard]", 'columns = "input.shape[-1]"\n[guard]'),
+    "accuracy of nothing": ("KP109", "[accuracy]\n", "[accuracy]\nscale = { rtol = 1e-3 }\n"),
+    "outer reference": (
+        "KP110",
+        "version = 1",
+        'version = 1\nreference = "../host.py:reference"',
     ),
+    "no expression": ("KP120", '"input.shape[-1] // 2"', '"input.shape[-1] /"'),
+    "unknown name in an expression": ("KP121", '"input.dtype"', '"inputs.dtype"'),
+    "argument without a spec": (
+        "KP130",
+        'scale = { shape = ["*1"], dtype = "float32", init = 0.02 }\n',
+        "",
+    ),
+    "argument that the op has not": ("KP131", "[args]\n", "[args]\nbias = 1.0\n"),
+    "grid of no axis": ("KP140", "num_tokens = [1, 2,", "tokens = [1]\nnum_tokens = [1, 2,"),
+    "grid without an axis": ("KP141", "intermediate_size = [64, 200]\n", ""),
+    "guard that refuses a case": ("KP142", "input.shape[-1] % 2 ==", "intermediate_size % 64 =="),
+    "cases that no call reaches": ("KP143", 'match = "ceil"', 'match = "ignore"'),
+    "setting of ours": ("KP150", "[helion]\n", "[helion]\nsettings = { static_shapes = true }\n"),
+    "default with a positional list": ("KP152", "= 4 }", "= 4, range_unroll_factors = [4] }"),
+}
+"""Edits of the manifest of the kernel, and the code that is found there."""
+
+OF_PACK = {
+    "unknown key": ("KP010", "[pack]\n", "[pack]\nfoo = 1\n"),
+    "not TOML": ("KP003", "[pack]\n", "[pack\n"),
+    "no version specifier": ("KP608", '">=0.33,<0.34"', '"0.33-"'),
+    "route to no op": ("KP603", 'op = "per_token_group_fp8_quant"', 'op = "per_token"'),
+    "condition of a route that reads no argument": ("KP840", '"column_major or ', '"major or '),
+    "name of no axis": ("KP828", 'intermediate = "intermediate_size"', 'intermediate = "inter"'),
+}
+"""Edits of the manifest of the pack, and the code that is found there."""
+
+PLANTED: dict[str, Planted] = {
+    # Manifests.
+    **edits("manifest", MANIFEST, OF_MANIFEST),
+    **edits("pack", PACK, OF_PACK),
     "manifest: no file": fault(
         all_of(delete(MANIFEST), write(f"{MANIFEST}/x", "")), f"{MANIFEST} KP001"
-    ),
-    "manifest: newer edition": fault(
-        edit(MANIFEST, "edition = 1", "edition = 2"), f"{MANIFEST} KP002"
-    ),
-    "manifest: unknown key": fault(
-        edit(MANIFEST, "version = 1", "verzion = 1\nversion = 1"), f"{MANIFEST} KP010"
-    ),
-    "manifest: missing key": fault(edit(MANIFEST, "version = 1\n", ""), f"{MANIFEST} KP011"),
-    "manifest: mistyped value": fault(
-        edit(MANIFEST, "version = 1", 'version = "1"'), f"{MANIFEST} KP012"
-    ),
-    "manifest: another name": fault(
-        edit(MANIFEST, f'name = "{KERNEL}"', 'name = "silu"'), f"{MANIFEST} KP101"
-    ),
-    "manifest: no schema": fault(
-        edit(MANIFEST, "(Tensor input, Tensor scale) -> Tensor", "(Tensor input"),
-        f"{MANIFEST} KP102",
-    ),
-    "manifest: rule of no axis": fault(
-        edit(MANIFEST, 'axis = "intermediate_size"', 'axis = "intermediate"'),
-        f"{MANIFEST} KP104",
-    ),
-    "manifest: option of another match kind": fault(
-        edit(MANIFEST, 'match = "nearest"', 'match = "nearest"\nover = "miss"'), f"{MANIFEST} KP105"
-    ),
-    "manifest: unused axis": fault(
-        edit(MANIFEST, "[guard]", 'columns = "input.shape[-1]"\n[guard]'), f"{MANIFEST} KP106"
-    ),
-    "manifest: accuracy of nothing": fault(
-        edit(MANIFEST, "[accuracy]\n", "[accuracy]\nscale = { rtol = 1e-3 }\n"), f"{MANIFEST} KP109"
-    ),
-    "manifest: reference out of the directory": fault(
-        edit(MANIFEST, "version = 1", 'version = 1\nreference = "../host.py:reference"'),
-        f"{MANIFEST} KP110",
-    ),
-    "manifest: no expression": fault(
-        edit(MANIFEST, '"input.shape[-1] // 2"', '"input.shape[-1] /"'), f"{MANIFEST} KP120"
-    ),
-    "manifest: unknown name in an expression": fault(
-        edit(MANIFEST, '"input.dtype"', '"inputs.dtype"'), f"{MANIFEST} KP121"
-    ),
-    "manifest: argument without a spec": fault(
-        edit(MANIFEST, 'scale = { shape = ["*1"], dtype = "float32", init = 0.02 }\n', ""),
-        f"{MANIFEST} KP130",
-    ),
-    "manifest: argument that the op has not": fault(
-        edit(MANIFEST, "[args]\n", "[args]\nbias = 1.0\n"), f"{MANIFEST} KP131"
-    ),
-    "manifest: grid of no axis": fault(
-        edit(MANIFEST, "num_tokens = [1, 2,", "tokens = [1]\nnum_tokens = [1, 2,"),
-        f"{MANIFEST} KP140",
-    ),
-    "manifest: grid without an axis": fault(
-        edit(MANIFEST, "intermediate_size = [64, 200]\n", ""), f"{MANIFEST} KP141"
-    ),
-    "manifest: guard that refuses a case": fault(
-        edit(MANIFEST, '"input.shape[-1] % 2 == 0"', '"intermediate_size % 64 == 0"'),
-        f"{MANIFEST} KP142",
-    ),
-    "manifest: cases that no call reaches": fault(
-        edit(MANIFEST, 'match = "ceil"', 'match = "ignore"'), f"{MANIFEST} KP143"
-    ),
-    "manifest: setting of kernelpkg's": fault(
-        edit(MANIFEST, "[helion]\n", "[helion]\nsettings = { static_shapes = true }\n"),
-        f"{MANIFEST} KP150",
-    ),
-    "manifest: default with a positional list": fault(
-        edit(MANIFEST, "num_warps = 4 }", "num_warps = 4, range_unroll_factors = [4] }"),
-        f"{MANIFEST} KP152",
     ),
     # The Python files of kernels.
     "source: no file": fault(delete(SOURCE), f"{MANIFEST} KP111"),
@@ -259,23 +246,10 @@ PLANTED: dict[str, Planted] = {
     "kernel: a link that leads nowhere": fault(
         link("kernels/gone", "../elsewhere"), "kernels/gone KP203"
     ),
-    # The pack manifest.
-    "pack: unknown key": fault(edit(PACK, "[pack]\n", "[pack]\nfoo = 1\n"), f"{PACK} KP010"),
-    "pack: not TOML": fault(edit(PACK, "[pack]\n", "[pack\n"), f"{PACK} KP003"),
     "pack: a kernel that is not there": fault(
         edit(PACK, 'kernels = "*"', f"kernels = {json.dumps([*OTHERS, KERNEL, 'silu'])}"),
         "kernels/silu/kernel.toml KP602",
         "configs/silu/nvidia_h200.json KP208?",
-    ),
-    "pack: no version specifier": fault(edit(PACK, '">=0.33,<0.34"', '"0.33-"'), f"{PACK} KP608"),
-    "pack: route to no op": fault(
-        edit(PACK, 'op = "per_token_group_fp8_quant"', 'op = "per_token"'), f"{PACK} KP603"
-    ),
-    "pack: condition of a route that reads no argument": fault(
-        edit(PACK, '"column_major or ', '"major or '), f"{PACK} KP840"
-    ),
-    "pack: name of no axis": fault(
-        edit(PACK, 'intermediate = "intermediate_size"', 'intermediate = "inter"'), f"{PACK} KP828"
     ),
     # The directories of configs.
     "configs: misspelt directory": fault(
@@ -327,36 +301,25 @@ PLANTED: dict[str, Planted] = {
         lambda root: (root / CONFIGS).write_text((root / CONFIGS).read_text()[:900]),
         f"{CONFIGS} KP501",
     ),
-    "file: unknown field": fault(change(lambda d: d.update(tunedwith={})), f"{CONFIGS} KP502"),
-    "file: no such config": fault(
-        change(lambda d: d["cases"][0].update(config=99)), f"{CONFIGS} KP503"
-    ),
-    "file: one key twice": fault(
-        change(lambda d: d["cases"].append(d["cases"][0])), f"{CONFIGS} KP504"
-    ),
-    "file: one key twice, once with a default left out": fault(
-        change(
-            lambda d: d["cases"].append(
-                {"key": {"intermediate_size": 2048, "num_tokens": 1}, "config": 0}
-            )
+    "file: unknown field": configs(lambda d: d.update(tunedwith={}), "KP502"),
+    "file: no such config": configs(lambda d: d["cases"][0].update(config=99), "KP503"),
+    "file: one key twice": configs(lambda d: d["cases"].append(d["cases"][0]), "KP504"),
+    "file: one key twice, once with a default left out": configs(
+        lambda d: d["cases"].append(
+            {"key": {"intermediate_size": 2048, "num_tokens": 1}, "config": 0}
         ),
-        f"{CONFIGS} KP504",
+        "KP504",
     ),
-    "file: another kernel's": fault(
-        change(lambda d: d.update(kernel=OTHERS[0])), f"{CONFIGS} KP505"
-    ),
-    "file: another platform's": fault(
-        change(lambda d: d.update(platform="nvidia_h100")), f"{CONFIGS} KP505"
-    ),
+    "file: another kernel's": configs(lambda d: d.update(kernel=OTHERS[0]), "KP505"),
+    "file: another platform's": configs(lambda d: d.update(platform="nvidia_h100"), "KP505"),
     "file: key of no axis": fault(key("tokens", 1), f"{CONFIGS} KP506"),
-    "file: newer edition": fault(change(lambda d: d.update(edition=2)), f"{CONFIGS} KP507"),
-    "file: no cases": fault(change(lambda d: d.update(cases=[])), f"{CONFIGS} KP205"),
-    "file: a config of no case": fault(
-        change(lambda d: d["configs"].append({"block_sizes": [1], "num_warps": 1})),
-        f"{CONFIGS} KP206",
+    "file: newer edition": configs(lambda d: d.update(edition=2), "KP507"),
+    "file: no cases": configs(lambda d: d.update(cases=[]), "KP205"),
+    "file: a config of no case": configs(
+        lambda d: d["configs"].append({"block_sizes": [1], "num_warps": 1}), "KP206"
     ),
-    "file: a case of the grid lacks": fault(change(lambda d: d["cases"].pop(5)), GAP),
-    "file: only half of the grid": fault(change(lambda d: d.update(cases=d["cases"][::2])), GAP),
+    "file: a case of the grid lacks": configs(lambda d: d["cases"].pop(5), "KP207?"),
+    "file: only half of the grid": configs(lambda d: d.update(cases=d["cases"][::2]), "KP207?"),
     # Configs.
     "config: three warps": fault(config(num_warps=3), f"{CONFIGS} KP508"),
     "config: no stages": fault(config(num_stages=0), f"{CONFIGS} KP508"),
@@ -407,27 +370,23 @@ PLANTED: dict[str, Planted] = {
     "key: a stray case that takes a range": fault(
         add_case(256, 7688), f"{CONFIGS} KP214", f"{CONFIGS} KP215"
     ),
-    "key: strays side by side": fault(
-        change(lambda d: d["cases"].extend([case(256, 7688), case(16, 7700)])),
-        f"{CONFIGS} KP214",
-        f"{CONFIGS} KP215",
+    "key: strays side by side": configs(
+        lambda d: d["cases"].extend([case(256, 7688), case(16, 7700)]), "KP214", "KP215"
     ),
     "key: a stray case above all others": fault(
         add_case(1, 65536), f"{CONFIGS} KP214", f"{CONFIGS} KP215"
     ),
-    "key: a size of the grid that is hardly tuned": fault(
-        change(
-            lambda d: d.update(
-                cases=[
-                    c
-                    for c in d["cases"]
-                    if c["key"]["intermediate_size"] != 4096 or c["key"]["num_tokens"] == 64
-                ]
-            )
+    "key: a size of the grid that is hardly tuned": configs(
+        lambda d: d.update(
+            cases=[
+                c
+                for c in d["cases"]
+                if c["key"]["intermediate_size"] != 4096 or c["key"]["num_tokens"] == 64
+            ]
         ),
-        f"{CONFIGS} KP214",
-        f"{CONFIGS} KP206",
-        GAP,
+        "KP214",
+        "KP206",
+        "KP207?",
     ),
     # What files say of their making.
     "copy: names and GPU changed": fault(
@@ -453,25 +412,21 @@ PLANTED: dict[str, Planted] = {
     "facts: another GPU": fault(fact("gpu", "NVIDIA B200"), f"{CONFIGS} KP228"),
     "facts: a date that is none": fault(fact("date", "22.11.2026"), f"{CONFIGS} KP229?"),
     "facts: a date to come": fault(fact("date", "2126-11-22"), f"{CONFIGS} KP229?"),
-    "run: of another source": fault(
-        change(
-            lambda d: (
-                d.update(runs=[{"source": "sha256-" + "0" * 64}]),
-                d["cases"][3].update(run=0),
-            )
+    "run: of another source": configs(
+        lambda d: (
+            d.update(runs=[{"source": "sha256-" + "0" * 64}]),
+            d["cases"][3].update(run=0),
         ),
-        f"{CONFIGS} KP225",
+        "KP225",
     ),
-    "run: of another GPU": fault(
-        change(
-            lambda d: (
-                d.update(runs=[{**d["tuned_with"], "gpu": "NVIDIA A100"}]),
-                d["cases"][3].update(run=0),
-            )
+    "run: of another GPU": configs(
+        lambda d: (
+            d.update(runs=[{**d["tuned_with"], "gpu": "NVIDIA A100"}]),
+            d["cases"][3].update(run=0),
         ),
-        f"{CONFIGS} KP228",
+        "KP228",
     ),
-    "run: not there": fault(change(lambda d: d["cases"][3].update(run=7)), f"{CONFIGS} KP503"),
+    "run: not there": configs(lambda d: d["cases"][3].update(run=7), "KP503"),
     "times: none at all": fault(times(ms=0), f"{CONFIGS} KP230"),
     "times: below zero": fault(times(default_ms=-0.004), f"{CONFIGS} KP230"),
     "times: slower than the default": fault(times(ms=0.009, default_ms=0.004), f"{CONFIGS} KP231"),
