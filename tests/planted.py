@@ -4,6 +4,8 @@
 tells nothing else. Faults that need Helion or a GPU to be told are in `tests/helion/`.
 """
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -180,18 +182,10 @@ OF_MANIFEST = {
     "option of another match kind": ("KP105", '"nearest"', '"nearest"\nover = "miss"'),
     "unused axis": ("KP106", "[guard]", 'columns = "input.shape[-1]"\n[guard]'),
     "accuracy of nothing": ("KP109", "[accuracy]\n", "[accuracy]\nscale = { rtol = 1e-3 }\n"),
-    "outer reference": (
-        "KP110",
-        "version = 1",
-        'version = 1\nreference = "../host.py:reference"',
-    ),
+    "outer reference": ("KP110", "version = 1", 'version = 1\nreference = "../host.py:reference"'),
     "no expression": ("KP120", '"input.shape[-1] // 2"', '"input.shape[-1] /"'),
     "unknown name in an expression": ("KP121", '"input.dtype"', '"inputs.dtype"'),
-    "argument without a spec": (
-        "KP130",
-        'scale = { shape = ["*1"], dtype = "float32", init = 0.02 }\n',
-        "",
-    ),
+    "argument without a spec": ("KP130", 'scale = { shape = ["*1"], dtype = "float32", init = 0.02 }\n', ""),
     "argument that the op has not": ("KP131", "[args]\n", "[args]\nbias = 1.0\n"),
     "grid of no axis": ("KP140", "num_tokens = [1, 2,", "tokens = [1]\nnum_tokens = [1, 2,"),
     "grid without an axis": ("KP141", "intermediate_size = [64, 200]\n", ""),
@@ -199,7 +193,7 @@ OF_MANIFEST = {
     "cases that no call reaches": ("KP143", 'match = "ceil"', 'match = "ignore"'),
     "setting of ours": ("KP150", "[helion]\n", "[helion]\nsettings = { static_shapes = true }\n"),
     "default with a positional list": ("KP152", "= 4 }", "= 4, range_unroll_factors = [4] }"),
-}
+}  # fmt: skip
 """Edits of the manifest of the kernel, and the code that is found there."""
 
 OF_PACK = {

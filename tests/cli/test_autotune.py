@@ -1,5 +1,7 @@
 """The command `autotune`, on a machine that is made up."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import io
@@ -99,23 +101,15 @@ def test_a_dry_run_needs_no_gpu_and_writes_nothing(demo, capsys):
     [
         (["--axis", "num_tokens"], "'num_tokens' is not of the form AXIS=VALUE[,VALUE]"),
         (["--axis", "num_tokens=1,"], "'num_tokens=1,' is not of the form AXIS=VALUE[,VALUE]"),
-        (
-            ["--axis", "num_tokens=3"],
-            "no case for tuning 'twice' has num_tokens=3; there are 1, 4",
-        ),
+        (["--axis", "num_tokens=3"], "no case for tuning 'twice' has num_tokens=3; there are 1, 4"),
         (["--axis", "tokens=3"], "'twice' has no axis 'tokens'; did you mean 'num_tokens'?"),
         (["--within", "2"], "--within is of a portfolio; give --portfolio N too"),
-        (
-            ["--platform", "nvidia_b200"],
-            (
-                "the GPU is NVIDIA H200, of platform nvidia_h200; configs of nvidia_b200 are "
-                "tuned on one of its own"
-            ),
-        ),
+        (["--platform", "nvidia_b200"],
+            "the GPU is NVIDIA H200, of platform nvidia_h200; configs of nvidia_b200 are tuned on one of its own"),
         (["twicce"], "pack 'demo' has no op 'twicce'; did you mean 'twice'?"),
     ],
     ids=["no_value", "empty_value", "value", "axis", "within", "platform", "op"],
-)
+)  # fmt: skip
 def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
     assert tune(*arguments) == 2
     assert capsys.readouterr().err == f"kernelpkg: {message}\n"

@@ -1,5 +1,7 @@
 """`coverage` as a command: its page, its options, its statuses, and what it refuses."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -153,19 +155,11 @@ def test_it_draws_over_nothing_else(pack, tmp_path, capsys):
 
 USAGE = {
     "op": (["twise"], "pack 'demo' has no op 'twise'; did you mean 'twice'?"),
-    "op-behind-platform": (
-        ["--platform", "cpu", "twice"],
-        "'twice' is an op; ops come before --platform",
-    ),
+    "op-behind-platform": (["--platform", "cpu", "twice"], "'twice' is an op; ops come before --platform"),
     "model": (["--models", "x"], "pack 'demo' has no model 'x' in [models]; it has none"),
-    "option": (
-        ["--plattform", "cpu"],
-        (
-            "'--plattform' is no argument of 'coverage'; did you mean '--platform'?; "
-            "'kernelpkg coverage --help' says what there is"
-        ),
-    ),
-}
+    "option": (["--plattform", "cpu"],
+        "'--plattform' is no argument of 'coverage'; did you mean '--platform'?; 'kernelpkg coverage --help' says what there is"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "line"), USAGE.values(), ids=USAGE)

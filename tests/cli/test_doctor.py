@@ -1,5 +1,7 @@
 """`doctor`: what is said of a machine, and what to do about it."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -88,10 +90,7 @@ def test_an_interpreter_that_was_asked_for_is_said(machine):
         (
             "gpu",
             "limited",
-            (
-                "NVIDIA H200, platform nvidia_h200: HELION_INTERPRET is set, so nothing is "
-                "compiled; unset it"
-            ),
+            "NVIDIA H200, platform nvidia_h200: HELION_INTERPRET is set, so nothing is compiled; unset it",
         ),
     ]
 
@@ -146,10 +145,7 @@ def test_a_broken_lock_is_said(demo):
     assert (
         "lock",
         "limited",
-        (
-            f"in {demo.root}: kernelpkg.lock:1: KP002 edition 2 is newer than this version of "
-            "kernelpkg reads (1); upgrade kernelpkg"
-        ),
+        f"in {demo.root}: kernelpkg.lock:1: KP002 edition 2 is newer than this version of kernelpkg reads (1); upgrade kernelpkg",
     ) in found
 
 
@@ -175,10 +171,7 @@ def test_directories_of_configs_that_are_not_there_are_said(tmp_path):
     assert (
         "environment",
         "limited",
-        (
-            f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is no "
-            "directory; correct it"
-        ),
+        f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is no directory; correct it",
     ) in rows(KERNELPKG_CONFIGS=f"{tmp_path}:nowhere")
 
 

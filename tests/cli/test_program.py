@@ -1,5 +1,7 @@
 """The command line without torch: exact texts, documents, exit statuses and streams."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -47,81 +49,34 @@ HELP = "'kernelpkg --help' says what there is"
 USAGE = {
     "no-command": ([], f"the following arguments are required: COMMAND; {HELP}"),
     "unknown-command": (["lod"], f"'lod' is no command; did you mean 'load'?; {HELP}"),
-    "far-command": (
-        ["xyz"],
-        (
-            "'xyz' is no command; known are load, list, new, schema, explain, import, export, "
-            "vendor, autotune, check, lock, coverage, doctor; " + HELP
-        ),
-    ),
-    "unknown-option": (
-        ["list", "--jsn"],
-        (
-            "'--jsn' is no argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' "
-            "says what there is"
-        ),
-    ),
-    "shortened-option": (
-        ["autotune", "--case=3"],
-        (
-            "'--case=3' is no argument of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg "
-            "autotune --help' says what there is"
-        ),
-    ),
-    "stray-argument": (
-        ["list", "x"],
-        "'x' is no argument of 'list'; 'kernelpkg list --help' says what there is",
-    ),
-    "unknown-choice": (
-        ["load", "--device", "gpu"],
-        (
-            "'gpu' is no value of --device; did you mean 'cpu'?; 'kernelpkg load --help' says "
-            "what there is"
-        ),
-    ),
-    "empty-directory": (
-        ["vendor", "--into", ""],
-        (
-            "argument --into: the name of a directory is empty; 'kernelpkg vendor --help' says "
-            "what there is"
-        ),
-    ),
-    "option-without-value": (
-        ["list", "--root"],
-        "argument --root: expected one argument; 'kernelpkg list --help' says what there is",
-    ),
-    "new-without-name": (
-        ["new"],
-        "the following arguments are required: NAME; 'kernelpkg new --help' says what there is",
-    ),
-    "explain-without-platform": (
-        ["explain", "x"],
-        (
-            "the following arguments are required: --platform; "
-            "'kernelpkg explain --help' says what there is"
-        ),
-    ),
-    "axis-without-value": (
-        ["explain", "x", "--platform", "cpu", "num_tokens"],
-        "'num_tokens' is not of the form AXIS=VALUE",
-    ),
-    "axis-with-empty-value": (
-        ["explain", "x", "--platform", "cpu", "num_tokens="],
-        "'num_tokens=' is not of the form AXIS=VALUE",
-    ),
-    "axis-twice": (
-        ["explain", "x", "a=1", "--platform", "cpu", "a=2"],
-        "axis 'a' is given twice",
-    ),
-    "unknown-schema": (
-        ["schema", "pak"],
-        ("'pak' is no choice; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
-    ),
-    "unknown-pack": (
-        ["list", "--pack", "kernelpgk"],
-        "pack 'kernelpgk' is not there; did you mean 'kernelpkg'?",
-    ),
-}
+    "far-command": (["xyz"],
+        "'xyz' is no command; known are load, list, new, schema, explain, import, export, vendor, autotune, check, lock, coverage, doctor; " + HELP),
+    "unknown-option": (["list", "--jsn"],
+        "'--jsn' is no argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
+    "shortened-option": (["autotune", "--case=3"],
+        "'--case=3' is no argument of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg autotune --help' says what there is"),
+    "stray-argument": (["list", "x"],
+        "'x' is no argument of 'list'; 'kernelpkg list --help' says what there is"),
+    "unknown-choice": (["load", "--device", "gpu"],
+        "'gpu' is no value of --device; did you mean 'cpu'?; 'kernelpkg load --help' says what there is"),
+    "empty-directory": (["vendor", "--into", ""],
+        "argument --into: the name of a directory is empty; 'kernelpkg vendor --help' says what there is"),
+    "option-without-value": (["list", "--root"],
+        "argument --root: expected one argument; 'kernelpkg list --help' says what there is"),
+    "new-without-name": (["new"],
+        "the following arguments are required: NAME; 'kernelpkg new --help' says what there is"),
+    "explain-without-platform": (["explain", "x"],
+        "the following arguments are required: --platform; 'kernelpkg explain --help' says what there is"),
+    "axis-without-value": (["explain", "x", "--platform", "cpu", "num_tokens"],
+        "'num_tokens' is not of the form AXIS=VALUE"),
+    "axis-with-empty-value": (["explain", "x", "--platform", "cpu", "num_tokens="],
+        "'num_tokens=' is not of the form AXIS=VALUE"),
+    "axis-twice": (["explain", "x", "a=1", "--platform", "cpu", "a=2"], "axis 'a' is given twice"),
+    "unknown-schema": (["schema", "pak"],
+        "'pak' is no choice; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
+    "unknown-pack": (["list", "--pack", "kernelpgk"],
+        "pack 'kernelpgk' is not there; did you mean 'kernelpkg'?"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "line"), USAGE.values(), ids=USAGE)

@@ -1,5 +1,7 @@
 """GPU names, the platforms they mean, and the order in which configs are borrowed."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import pytest
@@ -60,53 +62,21 @@ def test_canonical_refuses_names_without_letters(name):
         pytest.param("NVIDIA B200", "nvidia_b200", "blackwell", "sm_100", 227, id="b200"),
         pytest.param("NVIDIA GB200", "nvidia_gb200", "blackwell", "sm_100", 227, id="gb200"),
         pytest.param("NVIDIA B300 SXM6 AC", "nvidia_b300", "blackwell", "sm_103", 227, id="b300"),
-        pytest.param(
-            "NVIDIA GeForce RTX 4090", "nvidia_geforce_rtx_4090", "ada", "sm_89", 99, id="4090"
-        ),
-        pytest.param(
-            "NVIDIA GeForce RTX 5090",
-            "nvidia_geforce_rtx_5090",
-            "blackwell",
-            "sm_120",
-            99,
-            id="5090",
-        ),
-        pytest.param(
-            "NVIDIA RTX 6000 Ada Generation",
-            "nvidia_rtx_6000_ada_generation",
-            "ada",
-            "sm_89",
-            99,
-            id="6000-ada",
-        ),
-        pytest.param(
-            "NVIDIA RTX PRO 6000 Blackwell Server Edition",
-            "nvidia_rtx_pro_6000_blackwell",
-            "blackwell",
-            "sm_120",
-            99,
-            id="pro-6000",
-        ),
-        pytest.param(
-            "AMD Instinct MI250X/MI250", "amd_instinct_mi250x", "cdna2", "gfx90a", 64, id="mi250x"
-        ),
-        pytest.param(
-            "AMD_Instinct_MI300X_HF", "amd_instinct_mi300x", "cdna3", "gfx942", 64, id="mi300x"
-        ),
-        pytest.param(
-            "AMD Instinct MI300A", "amd_instinct_mi300a", "cdna3", "gfx942", 64, id="300a"
-        ),
-        pytest.param(
-            "AMD Instinct MI325X", "amd_instinct_mi325x", "cdna3", "gfx942", 64, id="325x"
-        ),
-        pytest.param(
-            "AMD Instinct MI350X", "amd_instinct_mi350x", "cdna4", "gfx950", 160, id="350x"
-        ),
-        pytest.param(
-            "AMD Instinct MI355X", "amd_instinct_mi355x", "cdna4", "gfx950", 160, id="355x"
-        ),
+        pytest.param("NVIDIA GeForce RTX 4090", "nvidia_geforce_rtx_4090", "ada", "sm_89", 99, id="4090"),
+        pytest.param("NVIDIA GeForce RTX 5090", "nvidia_geforce_rtx_5090", "blackwell", "sm_120", 99,
+            id="5090"),
+        pytest.param("NVIDIA RTX 6000 Ada Generation", "nvidia_rtx_6000_ada_generation", "ada", "sm_89", 99,
+            id="6000-ada"),
+        pytest.param("NVIDIA RTX PRO 6000 Blackwell Server Edition", "nvidia_rtx_pro_6000_blackwell",
+            "blackwell", "sm_120", 99, id="pro-6000"),
+        pytest.param("AMD Instinct MI250X/MI250", "amd_instinct_mi250x", "cdna2", "gfx90a", 64, id="mi250x"),
+        pytest.param("AMD_Instinct_MI300X_HF", "amd_instinct_mi300x", "cdna3", "gfx942", 64, id="mi300x"),
+        pytest.param("AMD Instinct MI300A", "amd_instinct_mi300a", "cdna3", "gfx942", 64, id="300a"),
+        pytest.param("AMD Instinct MI325X", "amd_instinct_mi325x", "cdna3", "gfx942", 64, id="325x"),
+        pytest.param("AMD Instinct MI350X", "amd_instinct_mi350x", "cdna4", "gfx950", 160, id="350x"),
+        pytest.param("AMD Instinct MI355X", "amd_instinct_mi355x", "cdna4", "gfx950", 160, id="355x"),
     ],
-)
+)  # fmt: skip
 def test_known_gpus(name, base, family, arch, shared):
     """The field's GPUs are known by the names that drivers give them."""
     assert resolve(name) == Platform(
@@ -178,70 +148,21 @@ ALL = (
 @pytest.mark.parametrize(
     ("name", "variants", "expected"),
     [
-        pytest.param(
-            "NVIDIA H200",
-            "together",
-            (
-                "nvidia_h100",
-                "nvidia_h100_nvl",
-                "nvidia_h100_pcie",
-                "nvidia_gh200",
-                "nvidia_h20",
-                "nvidia_geforce_rtx_4090",
-                "nvidia_b200",
-                "nvidia_b300",
-                "nvidia_geforce_rtx_5090",
-                "nvidia_a100",
-                "tesla_v100",
-            ),
-            id="architecture-then-families-by-age",
-        ),
-        pytest.param(
-            "NVIDIA H100 PCIe",
-            "apart",
-            (
-                "nvidia_h100",
-                "nvidia_h100_nvl",
-                "nvidia_h200",
-                "nvidia_gh200",
-                "nvidia_h20",
-                "nvidia_geforce_rtx_4090",
-                "nvidia_b200",
-                "nvidia_b300",
-                "nvidia_geforce_rtx_5090",
-                "nvidia_a100",
-                "tesla_v100",
-            ),
-            id="base-then-siblings",
-        ),
-        pytest.param(
-            "NVIDIA GeForce RTX 5090",
-            "together",
-            (
-                "nvidia_b200",
-                "nvidia_b300",
-                "nvidia_h100",
-                "nvidia_h100_nvl",
-                "nvidia_h100_pcie",
-                "nvidia_h200",
-                "nvidia_gh200",
-                "nvidia_h20",
-                "nvidia_geforce_rtx_4090",
-                "nvidia_a100",
-                "tesla_v100",
-            ),
-            id="family-of-several-architectures",
-        ),
-        pytest.param(
-            "AMD Instinct MI325X",
-            "together",
-            ("amd_instinct_mi300x", "amd_instinct_mi355x"),
-            id="own-vendor-only",
-        ),
+        pytest.param("NVIDIA H200", "together", ("nvidia_h100", "nvidia_h100_nvl", "nvidia_h100_pcie",
+            "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200", "nvidia_b300",
+            "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100"), id="architecture-then-families-by-age"),
+        pytest.param("NVIDIA H100 PCIe", "apart", ("nvidia_h100", "nvidia_h100_nvl", "nvidia_h200",
+            "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200", "nvidia_b300",
+            "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100"), id="base-then-siblings"),
+        pytest.param("NVIDIA GeForce RTX 5090", "together", ("nvidia_b200", "nvidia_b300", "nvidia_h100",
+            "nvidia_h100_nvl", "nvidia_h100_pcie", "nvidia_h200", "nvidia_gh200", "nvidia_h20",
+            "nvidia_geforce_rtx_4090", "nvidia_a100", "tesla_v100"), id="family-of-several-architectures"),
+        pytest.param("AMD Instinct MI325X", "together", ("amd_instinct_mi300x", "amd_instinct_mi355x"),
+            id="own-vendor-only"),
         pytest.param("cpu", "together", (), id="cpu-borrows-from-nobody"),
         pytest.param("NVIDIA Rubin R100", "together", (), id="unknown-borrows-from-nobody"),
     ],
-)
+)  # fmt: skip
 def test_chain(name, variants, expected):
     """Configs are borrowed from the nearest platform first, in one order for every run."""
     platform = resolve(name, variants=variants)

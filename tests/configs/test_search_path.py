@@ -1,5 +1,7 @@
 """Where config files are looked for."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -142,19 +144,10 @@ def test_all_that_nothing_reads_is_pointed_out(demo, overlay, tmp_path):
     (overlay / "nvidia_h200.json").write_text("{}")
     (overlay / "README.md").touch()
     assert list(map(str, strangers(pack_over(demo, overlay)))) == [
-        (
-            f"{overlay}/nvidia_h200.json: KP511 is in no directory of a kernel; move it to "
-            f"{overlay}/<kernel>/"
-        ),
+        f"{overlay}/nvidia_h200.json: KP511 is in no directory of a kernel; move it to {overlay}/<kernel>/",
         f"{overlay}/second: KP511 is no directory; <platform>.json belong into one of this name",
-        (
-            f"{overlay}/twice/-.json: KP511 is of no platform, so nothing reads it; rename it "
-            "to one such as nvidia_h200.json"
-        ),
-        (
-            f"{overlay}/twice/NVIDIA_H100.json: KP511 is of no platform, so nothing reads it; "
-            "rename it to nvidia_h100.json"
-        ),
+        f"{overlay}/twice/-.json: KP511 is of no platform, so nothing reads it; rename it to one such as nvidia_h200.json",
+        f"{overlay}/twice/NVIDIA_H100.json: KP511 is of no platform, so nothing reads it; rename it to nvidia_h100.json",
     ]
 
 

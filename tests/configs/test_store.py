@@ -1,5 +1,7 @@
 """The config store: what it writes it reads, and what is wrong in a file is said in full."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -280,26 +282,14 @@ def test_a_case_may_say_which_run_made_it_and_what_it_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        pytest.param(
-            '"run": 0',
-            '"run": 1',
-            "cpu.json:13: KP503 case 0: run index 1 is out of range; the file has 1 run (0)",
-            id="index",
-        ),
-        pytest.param(
-            '{"gpu"',
-            '{"gpus"',
-            "cpu.json:7: KP502 run 0: field 'gpus' is not known; did you mean 'gpu'?",
-            id="field",
-        ),
-        pytest.param(
-            '"old_ms": 0.7',
-            '"old_ms": "0.7"',
-            "cpu.json:13: KP502 case 0: field 'old_ms' must be a number, not \"0.7\"",
-            id="time",
-        ),
+        pytest.param('"run": 0', '"run": 1',
+            "cpu.json:13: KP503 case 0: run index 1 is out of range; the file has 1 run (0)", id="index"),
+        pytest.param('{"gpu"', '{"gpus"',
+            "cpu.json:7: KP502 run 0: field 'gpus' is not known; did you mean 'gpu'?", id="field"),
+        pytest.param('"old_ms": 0.7', '"old_ms": "0.7"',
+            "cpu.json:13: KP502 case 0: field 'old_ms' must be a number, not \"0.7\"", id="time"),
     ],
-)
+)  # fmt: skip
 def test_runs_are_read_strictly(tmp_path, old, new, line):
     path = tmp_path / "cpu.json"
     text = dumps(RUNS)

@@ -3,6 +3,8 @@
 Each is passed by level 0, found at its own level, and told with the whole line.
 """
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import datetime
@@ -51,83 +53,27 @@ FAULTS = {
     "block sizes too few": ({"block_sizes": [64]}, _entries("block_sizes", 1, 2)),
     "indexing too long": ({"indexing": ["pointer"] * 5}, _entries("indexing", 5, 4)),
     "indexing too short": ({"indexing": ["pointer"] * 3}, _entries("indexing", 3, 4)),
-    "policies too long": (
-        {"load_eviction_policies": ["first"] * 4},
-        _entries("load_eviction_policies", 4, 3),
-    ),
-    "policies too short": (
-        {"load_eviction_policies": ["first"]},
-        _entries("load_eviction_policies", 1, 3),
-    ),
-    "atomics that are not there": (
-        {"atomic_indexing": ["pointer"]},
-        _entries("atomic_indexing", 1, 0),
-    ),
-    "modifiers that are not there": (
-        {"store_cache_modifiers": [""]},
-        _entries("store_cache_modifiers", 1, 0),
-    ),
-    "loop orders too long": (
-        {"loop_orders": [[0, 1], [1, 0]]},
-        _entries("loop_orders", 2, 1),
-    ),
+    "policies too long": ({"load_eviction_policies": ["first"] * 4}, _entries("load_eviction_policies", 4, 3)),
+    "policies too short": ({"load_eviction_policies": ["first"]}, _entries("load_eviction_policies", 1, 3)),
+    "atomics that are not there": ({"atomic_indexing": ["pointer"]}, _entries("atomic_indexing", 1, 0)),
+    "modifiers that are not there": ({"store_cache_modifiers": [""]}, _entries("store_cache_modifiers", 1, 0)),
+    "loop orders too long": ({"loop_orders": [[0, 1], [1, 0]]}, _entries("loop_orders", 2, 1)),
     "groupings too long": ({"l2_groupings": [2, 2]}, _entries("l2_groupings", 2, 1)),
-    "reductions that are not there": (
-        {"reduction_loops": [64]},
-        _entries("reduction_loops", 1, 0),
-    ),
-    "unroll factors too long": (
-        {"range_unroll_factors": [2, 2]},
-        _entries("range_unroll_factors", 2, 1),
-    ),
-    "static ranges that are not there": (
-        {"static_ranges": [True]},
-        _entries("static_ranges", 1, 0),
-    ),
-    "indexing misspelt": (
-        {"indexing": ["pointer", "pionter", "pointer", "pointer"]},
-        (
-            f"KP242 {CASE}: indexing[1] is \"pionter\", and must be one of 'pointer', 'block_ptr', "
-            "'tensor_descriptor'; did you mean 'pointer'?"
-        ),
-    ),
-    "one indexing for all misspelt": (
-        {"indexing": "tensor_descriptors"},
-        (
-            f"KP242 {CASE}: indexing is \"tensor_descriptors\", and must be one of 'pointer', "
-            "'block_ptr', 'tensor_descriptor'; did you mean 'tensor_descriptor'?"
-        ),
-    ),
-    "block beyond its dimension": (
-        {"block_sizes": [4096, 1]},
-        (
-            f"KP242 {CASE}: block_sizes[0] is 4096, and the dimension fills 2048 at most; "
-            "tune it again"
-        ),
-    ),
-    "field of another vendor": (
-        {"waves_per_eu": 2},
-        (
-            f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; "
-            "tune it again"
-        ),
-    ),
-    "order that is none": (
-        {"loop_orders": [[0, 0]]},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for "
-            "in_dtype=bfloat16: InvalidConfig: "
-            "config[loop_orders][0] must be permutation, got [0, 0]"
-        ),
-    ),
-    "grouping that is no power of two": (
-        {"l2_groupings": [3]},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for "
-            "in_dtype=bfloat16: InvalidConfig: "
-            "config[l2_groupings][0] must be a power of two, got 3"
-        ),
-    ),
+    "reductions that are not there": ({"reduction_loops": [64]}, _entries("reduction_loops", 1, 0)),
+    "unroll factors too long": ({"range_unroll_factors": [2, 2]}, _entries("range_unroll_factors", 2, 1)),
+    "static ranges that are not there": ({"static_ranges": [True]}, _entries("static_ranges", 1, 0)),
+    "indexing misspelt": ({"indexing": ["pointer", "pionter", "pointer", "pointer"]},
+        f"KP242 {CASE}: indexing[1] is \"pionter\", and must be one of 'pointer', 'block_ptr', 'tensor_descriptor'; did you mean 'pointer'?"),
+    "one indexing for all misspelt": ({"indexing": "tensor_descriptors"},
+        f"KP242 {CASE}: indexing is \"tensor_descriptors\", and must be one of 'pointer', 'block_ptr', 'tensor_descriptor'; did you mean 'tensor_descriptor'?"),
+    "block beyond its dimension": ({"block_sizes": [4096, 1]},
+        f"KP242 {CASE}: block_sizes[0] is 4096, and the dimension fills 2048 at most; tune it again"),
+    "field of another vendor": ({"waves_per_eu": 2},
+        f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; tune it again"),
+    "order that is none": ({"loop_orders": [[0, 0]]},
+        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: InvalidConfig: config[loop_orders][0] must be permutation, got [0, 0]"),
+    "grouping that is no power of two": ({"l2_groupings": [3]},
+        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: InvalidConfig: config[l2_groupings][0] must be a power of two, got 3"),
     "registers of a kernel that is not persistent": (
         {"maxnreg": 64},
         (
@@ -137,18 +83,11 @@ FAULTS = {
             "'persistent_interleaved'), got pid_type='flat'"
         ),
     ),
-    "unrolling of a loop that is not there": (
-        {"range_unroll_factors": [2], "pid_type": "flat"},
-        f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does",
-    ),
-    "more stages than are tuned": (
-        {"num_stages": 9},
-        (
-            f"KP248 unverified: {CASE}: num_stages is 9, above the 8 that Helion tunes; "
-            "only a GPU can tell"
-        ),
-    ),
-}
+    "unrolling of a loop that is not there": ({"range_unroll_factors": [2], "pid_type": "flat"},
+        f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does"),
+    "more stages than are tuned": ({"num_stages": 9},
+        f"KP248 unverified: {CASE}: num_stages is 9, above the 8 that Helion tunes; only a GPU can tell"),
+}  # fmt: skip
 
 
 def lines(checked):
@@ -250,32 +189,15 @@ def test_a_kernel_that_does_not_bind(plant):
 
 MANIFEST = f"kernels/{SILU}/kernel.toml"
 OF_MANIFEST = {
-    "unknown setting": (
-        "settings = { no_such = 1 }",
-        f"KP153 kernel '{SILU}': Helion {HELION_VERSION} has no setting 'no_such'",
-    ),
-    "setting of a wrong value": (
-        'settings = { ignore_warnings = ["NoSuchWarning"] }',
-        (
-            f"KP153 kernel '{SILU}': ignore_warnings names 'NoSuchWarning', which helion.exc does "
-            "not have"
-        ),
-    ),
-    "default with too few blocks": (
-        "default = { block_sizes = [64] }",
-        (
-            "KP241 [helion] default: block_sizes has 1 entry, and the kernel has 2, for "
-            "in_dtype=bfloat16; tune it again"
-        ),
-    ),
-    "release that is not here": (
-        'requires = ">=99"',
-        (
-            "KP248 unverified: requires Helion >=99, and "
-            f"{HELION_VERSION} is installed, so nothing can be told of its code and configs"
-        ),
-    ),
-}
+    "unknown setting": ("settings = { no_such = 1 }",
+        f"KP153 kernel '{SILU}': Helion {HELION_VERSION} has no setting 'no_such'"),
+    "setting of a wrong value": ('settings = { ignore_warnings = ["NoSuchWarning"] }',
+        f"KP153 kernel '{SILU}': ignore_warnings names 'NoSuchWarning', which helion.exc does not have"),
+    "default with too few blocks": ("default = { block_sizes = [64] }",
+        "KP241 [helion] default: block_sizes has 1 entry, and the kernel has 2, for in_dtype=bfloat16; tune it again"),
+    "release that is not here": ('requires = ">=99"',
+        f"KP248 unverified: requires Helion >=99, and {HELION_VERSION} is installed, so nothing can be told of its code and configs"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", OF_MANIFEST)
@@ -309,19 +231,13 @@ OF_SPECIALIZE = {
     ),
     "specialised, and not named": (
         (MANIFEST, f"{SPECIALIZE}\n", ""),
-        (
-            f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not "
-            f"name; write {SPECIALIZE}"
-        ),
+        f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not name; write {SPECIALIZE}",
     ),
     "specialised for some dtypes": (
         (
             f"kernels/{SILU}/kernel.py",
             "    width = hl.specialize(input.shape[-1])\n",
-            (
-                "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n"
-                "        hl.specialize(width)\n"
-            ),
+            "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n        hl.specialize(width)\n",
         ),
         (
             f"{MANIFEST}:15: KP247 specialize names axis 'intermediate_size', and Helion "
@@ -346,27 +262,11 @@ def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
     files = {"amd_instinct_mi300x": [(SMALL, amd)], "some_gpu": [(SMALL, GOOD)]}
     place = f"configs/{SILU}/amd_instinct_mi300x.json"
     assert lines(check_bindings(*plant({SILU: files}))) == [
-        (
-            f"{place}: KP248 unverified: what Helion makes of configs for amd_instinct_mi300x "
-            "(gfx942) cannot be told without the GPU"
-        ),
-        (
-            f"{place}:7: KP241 {LABEL}: indexing has 1 entry, and the kernel has 4, for "
-            "in_dtype=bfloat16; tune it again"
-        ),
-        (
-            f"{place}:7: KP242 {LABEL}: num_warps is 32, and a block of gfx942 "
-            "has 16 waves at most; "
-            "tune it again"
-        ),
-        (
-            f"{place}:7: KP248 unverified: {LABEL}: field 'waves_per_eu' is nothing that Helion "
-            f"{HELION_VERSION} takes without the GPU; only a GPU can tell"
-        ),
-        (
-            f"configs/{SILU}/some_gpu.json: KP248 unverified: what Helion makes of configs for "
-            "some_gpu cannot be told, for its architecture is not known"
-        ),
+        f"{place}: KP248 unverified: what Helion makes of configs for amd_instinct_mi300x (gfx942) cannot be told without the GPU",
+        f"{place}:7: KP241 {LABEL}: indexing has 1 entry, and the kernel has 4, for in_dtype=bfloat16; tune it again",
+        f"{place}:7: KP242 {LABEL}: num_warps is 32, and a block of gfx942 has 16 waves at most; tune it again",
+        f"{place}:7: KP248 unverified: {LABEL}: field 'waves_per_eu' is nothing that Helion {HELION_VERSION} takes without the GPU; only a GPU can tell",
+        f"configs/{SILU}/some_gpu.json: KP248 unverified: what Helion makes of configs for some_gpu cannot be told, for its architecture is not known",
     ]
 
 
@@ -398,30 +298,16 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
             f"{row['spills']} bytes of each "
             f"thread do not fit into registers on {H200}; what that costs only a GPU can tell"
         ),
-        (
-            f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not "
-            "known; nothing is compiled"
-        ),
+        f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not known; nothing is compiled",
     ]
 
 
 STUBS = {
-    "too much shared memory": (
-        "hungry",
-        (
-            f"KP252 {LABEL}: a block needs 300000 bytes of shared memory, and {H200} has 232448; "
-            "tune it again"
-        ),
-    ),
-    "compiler hangs": (
-        "endless",
-        f"KP254 {LABEL}: compiling it for sm_90 took longer than 1 s, and was ended",
-    ),
-    "compiler fails": (
-        "confused",
-        f"KP250 {LABEL}: it does not compile for sm_90: LookupError: no such pass",
-    ),
-}
+    "too much shared memory": ("hungry",
+        f"KP252 {LABEL}: a block needs 300000 bytes of shared memory, and {H200} has 232448; tune it again"),
+    "compiler hangs": ("endless", f"KP254 {LABEL}: compiling it for sm_90 took longer than 1 s, and was ended"),
+    "compiler fails": ("confused", f"KP250 {LABEL}: it does not compile for sm_90: LookupError: no such pass"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", STUBS)

@@ -1,5 +1,7 @@
 """What a spec knows beyond its manifest: the values that calls can have of its axes."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -58,33 +60,13 @@ VALUES = {
     "dtype": ("dtype", "bfloat16", None),
     "whole-for-number": ("number", 2, None),
     "null": ("whole", None, "cannot be null, for it has a value in every call"),
-    "text-for-whole": (
-        "whole",
-        "4096",
-        "has value '4096', which is a text, and must be a whole number",
-    ),
-    "dtype-for-whole": (
-        "whole",
-        "int8",
-        "has value 'int8', which is a text, and must be a whole number",
-    ),
-    "float-for-whole": (
-        "whole",
-        4096.0,
-        "has value 4096.0, which is a number, and must be a whole number",
-    ),
-    "flag-for-whole": (
-        "whole",
-        True,
-        "has value true, which is true or false, and must be a whole number",
-    ),
-    "whole-for-flag": (
-        "flag",
-        1,
-        "has value 1, which is a whole number, and must be true or false",
-    ),
+    "text-for-whole": ("whole", "4096", "has value '4096', which is a text, and must be a whole number"),
+    "dtype-for-whole": ("whole", "int8", "has value 'int8', which is a text, and must be a whole number"),
+    "float-for-whole": ("whole", 4096.0, "has value 4096.0, which is a number, and must be a whole number"),
+    "flag-for-whole": ("whole", True, "has value true, which is true or false, and must be a whole number"),
+    "whole-for-flag": ("flag", 1, "has value 1, which is a whole number, and must be true or false"),
     "no-dtype": ("dtype", "bf16", "has value 'bf16', which is no dtype; did you mean 'bfloat16'?"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "value", "message"), VALUES.values(), ids=VALUES)

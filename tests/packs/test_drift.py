@@ -1,5 +1,7 @@
 """What `lock` writes, and what `lock --check` says, with fingerprints that a test gives."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import pytest
@@ -200,23 +202,11 @@ def test_everything_that_drifted_is_told_at_once(demo):
     found = check(demo, Taken(B))
     assert not found.ok
     assert lines(found) == [
-        (
-            "configs/third/nvidia_h200.json: KP315 these configs came in after the pack was locked "
-            "(2 cases, 1 configs)"
-        ),
-        (
-            "kernels/second: KP317 variant dtype=bfloat16 has another structure than was locked, "
-            "by a change of host.py, kernel.toml; lists in its configs may not fit"
-        ),
+        "configs/third/nvidia_h200.json: KP315 these configs came in after the pack was locked (2 cases, 1 configs)",
+        "kernels/second: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of host.py, kernel.toml; lists in its configs may not fit",
         "kernels/second/host.py: KP314 only comments, layout or docstrings of the source changed",
-        (
-            "kernels/second/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as "
-            "before"
-        ),
-        (
-            "kernels/twice: KP317 variant dtype=bfloat16 has another structure than was locked, "
-            "by a change of kernel.py; lists in its configs may not fit"
-        ),
+        "kernels/second/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as before",
+        "kernels/twice: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of kernel.py; lists in its configs may not fit",
         "kernels/twice/kernel.py: KP312 what the source does changed",
     ]
     assert found.lines()[-1] == "pack demo 0.1.0: 6 changes since it was locked"
@@ -312,158 +302,53 @@ TUNED = "; what was tuned with the one may be slow or refused with the other"
     ("found", "said"),
     [
         pytest.param(
-            with_kernel(
-                files={**KERNEL.files, "kernel.py": B}, sources={**KERNEL.sources, "kernel.py": B}
-            ),
-            ["kernels/twice/kernel.py: KP312 what the source does changed"],
-            id="source",
-        ),
-        pytest.param(
-            with_kernel(files={**KERNEL.files, "kernel.py": B}),
-            [
-                (
-                    "kernels/twice/kernel.py: KP314 only comments, layout or docstrings of the "
-                    "source changed"
-                )
-            ],
-            id="comments",
-        ),
-        pytest.param(
-            with_kernel(files={"kernel.toml": A, "kernel.py": A, "more.py": A}),
-            [
-                (
-                    "kernels/twice/host.py: KP312 is named by the manifest no more since the "
-                    "kernel was locked"
-                ),
-                "kernels/twice/more.py: KP312 came in since the kernel was locked",
-            ],
-            id="files",
-        ),
-        pytest.param(
-            with_kernel(files={**KERNEL.files, "kernel.toml": B}),
-            [
-                (
-                    "kernels/twice/kernel.toml: KP311 the kernel's manifest changed; its version "
-                    "is 1 as before"
-                )
-            ],
-            id="manifest",
-        ),
-        pytest.param(
-            with_kernel(schema="(Tensor x) -> Tensor", version=2),
-            [
-                (
-                    "kernels/twice/kernel.toml: KP313 the op's schema changed from "
-                    "'(Tensor input) -> Tensor' to '(Tensor x) -> Tensor'; its version was 1 "
-                    "and is 2"
-                )
-            ],
-            id="schema",
-        ),
-        pytest.param(
-            with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B)}),
-            [
-                (
-                    "configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs "
-                    "as before)"
-                )
-            ],
-            id="configs",
-        ),
-        pytest.param(
-            with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B, cases=3, configs=2)}),
-            [
-                (
-                    "configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs "
-                    "were locked, 3 cases, 2 configs are there)"
-                )
-            ],
-            id="configs-counts",
-        ),
-        pytest.param(
-            with_kernel(configs={"nvidia_b200": CONFIGS}),
-            [
-                (
-                    "configs/twice/nvidia_b200.json: KP315 these configs came in after the pack "
-                    "was locked (2 cases, 1 configs)"
-                ),
-                (
-                    "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, "
-                    "1 configs), and are not there any more"
-                ),
-            ],
-            id="configs-platforms",
-        ),
-        pytest.param(
-            evolve(PACK, manifest=B, version="0.2.0"),
-            [
-                (
-                    "manifests/demo.toml: KP311 the manifest of the pack changed; its version was "
-                    "0.1.0 and is 0.2.0"
-                )
-            ],
-            id="pack-manifest",
-        ),
-        pytest.param(
-            evolve(PACK, kernels={"second": KERNEL}),
-            [
-                (
-                    "kernels/second/kernel.toml: KP310 kernel 'second' came in after the pack was "
-                    "locked"
-                ),
-                (
-                    "kernels/twice/kernel.toml: KP310 kernel 'twice' was locked, and is not there "
-                    "any more"
-                ),
-            ],
-            id="kernels",
-        ),
-        pytest.param(
-            evolve(PACK, tools={**EVERY, "helion": "1.5", "torch": "2.14", "triton": "3.7"}),
-            [
-                f"helion: KP316 version 1.4 was locked, and 1.5 is installed{TUNED}",
-                f"torch: KP316 version 2.13 was locked, and 2.14 is installed{TUNED}",
-                f"triton: KP316 version 3.6 was locked, and 3.7 is installed{TUNED}",
-            ],
-            id="tools",
-        ),
-        pytest.param(
-            evolve(
-                with_kernel(fingerprints={"dtype=bfloat16": B}),
-                tools={**EVERY, "helion": "1.5"},
-            ),
-            [
-                f"helion: KP316 version 1.4 was locked, and 1.5 is installed{TUNED}",
-                (
-                    "kernels/twice: KP317 variant dtype=bfloat16 has another structure than was "
-                    f"locked, by a change of helion{FIT}"
-                ),
-            ],
-            id="structure",
-        ),
-        pytest.param(
-            with_kernel(fingerprints={"dtype=bfloat16": B}),
-            [
-                (
-                    "kernels/twice: KP317 variant dtype=bfloat16 has another structure than was "
-                    f"locked, by a change of an installed package that was edited{FIT}"
-                ),
-            ],
-            id="structure-of-nothing-known",
-        ),
-        pytest.param(
-            with_kernel(fingerprints={"dtype=float16": A}),
-            [
-                (
-                    "kernels/twice: KP317 variant dtype=bfloat16 is none any more since the kernel "
-                    "was locked"
-                ),
-                "kernels/twice: KP317 variant dtype=float16 came in since the kernel was locked",
-            ],
-            id="variants",
-        ),
+            with_kernel(files={**KERNEL.files, "kernel.py": B}, sources={**KERNEL.sources, "kernel.py": B}),
+            ["kernels/twice/kernel.py: KP312 what the source does changed"], id="source"),
+        pytest.param(with_kernel(files={**KERNEL.files, "kernel.py": B}),
+            ["kernels/twice/kernel.py: KP314 only comments, layout or docstrings of the source changed"],
+            id="comments"),
+        pytest.param(with_kernel(files={"kernel.toml": A, "kernel.py": A, "more.py": A}),
+            ["kernels/twice/host.py: KP312 is named by the manifest no more since the kernel was locked",
+            "kernels/twice/more.py: KP312 came in since the kernel was locked"], id="files"),
+        pytest.param(with_kernel(files={**KERNEL.files, "kernel.toml": B}),
+            ["kernels/twice/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as before"],
+            id="manifest"),
+        pytest.param(with_kernel(schema="(Tensor x) -> Tensor", version=2),
+            ["kernels/twice/kernel.toml: KP313 the op's schema changed from '(Tensor input) -> Tensor' to '(Tensor x) -> Tensor'; its version was 1 and is 2"],
+            id="schema"),
+        pytest.param(with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B)}),
+            ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs as before)"],
+            id="configs"),
+        pytest.param(with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B, cases=3, configs=2)}),
+            ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs were locked, 3 cases, 2 configs are there)"],
+            id="configs-counts"),
+        pytest.param(with_kernel(configs={"nvidia_b200": CONFIGS}),
+            ["configs/twice/nvidia_b200.json: KP315 these configs came in after the pack was locked (2 cases, 1 configs)",
+            "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 configs), and are not there any more"],
+            id="configs-platforms"),
+        pytest.param(evolve(PACK, manifest=B, version="0.2.0"),
+            ["manifests/demo.toml: KP311 the manifest of the pack changed; its version was 0.1.0 and is 0.2.0"],
+            id="pack-manifest"),
+        pytest.param(evolve(PACK, kernels={"second": KERNEL}),
+            ["kernels/second/kernel.toml: KP310 kernel 'second' came in after the pack was locked",
+            "kernels/twice/kernel.toml: KP310 kernel 'twice' was locked, and is not there any more"],
+            id="kernels"),
+        pytest.param(evolve(PACK, tools={**EVERY, "helion": "1.5", "torch": "2.14", "triton": "3.7"}),
+            [f"helion: KP316 version 1.4 was locked, and 1.5 is installed{TUNED}",
+            f"torch: KP316 version 2.13 was locked, and 2.14 is installed{TUNED}",
+            f"triton: KP316 version 3.6 was locked, and 3.7 is installed{TUNED}"], id="tools"),
+        pytest.param(evolve(with_kernel(fingerprints={"dtype=bfloat16": B}), tools={**EVERY, "helion": "1.5"}),
+            [f"helion: KP316 version 1.4 was locked, and 1.5 is installed{TUNED}",
+            f"kernels/twice: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of helion{FIT}"],
+            id="structure"),
+        pytest.param(with_kernel(fingerprints={"dtype=bfloat16": B}),
+            [f"kernels/twice: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of an installed package that was edited{FIT}"],
+            id="structure-of-nothing-known"),
+        pytest.param(with_kernel(fingerprints={"dtype=float16": A}),
+            ["kernels/twice: KP317 variant dtype=bfloat16 is none any more since the kernel was locked",
+            "kernels/twice: KP317 variant dtype=float16 came in since the kernel was locked"], id="variants"),
     ],
-)
+)  # fmt: skip
 def test_each_change_is_told_by_its_own_line(found, said):
     assert drifted(found) == said
 
@@ -473,10 +358,7 @@ def test_trees_of_another_python_are_not_compared():
         with_kernel(files={**KERNEL.files, "kernel.py": B}), tools={**EVERY, "python": "3.12"}
     )
     assert drifted(found) == [
-        (
-            "kernels/twice/kernel.py: KP312 the source changed; whether what it does cannot be "
-            "told, for it was locked with another Python"
-        )
+        "kernels/twice/kernel.py: KP312 the source changed; whether what it does cannot be told, for it was locked with another Python",
     ]
 
 

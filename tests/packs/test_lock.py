@@ -1,5 +1,7 @@
 """The lock as a value, its bytes, and what is said of one that is not as `lock` wrote it."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import errno
@@ -133,42 +135,22 @@ EDITED = f"kernelpkg.lock: KP301 was edited by hand, or damaged{REMEDY}"
         pytest.param("configs = 1\n", "configs = 1\n# mine\n", EDITED, id="comment"),
         pytest.param("edition = 1\n", "edition = 1\n\n", EDITED, id="head"),
         pytest.param(f'digest = "sha256-{DIGEST}"', f'digest = "{A}"', EDITED, id="digest"),
-        pytest.param(
-            "edition = 1",
-            "edition = 2",
-            "kernelpkg.lock:2: KP002 edition 2 is newer than this version of kernelpkg reads (1); "
-            "upgrade kernelpkg",
-            id="newer",
-        ),
-        pytest.param(
-            "[packs.demo]",
-            "[packs.demo",
-            "kernelpkg.lock:5: KP003 does not parse as TOML: Expected ']' at the end of a table "
-            f"declaration{REMEDY}",
-            id="no-toml",
-        ),
-        pytest.param(
-            "cases = 2",
-            "case = 2\ncases = 2",
-            "kernelpkg.lock:28: KP010 key 'case' is not known in "
-            f"[packs.demo.kernels.twice.configs.nvidia_h200]; did you mean 'cases'?{REMEDY}",
-            id="unknown",
-        ),
-        pytest.param(
-            "cases = 2",
-            'cases = "2"',
-            "kernelpkg.lock:28: KP012 'cases' must be a whole number at least 0, not a text "
-            f"('2'){REMEDY}",
-            id="type",
-        ),
-        pytest.param(
-            '"kernel.py" = "sha256-b',
-            '"../kernel.py" = "sha256-b',
-            f"kernelpkg.lock:17: KP013 '../kernel.py' must be a path below its kernel{REMEDY}",
-            id="path",
-        ),
+        pytest.param("edition = 1", "edition = 2",
+            "kernelpkg.lock:2: KP002 edition 2 is newer than this version of kernelpkg reads (1); upgrade kernelpkg",
+            id="newer"),
+        pytest.param("[packs.demo]", "[packs.demo",
+            f"kernelpkg.lock:5: KP003 does not parse as TOML: Expected ']' at the end of a table declaration{REMEDY}",
+            id="no-toml"),
+        pytest.param("cases = 2", "case = 2\ncases = 2",
+            f"kernelpkg.lock:28: KP010 key 'case' is not known in [packs.demo.kernels.twice.configs.nvidia_h200]; did you mean 'cases'?{REMEDY}",
+            id="unknown"),
+        pytest.param("cases = 2", 'cases = "2"',
+            f"kernelpkg.lock:28: KP012 'cases' must be a whole number at least 0, not a text ('2'){REMEDY}",
+            id="type"),
+        pytest.param('"kernel.py" = "sha256-b', '"../kernel.py" = "sha256-b',
+            f"kernelpkg.lock:17: KP013 '../kernel.py' must be a path below its kernel{REMEDY}", id="path"),
     ],
-)
+)  # fmt: skip
 def test_a_lock_that_was_changed_is_told(tmp_path, old, new, said):
     text = dumps(LOCK)
     assert old in text
@@ -335,10 +317,7 @@ def test_the_digests_of_a_message_are_those_of_the_file(locked):
     locked.edit(path, "* 2", "* 3")
     after = Files().digest(locked.root / path)
     assert lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files())) == [
-        (
-            f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…"
-            f"{AGAIN}"
-        )
+        f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…{AGAIN}",
     ]
 
 
@@ -373,10 +352,7 @@ def test_a_kernel_that_came_in_is_not_in_the_lock(locked):
     locked.kernel("second")
     pack = pack_of(locked)
     assert lines(lambda: verifier_of(locked).check_kernel(pack, "second", Files())) == [
-        (
-            "kernels/second/kernel.toml: KP306 is not in the lock; remove it, or run "
-            "'kernelpkg lock' if it is meant"
-        )
+        "kernels/second/kernel.toml: KP306 is not in the lock; remove it, or run 'kernelpkg lock' if it is meant",
     ]
     assert state_of(verifier_of(locked, demanded=False), pack, "second", Files()) == "unlocked"
 
@@ -386,10 +362,7 @@ def test_a_kernel_that_is_gone_is_named(locked):
     write_lock(locked.root, Lock(packs={"demo": take_inventory(pack_of(locked), {}).pack}))
     pack = evolve(pack_of(locked), kernels=("twice",))
     assert list(map(str, verifier_of(locked).gone(pack).values())) == [
-        (
-            f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read"
-            f"{AGAIN}"
-        )
+        f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read{AGAIN}",
     ]
     assert verifier_of(locked, demanded=False).gone(pack) == {}
 
@@ -418,10 +391,7 @@ def test_without_a_lock_everything_is_unlocked(demo):
 
 def test_a_lock_that_is_demanded_has_to_be_there(demo):
     assert lines(lambda: verifier_of(demo)) == [
-        (
-            "kernelpkg.lock: KP303 is not there, and the pack must be locked; run "
-            "'kernelpkg lock --pack demo' where it is made"
-        )
+        "kernelpkg.lock: KP303 is not there, and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made",
     ]
 
 
@@ -430,10 +400,7 @@ def test_a_lock_has_to_have_the_pack(demo, who):
     write_lock(demo.root, Lock())
     given = {"demanded": False, "installed": False, who: True}
     assert lines(lambda: verifier_of(demo, **given)) == [
-        (
-            "kernelpkg.lock: KP303 has no pack 'demo', and the pack must be locked; run "
-            "'kernelpkg lock --pack demo' where it is made"
-        )
+        "kernelpkg.lock: KP303 has no pack 'demo', and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made",
     ]
 
 

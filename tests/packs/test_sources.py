@@ -119,49 +119,23 @@ GOOD = "def k(out: torch.Tensor, x: torch.Tensor | None, n: int, f: float = 1.0,
         ("x: torch.Tensor | None", "x: 'torch.Tensor | None'", None),
         (" = 1.0", "", None),
         (" -> None", "", None),
-        (
-            "n: int",
-            "m: int",
-            "the schema's arguments are (out, x, n, f, b), the function's (out, x, m, f, b)",
-        ),
+        ("n: int", "m: int", "the schema's arguments are (out, x, n, f, b), the function's (out, x, m, f, b)"),
         ("n: int", "*, n: int", "the function has arguments that are not positional"),
         ("n: int", "n", "argument 'n' of the function has no annotation; write int"),
         ("n: int", "n: float", "argument 'n' is 'int' by the schema, 'float' in the function"),
-        (
-            "x: torch.Tensor | None",
-            "x: torch.Tensor",
-            "argument 'x' is 'torch.Tensor | None' by the schema, 'torch.Tensor' in the function",
-        ),
+        ("x: torch.Tensor | None", "x: torch.Tensor",
+            "argument 'x' is 'torch.Tensor | None' by the schema, 'torch.Tensor' in the function"),
         (" = 1.0", " = 2.0", "argument 'f' has default 2.0 in the function, 1.0 by schema"),
         (" = 1.0", " = EPS", "argument 'f' has default EPS in the function, 1.0 by schema"),
-        (
-            "n: int, f",
-            "n: int = 3, f",
-            "argument 'n' has default 3 in the function, none by schema",
-        ),
-        (
-            " -> None",
-            " -> torch.Tensor",
-            "by the schema the function returns 'None', and is annotated 'torch.Tensor'",
-        ),
-        (
-            " -> None",
-            " -> Tuple[Tensor, Tensor]",
-            (
-                "by the schema the function returns 'None', and is annotated "
-                "'tuple[torch.Tensor, torch.Tensor]'"
-            ),
-        ),
-        (
-            "def k",
-            "@helion.kernel(config=c)\ndef k",
-            (
-                "the function is decorated with 'helion.kernel(config=c)'; kernelpkg makes it a "
-                "kernel, remove it"
-            ),
-        ),
+        ("n: int, f", "n: int = 3, f", "argument 'n' has default 3 in the function, none by schema"),
+        (" -> None", " -> torch.Tensor",
+            "by the schema the function returns 'None', and is annotated 'torch.Tensor'"),
+        (" -> None", " -> Tuple[Tensor, Tensor]",
+            "by the schema the function returns 'None', and is annotated 'tuple[torch.Tensor, torch.Tensor]'"),
+        ("def k", "@helion.kernel(config=c)\ndef k",
+            "the function is decorated with 'helion.kernel(config=c)'; kernelpkg makes it a kernel, remove it"),
     ],
-)
+)  # fmt: skip
 def test_signature_and_schema_agree(old, new, problem):
     """The function has the schema's arguments, in type, order and default."""
     assert old in GOOD

@@ -1,5 +1,7 @@
 """The map in words: whole lines of small maps, and what the tables leave out."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import pytest
@@ -120,17 +122,11 @@ def test_what_is_told_of_many_ops_is_told_once(rich):
     rich.edit("manifests/demo.toml", "hidden_size = 64", "num_tokens = -1")
     told = list(remarks(ask(rich, "nvidia_l4")))
     assert told[:2] == [
-        (
-            "no configs for nvidia_l4, nothing to borrow either: twice, twice_00, twice_01, "
-            "twice_02, twice_03,"
-        ),
+        "no configs for nvidia_l4, nothing to borrow either: twice, twice_00, twice_01, twice_02, twice_03,",
         "  twice_04, twice_05, twice_06, twice_07, twice_08, twice_09, twice_10, twice_11",
     ]
     assert [line for line in told if " is -1;" in line] == [
-        (
-            f"model flat is not mapped for twice, {', '.join(names)}: axis 'num_tokens' is -1; it "
-            "must be a whole number, 0 or more; correct [models]"
-        )
+        f"model flat is not mapped for twice, {', '.join(names)}: axis 'num_tokens' is -1; it must be a whole number, 0 or more; correct [models]",
     ]
 
 

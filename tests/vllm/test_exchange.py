@@ -1,5 +1,7 @@
 """Import and export of a small pack, from the command line and from Python."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import json
@@ -208,10 +210,7 @@ def test_older_layouts_are_refused_with_the_remedy(pack, vllm):
     remedy = "is of a vLLM before 0.33; import the configs of vLLM 0.33 instead"
     assert lines_of(plan_import, pack, vllm()) == [
         f"TMP/vllm_configs/twice.json: KP822 the layout, one file for all platforms, {remedy}",
-        (
-            "TMP/vllm_configs/twice/nvidia_h200.json: KP822 the layout, an object from keys that "
-            f"are texts, {remedy}"
-        ),
+        f"TMP/vllm_configs/twice/nvidia_h200.json: KP822 the layout, an object from keys that are texts, {remedy}",
     ]
     assert files_below(pack.root / "configs") == []
 
@@ -257,10 +256,7 @@ def test_a_broken_file_of_the_store_can_be_replaced(pack, vllm):
     pack.configs("twice", "{", "nvidia_h100")
     root, folder = read_pack(pack.root, "demo"), vllm()
     assert lines_of(plan_import, pack, folder) == [
-        (
-            "configs/twice/nvidia_h100.json: KP827 is there already and differs; "
-            "--replace overwrites it"
-        )
+        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
     ]
     plan_import(root, folder, replace=True).carry_out()
     assert plan_import(root, folder).files[0].action == "unchanged"
@@ -272,10 +268,7 @@ def test_an_export_overwrites_only_what_it_is_asked_to(pack, vllm, tmp_path):
     there.mkdir(parents=True)
     (there / "nvidia_h100.json").write_text("broken")
     assert lines_of(plan_export, pack, tmp_path / "there") == [
-        (
-            "TMP/there/twice/nvidia_h100.json: KP827 is there already and differs; "
-            "--replace overwrites it"
-        )
+        "TMP/there/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
     ]
     plan_export(read_pack(pack.root, "demo"), tmp_path / "there", replace=True).carry_out()
     assert json.loads((there / "nvidia_h100.json").read_text()) == ENTRIES
@@ -290,10 +283,7 @@ def test_tuned_keys_that_the_op_there_does_not_read_are_left_out(pack, vllm):
     assert transfer.skipped == [
         (
             "configs/twice/nvidia_h200.json",
-            (
-                "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, "
-                "which the op's picker reads"
-            ),
+            "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the op's picker reads",
         ),
     ]
 
@@ -433,10 +423,7 @@ def test_another_default_config_is_another_file(pack, vllm):
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h200.json", VENDORED)
     assert lines_of(plan_import, pack, vllm()) == [
-        (
-            "configs/twice/nvidia_h200.json: KP827 is there already and differs; --replace "
-            "overwrites it"
-        )
+        "configs/twice/nvidia_h200.json: KP827 is there already and differs; --replace overwrites it",
     ]
 
 
@@ -494,10 +481,7 @@ def test_nothing_in_common_is_wrong_usage(pack, vllm, tmp_path):
     (tmp_path / "there/other.json").touch()
     (tmp_path / "there/more.json").touch()
     assert lines_of(plan_import, pack, tmp_path / "there") == [
-        (
-            "nothing of TMP/there is for pack 'demo': TMP/there/more.json: pack 'demo' has no "
-            "kernel 'more' (and 1 more)"
-        )
+        "nothing of TMP/there is for pack 'demo': TMP/there/more.json: pack 'demo' has no kernel 'more' (and 1 more)",
     ]
     assert lines_of(plan_export, pack, tmp_path / "there") == [
         "pack 'demo' has nothing for TMP/there: configs/twice: nothing is tuned"
@@ -521,10 +505,7 @@ def test_a_platform_that_the_pack_looks_up_otherwise_is_left_out(pack, vllm):
         ),
         (
             f"{vllm()}/twice/nvidia_h100_pcie.json",
-            (
-                "GPUs of platform 'nvidia_h100_pcie' use 'nvidia_h100' in pack 'demo', by its "
-                "[platforms]"
-            ),
+            "GPUs of platform 'nvidia_h100_pcie' use 'nvidia_h100' in pack 'demo', by its [platforms]",
         ),
     ]
     pack.edit("manifests/demo.toml", "[platforms]\n", '[platforms]\nvariants = "apart"\n')
@@ -544,35 +525,14 @@ def test_all_problems_of_all_files_come_in_one_run_and_nothing_is_written(pack, 
     pack.configs("twice", TUNED, "nvidia_h100")
     at = "TMP/vllm_configs/twice"
     assert lines_of(plan_import, pack, vllm()) == [
-        (
-            f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; "
-            "import the configs of vLLM 0.33 instead"
-        ),
+        f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; import the configs of vLLM 0.33 instead",
         f"{at}/---.json: KP826 '---' is no name of a platform; use one such as nvidia_h200",
-        (
-            f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is no name of a platform; rename it to "
-            "'nvidia_h200'"
-        ),
-        (
-            f"{at}/nvidia_a100.json:1: KP820 the file ends in the middle of its JSON (Expecting "
-            "value); restore it"
-        ),
-        (
-            f"{at}/nvidia_b200.json:1: KP823 entry 0, key: axis 'numtoken' has no rule; did you "
-            "mean 'numtokens'?"
-        ),
-        (
-            f"{at}/nvidia_b200.json:2: KP508 entry 0: num_warps is 3; it must be a power of two "
-            "from 1 to 32"
-        ),
-        (
-            f"{at}/nvidia_l4.json: KP820 the file cannot be read ('utf-8' codec can't decode byte "
-            "0xff in position 0: invalid start byte); restore it"
-        ),
-        (
-            "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace "
-            "overwrites it"
-        ),
+        f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is no name of a platform; rename it to 'nvidia_h200'",
+        f"{at}/nvidia_a100.json:1: KP820 the file ends in the middle of its JSON (Expecting value); restore it",
+        f"{at}/nvidia_b200.json:1: KP823 entry 0, key: axis 'numtoken' has no rule; did you mean 'numtokens'?",
+        f"{at}/nvidia_b200.json:2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32",
+        f"{at}/nvidia_l4.json: KP820 the file cannot be read ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); restore it",
+        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
     ]
     assert files_below(pack.root / "configs") == ["twice/nvidia_h100.json"]
 
@@ -587,20 +547,14 @@ def test_a_file_that_may_not_be_read_is_told(pack, vllm, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert lines_of(plan_import, pack, vllm()) == [
-        (
-            "TMP/vllm_configs/twice/nvidia_h100.json: KP820 the file cannot be read (Permission "
-            "denied); restore it"
-        )
+        "TMP/vllm_configs/twice/nvidia_h100.json: KP820 the file cannot be read (Permission denied); restore it",
     ]
 
 
 def test_names_that_the_kernel_cannot_have_are_told_at_their_line(pack, vllm):
     pack.edit("manifests/demo.toml", 'numtokens = "num_tokens"', 'numtokens = "num_token"')
     assert lines_of(plan_import, pack, vllm()) == [
-        (
-            "manifests/demo.toml:9: KP828 kernel 'twice' has no rule for axis 'num_token'; did you "
-            "mean 'num_tokens'?"
-        )
+        "manifests/demo.toml:9: KP828 kernel 'twice' has no rule for axis 'num_token'; did you mean 'num_tokens'?",
     ]
 
 
@@ -634,10 +588,7 @@ def test_configs_that_are_nested_too_deeply_are_told(pack, tmp_path, monkeypatch
     )
     (tmp_path / "there").mkdir()
     assert lines_of(plan_export, pack, tmp_path / "there") == [
-        (
-            "configs/twice/nvidia_h200.json: KP502 a config is nested too deeply; correct it, or "
-            "tune again"
-        )
+        "configs/twice/nvidia_h200.json: KP502 a config is nested too deeply; correct it, or tune again",
     ]
 
 
@@ -654,10 +605,7 @@ def test_the_store_of_the_pack_is_no_folder_of_vllms(pack, command, capsys):
 def test_the_store_of_another_pack_is_told_for_what_it_is(pack, other, tmp_path):
     other.configs("twice")
     assert lines_of(plan_import, pack, other.root / "configs") == [
-        (
-            "TMP/other/configs/twice/nvidia_h200.json: KP820 the file is kernelpkg's own; vLLM's "
-            "are arrays of entries"
-        )
+        "TMP/other/configs/twice/nvidia_h200.json: KP820 the file is kernelpkg's own; vLLM's are arrays of entries",
     ]
 
 

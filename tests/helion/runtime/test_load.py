@@ -1,5 +1,7 @@
 """The loader: two phases, every problem of every kernel in one run, and loads that repeat."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import inspect
@@ -74,94 +76,35 @@ def test_cases_and_configs_of_the_platform_are_counted(demo):
 
 # What is broken, and what is said of it. Each time "twice" must load all the same.
 BROKEN = {
-    "toml-does-not-parse": (
-        ("kernel.toml", "edition = 1", "edition = 1\nedition = 1"),
-        [
-            (
-                "kernels/bad/kernel.toml:2: KP003 does not parse as TOML: a key or table is given "
-                "twice, keep one of them (Cannot overwrite a value)"
-            )
-        ],
-    ),
-    "edition-from-the-future": (
-        ("kernel.toml", "edition = 1", "edition = 2"),
-        [
-            (
-                "kernels/bad/kernel.toml:1: KP002 edition 2 is newer than this version of "
-                "kernelpkg reads (1); upgrade kernelpkg"
-            )
-        ],
-    ),
+    "toml-does-not-parse": (("kernel.toml", "edition = 1", "edition = 1\nedition = 1"),
+        ["kernels/bad/kernel.toml:2: KP003 does not parse as TOML: a key or table is given twice, keep one of them (Cannot overwrite a value)"]),
+    "edition-from-the-future": (("kernel.toml", "edition = 1", "edition = 2"),
+        ["kernels/bad/kernel.toml:1: KP002 edition 2 is newer than this version of kernelpkg reads (1); upgrade kernelpkg"]),
     "kernel-raises-at-import": (
         ("kernel.py", "import torch\n", "import torch\nraise ValueError('no\\nluck')\n"),
-        ["kernels/bad/kernel.py:3: KP114 fails to import: ValueError: no luck"],
-    ),
+        ["kernels/bad/kernel.py:3: KP114 fails to import: ValueError: no luck"]),
     "kernel-imports-what-is-not-there": (
         ("kernel.py", "import torch\n", "import torch\nfrom torch import nosuch\n"),
-        [
-            (
-                "kernels/bad/kernel.py:3: KP114 fails to import: ImportError: cannot import name "
-                f"'nosuch' from 'torch' ({torch.__file__})"
-            )
-        ],
-    ),
-    "kernel-does-not-parse": (
-        ("kernel.py", "import torch\n", "import torch\ndef (\n"),
-        ["kernels/bad/kernel.py:3: KP114 does not parse: invalid syntax"],
-    ),
-    "kernel-ends-the-program": (
-        ("kernel.py", "import torch\n", "import sys\n\nimport torch\n\nsys.exit(0)\n"),
-        ["kernels/bad/kernel.py:6: KP114 fails to import: SystemExit: 0"],
-    ),
+        [f"kernels/bad/kernel.py:3: KP114 fails to import: ImportError: cannot import name 'nosuch' from 'torch' ({torch.__file__})"]),
+    "kernel-does-not-parse": (("kernel.py", "import torch\n", "import torch\ndef (\n"),
+        ["kernels/bad/kernel.py:3: KP114 does not parse: invalid syntax"]),
+    "kernel-ends-the-program": (("kernel.py", "import torch\n", "import sys\n\nimport torch\n\nsys.exit(0)\n"),
+        ["kernels/bad/kernel.py:6: KP114 fails to import: SystemExit: 0"]),
     "kernel-function-is-gone-after-the-import": (
         ("kernel.py", "    return out\n", "    return out\n\n\ndel bad\n"),
-        ["kernels/bad/kernel.py: KP112 has no function 'bad' once it has run"],
-    ),
-    "reference-raises-at-import": (
-        ("host.py", "import torch\n", "import torch\n\n1 / 0\n"),
-        ["kernels/bad/host.py:3: KP114 fails to import: ZeroDivisionError: division by zero"],
-    ),
-    "helion-is-too-old": (
-        ("kernel.toml", '">=1.4"', '">=99"'),
-        [
-            (
-                "kernels/bad/kernel.toml:10: KP151 requires Helion >=99, "
-                f"and {helion.HELION_VERSION} is installed"
-            )
-        ],
-    ),
-    "helion-version-is-no-specifier": (
-        ("kernel.toml", '">=1.4"', '"1.4"'),
-        [
-            (
-                "kernels/bad/kernel.toml:10: KP151 requires '1.4' is not a version specifier "
-                "such as '>=1.4'"
-            )
-        ],
-    ),
-    "helion-setting-is-unknown": (
-        ("kernel.toml", '">=1.4"', '">=1.4"\nsettings = { autotune_efort = "none" }'),
-        [
-            (
-                f"kernels/bad/kernel.toml:9: KP153 kernel 'bad': Helion {helion.HELION_VERSION} "
-                "has no setting 'autotune_efort'; did you mean 'autotune_effort'?"
-            )
-        ],
-    ),
+        ["kernels/bad/kernel.py: KP112 has no function 'bad' once it has run"]),
+    "reference-raises-at-import": (("host.py", "import torch\n", "import torch\n\n1 / 0\n"),
+        ["kernels/bad/host.py:3: KP114 fails to import: ZeroDivisionError: division by zero"]),
+    "helion-is-too-old": (("kernel.toml", '">=1.4"', '">=99"'),
+        [f"kernels/bad/kernel.toml:10: KP151 requires Helion >=99, and {helion.HELION_VERSION} is installed"]),
+    "helion-version-is-no-specifier": (("kernel.toml", '">=1.4"', '"1.4"'),
+        ["kernels/bad/kernel.toml:10: KP151 requires '1.4' is not a version specifier such as '>=1.4'"]),
+    "helion-setting-is-unknown": (("kernel.toml", '">=1.4"', '">=1.4"\nsettings = { autotune_efort = "none" }'),
+        [f"kernels/bad/kernel.toml:9: KP153 kernel 'bad': Helion {helion.HELION_VERSION} has no setting 'autotune_efort'; did you mean 'autotune_effort'?"]),
     "fake-implementation-cannot-be-inferred": (
-        (
-            "kernel.py",
-            "    out = torch",
-            "    hl.register_block_size(8)\n    out = torch",
-        ),
-        [
-            (
-                "kernels/bad/kernel.toml:9: KP153 kernel 'bad': its host part calls "
-                "hl.register_block_size, so its fake implementation cannot be inferred; give one"
-            )
-        ],
-    ),
-}
+        ("kernel.py", "    out = torch", "    hl.register_block_size(8)\n    out = torch"),
+        ["kernels/bad/kernel.toml:9: KP153 kernel 'bad': its host part calls hl.register_block_size, so its fake implementation cannot be inferred; give one"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("edit", "lines"), BROKEN.values(), ids=BROKEN)
@@ -178,25 +121,13 @@ def test_a_broken_kernel_is_reported_and_the_rest_loads(demo, edit, lines):
 
 
 CONFIGS = {
-    "another-kernel": (
-        ('"kernel": "bad"', '"kernel": "good"'),
-        (
-            "configs/bad/cpu.json:3: KP505 the file is of kernel 'good', but stands in the place "
-            "of 'bad'"
-        ),
-    ),
-    "case-twice": (
-        ('{"num_tokens": 4}', '{"num_tokens": 1}'),
-        "configs/bad/cpu.json:7: KP504 case 1, key: is the key of case 0 too; keep one of them",
-    ),
-    "unknown-field": (
-        ('"num_warps"', '"num_warp"'),
-        (
-            "configs/bad/cpu.json:6: KP502 config 0: field 'num_warp' is not known; "
-            "did you mean 'num_warps'?"
-        ),
-    ),
-}
+    "another-kernel": (('"kernel": "bad"', '"kernel": "good"'),
+        "configs/bad/cpu.json:3: KP505 the file is of kernel 'good', but stands in the place of 'bad'"),
+    "case-twice": (('{"num_tokens": 4}', '{"num_tokens": 1}'),
+        "configs/bad/cpu.json:7: KP504 case 1, key: is the key of case 0 too; keep one of them"),
+    "unknown-field": (('"num_warps"', '"num_warp"'),
+        "configs/bad/cpu.json:6: KP502 config 0: field 'num_warp' is not known; did you mean 'num_warps'?"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("edit", "line"), CONFIGS.values(), ids=CONFIGS)
@@ -246,10 +177,7 @@ def test_what_nobody_foresaw_fails_one_kernel_only(demo, monkeypatch):
     monkeypatch.setattr("kernelpkg.runtime.prepare._check_requires", broken)
     report = load(demo)
     assert said(report) == [
-        (
-            "kernels/bad/kernel.toml: KP700 cannot be loaded: RuntimeError: out of luck; "
-            "kernelpkg did not foresee this, please report it"
-        )
+        "kernels/bad/kernel.toml: KP700 cannot be loaded: RuntimeError: out of luck; kernelpkg did not foresee this, please report it",
     ]
     assert registered(report) == ["twice"]
 
@@ -366,10 +294,7 @@ def test_the_same_op_from_another_root_is_a_clash(demo, other):
     other.kernel("second")
     report = load(other)
     assert said(report) == [
-        (
-            f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the "
-            f"pack in {demo.root}; rename one, or unload the other"
-        )
+        f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the pack in {demo.root}; rename one, or unload the other",
     ]
     assert report.kernels[1].reason == said(report)[0]
     assert registered(report) == ["second"]
@@ -383,10 +308,7 @@ def test_a_kernel_of_register_kernel_is_not_replaced(demo):
     mine = kernelpkg.register_kernel("twice", namespace="demo")(function)
     report = load(demo)
     assert said(report) == [
-        (
-            "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, with "
-            "register_kernel; rename one, or unload the other"
-        )
+        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, with register_kernel; rename one, or unload the other",
     ]
     assert kernelpkg.get_kernel_by_name("demo::twice") is mine
 
@@ -405,10 +327,7 @@ def test_an_op_of_another_library_is_a_clash(demo):
     finally:
         library._destroy()
     assert said(report) == [
-        (
-            "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, "
-            "by another library"
-        )
+        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by another library",
     ]
 
 
@@ -466,23 +385,13 @@ def test_a_disabled_op_of_another_pack_stays(demo, other):
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        (
-            "twise",
-            (
-                "KERNELPKG_DISABLE: KP607 'twise' is no op of pack 'demo', so nothing is switched "
-                "off; did you mean 'twice'?"
-            ),
-        ),
-        (
-            "demo::twise",
-            (
-                "KERNELPKG_DISABLE: KP607 'demo::twise' is no op of pack 'demo', so nothing is "
-                "switched off; did you mean 'demo::twice'?"
-            ),
-        ),
+        ("twise",
+            "KERNELPKG_DISABLE: KP607 'twise' is no op of pack 'demo', so nothing is switched off; did you mean 'twice'?"),
+        ("demo::twise",
+            "KERNELPKG_DISABLE: KP607 'demo::twise' is no op of pack 'demo', so nothing is switched off; did you mean 'demo::twice'?"),
     ],
     ids=["bare", "qualified"],
-)
+)  # fmt: skip
 def test_a_name_to_disable_that_is_in_no_loaded_pack_is_pointed_out(demo, word, line):
     environment = {"KERNELPKG_DISABLE": word}
     report = kernelpkg.load(root=demo.root, device="cpu", environment=environment)
@@ -502,10 +411,7 @@ def test_a_condition_of_a_route_that_is_wrong_is_pointed_out(demo):
     path.write_text(path.read_text() + routes)
     report = load(demo)
     assert [str(note) for note in report.notes] == [
-        (
-            "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not "
-            "known here; did you mean 'num_tokens'?"
-        )
+        "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not known here; did you mean 'num_tokens'?",
     ]
     assert [kernel.status for kernel in report.kernels] == ["failed", "registered"]
 
@@ -552,10 +458,7 @@ def test_a_root_that_is_a_file_is_named(tmp_path):
 def test_a_root_without_packs_says_what_a_pack_is(tmp_path):
     report = kernelpkg.load(root=tmp_path, device="cpu", environment={})
     assert said(report) == [
-        (
-            f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which "
-            f"'kernelpkg new NAME --root {tmp_path}' writes with a first kernel"
-        )
+        f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which 'kernelpkg new NAME --root {tmp_path}' writes with a first kernel",
     ]
 
 

@@ -219,51 +219,29 @@ def _quant(**changes):
 
 
 BAD_CALLS = {
-    "dtype": (
-        _quant(input=torch.ones(2, 64, dtype=torch.float64)),
-        "guard 'in_dtype in [bfloat16, float16, float32]' does not hold (in_dtype = float64)",
-    ),
-    "dtype-of-output": (
-        _quant(result=torch.zeros(2, 64, dtype=torch.int8)),
-        "argument 'result' has dtype int8, and must have float8_e4m3fn",
-    ),
-    "dtype-of-option": (
-        _quant(scale_ub=torch.ones(1, dtype=torch.float64)),
-        "argument 'scale_ub' has dtype float64, and must have float32",
-    ),
-    "rank": (
-        _quant(input=torch.ones(64)),
-        "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimensions",
-    ),
-    "shape": (
-        _quant(scale=torch.zeros(3, 1)),
-        "argument 'scale' has shape (3, 1), and must have (2, 1), from [num_tokens, 1]",
-    ),
-    "shape-of-option": (
-        _quant(scale_ub=torch.ones(2)),
-        "argument 'scale_ub' has shape (2,), and must have (*1), from [*1]",
-    ),
-    "transposed": (
-        _quant(input=torch.ones(64, 2, dtype=torch.bfloat16).t()),
-        "argument 'input' has strides (1, 2), and must have (*, 1)",
-    ),
-    "not-contiguous": (
-        _quant(result=torch.zeros(2, 128, dtype=torch.float8_e4m3fn)[:, :64]),
-        "argument 'result' has strides (128, 1), and must be contiguous",
-    ),
-    "input-on-meta": (
-        _quant(input=torch.ones(2, 64, dtype=torch.bfloat16, device="meta")),
-        "argument 'input' is on meta, and 'result' on cpu; all must be on one device",
-    ),
-    "option-on-meta": (
-        _quant(scale_ub=torch.ones(1, device="meta")),
-        "argument 'scale_ub' is on meta, and 'result' on cpu; all must be on one device",
-    ),
-    "output-on-meta": (
-        _quant(result=torch.zeros(2, 64, dtype=torch.float8_e4m3fn, device="meta")),
-        "argument 'input' is on cpu, and 'result' on meta; all must be on one device",
-    ),
-}
+    "dtype": (_quant(input=torch.ones(2, 64, dtype=torch.float64)),
+        "guard 'in_dtype in [bfloat16, float16, float32]' does not hold (in_dtype = float64)"),
+    "dtype-of-output": (_quant(result=torch.zeros(2, 64, dtype=torch.int8)),
+        "argument 'result' has dtype int8, and must have float8_e4m3fn"),
+    "dtype-of-option": (_quant(scale_ub=torch.ones(1, dtype=torch.float64)),
+        "argument 'scale_ub' has dtype float64, and must have float32"),
+    "rank": (_quant(input=torch.ones(64)),
+        "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimensions"),
+    "shape": (_quant(scale=torch.zeros(3, 1)),
+        "argument 'scale' has shape (3, 1), and must have (2, 1), from [num_tokens, 1]"),
+    "shape-of-option": (_quant(scale_ub=torch.ones(2)),
+        "argument 'scale_ub' has shape (2,), and must have (*1), from [*1]"),
+    "transposed": (_quant(input=torch.ones(64, 2, dtype=torch.bfloat16).t()),
+        "argument 'input' has strides (1, 2), and must have (*, 1)"),
+    "not-contiguous": (_quant(result=torch.zeros(2, 128, dtype=torch.float8_e4m3fn)[:, :64]),
+        "argument 'result' has strides (128, 1), and must be contiguous"),
+    "input-on-meta": (_quant(input=torch.ones(2, 64, dtype=torch.bfloat16, device="meta")),
+        "argument 'input' is on meta, and 'result' on cpu; all must be on one device"),
+    "option-on-meta": (_quant(scale_ub=torch.ones(1, device="meta")),
+        "argument 'scale_ub' is on meta, and 'result' on cpu; all must be on one device"),
+    "output-on-meta": (_quant(result=torch.zeros(2, 64, dtype=torch.float8_e4m3fn, device="meta")),
+        "argument 'input' is on cpu, and 'result' on meta; all must be on one device"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("call", BAD_CALLS)
