@@ -220,8 +220,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "source: does not parse": fault(edit(SOURCE, "def ", "deff "), f"{SOURCE} KP114"),
     "source: imports what is not the kernel's": fault(
-        edit(SOURCE, "import torch\n", "import numpy\nimport torch\n"),
-        f"{SOURCE} KP113",
+        edit(SOURCE, "import torch\n", "import numpy\nimport torch\n"), f"{SOURCE} KP113"
     ),
     "source: other arguments": fault(
         edit(SOURCE, "(input: torch.Tensor", "(x: torch.Tensor"), f"{MANIFEST} KP103"
@@ -233,9 +232,7 @@ PLANTED: dict[str, Planted] = {
         edit(HOST, "import torch\n", "import helion\nimport torch\n"), f"{HOST} KP113"
     ),
     "kernel: manifest of a misspelt name": fault(
-        move(MANIFEST, f"kernels/{KERNEL}/kernel.tml"),
-        f"kernels/{KERNEL} KP204",
-        f"{PACK} KP603",
+        move(MANIFEST, f"kernels/{KERNEL}/kernel.tml"), f"kernels/{KERNEL} KP204", f"{PACK} KP603"
     ),
     "kernel: a link that leads nowhere": fault(
         link("kernels/gone", "../elsewhere"), "kernels/gone KP203"
@@ -407,10 +404,7 @@ PLANTED: dict[str, Planted] = {
     "facts: a date that is none": fault(fact("date", "22.11.2026"), f"{CONFIGS} KP229?"),
     "facts: a date to come": fault(fact("date", "2126-11-22"), f"{CONFIGS} KP229?"),
     "run: of another source": configs(
-        lambda d: (
-            d.update(runs=[{"source": "sha256-" + "0" * 64}]),
-            d["cases"][3].update(run=0),
-        ),
+        lambda d: (d.update(runs=[{"source": "sha256-" + "0" * 64}]), d["cases"][3].update(run=0)),
         "KP225",
     ),
     "run: of another GPU": configs(

@@ -154,12 +154,7 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
         return run
 
     for number, (module, name) in enumerate(
-        [
-            ("level1", "check_bindings"),
-            ("level2", "check_compiling"),
-            ("level3", "check_runs"),
-        ],
-        1,
+        [("level1", "check_bindings"), ("level2", "check_compiling"), ("level3", "check_runs")], 1
     ):
         fake = types.SimpleNamespace(**{name: level(number)})
         monkeypatch.setitem(sys.modules, f"kernelpkg.check.{module}", fake)

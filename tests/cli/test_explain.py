@@ -90,10 +90,7 @@ def test_explain_of_a_call_that_gets_no_config_has_status_1(demo, capsys):
     [
         ("twise", "pack 'demo' has no op 'twise'; did you mean 'twice'?"),
         ("xyz", "pack 'demo' has no op 'xyz'; it has twice"),
-        (
-            "dema::twice",
-            "pack 'demo' has no op 'dema::twice'; did you mean 'demo::twice'?",
-        ),
+        ("dema::twice", "pack 'demo' has no op 'dema::twice'; did you mean 'demo::twice'?"),
     ],
     ids=["near", "far", "namespace"],
 )

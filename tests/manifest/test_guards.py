@@ -180,10 +180,7 @@ def test_the_first_variant_whose_condition_holds_counts(tmp_path):
 
 def test_a_tensor_that_no_variant_takes_is_refused(tmp_path):
     """An optional tensor is given only where [args] says so."""
-    taken = edited(
-        tmp_path,
-        ('when = "has_residual"', 'when = "has_residual and num_tokens < 99"'),
-    )
+    taken = edited(tmp_path, ('when = "has_residual"', 'when = "has_residual and num_tokens < 99"'))
     big = Tensor(99, 8)
     with pytest.raises(CallError) as caught:
         taken.axes_of(call(big, big, Tensor(99, 2, 4)))

@@ -35,13 +35,7 @@ def test_a_schema_with_everything_that_kernels_take():
 
 @pytest.mark.parametrize(
     ("returns", "count"),
-    [
-        ("()", 0),
-        ("Tensor", 1),
-        ("(Tensor)", 1),
-        ("(Tensor q, Tensor s)", 2),
-        ("Tensor out", 1),
-    ],
+    [("()", 0), ("Tensor", 1), ("(Tensor)", 1), ("(Tensor q, Tensor s)", 2), ("Tensor out", 1)],
 )
 def test_what_an_op_returns_is_counted(returns, count):
     """An op returns no, one or several tensors."""

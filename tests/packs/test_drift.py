@@ -263,13 +263,7 @@ def test_the_text_follows_from_what_is_locked(demo):
 
 
 A, B, C = (f"sha256-{letter * 64}" for letter in "abc")
-EVERY = {
-    "kernelpkg": "0.1",
-    "python": "3.11",
-    "torch": "2.13",
-    "helion": "1.4",
-    "triton": "3.6",
-}
+EVERY = {"kernelpkg": "0.1", "python": "3.11", "torch": "2.13", "helion": "1.4", "triton": "3.6"}
 CONFIGS = LockedConfigs(file=A, cases=2, configs=1)
 KERNEL = LockedKernel(
     version=1,
@@ -358,7 +352,7 @@ def test_trees_of_another_python_are_not_compared():
         with_kernel(files={**KERNEL.files, "kernel.py": B}), tools={**EVERY, "python": "3.12"}
     )
     assert drifted(found) == [
-        "kernels/twice/kernel.py: KP312 the source changed; whether what it does cannot be told, for it was locked with another Python",
+        "kernels/twice/kernel.py: KP312 the source changed; whether what it does cannot be told, for it was locked with another Python"
     ]
 
 

@@ -317,7 +317,7 @@ def test_the_digests_of_a_message_are_those_of_the_file(locked):
     locked.edit(path, "* 2", "* 3")
     after = Files().digest(locked.root / path)
     assert lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files())) == [
-        f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…{AGAIN}",
+        f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…{AGAIN}"
     ]
 
 
@@ -352,7 +352,7 @@ def test_a_kernel_that_came_in_is_not_in_the_lock(locked):
     locked.kernel("second")
     pack = pack_of(locked)
     assert lines(lambda: verifier_of(locked).check_kernel(pack, "second", Files())) == [
-        "kernels/second/kernel.toml: KP306 is not in the lock; remove it, or run 'kernelpkg lock' if it is meant",
+        "kernels/second/kernel.toml: KP306 is not in the lock; remove it, or run 'kernelpkg lock' if it is meant"
     ]
     assert state_of(verifier_of(locked, demanded=False), pack, "second", Files()) == "unlocked"
 
@@ -362,7 +362,7 @@ def test_a_kernel_that_is_gone_is_named(locked):
     write_lock(locked.root, Lock(packs={"demo": take_inventory(pack_of(locked), {}).pack}))
     pack = evolve(pack_of(locked), kernels=("twice",))
     assert list(map(str, verifier_of(locked).gone(pack).values())) == [
-        f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read{AGAIN}",
+        f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read{AGAIN}"
     ]
     assert verifier_of(locked, demanded=False).gone(pack) == {}
 
@@ -391,7 +391,7 @@ def test_without_a_lock_everything_is_unlocked(demo):
 
 def test_a_lock_that_is_demanded_has_to_be_there(demo):
     assert lines(lambda: verifier_of(demo)) == [
-        "kernelpkg.lock: KP303 is not there, and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made",
+        "kernelpkg.lock: KP303 is not there, and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made"
     ]
 
 
@@ -400,7 +400,7 @@ def test_a_lock_has_to_have_the_pack(demo, who):
     write_lock(demo.root, Lock())
     given = {"demanded": False, "installed": False, who: True}
     assert lines(lambda: verifier_of(demo, **given)) == [
-        "kernelpkg.lock: KP303 has no pack 'demo', and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made",
+        "kernelpkg.lock: KP303 has no pack 'demo', and the pack must be locked; run 'kernelpkg lock --pack demo' where it is made"
     ]
 
 

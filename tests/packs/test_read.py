@@ -138,11 +138,7 @@ def test_ways_out_arrive(root):
 
 def test_several_axes_share_one_table_of_rules(root):
     """Each gets the options of the table, in the order of the names."""
-    edit(
-        root,
-        "kernels/x/kernel.toml",
-        ('axis = "hidden_size"', 'axis = ["hidden_size", "group"]'),
-    )
+    edit(root, "kernels/x/kernel.toml", ('axis = "hidden_size"', 'axis = ["hidden_size", "group"]'))
     assert [(rule.axis, rule.match, rule.max) for rule in read_kernel(root, "x").rules[2:4]] == [
         ("hidden_size", "nearest", 0.5),
         ("group", "nearest", 0.5),

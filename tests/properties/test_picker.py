@@ -13,8 +13,7 @@ from kernelpkg.manifest.spec import Rule
 MATCHES = ("exact", "nearest", "ceil", "floor", "pow2", "ranges", "ignore")
 WORST = ("exact", "bucketed", "extrapolated", "miss")
 SCALARS = st.one_of(
-    st.integers(-3, 40),
-    st.sampled_from([True, False, None, "int8", "fp8", 0.5, 2.0, 7.25]),
+    st.integers(-3, 40), st.sampled_from([True, False, None, "int8", "fp8", 0.5, 2.0, 7.25])
 )
 RULES = st.builds(
     Rule,

@@ -18,12 +18,7 @@ from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Axis, KernelSpec, Rule
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.vendor.op_code import axis_codes
-from kernelpkg.vllm.vendor.op_picker import (
-    default_key,
-    local_names,
-    write_picker,
-    write_shared,
-)
+from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker, write_shared
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes, shared_case
 
 BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
@@ -106,11 +101,7 @@ def test_the_text_picks_what_the_rules_pick(data):
     free = tuple(data.draw(st.sets(st.sampled_from(sized), max_size=2))) if sized else ()
     free = tuple(axis for axis in spec.key_axes if axis in free)
     rows = data.draw(
-        st.lists(
-            st.tuples(*strategies),
-            max_size=8,
-            unique_by=lambda row: tuple(map(mark, row)),
-        )
+        st.lists(st.tuples(*strategies), max_size=8, unique_by=lambda row: tuple(map(mark, row)))
     )
     keys = [dict(zip(spec.key_axes, row, strict=True)) for row in rows]
     classes = [ones for n in range(len(free) + 1) for ones in combinations(free, n)]

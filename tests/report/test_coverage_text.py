@@ -126,7 +126,7 @@ def test_what_is_told_of_many_ops_is_told_once(rich):
         "  twice_04, twice_05, twice_06, twice_07, twice_08, twice_09, twice_10, twice_11",
     ]
     assert [line for line in told if " is -1;" in line] == [
-        f"model flat is not mapped for twice, {', '.join(names)}: axis 'num_tokens' is -1; it must be a whole number, 0 or more; correct [models]",
+        f"model flat is not mapped for twice, {', '.join(names)}: axis 'num_tokens' is -1; it must be a whole number, 0 or more; correct [models]"
     ]
 
 

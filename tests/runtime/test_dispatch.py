@@ -76,11 +76,7 @@ class Bench:
         self.interprets = lambda args: False
         vars(self).update(changes)
         self.dispatcher = Dispatcher(
-            op="ns::op",
-            schema=SCHEMA,
-            acceptance=lambda: self.acceptance,
-            plan=self,
-            backend=self,
+            op="ns::op", schema=SCHEMA, acceptance=lambda: self.acceptance, plan=self, backend=self
         )
         self.call = self.dispatcher.implementation()
 

@@ -256,7 +256,7 @@ def test_a_broken_file_of_the_store_can_be_replaced(pack, vllm):
     pack.configs("twice", "{", "nvidia_h100")
     root, folder = read_pack(pack.root, "demo"), vllm()
     assert lines_of(plan_import, pack, folder) == [
-        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
+        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it"
     ]
     plan_import(root, folder, replace=True).carry_out()
     assert plan_import(root, folder).files[0].action == "unchanged"
@@ -268,7 +268,7 @@ def test_an_export_overwrites_only_what_it_is_asked_to(pack, vllm, tmp_path):
     there.mkdir(parents=True)
     (there / "nvidia_h100.json").write_text("broken")
     assert lines_of(plan_export, pack, tmp_path / "there") == [
-        "TMP/there/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
+        "TMP/there/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it"
     ]
     plan_export(read_pack(pack.root, "demo"), tmp_path / "there", replace=True).carry_out()
     assert json.loads((there / "nvidia_h100.json").read_text()) == ENTRIES
@@ -284,7 +284,7 @@ def test_tuned_keys_that_the_op_there_does_not_read_are_left_out(pack, vllm):
         (
             "configs/twice/nvidia_h200.json",
             "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the op's picker reads",
-        ),
+        )
     ]
 
 
@@ -366,10 +366,7 @@ def test_a_platform_that_vllm_calls_otherwise_is_left_out(pack, tmp_path):
     transfer = plan_export(read_pack(pack.root, "demo"), tmp_path / "tree")
     assert [step.path.name for step in transfer.files] == ["nvidia_h200.json"]
     assert transfer.skipped == [
-        (
-            "configs/twice/nvidia_h100_pcie.json",
-            "vLLM looks for 'nvidia_h100' on GPUs of that name",
-        ),
+        ("configs/twice/nvidia_h100_pcie.json", "vLLM looks for 'nvidia_h100' on GPUs of that name")
     ]
 
 
@@ -388,10 +385,7 @@ def test_what_vendoring_adds_is_not_imported(pack, vllm, tmp_path):
     plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
     stored = json.loads((pack.root / "configs/twice/nvidia_h100.json").read_text())
     assert stored["tuned_with"] == {"origin": "vLLM"}
-    assert [case["key"] for case in stored["cases"]] == [
-        {},
-        {"dtype": "float32", "num_tokens": 1},
-    ]
+    assert [case["key"] for case in stored["cases"]] == [{}, {"dtype": "float32", "num_tokens": 1}]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +417,7 @@ def test_another_default_config_is_another_file(pack, vllm):
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h200.json", VENDORED)
     assert lines_of(plan_import, pack, vllm()) == [
-        "configs/twice/nvidia_h200.json: KP827 is there already and differs; --replace overwrites it",
+        "configs/twice/nvidia_h200.json: KP827 is there already and differs; --replace overwrites it"
     ]
 
 
@@ -481,7 +475,7 @@ def test_nothing_in_common_is_wrong_usage(pack, vllm, tmp_path):
     (tmp_path / "there/other.json").touch()
     (tmp_path / "there/more.json").touch()
     assert lines_of(plan_import, pack, tmp_path / "there") == [
-        "nothing of TMP/there is for pack 'demo': TMP/there/more.json: pack 'demo' has no kernel 'more' (and 1 more)",
+        "nothing of TMP/there is for pack 'demo': TMP/there/more.json: pack 'demo' has no kernel 'more' (and 1 more)"
     ]
     assert lines_of(plan_export, pack, tmp_path / "there") == [
         "pack 'demo' has nothing for TMP/there: configs/twice: nothing is tuned"
@@ -547,14 +541,14 @@ def test_a_file_that_may_not_be_read_is_told(pack, vllm, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert lines_of(plan_import, pack, vllm()) == [
-        "TMP/vllm_configs/twice/nvidia_h100.json: KP820 the file cannot be read (Permission denied); restore it",
+        "TMP/vllm_configs/twice/nvidia_h100.json: KP820 the file cannot be read (Permission denied); restore it"
     ]
 
 
 def test_names_that_the_kernel_cannot_have_are_told_at_their_line(pack, vllm):
     pack.edit("manifests/demo.toml", 'numtokens = "num_tokens"', 'numtokens = "num_token"')
     assert lines_of(plan_import, pack, vllm()) == [
-        "manifests/demo.toml:9: KP828 kernel 'twice' has no rule for axis 'num_token'; did you mean 'num_tokens'?",
+        "manifests/demo.toml:9: KP828 kernel 'twice' has no rule for axis 'num_token'; did you mean 'num_tokens'?"
     ]
 
 
@@ -588,7 +582,7 @@ def test_configs_that_are_nested_too_deeply_are_told(pack, tmp_path, monkeypatch
     )
     (tmp_path / "there").mkdir()
     assert lines_of(plan_export, pack, tmp_path / "there") == [
-        "configs/twice/nvidia_h200.json: KP502 a config is nested too deeply; correct it, or tune again",
+        "configs/twice/nvidia_h200.json: KP502 a config is nested too deeply; correct it, or tune again"
     ]
 
 
@@ -605,7 +599,7 @@ def test_the_store_of_the_pack_is_no_folder_of_vllms(pack, command, capsys):
 def test_the_store_of_another_pack_is_told_for_what_it_is(pack, other, tmp_path):
     other.configs("twice")
     assert lines_of(plan_import, pack, other.root / "configs") == [
-        "TMP/other/configs/twice/nvidia_h200.json: KP820 the file is kernelpkg's own; vLLM's are arrays of entries",
+        "TMP/other/configs/twice/nvidia_h200.json: KP820 the file is kernelpkg's own; vLLM's are arrays of entries"
     ]
 
 
@@ -678,10 +672,7 @@ def test_a_transfer_says_what_is_done_and_what_would_be(tmp_path):
             {"path": f"{tmp_path}/old.json", "action": "replace", "cases": 2, "configs": 2},
             {"path": f"{tmp_path}/same.json", "action": "unchanged", "cases": 1, "configs": 1},
         ],
-        "skipped": [
-            {"path": "x/a", "reason": "of this"},
-            {"path": "x/b", "reason": "because"},
-        ],
+        "skipped": [{"path": "x/a", "reason": "of this"}, {"path": "x/b", "reason": "because"}],
         "remarks": ["a remark"],
     }
 

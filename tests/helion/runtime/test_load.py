@@ -177,7 +177,7 @@ def test_what_nobody_foresaw_fails_one_kernel_only(demo, monkeypatch):
     monkeypatch.setattr("kernelpkg.runtime.prepare._check_requires", broken)
     report = load(demo)
     assert said(report) == [
-        "kernels/bad/kernel.toml: KP700 cannot be loaded: RuntimeError: out of luck; kernelpkg did not foresee this, please report it",
+        "kernels/bad/kernel.toml: KP700 cannot be loaded: RuntimeError: out of luck; kernelpkg did not foresee this, please report it"
     ]
     assert registered(report) == ["twice"]
 
@@ -294,7 +294,7 @@ def test_the_same_op_from_another_root_is_a_clash(demo, other):
     other.kernel("second")
     report = load(other)
     assert said(report) == [
-        f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the pack in {demo.root}; rename one, or unload the other",
+        f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the pack in {demo.root}; rename one, or unload the other"
     ]
     assert report.kernels[1].reason == said(report)[0]
     assert registered(report) == ["second"]
@@ -308,7 +308,7 @@ def test_a_kernel_of_register_kernel_is_not_replaced(demo):
     mine = kernelpkg.register_kernel("twice", namespace="demo")(function)
     report = load(demo)
     assert said(report) == [
-        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, with register_kernel; rename one, or unload the other",
+        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, with register_kernel; rename one, or unload the other"
     ]
     assert kernelpkg.get_kernel_by_name("demo::twice") is mine
 
@@ -327,7 +327,7 @@ def test_an_op_of_another_library_is_a_clash(demo):
     finally:
         library._destroy()
     assert said(report) == [
-        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by another library",
+        "kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by another library"
     ]
 
 
@@ -411,7 +411,7 @@ def test_a_condition_of_a_route_that_is_wrong_is_pointed_out(demo):
     path.write_text(path.read_text() + routes)
     report = load(demo)
     assert [str(note) for note in report.notes] == [
-        "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not known here; did you mean 'num_tokens'?",
+        "manifests/demo.toml:13: KP840 condition 'num_token < 4': name 'num_token' is not known here; did you mean 'num_tokens'?"
     ]
     assert [kernel.status for kernel in report.kernels] == ["failed", "registered"]
 
@@ -458,7 +458,7 @@ def test_a_root_that_is_a_file_is_named(tmp_path):
 def test_a_root_without_packs_says_what_a_pack_is(tmp_path):
     report = kernelpkg.load(root=tmp_path, device="cpu", environment={})
     assert said(report) == [
-        f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which 'kernelpkg new NAME --root {tmp_path}' writes with a first kernel",
+        f"{tmp_path}: KP606 has no packs; a pack is a file manifests/<pack>.toml, which 'kernelpkg new NAME --root {tmp_path}' writes with a first kernel"
     ]
 
 

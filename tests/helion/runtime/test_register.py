@@ -181,11 +181,7 @@ def test_inputs_of_a_manifest(specs):
     inputs = get_kernel_by_name("silu_mul_fp8").get_inputs()
     assert len(inputs) == 6 * 14
     first = next(iter(inputs))
-    assert dict(first) == {
-        "num_tokens": 1,
-        "intermediate_size": 2048,
-        "in_dtype": "bfloat16",
-    }
+    assert dict(first) == {"num_tokens": 1, "intermediate_size": 2048, "in_dtype": "bfloat16"}
     x, scale = inputs[first]
     assert (tuple(x.shape), x.dtype, tuple(scale.shape)) == ((1, 4096), torch.bfloat16, (1,))
 

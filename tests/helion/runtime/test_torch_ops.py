@@ -29,11 +29,7 @@ def _bytes(tensor):
 
 def _op(schema, implementation, fake, name="thing"):
     return RegisteredOp(
-        namespace="kp_test_ops",
-        name=name,
-        schema=schema,
-        implementation=implementation,
-        fake=fake,
+        namespace="kp_test_ops", name=name, schema=schema, implementation=implementation, fake=fake
     )
 
 
@@ -76,11 +72,7 @@ def test_an_op_held_after_it_was_closed():
 def test_a_name_can_have_another_schema_later():
     """A closed op leaves nothing behind: another schema may take the name, compiled too."""
     for schema, extra in (("(Tensor x) -> Tensor", ()), ("(Tensor x, int n) -> Tensor", (3,))):
-        op = _op(
-            schema,
-            lambda x, n=1: x + n,
-            lambda x, n=1: x.new_empty(x.shape),
-        )
+        op = _op(schema, lambda x, n=1: x + n, lambda x, n=1: x.new_empty(x.shape))
         want = torch.full((2,), 1.0 + (extra[0] if extra else 1))
         assert torch.equal(torch.ops.kp_test_ops.thing(torch.ones(2), *extra), want)
         torch._dynamo.reset()
