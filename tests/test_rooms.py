@@ -1,14 +1,20 @@
-"""The ladder of docs/inside/architecture.md holds: a room imports rooms on lower steps only."""
+"""What holds of every room: the ladder of docs/inside/architecture.md, door plates, and names."""
 
 from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+PLATES = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("door_plates.py"))))
 ROOT = Path(__file__).parents[1]
 LADDER = (ROOT / "docs" / "inside" / "architecture.md").read_text()
 STEPS = {room: int(step) for step, room in re.findall(r"^\| (\d+) \| (\w+) \|", LADDER, re.M)}
@@ -56,7 +62,6 @@ def test_a_room_imports_rooms_on_lower_steps_only():
         if other in TREES and module not in DOORS and step(other) >= step(module)
         if other.split(".")[1] != module.split(".")[1]
     }
-    assert {room for room in STEPS if not (ROOT / "kernelpkg" / room).is_dir()} == {"root"}
     assert wrong == set()
 
 
@@ -73,17 +78,18 @@ def test_no_modules_import_each_other_in_a_circle():
     assert known == {}
 
 
-def test_light_commands_import_neither_torch_nor_helion():
-    """All of them in one process, on the first pack."""
+def test_light_commands_import_neither_torch_nor_helion(demo, tmp_path):
+    """All of them in one process, on the first pack, and on one that may be locked."""
     given = "num_tokens=4 intermediate_size=4096 --platform nvidia_h200"
-    commands = ["list", "schema", f"explain silu_mul_fp8 {given}"]
-    commands += ["coverage silu_mul_fp8", "check silu_mul_fp8", "lock --check"]
+    commands = ["list", "list --json", "schema", "schema pack", f"explain silu_mul_fp8 {given}"]
+    commands += [f"coverage --svg {tmp_path}/map.svg", "check silu_mul_fp8", "lock --check"]
+    commands += [f"lock --no-fingerprints --root {demo.root}"]
     code = (
         "import sys; from kernelpkg.cli import main\n"
         "for command in sys.argv[1:]:\n"
-        "    assert main(command.split()) != 2, command\n"
+        "    assert main(command.split()) == 0 or command == 'lock --check', command\n"
         "import kernelpkg.plugin, kernelpkg.vllm.vendor.vendor, kernelpkg.vllm.exchange\n"
-        f"print(sorted({HEAVY} & set(sys.modules)))\n"
+        f"print(sorted({HEAVY | {'numpy', 'tqdm'}} & set(sys.modules)))\n"
     )
     arguments = [sys.executable, "-c", code, *commands]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -94,3 +100,41 @@ def test_importing_the_plugin_imports_nothing_of_the_package():
     """vLLM imports it in every process, whether routes are asked for or not."""
     found = {*imported(at_import(TREES["kernelpkg.vllm.plugin"]))}
     assert found <= {"__future__", "os", "typing"}
+
+
+@pytest.mark.parametrize("room", PLATES.rooms(), ids=lambda room: room.name)
+def test_a_plate_says_what_is_there(room):
+    """Its modules, those that other rooms import first; `make docs` writes it again."""
+    source = (room / "__init__.py").read_text(encoding="utf-8")
+    assert source == PLATES.written(room)
+    purpose, face, inside = PLATES.plate(room)
+    assert "\n" not in purpose
+    assert purpose.endswith(".")
+    assert all({**face, **inside}.values())
+    assert max(map(len, source.split("\n"))) <= 100
+
+
+def exported(tree: ast.Module) -> list[str]:
+    """Return the classes and the aliases of types that a module exports."""
+    found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
+            found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in found if name[0].isupper() and not name.isupper()]
+
+
+def test_an_exported_class_name_stands_once():
+    counts = Counter(name for tree in TREES.values() for name in exported(tree))
+    assert {name: count for name, count in counts.items() if count > 1} == {}
+
+
+def test_no_default_argument_is_the_environment():
+    """It is shown by `help`, and it is the environment of the import, not of the call."""
+    found = []
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+                if any("environ" in ast.unparse(default).split(".") for default in defaults):
+                    found.append(f"{name}:{node.lineno}")
+    assert found == []

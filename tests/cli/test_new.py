@@ -46,13 +46,6 @@ def test_a_new_kernel_joins_the_pack_that_is_there(demo):
     assert read_pack(demo.root, "demo").kernels == ("softmax", "twice")
 
 
-def test_a_pack_that_lists_its_kernels_is_told_what_to_add(demo):
-    demo.edit("manifests/demo.toml", '"*"', '["twice"]')
-    assert new_kernel(demo.root, "softmax", make_pack=False).remarks == (
-        'add "softmax" to [pack] kernels in manifests/demo.toml, which is not "*"',
-    )
-
-
 def test_of_several_packs_one_that_takes_all_is_enough(demo):
     text = (demo.root / "manifests/demo.toml").read_text()
     (demo.root / "manifests/other.toml").write_text(text.replace('"*"', '["twice"]'))
@@ -117,16 +110,6 @@ def test_a_dangling_link_is_taken_too(demo):
     (demo.root / "kernels/softmax").symlink_to("nowhere")
     with pytest.raises(UsageError, match="is there already"):
         new_kernel(demo.root, "softmax", make_pack=True)
-
-
-def test_outside_of_a_pack_nothing_is_written(tmp_path):
-    with pytest.raises(UsageError) as caught:
-        new_kernel(tmp_path, "softmax", make_pack=False)
-    assert str(caught.value) == (
-        f"{tmp_path} holds no pack (manifests/<pack>.toml); go to one, or give --root DIR to make "
-        "one there"
-    )
-    assert files(tmp_path) == []
 
 
 def test_where_it_cannot_be_written_nothing_is_left(tmp_path, monkeypatch):

@@ -197,29 +197,6 @@ def test_a_reader_that_stops_early_is_no_error():
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["list"],
-        ["list", "--json"],
-        ["schema"],
-        ["schema", "pack"],
-        ["explain", "silu_mul_fp8", "--platform", "nvidia_h200", "num_tokens=1",
-         "intermediate_size=4096"],
-    ],
-    ids=["list", "list-json", "schema", "schema-pack", "explain"],
-)  # fmt: skip
-def test_what_needs_neither_torch_nor_helion_imports_neither(arguments):
-    code = (
-        "import sys\nfrom kernelpkg.cli import main\nstatus = main()\n"
-        "heavy = sorted({'torch', 'helion', 'triton', 'numpy', 'tqdm'} & set(sys.modules))\n"
-        "print(status, heavy, file=sys.stderr)"
-    )
-    done = whole(*arguments, code=code)
-    assert done.stderr == "0 []\n"
-    assert done.stdout
-
-
 def test_a_closed_stdout_is_no_reason_for_a_traceback():
     done = whole(
         code="import sys; sys.stdout = None; from kernelpkg.cli import main; "
