@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
 
@@ -32,48 +34,41 @@ def check(document, *keys):
         assert list(found) == ["target", "got", "most", "unit", "met"]
 
 
+PROCESS = ("process", "least", "median", "over_pass")
+LOAD = ("side", "kernels", "seconds", "seconds_median", "cpu_seconds")
+LOAD += ("ms_per_kernel", "kb_per_kernel")
+CALL = ("what", "side", "least", "median", "over_first", "unit")
+SIDES = ["original", "by when", "by the table", "by eager", "ours"]
+
+# The keys of a result, what one of them is in all results, and how many targets there are.
+RUNS = {
+    "load": (LOAD, "side", ["ours", "locked", "floor", "vllm"], 4),
+    "check": (PROCESS, "process", ["pass", "import torch", "list", "check", "check of one op"], 1),
+    "check_helion": (["level", "of", "seconds", "cores"], "of", ["3 variants", "6 configs"], 2),
+    "cli": (PROCESS,
+        "process", ["pass", "import torch", "explain", "list", "coverage", "schema"], 4),
+    "plugin": (CALL, "side", ["routes: none", "routes: all", *SIDES * 6], 3),
+    "routes_gpu": (CALL, "side", SIDES * 6, 1),
+    "vendor": (PROCESS, "process", ["pass", "import torch", "first", "again", "check"], 3),
+}  # fmt: skip
+ON_A_GPU = {"bench_gpu", "bench_native_gpu"}
+
+
 def test_every_benchmark_is_run_here():
     """A benchmark that is added is added here too."""
-    here = {"bench_cli", "bench_dispatch", "bench_load", "bench_picker", "bench_plugin"}
-    here |= {"bench_check", "bench_check_helion", "bench_vendor"}
-    on_a_gpu = {"bench_gpu", "bench_native_gpu", "bench_routes_gpu"}
-    assert set(BENCHMARKS) == here | on_a_gpu
+    assert set(BENCHMARKS) == {f"bench_{name}" for name in (*RUNS, "dispatch", "picker")} | ON_A_GPU
 
 
-def test_load(tmp_path):
-    """All sides register every kernel of the pack that is made, ours with all its tuned cases."""
-    document = run("bench_load", tmp_path)
-    heads = ("side", "kernels", "seconds", "seconds_median", "cpu_seconds", "ms_per_kernel")
-    check(document, *heads, "kb_per_kernel")
-    sides = [(row["side"], row["kernels"]) for row in document["results"]]
-    assert sides == [("ours", 3), ("locked", 3), ("floor", 3), ("vllm", 3)]
-    assert len(document["targets"]) == 4
-
-
-def test_check(tmp_path):
-    """Level 0 of the first pack finds nothing, which is what makes it exit with 0."""
-    document = run("bench_check", tmp_path)
-    check(document, "process", "least", "median", "over_pass")
-    names = [row["process"] for row in document["results"]]
-    assert names == ["pass", "import torch", "list", "check", "check of one op"]
-    assert len(document["targets"]) == 1
-
-
-def test_check_helion(tmp_path):
-    """One op is bound and compiled."""
-    document = run("bench_check_helion", tmp_path)
-    check(document, "level", "of", "seconds", "cores")
-    assert [row["of"] for row in document["results"]] == ["3 variants", "6 configs"]
-    assert len(document["targets"]) == 2
-
-
-def test_cli(tmp_path):
-    """Every command that is timed ends without an error."""
-    document = run("bench_cli", tmp_path)
-    check(document, "process", "least", "median", "over_pass")
-    names = [row["process"] for row in document["results"]]
-    assert names == ["pass", "import torch", "explain", "list", "coverage", "schema"]
-    assert len(document["targets"]) == 4
+@pytest.mark.parametrize("name", RUNS)
+def test_a_benchmark_runs(name, tmp_path):
+    """What needs routes on a GPU runs on a CPU too, with ops that do nothing."""
+    keys, key, values, targets = RUNS[name]
+    options = ("--device", "cpu") if name == "routes_gpu" else ()
+    document = run(f"bench_{name}", tmp_path, *options)
+    check(document, *keys)
+    assert [row[key] for row in document["results"]] == values
+    assert len(document["targets"]) == targets
+    assert name != "load" or {row["kernels"] for row in document["results"]} == {3}
 
 
 def test_dispatch(tmp_path):
@@ -82,31 +77,3 @@ def test_dispatch(tmp_path):
     heads = ("op_name", "arguments", "tensors", "op", "floor", "over_floor", "implementation")
     check(document, *heads, "op_median", "floor_median")
     assert len(document["results"]) == 7
-
-
-def test_plugin(tmp_path):
-    """A process with and without routes, and a call of each routed op on every way it can take."""
-    document = run("bench_plugin", tmp_path)
-    check(document, "what", "side", "least", "median", "over_first", "unit")
-    rows = [(row["what"], row["side"]) for row in document["results"]]
-    assert rows[:2] == [("process", "routes: none"), ("process", "routes: all")]
-    sides = ["original", "by when", "by the table", "by eager", "ours"]
-    assert [side for _, side in rows[2:]] == sides * 6
-    assert len(document["targets"]) == 3
-
-
-def test_routes_on_a_gpu(tmp_path):
-    """What needs a GPU runs on a CPU too, with ops that do nothing."""
-    document = run("bench_routes_gpu", tmp_path, "--device", "cpu")
-    check(document, "what", "side", "least", "median", "over_first", "unit")
-    assert len(document["results"]) == 6 * 5
-    assert len(document["targets"]) == 1
-
-
-def test_vendor(tmp_path):
-    """The command ends well in each of its states."""
-    document = run("bench_vendor", tmp_path)
-    check(document, "process", "least", "median", "over_pass")
-    names = [row["process"] for row in document["results"]]
-    assert names == ["pass", "import torch", "first", "again", "check"]
-    assert len(document["targets"]) == 3

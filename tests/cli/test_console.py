@@ -15,11 +15,6 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_table_has_aligned_columns_and_no_blanks_at_line_ends(capsys):
-    console.print_table([("op", "cases"), ("longer", "1")])
-    assert capsys.readouterr().out == "op      cases\nlonger  1\n"
-
-
 @pytest.mark.parametrize(
     ("stream", "variable", "shown"),
     [

@@ -85,14 +85,6 @@ def test_list_shows_the_packs_of_every_root(demo, other, capsys, monkeypatch):
     ]
 
 
-def test_list_of_a_pack_in_no_root_is_wrong_usage(demo, capsys):
-    assert run("list", "--root", demo.root, "--pack", "dema") == 2
-    assert capsys.readouterr() == (
-        "",
-        "kernelpkg: pack 'dema' is not there; did you mean 'demo'?\n",
-    )
-
-
 def test_list_of_a_root_without_packs_is_wrong_usage(tmp_path, capsys):
     assert run("list", "--root", tmp_path) == 2
     assert capsys.readouterr() == (

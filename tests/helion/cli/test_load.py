@@ -137,15 +137,6 @@ def test_a_root_that_does_not_exist_has_status_1_and_no_traceback(tmp_path, caps
     )
 
 
-def test_a_gpu_that_is_not_there_is_wrong_usage(demo, capsys, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert cli.main(["load", "--root", str(demo.root), "--device", "cuda"]) == 2
-    assert capsys.readouterr() == (
-        "",
-        "kernelpkg: device 'cuda' was asked for, and PyTorch sees no GPU\n",
-    )
-
-
 def test_an_installation_without_torch_is_sent_to_the_doctor(demo, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "kernelpkg.runtime.load", None)
     assert run(demo) == 1
