@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,18 +32,7 @@ RULES = st.builds(
 def cases(draw):
     """Draw rules, tuned keys that are distinct, and calls of which many are near the keys."""
     drawn = draw(st.lists(RULES, min_size=1, max_size=3))
-    rules = [
-        Rule(
-            axis=f"axis{place}",
-            match=rule.match,
-            distance=rule.distance,
-            max=rule.max,
-            over=rule.over,
-            under=rule.under,
-            bounds=rule.bounds,
-        )
-        for place, rule in enumerate(drawn)
-    ]
+    rules = [evolve(rule, axis=f"axis{place}") for place, rule in enumerate(drawn)]
     rows = draw(
         st.lists(
             st.tuples(*(SCALARS for _ in rules)),

@@ -35,6 +35,16 @@ KINDS = {  # what the axis is in the schema, and the values that calls and keys 
     "dtype": ("Tensor", st.sampled_from(["bfloat16", "float16", "int8"])),
 }
 ORDERED = ("nearest", "ceil", "floor", "pow2", "ranges")
+RULES = st.builds(
+    Rule,
+    axis=st.just("?"),
+    match=st.sampled_from(["exact", "ignore", *ORDERED]),
+    distance=st.sampled_from(["abs", "log"]),
+    max=st.sampled_from([None, 0.0, 0.25, 0.3, 1.0]),
+    over=st.sampled_from(["largest", "miss"]),
+    under=st.sampled_from(["smallest", "miss"]),
+    bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda ends: tuple(sorted(ends))),
+)
 NAMES = ("a", "max", "args", "size_of", "n")  # some are names that the picker uses itself
 
 
@@ -51,18 +61,7 @@ def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
     rules, axes, args, values = [], [], [], []
     for name in NAMES[: draw(st.integers(1, 4))]:
         kind = draw(st.sampled_from(sorted(KINDS)))
-        rule = draw(
-            st.builds(
-                Rule,
-                axis=st.just(name),
-                match=st.sampled_from(["exact", "ignore", *ORDERED]),
-                distance=st.sampled_from(["abs", "log"]),
-                max=st.sampled_from([None, 0.0, 0.25, 0.3, 1.0]),
-                over=st.sampled_from(["largest", "miss"]),
-                under=st.sampled_from(["smallest", "miss"]),
-                bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda e: tuple(sorted(e))),
-            )
-        )
+        rule = evolve(draw(RULES), axis=name)
         schema, strategy = KINDS[kind]
         rules.append(rule)
         args.append(f"{schema} {name}")
@@ -126,25 +125,13 @@ def test_the_text_picks_what_the_rules_pick(data):
         assert pick(call_of(spec, values), listed) is want, values
 
 
-SIZE_RULES = st.builds(
-    Rule,
-    axis=st.just("size"),
-    match=st.sampled_from(["exact", "ignore", *ORDERED]),
-    distance=st.sampled_from(["abs", "log"]),
-    max=st.sampled_from([None, 0.0, 0.25, 1.0]),
-    over=st.sampled_from(["largest", "miss"]),
-    under=st.sampled_from(["smallest", "miss"]),
-    bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda ends: tuple(sorted(ends))),
-)
-
-
 @settings(max_examples=150)
 @given(st.data())
 def test_a_shared_case_is_found_wherever_there_is_one(data):
     """Over random rules before and behind that of the size; calls are tried one by one."""
     others = data.draw(st.lists(st.sampled_from(["exact", "ceil", "ignore"]), max_size=2))
     rules = [Rule(axis=f"a{n}", match=match) for n, match in enumerate(others)]
-    rules.insert(data.draw(st.integers(0, len(rules))), data.draw(SIZE_RULES))
+    rules.insert(data.draw(st.integers(0, len(rules))), evolve(data.draw(RULES), axis="size"))
     axes = [rule.axis for rule in rules]
     values = {axis: st.integers(1, 3) for axis in axes} | {"size": st.integers(1, 70)}
     rows = data.draw(
