@@ -48,6 +48,13 @@ def _entries(name, got, has):
     )
 
 
+def _refused(why):
+    return (
+        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
+        f"InvalidConfig: {why}"
+    )
+
+
 FAULTS = {
     "block sizes too many": ({"block_sizes": [64, 1, 1]}, _entries("block_sizes", 3, 2)),
     "block sizes too few": ({"block_sizes": [64]}, _entries("block_sizes", 1, 2)),
@@ -71,18 +78,11 @@ FAULTS = {
     "field of another vendor": ({"waves_per_eu": 2},
         f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; tune it again"),
     "order that is none": ({"loop_orders": [[0, 0]]},
-        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: InvalidConfig: config[loop_orders][0] must be permutation, got [0, 0]"),
+        _refused("config[loop_orders][0] must be permutation, got [0, 0]")),
     "grouping that is no power of two": ({"l2_groupings": [3]},
-        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: InvalidConfig: config[l2_groupings][0] must be a power of two, got 3"),
-    "registers of a kernel that is not persistent": (
-        {"maxnreg": 64},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for "
-            "in_dtype=bfloat16: InvalidConfig: "
-            "maxnreg=64 can only be used with persistent pid_type ('persistent_blocked' or "
-            "'persistent_interleaved'), got pid_type='flat'"
-        ),
-    ),
+        _refused("config[l2_groupings][0] must be a power of two, got 3")),
+    "registers of a kernel that is not persistent": ({"maxnreg": 64},
+        _refused("maxnreg=64 can only be used with persistent pid_type ('persistent_blocked' or 'persistent_interleaved'), got pid_type='flat'")),
     "unrolling of a loop that is not there": ({"range_unroll_factors": [2], "pid_type": "flat"},
         f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does"),
     "more stages than are tuned": ({"num_stages": 9},
@@ -212,40 +212,29 @@ def test_fault_of_a_manifest(fault, plant):
 
 
 SPECIALIZE = 'specialize = ["intermediate_size"]'
+
+
+def _unspecialised(axis, dtype):
+    return (
+        f"{MANIFEST}:15: KP247 specialize names axis '{axis}', and Helion specialises no size that "
+        f"tells it for in_dtype={dtype}; remove it, or call hl.specialize in the kernel, whatever "
+        "the call"
+    )
+
+
 OF_SPECIALIZE = {
-    "named, and not specialised": (
-        (MANIFEST, SPECIALIZE, 'specialize = ["intermediate_size", "num_tokens"]'),
-        (
-            f"{MANIFEST}:15: KP247 specialize names axis 'num_tokens', and Helion specialises no "
-            "size that tells it for in_dtype=bfloat16; remove it, or call hl.specialize in the "
-            "kernel, whatever the call"
-        ),
-    ),
+    "named, and not specialised": ((MANIFEST, SPECIALIZE, 'specialize = ["intermediate_size", "num_tokens"]'),
+        _unspecialised("num_tokens", "bfloat16")),
     "no longer specialised": (
         (f"kernels/{SILU}/kernel.py", "hl.specialize(input.shape[-1])", "input.shape[-1]"),
-        (
-            f"{MANIFEST}:15: KP247 specialize names axis 'intermediate_size', and Helion "
-            "specialises no size that tells it for in_dtype=bfloat16; remove it, or call "
-            "hl.specialize in the kernel, whatever the call"
-        ),
-    ),
-    "specialised, and not named": (
-        (MANIFEST, f"{SPECIALIZE}\n", ""),
-        f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not name; write {SPECIALIZE}",
-    ),
-    "specialised for some dtypes": (
-        (
-            f"kernels/{SILU}/kernel.py",
-            "    width = hl.specialize(input.shape[-1])\n",
-            "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n        hl.specialize(width)\n",
-        ),
-        (
-            f"{MANIFEST}:15: KP247 specialize names axis 'intermediate_size', and Helion "
-            "specialises no size that tells it for in_dtype=float16; remove it, or call "
-            "hl.specialize in the kernel, whatever the call"
-        ),
-    ),
-}
+        _unspecialised("intermediate_size", "bfloat16")),
+    "specialised, and not named": ((MANIFEST, f"{SPECIALIZE}\n", ""),
+        f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not name; write {SPECIALIZE}"),
+    "specialised for some dtypes": ((f"kernels/{SILU}/kernel.py",
+        "    width = hl.specialize(input.shape[-1])\n",
+        "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n        hl.specialize(width)\n"),
+        _unspecialised("intermediate_size", "float16")),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("edit", "line"), OF_SPECIALIZE.values(), ids=OF_SPECIALIZE)
