@@ -201,20 +201,6 @@ def test_a_tree_without_configs_gets_its_folder(pack, tmp_path):
     assert files_below(tmp_path / "tree") == ["vllm/kernels/helion/configs/twice/nvidia_h200.json"]
 
 
-def test_older_layouts_are_refused_with_the_remedy(pack, vllm):
-    """Keys that are texts, and one file with all platforms; those of other kernels are skipped."""
-    old = {"batchsize_1": NARROW, "default": WIDE}
-    vllm("twice/nvidia_h200.json", old)
-    vllm("twice.json", {"nvidia_h100": old})
-    vllm("other.json", {"nvidia_h100": old})
-    remedy = "is of a vLLM before 0.33; import the configs of vLLM 0.33 instead"
-    assert lines_of(plan_import, pack, vllm()) == [
-        f"TMP/vllm_configs/twice.json: KP822 the layout, one file for all platforms, {remedy}",
-        f"TMP/vllm_configs/twice/nvidia_h200.json: KP822 the layout, an object from keys that are texts, {remedy}",
-    ]
-    assert files_below(pack.root / "configs") == []
-
-
 # --- what is there already
 
 
@@ -596,13 +582,6 @@ def test_the_store_of_the_pack_is_no_folder_of_vllms(pack, command, capsys):
     assert capsys.readouterr() == ("", f"kernelpkg: {message}\n")
 
 
-def test_the_store_of_another_pack_is_told_for_what_it_is(pack, other, tmp_path):
-    other.configs("twice")
-    assert lines_of(plan_import, pack, other.root / "configs") == [
-        "TMP/other/configs/twice/nvidia_h200.json: KP820 the file is kernelpkg's own; vLLM's are arrays of entries"
-    ]
-
-
 def test_where_nothing_can_be_written_nothing_is(pack, vllm, capsys):
     (pack.root / "configs").write_text("a file")
     assert run("import", "vllm", vllm(), "--root", pack.root) == 2
@@ -681,13 +660,6 @@ def test_what_is_the_same_is_not_written(tmp_path):
     planned(tmp_path, replace=True).made().carry_out()
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert texts == {"new.json": "NEW", "old.json": "OLD", "same.json": "same"}
-
-
-def test_a_file_that_differs_is_overwritten_only_when_that_is_asked_for(tmp_path):
-    with pytest.raises(PackError) as caught:
-        planned(tmp_path).made()
-    line = "x/old.json: KP827 is there already and differs; --replace overwrites it"
-    assert str(caught.value) == line
 
 
 def test_a_link_that_leads_nowhere_is_a_file_that_differs(tmp_path):
