@@ -46,37 +46,35 @@ def test_canonical_refuses_names_without_letters(name):
     assert str(caught.value) == f"GPU name {name!r} has no letter or digit"
 
 
-@pytest.mark.parametrize(
-    ("name", "base", "family", "arch", "shared"),
-    [
-        pytest.param("Tesla V100-SXM2-32GB", "tesla_v100", "volta", "sm_70", 96, id="v100"),
-        pytest.param("NVIDIA A100 80GB PCIe", "nvidia_a100", "ampere", "sm_80", 163, id="a100"),
-        pytest.param("NVIDIA A10", "nvidia_a10", "ampere", "sm_86", 99, id="a10"),
-        pytest.param("NVIDIA L4", "nvidia_l4", "ada", "sm_89", 99, id="l4"),
-        pytest.param("NVIDIA L40S", "nvidia_l40s", "ada", "sm_89", 99, id="l40s"),
-        pytest.param("NVIDIA H20", "nvidia_h20", "hopper", "sm_90", 227, id="h20"),
-        pytest.param("NVIDIA H100 NVL", "nvidia_h100", "hopper", "sm_90", 227, id="h100"),
-        pytest.param("NVIDIA H200", "nvidia_h200", "hopper", "sm_90", 227, id="h200"),
-        pytest.param("NVIDIA GH200 480GB", "nvidia_gh200", "hopper", "sm_90", 227, id="gh200"),
-        pytest.param("NVIDIA B100", "nvidia_b100", "blackwell", "sm_100", 227, id="b100"),
-        pytest.param("NVIDIA B200", "nvidia_b200", "blackwell", "sm_100", 227, id="b200"),
-        pytest.param("NVIDIA GB200", "nvidia_gb200", "blackwell", "sm_100", 227, id="gb200"),
-        pytest.param("NVIDIA B300 SXM6 AC", "nvidia_b300", "blackwell", "sm_103", 227, id="b300"),
-        pytest.param("NVIDIA GeForce RTX 4090", "nvidia_geforce_rtx_4090", "ada", "sm_89", 99, id="4090"),
-        pytest.param("NVIDIA GeForce RTX 5090", "nvidia_geforce_rtx_5090", "blackwell", "sm_120", 99,
-            id="5090"),
-        pytest.param("NVIDIA RTX 6000 Ada Generation", "nvidia_rtx_6000_ada_generation", "ada", "sm_89", 99,
-            id="6000-ada"),
-        pytest.param("NVIDIA RTX PRO 6000 Blackwell Server Edition", "nvidia_rtx_pro_6000_blackwell",
-            "blackwell", "sm_120", 99, id="pro-6000"),
-        pytest.param("AMD Instinct MI250X/MI250", "amd_instinct_mi250x", "cdna2", "gfx90a", 64, id="mi250x"),
-        pytest.param("AMD_Instinct_MI300X_HF", "amd_instinct_mi300x", "cdna3", "gfx942", 64, id="mi300x"),
-        pytest.param("AMD Instinct MI300A", "amd_instinct_mi300a", "cdna3", "gfx942", 64, id="300a"),
-        pytest.param("AMD Instinct MI325X", "amd_instinct_mi325x", "cdna3", "gfx942", 64, id="325x"),
-        pytest.param("AMD Instinct MI350X", "amd_instinct_mi350x", "cdna4", "gfx950", 160, id="350x"),
-        pytest.param("AMD Instinct MI355X", "amd_instinct_mi355x", "cdna4", "gfx950", 160, id="355x"),
-    ],
-)  # fmt: skip
+GPUS = {
+    "v100": ("Tesla V100-SXM2-32GB", "tesla_v100", "volta", "sm_70", 96),
+    "a100": ("NVIDIA A100 80GB PCIe", "nvidia_a100", "ampere", "sm_80", 163),
+    "a10": ("NVIDIA A10", "nvidia_a10", "ampere", "sm_86", 99),
+    "l4": ("NVIDIA L4", "nvidia_l4", "ada", "sm_89", 99),
+    "l40s": ("NVIDIA L40S", "nvidia_l40s", "ada", "sm_89", 99),
+    "h20": ("NVIDIA H20", "nvidia_h20", "hopper", "sm_90", 227),
+    "h100": ("NVIDIA H100 NVL", "nvidia_h100", "hopper", "sm_90", 227),
+    "h200": ("NVIDIA H200", "nvidia_h200", "hopper", "sm_90", 227),
+    "gh200": ("NVIDIA GH200 480GB", "nvidia_gh200", "hopper", "sm_90", 227),
+    "b100": ("NVIDIA B100", "nvidia_b100", "blackwell", "sm_100", 227),
+    "b200": ("NVIDIA B200", "nvidia_b200", "blackwell", "sm_100", 227),
+    "gb200": ("NVIDIA GB200", "nvidia_gb200", "blackwell", "sm_100", 227),
+    "b300": ("NVIDIA B300 SXM6 AC", "nvidia_b300", "blackwell", "sm_103", 227),
+    "4090": ("NVIDIA GeForce RTX 4090", "nvidia_geforce_rtx_4090", "ada", "sm_89", 99),
+    "5090": ("NVIDIA GeForce RTX 5090", "nvidia_geforce_rtx_5090", "blackwell", "sm_120", 99),
+    "6000-ada": ("NVIDIA RTX 6000 Ada Generation", "nvidia_rtx_6000_ada_generation", "ada", "sm_89", 99),
+    "pro-6000": ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "nvidia_rtx_pro_6000_blackwell", "blackwell",
+        "sm_120", 99),
+    "mi250x": ("AMD Instinct MI250X/MI250", "amd_instinct_mi250x", "cdna2", "gfx90a", 64),
+    "mi300x": ("AMD_Instinct_MI300X_HF", "amd_instinct_mi300x", "cdna3", "gfx942", 64),
+    "300a": ("AMD Instinct MI300A", "amd_instinct_mi300a", "cdna3", "gfx942", 64),
+    "325x": ("AMD Instinct MI325X", "amd_instinct_mi325x", "cdna3", "gfx942", 64),
+    "350x": ("AMD Instinct MI350X", "amd_instinct_mi350x", "cdna4", "gfx950", 160),
+    "355x": ("AMD Instinct MI355X", "amd_instinct_mi355x", "cdna4", "gfx950", 160),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "base", "family", "arch", "shared"), GPUS.values(), ids=GPUS)
 def test_known_gpus(name, base, family, arch, shared):
     """The field's GPUs are known by the names that drivers give them."""
     assert resolve(name) == Platform(
@@ -145,24 +143,23 @@ ALL = (
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "variants", "expected"),
-    [
-        pytest.param("NVIDIA H200", "together", ("nvidia_h100", "nvidia_h100_nvl", "nvidia_h100_pcie",
-            "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200", "nvidia_b300",
-            "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100"), id="architecture-then-families-by-age"),
-        pytest.param("NVIDIA H100 PCIe", "apart", ("nvidia_h100", "nvidia_h100_nvl", "nvidia_h200",
-            "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200", "nvidia_b300",
-            "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100"), id="base-then-siblings"),
-        pytest.param("NVIDIA GeForce RTX 5090", "together", ("nvidia_b200", "nvidia_b300", "nvidia_h100",
-            "nvidia_h100_nvl", "nvidia_h100_pcie", "nvidia_h200", "nvidia_gh200", "nvidia_h20",
-            "nvidia_geforce_rtx_4090", "nvidia_a100", "tesla_v100"), id="family-of-several-architectures"),
-        pytest.param("AMD Instinct MI325X", "together", ("amd_instinct_mi300x", "amd_instinct_mi355x"),
-            id="own-vendor-only"),
-        pytest.param("cpu", "together", (), id="cpu-borrows-from-nobody"),
-        pytest.param("NVIDIA Rubin R100", "together", (), id="unknown-borrows-from-nobody"),
-    ],
-)  # fmt: skip
+CHAINS = {
+    "architecture-then-families-by-age": ("NVIDIA H200", "together", ("nvidia_h100", "nvidia_h100_nvl",
+        "nvidia_h100_pcie", "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200",
+        "nvidia_b300", "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100")),
+    "base-then-siblings": ("NVIDIA H100 PCIe", "apart", ("nvidia_h100", "nvidia_h100_nvl", "nvidia_h200",
+        "nvidia_gh200", "nvidia_h20", "nvidia_geforce_rtx_4090", "nvidia_b200", "nvidia_b300",
+        "nvidia_geforce_rtx_5090", "nvidia_a100", "tesla_v100")),
+    "family-of-several-architectures": ("NVIDIA GeForce RTX 5090", "together", ("nvidia_b200", "nvidia_b300",
+        "nvidia_h100", "nvidia_h100_nvl", "nvidia_h100_pcie", "nvidia_h200", "nvidia_gh200", "nvidia_h20",
+        "nvidia_geforce_rtx_4090", "nvidia_a100", "tesla_v100")),
+    "own-vendor-only": ("AMD Instinct MI325X", "together", ("amd_instinct_mi300x", "amd_instinct_mi355x")),
+    "cpu-borrows-from-nobody": ("cpu", "together", ()),
+    "unknown-borrows-from-nobody": ("NVIDIA Rubin R100", "together", ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "variants", "expected"), CHAINS.values(), ids=CHAINS)
 def test_chain(name, variants, expected):
     """Configs are borrowed from the nearest platform first, in one order for every run."""
     platform = resolve(name, variants=variants)

@@ -127,30 +127,26 @@ REMEDY = "; restore it, or run 'kernelpkg lock'"
 EDITED = f"kernelpkg.lock: KP301 was edited by hand, or damaged{REMEDY}"
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        pytest.param("cases = 2", "cases = 3", EDITED, id="value"),
-        pytest.param("cases = 2", "cases  = 2", EDITED, id="layout"),
-        pytest.param("configs = 1\n", "configs = 1\n# mine\n", EDITED, id="comment"),
-        pytest.param("edition = 1\n", "edition = 1\n\n", EDITED, id="head"),
-        pytest.param(f'digest = "sha256-{DIGEST}"', f'digest = "{A}"', EDITED, id="digest"),
-        pytest.param("edition = 1", "edition = 2",
-            "kernelpkg.lock:2: KP002 edition 2 is newer than this version of kernelpkg reads (1); upgrade kernelpkg",
-            id="newer"),
-        pytest.param("[packs.demo]", "[packs.demo",
-            f"kernelpkg.lock:5: KP003 does not parse as TOML: Expected ']' at the end of a table declaration{REMEDY}",
-            id="no-toml"),
-        pytest.param("cases = 2", "case = 2\ncases = 2",
-            f"kernelpkg.lock:28: KP010 key 'case' is not known in [packs.demo.kernels.twice.configs.nvidia_h200]; did you mean 'cases'?{REMEDY}",
-            id="unknown"),
-        pytest.param("cases = 2", 'cases = "2"',
-            f"kernelpkg.lock:28: KP012 'cases' must be a whole number at least 0, not a text ('2'){REMEDY}",
-            id="type"),
-        pytest.param('"kernel.py" = "sha256-b', '"../kernel.py" = "sha256-b',
-            f"kernelpkg.lock:17: KP013 '../kernel.py' must be a path below its kernel{REMEDY}", id="path"),
-    ],
-)  # fmt: skip
+CHANGED = {
+    "value": ("cases = 2", "cases = 3", EDITED),
+    "layout": ("cases = 2", "cases  = 2", EDITED),
+    "comment": ("configs = 1\n", "configs = 1\n# mine\n", EDITED),
+    "head": ("edition = 1\n", "edition = 1\n\n", EDITED),
+    "digest": (f'digest = "sha256-{DIGEST}"', f'digest = "{A}"', EDITED),
+    "newer": ("edition = 1", "edition = 2",
+        "kernelpkg.lock:2: KP002 edition 2 is newer than this version of kernelpkg reads (1); upgrade kernelpkg"),
+    "no-toml": ("[packs.demo]", "[packs.demo",
+        f"kernelpkg.lock:5: KP003 does not parse as TOML: Expected ']' at the end of a table declaration{REMEDY}"),
+    "unknown": ("cases = 2", "case = 2\ncases = 2",
+        f"kernelpkg.lock:28: KP010 key 'case' is not known in [packs.demo.kernels.twice.configs.nvidia_h200]; did you mean 'cases'?{REMEDY}"),
+    "type": ("cases = 2", 'cases = "2"',
+        f"kernelpkg.lock:28: KP012 'cases' must be a whole number at least 0, not a text ('2'){REMEDY}"),
+    "path": ('"kernel.py" = "sha256-b', '"../kernel.py" = "sha256-b',
+        f"kernelpkg.lock:17: KP013 '../kernel.py' must be a path below its kernel{REMEDY}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "said"), CHANGED.values(), ids=CHANGED)
 def test_a_lock_that_was_changed_is_told(tmp_path, old, new, said):
     text = dumps(LOCK)
     assert old in text

@@ -26,27 +26,22 @@ def problems_of(routed_pack, text: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        pytest.param('when = [\n  "num_tokens <= 4",\n  "num_token <= 4",\n]',
-            ["manifests/demo.toml:12: KP840 condition 'num_token <= 4': name 'num_token' is not known here; did you mean 'num_tokens'?"],
-            id="unknown name"),
-        pytest.param('when = ["x <= 4"]',
-            ["manifests/demo.toml:10: KP840 condition 'x <= 4': tensor 'x' is no value; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"],
-            id="tensor"),
-        pytest.param('when = ["num_tokens"]',
-            ["manifests/demo.toml:10: KP841 condition 'num_tokens': it is a whole number, and must be true or false"],
-            id="number"),
-        pytest.param('eager = ["dtype < 2", "dtype == 2"]',
-            ["manifests/demo.toml:10: KP841 condition 'dtype < 2': 'dtype < 2' compares a dtype with a number, or by size",
-            "manifests/demo.toml:10: KP841 condition 'dtype == 2': 'dtype == 2' compares a dtype with a number, or by size"],
-            id="dtype"),
-        pytest.param('when = ["eps is None"]',
-            ["manifests/demo.toml:10: KP840 condition 'eps is None': argument 'eps' is always given, so 'is None' says nothing"],
-            id="always given"),
-    ],
-)  # fmt: skip
+CONDITIONS = {
+    "unknown name": ('when = [\n  "num_tokens <= 4",\n  "num_token <= 4",\n]',
+        ["manifests/demo.toml:12: KP840 condition 'num_token <= 4': name 'num_token' is not known here; did you mean 'num_tokens'?"]),
+    "tensor": ('when = ["x <= 4"]',
+        ["manifests/demo.toml:10: KP840 condition 'x <= 4': tensor 'x' is no value; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"]),
+    "number": ('when = ["num_tokens"]',
+        ["manifests/demo.toml:10: KP841 condition 'num_tokens': it is a whole number, and must be true or false"]),
+    "dtype": ('eager = ["dtype < 2", "dtype == 2"]',
+        ["manifests/demo.toml:10: KP841 condition 'dtype < 2': 'dtype < 2' compares a dtype with a number, or by size",
+        "manifests/demo.toml:10: KP841 condition 'dtype == 2': 'dtype == 2' compares a dtype with a number, or by size"]),
+    "always given": ('when = ["eps is None"]',
+        ["manifests/demo.toml:10: KP840 condition 'eps is None': argument 'eps' is always given, so 'is None' says nothing"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "lines"), CONDITIONS.values(), ids=CONDITIONS)
 def test_conditions_that_are_wrong(routed_pack, text, lines):
     """Each has its file, its line, and what is wrong; all of a route are told."""
     assert problems_of(routed_pack, text) == lines
@@ -72,30 +67,25 @@ def native(**changes: OpArg) -> NativeSchema:
     return NativeSchema(args=args)
 
 
-@pytest.mark.parametrize(
-    ("schema", "said"),
-    [
-        pytest.param(native(), None, id="the same"),
-        pytest.param(native(flag=OpArg(name="flag", type="bool"), eps=evolve(OURS.arg("eps"), default=1.0)),
-            None, id="defaults"),
-        pytest.param(native(out=evolve(OURS.arg("out"), alias="z")), None, id="the name of an alias"),
-        pytest.param(NativeSchema(args=OURS.args[:-1]),
-            "its arguments are (out, x, bias, group, eps), and of the op (out, x, bias, group, eps, flag)",
-            id="too few"),
-        pytest.param(NativeSchema(args=(OURS.args[1], OURS.args[0], *OURS.args[2:])),
-            "its arguments are (x, out, bias, group, eps, flag), and of the op (out, x, bias, group, eps, flag)",
-            id="order"),
-        pytest.param(native(group=OpArg(name="group", type="float"), bias=OpArg(name="bias", type="Tensor")),
-            "its 'bias' is Tensor, and of the op Tensor?; its 'group' is float, and of the op int", id="types"),
-        pytest.param(native(x=evolve(OURS.arg("x"), alias="a"), out=OpArg(name="out", type="Tensor")),
-            "its 'out' is Tensor, and of the op Tensor, which it writes; its 'x' is Tensor, which it writes, and of the op Tensor",
-            id="mutation"),
-        pytest.param(NativeSchema(args=OURS.args, returns=("Tensor",)),
-            "it returns (Tensor), and the op nothing", id="returns"),
-        pytest.param(NativeSchema(args=OURS.args, keyword_only=("eps", "flag")),
-            "it takes eps, flag by keyword only, as no op of a pack can", id="keyword only"),
-    ],
-)  # fmt: skip
+SCHEMAS = {
+    "the same": (native(), None),
+    "defaults": (native(flag=OpArg(name="flag", type="bool"), eps=evolve(OURS.arg("eps"), default=1.0)), None),
+    "the name of an alias": (native(out=evolve(OURS.arg("out"), alias="z")), None),
+    "too few": (NativeSchema(args=OURS.args[:-1]),
+        "its arguments are (out, x, bias, group, eps), and of the op (out, x, bias, group, eps, flag)"),
+    "order": (NativeSchema(args=(OURS.args[1], OURS.args[0], *OURS.args[2:])),
+        "its arguments are (x, out, bias, group, eps, flag), and of the op (out, x, bias, group, eps, flag)"),
+    "types": (native(group=OpArg(name="group", type="float"), bias=OpArg(name="bias", type="Tensor")),
+        "its 'bias' is Tensor, and of the op Tensor?; its 'group' is float, and of the op int"),
+    "mutation": (native(x=evolve(OURS.arg("x"), alias="a"), out=OpArg(name="out", type="Tensor")),
+        "its 'out' is Tensor, and of the op Tensor, which it writes; its 'x' is Tensor, which it writes, and of the op Tensor"),
+    "returns": (NativeSchema(args=OURS.args, returns=("Tensor",)), "it returns (Tensor), and the op nothing"),
+    "keyword only": (NativeSchema(args=OURS.args, keyword_only=("eps", "flag")),
+        "it takes eps, flag by keyword only, as no op of a pack can"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "said"), SCHEMAS.values(), ids=SCHEMAS)
 def test_schemas(schema, said):
     """Names, order, types, mutation and returns count; defaults and names of aliases do not."""
     assert schema_problem(schema, OURS) == said
