@@ -87,7 +87,8 @@ def test_light_commands_import_neither_torch_nor_helion(demo, tmp_path):
     code = (
         "import sys; from kernelpkg.cli import main\n"
         "for command in sys.argv[1:]:\n"
-        "    assert main(command.split()) == 0 or command == 'lock --check', command\n"
+        "    findings = 'check' in command  # may be there while one works on the pack\n"
+        "    assert main(command.split()) in ((0, 1) if findings else (0,)), command\n"
         "import kernelpkg.plugin, kernelpkg.vllm.vendor.vendor, kernelpkg.vllm.exchange\n"
         f"print(sorted({HEAVY | {'numpy', 'tqdm'}} & set(sys.modules)))\n"
     )
