@@ -181,7 +181,7 @@ class Choice:
         return {"enum": list(self.words)}
 
 
-@frozen(kw_only=True)
+@frozen
 class ListOf:
     """An array of values of one kind; decodes to a tuple."""
 
@@ -209,7 +209,7 @@ class ListOf:
         return {"type": "array", "items": self.item.schema(), **least}
 
 
-@frozen(kw_only=True)
+@frozen
 class MapOf:
     """A table whose keys are free within a pattern; decodes to a dict."""
 
@@ -312,6 +312,21 @@ class Table:
         if self.rest is not None and self.rest.key.pattern is not None:
             found["propertyNames"] = {"pattern": f"^(?:{self.rest.key.pattern})$"}
         return found
+
+
+def required(kind: Kind, doc: str) -> Key:
+    """Return a key that must be given."""
+    return Key(kind=kind, doc=doc, required=True)
+
+
+def optional(kind: Kind, doc: str, default: Any = None) -> Key:
+    """Return a key that need not be given."""
+    return Key(kind=kind, doc=doc, default=default)
+
+
+def table(**keys: Key) -> Table:
+    """Return a table of known keys alone, written like the table that it is of."""
+    return Table(keys=keys)
 
 
 @frozen

@@ -14,12 +14,14 @@ from kernelpkg.manifest.decode import (
     Choice,
     Either,
     Flag,
-    Key,
     ListOf,
     MapOf,
     Number,
     Table,
     Text,
+    optional,
+    required,
+    table,
 )
 
 EDITION: Final = 1
@@ -37,344 +39,250 @@ _name = Text("an identifier (letters, digits and underscores)", NAME)
 _reference = Text("a reference of the form 'file.py:function'", REFERENCE)
 _expression = Text("an expression")
 _value = Either((Flag(), Number(), Text()), "a number, true, false or the name of a dtype")
-_axis_values = MapOf(item=_value, key=_name)
+_axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")
 _positive = Number(whole=True, least=1)
 
-_KERNEL: Final = Table(
-    keys={
-        "name": Key(kind=_name, required=True, doc="The name of the kernel, its directory, its op"),
-        "version": Key(
-            kind=_positive, required=True, doc="Raised when the schema or the results change"
-        ),
-        "summary": Key(kind=Text(), required=True, doc="One sentence on what the op computes"),
-        "source": Key(kind=_reference, doc="The Helion function; 'kernel.py:<name>' unless given"),
-        "reference": Key(
-            kind=_reference,
-            default="host.py:reference",
-            doc="The same in eager PyTorch, computed in float32; 'host.py:reference' unless given",
-        ),
-        "picker": Key(
-            kind=_reference,
-            doc="Way out of [[key]]: `f(args, keys)` returns one of the tuned keys, or None",
-        ),
-    }
+_KERNEL: Final = table(
+    name=required(_name, "The name of the kernel, its directory, its op"),
+    version=required(_positive, "Raised when the schema or the results change"),
+    summary=required(Text(), "One sentence on what the op computes"),
+    source=optional(_reference, "The Helion function; 'kernel.py:<name>' unless given"),
+    reference=optional(
+        _reference,
+        "The same in eager PyTorch, computed in float32; 'host.py:reference' unless given",
+        "host.py:reference",
+    ),
+    picker=optional(
+        _reference, "Way out of [[key]]: `f(args, keys)` returns one of the tuned keys, or None"
+    ),
 )
 
-_OP: Final = Table(
-    keys={
-        "schema": Key(
-            kind=Text(),
-            required=True,
-            doc="The schema of the op without its name; checked against the function",
-        ),
-        "fake_impl": Key(
-            kind=Text(f"'none', 'infer' or {_reference.what}", rf"none|infer|{REFERENCE}"),
-            required=True,
-            doc="'none' for an op that returns nothing, 'infer' for the host part of the Helion "
-            "function run on fake tensors, or a function of the same arguments",
-        ),
-    }
+_OP: Final = table(
+    schema=required(Text(), "The schema of the op without its name; checked against the function"),
+    fake_impl=required(
+        Text(f"'none', 'infer' or {_reference.what}", rf"none|infer|{REFERENCE}"),
+        "'none' for an op that returns nothing, 'infer' for the host part of the Helion "
+        "function run on fake tensors, or a function of the same arguments",
+    ),
 )
 
-_HELION: Final = Table(
-    keys={
-        "requires": Key(
-            kind=Text(), default=">=1.4", doc="The versions of Helion that the kernel works with"
+_HELION: Final = table(
+    requires=optional(Text(), "The versions of Helion that the kernel works with", ">=1.4"),
+    settings=optional(
+        MapOf(Anything(), key=_name),
+        "Helion settings; " + ", ".join(REFUSED_SETTINGS) + " are kernelpkg's",
+        {},
+    ),
+    default=optional(
+        MapOf(
+            Either((Flag(), Number(), Text(), ListOf(_positive)), "a scalar, or block sizes"),
+            key=_name,
         ),
-        "settings": Key(
-            kind=MapOf(item=Anything(), key=_name),
-            default={},
-            doc="Helion settings; " + ", ".join(REFUSED_SETTINGS) + " are kernelpkg's",
-        ),
-        "default": Key(
-            kind=MapOf(
-                item=Either(
-                    (Flag(), Number(), Text(), ListOf(item=_positive)),
-                    "a scalar, or block sizes",
-                ),
-                key=_name,
-            ),
-            doc="The config where none is tuned: scalars and block_sizes only; without it Helion's",
-        ),
-        "specialize": Key(
-            kind=ListOf(item=_name),
-            default=(),
-            doc="The axes that the host part makes constants of the code with hl.specialize in "
-            "every call; none unless given",
-        ),
-    }
+        "The config where none is tuned: scalars and block_sizes only; without it Helion's",
+    ),
+    specialize=optional(
+        ListOf(_name),
+        "The axes that the host part makes constants of the code with hl.specialize in "
+        "every call; none unless given",
+        (),
+    ),
 )
 
-_RULE: Final = Table(
-    keys={
-        "axis": Key(
-            kind=Either((_name, ListOf(item=_name, least=1)), "the name of an axis, or several"),
-            required=True,
-            doc="The axis that this rule narrows by, or several, each in turn",
-        ),
-        "match": Key(
-            kind=Choice(("exact", "nearest", "ceil", "floor", "pow2", "ranges", "ignore")),
-            required=True,
-            doc="How the call's value finds a tuned value",
-        ),
-        "distance": Key(
-            kind=Choice(("abs", "log")), doc="For nearest: what is near; 'abs' unless given"
-        ),
-        "max": Key(
-            kind=Number(least=0), doc="For nearest: the largest relative deviation; else a miss"
-        ),
-        "over": Key(
-            kind=Choice(("largest", "miss")),
-            doc="For ceil and pow2: what a call above all tuned values gets; else 'largest'",
-        ),
-        "under": Key(
-            kind=Choice(("smallest", "miss")),
-            doc="For floor: what a call below all tuned values gets; 'smallest' unless given",
-        ),
-        "bounds": Key(
-            kind=ListOf(item=Number(whole=True), least=1),
-            doc="For ranges: the last value of each range, rising; the one above is open",
-        ),
-    }
+_RULE: Final = table(
+    axis=required(
+        Either((_name, ListOf(_name, least=1)), "the name of an axis, or several"),
+        "The axis that this rule narrows by, or several, each in turn",
+    ),
+    match=required(
+        Choice(("exact", "nearest", "ceil", "floor", "pow2", "ranges", "ignore")),
+        "How the call's value finds a tuned value",
+    ),
+    distance=optional(Choice(("abs", "log")), "For nearest: what is near; 'abs' unless given"),
+    max=optional(Number(least=0), "For nearest: the largest relative deviation; else a miss"),
+    over=optional(
+        Choice(("largest", "miss")),
+        "For ceil and pow2: what a call above all tuned values gets; else 'largest'",
+    ),
+    under=optional(
+        Choice(("smallest", "miss")),
+        "For floor: what a call below all tuned values gets; 'smallest' unless given",
+    ),
+    bounds=optional(
+        ListOf(Number(whole=True), least=1),
+        "For ranges: the last value of each range, rising; the one above is open",
+    ),
 )
 
 _GRID: Final = Table(
     keys={
-        "use": Key(
-            kind=ListOf(item=Choice(USES), least=1), default=USES, doc="What the cases are for"
-        ),
-        "rows": Key(
-            kind=ListOf(item=_axis_values, least=1),
-            default=({},),
-            doc="Axes that go together: each row is one combination",
+        "use": optional(ListOf(Choice(USES), least=1), "What the cases are for", USES),
+        "rows": optional(
+            ListOf(_axis_values, least=1),
+            "Axes that go together: each row is one combination",
+            ({},),
         ),
     },
-    rest=MapOf(item=ListOf(item=_value, least=1), key=_name),
+    rest=MapOf(ListOf(_value, least=1), key=_name),
 )
 
-_VARIANT: Final = Table(
-    keys={
-        "when": Key(kind=_expression, doc="For which calls this is the argument"),
-        "shape": Key(
-            kind=ListOf(item=_size),
-            doc="Sizes; one that begins with '*' is any number of sizes with that product",
-        ),
-        "dtype": Key(kind=_expression, doc="A dtype, or an axis that is one"),
-        "strides": Key(
-            kind=ListOf(item=_size),
-            doc="Strides in elements, '*' for any; without it the tensor must be contiguous",
-        ),
-        "init": Key(
-            kind=Either(
-                (
-                    Number(),
-                    Text(
-                        f"one of {', '.join(INITS)}, a number or {_reference.what}",
-                        rf"{'|'.join(INITS)}|{REFERENCE}",
-                    ),
+_VARIANT: Final = table(
+    when=optional(_expression, "For which calls this is the argument"),
+    shape=optional(
+        ListOf(_size), "Sizes; one that begins with '*' is any number of sizes with that product"
+    ),
+    dtype=optional(_expression, "A dtype, or an axis that is one"),
+    strides=optional(
+        ListOf(_size), "Strides in elements, '*' for any; without it the tensor must be contiguous"
+    ),
+    init=optional(
+        Either(
+            (
+                Number(),
+                Text(
+                    f"one of {', '.join(INITS)}, a number or {_reference.what}",
+                    rf"{'|'.join(INITS)}|{REFERENCE}",
                 ),
-                f"one of {', '.join(INITS)}, a number or {_reference.what}",
             ),
-            doc="What a test tensor holds: 'empty' for a written argument, 'randn' for any other, "
-            "unless given; a function gets (axes, args, generator)",
+            f"one of {', '.join(INITS)}, a number or {_reference.what}",
         ),
-        "high": Key(kind=_size, doc="For randint: the values are below this"),
-        "value": Key(kind=Either((Flag(), Number(), Text())), doc="The value of a scalar"),
-    }
+        "What a test tensor holds: 'empty' for a written argument, 'randn' for any other, "
+        "unless given; a function gets (axes, args, generator)",
+    ),
+    high=optional(_size, "For randint: the values are below this"),
+    value=optional(Either((Flag(), Number(), Text())), "The value of a scalar"),
 )
 
 _ARG: Final = Either(
-    (Flag(), Number(), _expression, _VARIANT, ListOf(item=_VARIANT, least=1)),
+    (Flag(), Number(), _expression, _VARIANT, ListOf(_VARIANT, least=1)),
     "a table, an array of tables, a number, true, false or an expression",
 )
 
-_ACCURACY: Final = Table(
-    keys={
-        "steps": Key(kind=Number(whole=True, least=0), doc="Adjacent codes at most (FP8, INT8)"),
-        "equal": Key(
-            kind=Number(least=0, most=1), default=0.0, doc="The least share of equal elements"
-        ),
-        "rtol": Key(kind=Number(least=0), default=0.0, doc="Relative tolerance"),
-        "rounding": Key(
-            kind=_name,
-            doc="A tensor argument to whose dtype values are rounded on the way; twice its machine "
-            "epsilon is allowed",
-        ),
-        "atol": Key(kind=Number(least=0), default=0.0, doc="Absolute tolerance"),
-    }
+_ACCURACY: Final = table(
+    steps=optional(Number(whole=True, least=0), "Adjacent codes at most (FP8, INT8)"),
+    equal=optional(Number(least=0, most=1), "The least share of equal elements", 0.0),
+    rtol=optional(Number(least=0), "Relative tolerance", 0.0),
+    rounding=optional(
+        _name,
+        "A tensor argument to whose dtype values are rounded on the way; twice its machine "
+        "epsilon is allowed",
+    ),
+    atol=optional(Number(least=0), "Absolute tolerance", 0.0),
 )
 
-_edition = Key(
-    kind=Number(whole=True, least=1, most=EDITION),
-    required=True,
-    doc="The edition of the manifest: 1",
+_edition = required(Number(whole=True, least=1, most=EDITION), "The edition of the manifest: 1")
+
+KERNEL_MANIFEST: Final = table(
+    edition=_edition,
+    kernel=required(_KERNEL, "What the kernel is, and where its code is"),
+    op=required(_OP, "The identity of the op"),
+    helion=optional(_HELION, "For Helion", {}),
+    axes=required(
+        MapOf(_expression, key=_name), "Facts of a call, each an expression over the arguments"
+    ),
+    guard=optional(
+        table(
+            when=required(
+                ListOf(_expression, least=1),
+                "Expressions over axes and arguments; all must be true",
+            )
+        ),
+        "What the kernel takes, beyond what [args] says",
+    ),
+    key=optional(ListOf(_RULE), "Rules, in order of precedence", ()),
+    miss=optional(
+        table(
+            action=required(
+                Choice(("default", "error")), "What a call gets that no tuned config is for"
+            )
+        ),
+        "What happens where no config is tuned; without it the default config runs",
+    ),
+    inputs=required(
+        table(
+            default=optional(_axis_values, "Values of axes that are not given", {}),
+            grid=optional(
+                ListOf(_GRID), "Each a product of axis values; their union is the grid", ()
+            ),
+            generator=optional(
+                _reference, "Way out of [args]: `f(axes, generator, device)` returns the arguments"
+            ),
+        ),
+        "The cases that inputs are made for",
+    ),
+    args=required(
+        MapOf(_ARG, key=_name), "What inputs are made from, and what calls are held against"
+    ),
+    accuracy=required(
+        MapOf(_ACCURACY, key=_name),
+        "Per written argument, and 'return' for a result: the agreement with the reference",
+    ),
 )
 
-KERNEL_MANIFEST: Final = Table(
-    keys={
-        "edition": _edition,
-        "kernel": Key(kind=_KERNEL, required=True, doc="What the kernel is, and where its code is"),
-        "op": Key(kind=_OP, required=True, doc="The identity of the op"),
-        "helion": Key(kind=_HELION, default={}, doc="For Helion"),
-        "axes": Key(
-            kind=MapOf(item=_expression, key=_name),
-            required=True,
-            doc="Facts of a call, each an expression over the arguments",
-        ),
-        "guard": Key(
-            kind=Table(
-                keys={
-                    "when": Key(
-                        kind=ListOf(item=_expression, least=1),
-                        required=True,
-                        doc="Expressions over axes and arguments; all must be true",
-                    )
-                }
-            ),
-            doc="What the kernel takes, beyond what [args] says",
-        ),
-        "key": Key(kind=ListOf(item=_RULE), default=(), doc="Rules, in order of precedence"),
-        "miss": Key(
-            kind=Table(
-                keys={
-                    "action": Key(
-                        kind=Choice(("default", "error")),
-                        required=True,
-                        doc="What a call gets that no tuned config is for",
-                    )
-                }
-            ),
-            doc="What happens where no config is tuned; without it the default config runs",
-        ),
-        "inputs": Key(
-            kind=Table(
-                keys={
-                    "default": Key(
-                        kind=_axis_values, default={}, doc="Values of axes that are not given"
-                    ),
-                    "grid": Key(
-                        kind=ListOf(item=_GRID),
-                        default=(),
-                        doc="Each a product of axis values; their union is the grid",
-                    ),
-                    "generator": Key(
-                        kind=_reference,
-                        doc="Way out of [args]: `f(axes, generator, device)` returns the arguments",
-                    ),
-                }
-            ),
-            required=True,
-            doc="The cases that inputs are made for",
-        ),
-        "args": Key(
-            kind=MapOf(item=_ARG, key=_name),
-            required=True,
-            doc="What inputs are made from, and what calls are held against",
-        ),
-        "accuracy": Key(
-            kind=MapOf(item=_ACCURACY, key=_name),
-            required=True,
-            doc="Per written argument, and 'return' for a result: the agreement with the reference",
-        ),
-    }
+_ROUTE: Final = table(
+    op=required(_name, "The op of this pack that answers"),
+    when=optional(ListOf(_expression), "Which calls, beyond those accepted", ()),
+    eager=optional(
+        ListOf(_expression),
+        "Which of those where no CUDA graph is being captured; all unless given",
+        (),
+    ),
+    capture_only=optional(Flag(), "Only while a CUDA graph is being captured", False),
 )
 
-_ROUTE: Final = Table(
-    keys={
-        "op": Key(kind=_name, required=True, doc="The op of this pack that answers"),
-        "when": Key(
-            kind=ListOf(item=_expression), default=(), doc="Which calls, beyond those accepted"
-        ),
-        "eager": Key(
-            kind=ListOf(item=_expression),
-            default=(),
-            doc="Which of those where no CUDA graph is being captured; all unless given",
-        ),
-        "capture_only": Key(
-            kind=Flag(), default=False, doc="Only while a CUDA graph is being captured"
-        ),
-    }
-)
-
-PACK_MANIFEST: Final = Table(
-    keys={
-        "edition": _edition,
-        "pack": Key(
-            kind=Table(
-                keys={
-                    "name": Key(
-                        kind=_name, required=True, doc="The name of the pack, and its file's"
-                    ),
-                    "version": Key(kind=Text(), required=True, doc="The version of the pack"),
-                    "namespace": Key(
-                        kind=_name, required=True, doc="The ops are torch.ops.<namespace>.<kernel>"
-                    ),
-                    "license": Key(
-                        kind=Text(), required=True, doc="The license, as an SPDX expression"
-                    ),
-                    "kernels": Key(
-                        kind=Either(
-                            (Choice(("*",)), ListOf(item=_name)),
-                            "an array of names, or '*' for all",
-                        ),
-                        required=True,
-                        doc="The kernels of the pack; '*' for every directory of kernels/",
-                    ),
-                }
+PACK_MANIFEST: Final = table(
+    edition=_edition,
+    pack=required(
+        table(
+            name=required(_name, "The name of the pack, and its file's"),
+            version=required(Text(), "The version of the pack"),
+            namespace=required(_name, "The ops are torch.ops.<namespace>.<kernel>"),
+            license=required(Text(), "The license, as an SPDX expression"),
+            kernels=required(
+                Either((Choice(("*",)), ListOf(_name)), "an array of names, or '*' for all"),
+                "The kernels of the pack; '*' for every directory of kernels/",
             ),
-            required=True,
-            doc="What the pack is",
         ),
-        "platforms": Key(
-            kind=Table(
-                keys={
-                    "names": Key(
-                        kind=MapOf(item=_name, key=_name),
-                        default={},
-                        doc="Names of GPUs, in lower case with underscores, and their platforms",
-                    ),
-                    "variants": Key(
-                        kind=Choice(("together", "apart")),
-                        default="together",
-                        doc="Whether the variants of one GPU share configs",
-                    ),
-                }
+        "What the pack is",
+    ),
+    platforms=optional(
+        table(
+            names=optional(
+                MapOf(_name, key=_name),
+                "Names of GPUs, in lower case with underscores, and their platforms",
+                {},
             ),
-            default={},
-            doc="GPUs",
-        ),
-        "models": Key(
-            kind=MapOf(item=_axis_values), default={}, doc="Sizes of real models, for coverage"
-        ),
-        "vllm": Key(
-            kind=Table(
-                keys={
-                    "requires": Key(
-                        kind=Text(),
-                        default="",
-                        doc="The releases of vLLM that the pack is for, as in '>=0.33,<0.34'; "
-                        "all unless given",
-                    ),
-                    "axes": Key(
-                        kind=MapOf(item=MapOf(item=_name, key=_name), key=_name),
-                        default={},
-                        doc="Per kernel, what vLLM's config files call an axis, and its name here",
-                    ),
-                    "routes": Key(
-                        kind=MapOf(
-                            item=_ROUTE,
-                            key=Text("a native op, as in '_C::name'", f"{NAME}::{NAME}"),
-                        ),
-                        default={},
-                        doc="Native ops that ops of the pack can answer",
-                    ),
-                }
+            variants=optional(
+                Choice(("together", "apart")),
+                "Whether the variants of one GPU share configs",
+                "together",
             ),
-            default={},
-            doc="For vLLM",
         ),
-    }
+        "GPUs",
+        {},
+    ),
+    models=optional(MapOf(_axis_values), "Sizes of real models, for coverage", {}),
+    vllm=optional(
+        table(
+            requires=optional(
+                Text(),
+                "The releases of vLLM that the pack is for, as in '>=0.33,<0.34'; all unless given",
+                "",
+            ),
+            axes=optional(
+                MapOf(MapOf(_name, key=_name), key=_name),
+                "Per kernel, what vLLM's config files call an axis, and its name here",
+                {},
+            ),
+            routes=optional(
+                MapOf(_ROUTE, key=Text("a native op, as in '_C::name'", f"{NAME}::{NAME}")),
+                "Native ops that ops of the pack can answer",
+                {},
+            ),
+        ),
+        "For vLLM",
+        {},
+    ),
 )
 
 

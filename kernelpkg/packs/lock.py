@@ -23,7 +23,7 @@ from kernelpkg import __version__
 from kernelpkg.configs import search_path
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.files import Files, digest_bytes, replace_text
-from kernelpkg.manifest.decode import Key, MapOf, Number, Table, Text
+from kernelpkg.manifest.decode import MapOf, Number, Text, optional, required, table
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import NAME
 from kernelpkg.manifest.spec import PackSpec
@@ -105,43 +105,33 @@ def config_path(kernel: str, platform: str) -> str:
 
 _digest = Text("a digest, 'sha256-' and 64 hexadecimal digits", "sha256-[0-9a-f]{64}")
 _count = Number(whole=True, least=0)
-_digests = MapOf(
-    item=_digest, key=Text("a path below its kernel", r"(?!/)(?!\.\./)[^\\\x00-\x1f]+")
+_digests = MapOf(_digest, key=Text("a path below its kernel", r"(?!/)(?!\.\./)[^\\\x00-\x1f]+"))
+_configs = table(
+    file=required(_digest, "The digest of the file"),
+    cases=required(_count, "How many cases it has"),
+    configs=required(_count, "How many distinct configs"),
+    source=optional(Text(), "The digest of the source it was tuned for", ""),
 )
-_configs = Table(
-    keys={
-        "file": Key(kind=_digest, required=True, doc="The digest of the file"),
-        "cases": Key(kind=_count, required=True, doc="How many cases it has"),
-        "configs": Key(kind=_count, required=True, doc="How many distinct configs"),
-        "source": Key(kind=Text(), default="", doc="The digest of the source it was tuned for"),
-    }
+_platforms = MapOf(_configs, key=Text("the name of a platform", r"[^/\\\x00-\x1f]+"))
+_kernel = table(
+    version=required(_count, "The version of the kernel"),
+    schema=required(Text(), "The schema of its op"),
+    files=required(_digests, "Digests of its files"),
+    sources=required(_digests, "Digests of what they do"),
+    configs=optional(_platforms, "Its config files, by platform", {}),
+    fingerprints=optional(MapOf(Text()), "Structures, by variant", {}),
 )
-_platforms = MapOf(item=_configs, key=Text("the name of a platform", r"[^/\\\x00-\x1f]+"))
-_kernel = Table(
-    keys={
-        "version": Key(kind=_count, required=True, doc="The version of the kernel"),
-        "schema": Key(kind=Text(), required=True, doc="The schema of its op"),
-        "files": Key(kind=_digests, required=True, doc="Digests of its files"),
-        "sources": Key(kind=_digests, required=True, doc="Digests of what they do"),
-        "configs": Key(kind=_platforms, default={}, doc="Its config files, by platform"),
-        "fingerprints": Key(kind=MapOf(item=Text()), default={}, doc="Structures, by variant"),
-    }
+_kernels = MapOf(_kernel, key=Text("an identifier", NAME))
+_pack = table(
+    version=required(Text(), "The version of the pack"),
+    manifest=required(_digest, "The digest of its manifest"),
+    tools=required(MapOf(Text()), "Versions of tools"),
+    kernels=optional(_kernels, "Its kernels", {}),
 )
-_kernels = MapOf(item=_kernel, key=Text("an identifier", NAME))
-_pack = Table(
-    keys={
-        "version": Key(kind=Text(), required=True, doc="The version of the pack"),
-        "manifest": Key(kind=_digest, required=True, doc="The digest of its manifest"),
-        "tools": Key(kind=MapOf(item=Text()), required=True, doc="Versions of tools"),
-        "kernels": Key(kind=_kernels, default={}, doc="Its kernels"),
-    }
-)
-_LOCK: Final = Table(
-    keys={
-        "edition": Key(kind=Number(whole=True, least=EDITION, most=EDITION), required=True, doc=""),
-        "digest": Key(kind=_digest, required=True, doc="The digest of all but its line"),
-        "packs": Key(kind=MapOf(item=_pack), default={}, doc="The packs"),
-    }
+_LOCK: Final = table(
+    edition=required(Number(whole=True, least=EDITION, most=EDITION), ""),
+    digest=required(_digest, "The digest of all but its line"),
+    packs=optional(MapOf(_pack), "The packs", {}),
 )
 
 
