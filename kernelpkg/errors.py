@@ -99,6 +99,11 @@ class PackError(KernelpkgError):
         return "\n".join(map(str, self.problems))
 
 
+def pack_error(path: str, code: str, message: str, line: int = 0) -> PackError:
+    """Return the error of one problem; see `Problem` for its parts."""
+    return PackError(problems=(Problem(path=path, line=line, code=code, message=message),))
+
+
 class CallError(KernelpkgError, ValueError):
     """A call of an op that its manifest does not accept; raised before anything is launched."""
 

@@ -10,9 +10,11 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 def read_file(path: Path) -> bytes:
@@ -40,27 +42,18 @@ class Files:
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file; raises OSError where it cannot be read."""
-        found = self._content.get(path)
-        if found is None:
-            found = self._content[path] = read_file(path)
-        return found
+        return _once(self._content, path, lambda: read_file(path))
 
     def digest(self, path: Path) -> str:
         """Return the digest of a file; raises OSError where it cannot be read."""
-        found = self._digests.get(path)
-        if found is None:
-            found = self._digests[path] = digest_bytes(self.read(path))
-        return found
+        return _once(self._digests, path, lambda: digest_bytes(self.read(path)))
 
     def tree(self, path: Path, shown: str) -> ast.Module:
         """Return a Python file as a tree; raises OSError, and what `ast.parse` raises.
 
         `shown` is the path in the messages of a SyntaxError.
         """
-        found = self._trees.get(path)
-        if found is None:
-            found = self._trees[path] = ast.parse(self.read(path), shown)
-        return found
+        return _once(self._trees, path, lambda: ast.parse(self.read(path), shown))
 
     def parsed(self, path: Path) -> ast.Module | bytes:
         """Return what to compile of a Python file: its tree if there is one, else its content."""
@@ -71,16 +64,9 @@ class Files:
 
         A file that is no link itself is where its directory is, which is looked up once.
         """
-        found = self._real.get(path)
-        if found is None:
-            if path.is_symlink():
-                found = path.resolve()
-            else:
-                if path.parent not in self._real:
-                    self._real[path.parent] = path.parent.resolve()
-                found = self._real[path.parent] / path.name
-            self._real[path] = found
-        return found
+        if path.is_symlink():
+            return _once(self._real, path, path.resolve)
+        return _once(self._real, path.parent, path.parent.resolve) / path.name
 
     def digests(self, root: Path) -> dict[str, str]:
         """Return the digests of all files that were read, by their paths below a root.
@@ -98,6 +84,14 @@ class Files:
         return {
             text[len(above) :]: self.digest(path) for path, text in found if text.startswith(inside)
         }
+
+
+def _once(kept: dict[Path, _T], path: Path, make: Callable[[], _T]) -> _T:
+    """Return what is kept for a path, made at the first time."""
+    found = kept.get(path)
+    if found is None:
+        found = kept[path] = make()
+    return found
 
 
 def replace_text(path: Path, text: str) -> None:

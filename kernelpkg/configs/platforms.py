@@ -31,22 +31,26 @@ class Platform:
     shared_memory: int | None = None
 
 
-# Opt-in maximum of shared memory per block, in KiB, with the family of each architecture. NVIDIA:
-# CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD: LDS per work
-# group in the CDNA2, CDNA3 and CDNA4 instruction set references.
-_ARCHITECTURES: dict[str, tuple[str, int]] = {
-    "sm_70": ("volta", 96),
-    "sm_80": ("ampere", 163),
-    "sm_86": ("ampere", 99),
-    "sm_89": ("ada", 99),
-    "sm_90": ("hopper", 227),
-    "sm_100": ("blackwell", 227),
-    "sm_103": ("blackwell", 227),
-    "sm_120": ("blackwell", 99),
-    "gfx90a": ("cdna2", 64),
-    "gfx942": ("cdna3", 64),
-    "gfx950": ("cdna4", 160),
-}
+# Of each architecture its family, the most shared memory that a block may opt in to (KiB), and the
+# base platforms in the order in which others borrow from them: those that are tuned most often first.
+# NVIDIA: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD: LDS
+# per work group in the CDNA2, CDNA3 and CDNA4 instruction set references.
+_ARCHITECTURES: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "sm_70": ("volta", 96, ("tesla_v100",)),
+    "sm_80": ("ampere", 163, ("nvidia_a100",)),
+    "sm_86": ("ampere", 99, ("nvidia_a10", "nvidia_a10g")),
+    "sm_89": ("ada", 99, ("nvidia_l40s", "nvidia_l4", "nvidia_rtx_6000_ada_generation",
+                          "nvidia_geforce_rtx_4090")),
+    "sm_90": ("hopper", 227, ("nvidia_h100", "nvidia_h200", "nvidia_gh200", "nvidia_h20")),
+    "sm_100": ("blackwell", 227, ("nvidia_b200", "nvidia_gb200", "nvidia_b100")),
+    "sm_103": ("blackwell", 227, ("nvidia_b300", "nvidia_gb300")),
+    "sm_120": ("blackwell", 99, ("nvidia_rtx_pro_6000_blackwell", "nvidia_geforce_rtx_5090")),
+    "gfx90a": ("cdna2", 64, ("amd_instinct_mi250x",)),
+    "gfx942": ("cdna3", 64, ("amd_instinct_mi300x", "amd_instinct_mi325x", "amd_instinct_mi308x",
+                             "amd_instinct_mi300a")),
+    "gfx950": ("cdna4", 160, ("amd_instinct_mi355x", "amd_instinct_mi350x")),
+}  # fmt: skip
+_BASES = {base: arch for arch, (*_, bases) in _ARCHITECTURES.items() for base in bases}
 
 # Families of one vendor by age: configs are borrowed from the nearest first.
 _VENDORS: tuple[tuple[str, ...], ...] = (
@@ -54,48 +58,11 @@ _VENDORS: tuple[tuple[str, ...], ...] = (
     ("cdna2", "cdna3", "cdna4"),
 )
 
-# The architecture of each base platform. Within a family, the order is the one in which others
-# borrow from them: the ones that are most often tuned come first.
-_BASES: dict[str, str] = {
-    "tesla_v100": "sm_70",
-    "nvidia_a100": "sm_80",
-    "nvidia_a10": "sm_86",
-    "nvidia_a10g": "sm_86",
-    "nvidia_l40s": "sm_89",
-    "nvidia_l4": "sm_89",
-    "nvidia_rtx_6000_ada_generation": "sm_89",
-    "nvidia_geforce_rtx_4090": "sm_89",
-    "nvidia_h100": "sm_90",
-    "nvidia_h200": "sm_90",
-    "nvidia_gh200": "sm_90",
-    "nvidia_h20": "sm_90",
-    "nvidia_b200": "sm_100",
-    "nvidia_gb200": "sm_100",
-    "nvidia_b100": "sm_100",
-    "nvidia_b300": "sm_103",
-    "nvidia_gb300": "sm_103",
-    "nvidia_rtx_pro_6000_blackwell": "sm_120",
-    "nvidia_geforce_rtx_5090": "sm_120",
-    "amd_instinct_mi250x": "gfx90a",
-    "amd_instinct_mi300x": "gfx942",
-    "amd_instinct_mi325x": "gfx942",
-    "amd_instinct_mi308x": "gfx942",
-    "amd_instinct_mi300a": "gfx942",
-    "amd_instinct_mi355x": "gfx950",
-    "amd_instinct_mi350x": "gfx950",
-}
-
 # Names that say more than the base: form factor, memory, cooling. The H100, A100, V100 and MI300X
 # ones are vLLM 0.33.0's (vllm/kernels/helion/utils.py).
 _VARIANTS: dict[str, tuple[str, ...]] = {
     "tesla_v100": ("sxm2_16gb", "sxm2_32gb", "pcie_16gb", "pcie_32gb", "sxm3_32gb"),
-    "nvidia_a100": (
-        "sxm4_40gb",
-        "sxm4_80gb",
-        "pcie_40gb",
-        "pcie_80gb",
-        "80gb_pcie",
-    ),
+    "nvidia_a100": ("sxm4_40gb", "sxm4_80gb", "pcie_40gb", "pcie_80gb", "80gb_pcie"),
     "nvidia_h100": ("pcie", "sxm5", "80gb_hbm3", "nvl"),
     "nvidia_h200": ("nvl", "141gb_hbm3e"),
     "nvidia_gh200": ("480gb", "120gb", "144g_hbm3e"),
@@ -142,10 +109,7 @@ def stranger(name: str) -> str:
 
 
 def resolve(
-    name: str,
-    *,
-    extra: Mapping[str, str] = {},
-    variants: Literal["together", "apart"] = "together",
+    name: str, *, extra: Mapping[str, str] = {}, variants: Literal["together", "apart"] = "together"
 ) -> Platform:
     """Return the platform of a GPU by its name, or of a platform by its own.
 
@@ -157,7 +121,7 @@ def resolve(
     base = further.get(gpu, gpu)
     base = _BASE_OF.get(base, base)
     arch = _BASES.get(base)
-    family, shared = _ARCHITECTURES[arch] if arch else (None, None)
+    family, shared, _ = _ARCHITECTURES[arch] if arch else (None, None, ())
     return Platform(
         name=base if variants == "together" else further.get(gpu, gpu),
         gpu=gpu,

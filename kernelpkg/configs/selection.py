@@ -193,11 +193,7 @@ class ConfigSelection:
             yield self._default()
 
     def answer(
-        self,
-        axes: Mapping[str, Scalar],
-        evaluate: Evaluator | None = None,
-        *,
-        guarded: bool = True,
+        self, axes: Mapping[str, Scalar], evaluate: Evaluator | None = None, *, guarded: bool = True
     ) -> Answer:
         """Say what a call with some axis values gets; guards that read others are not asked.
 
@@ -225,10 +221,7 @@ class ConfigSelection:
             to = key.get(rule.axis, self.spec.defaults.get(rule.axis))
             if rule.match != "ignore" and identity(to) != identity(axes[rule.axis]):
                 yield Move(
-                    axis=rule.axis,
-                    value=axes[rule.axis],
-                    to=to,
-                    extrapolated=rule.axis in far,
+                    axis=rule.axis, value=axes[rule.axis], to=to, extrapolated=rule.axis in far
                 )
 
     def trace(self, axes: Sequence[Scalar]) -> tuple[Step, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
-from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.files import read_file, replace_text
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
@@ -190,8 +190,7 @@ def store(
     except (OSError, ValueError, RecursionError) as error:
         line, what = unreadable_json(error, text)
         message = f"{what}; restore it or tune again"
-        problem = Problem(path=shown, line=line, code="KP501", message=message)
-        raise PackError(problems=(problem,)) from error
+        raise pack_error(shown, "KP501", message, line) from error
     reading = _Reading(axes=tuple(axes), defaults=defaults)
     reading.file(document, kernel, platform)
     if not (repeated or reading.found):
@@ -305,11 +304,7 @@ class _Reading:
             self.key(place, fields.get("key", {}), first)
 
     def fields(
-        self,
-        at: JsonPath,
-        value: object,
-        known: Mapping[str, type],
-        required: Iterable[str] = (),
+        self, at: JsonPath, value: object, known: Mapping[str, type], required: Iterable[str] = ()
     ) -> dict[str, Any]:
         """Return the fields of an object that are known and of their types."""
         if not isinstance(value, dict):

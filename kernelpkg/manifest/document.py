@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from kernelpkg.errors import PackError, Problem, shown
+from kernelpkg.errors import PackError, Problem, pack_error, shown
 from kernelpkg.files import digest_bytes, read_file
 from kernelpkg.manifest.decode import MISSING, Table, TomlPath
 from kernelpkg.manifest.keys import EDITION
@@ -70,12 +70,8 @@ class Document:
                 return
 
     def _newer(self, line: int, edition: str) -> PackError:
-        return self._broken(
-            line,
-            "KP002",
-            f"edition {edition} is newer than this version of kernelpkg reads ({self.edition}); "
-            "upgrade kernelpkg",
-        )
+        known = f"this version of kernelpkg reads ({self.edition}); upgrade kernelpkg"
+        return self._broken(line, "KP002", f"edition {edition} is newer than {known}")
 
     def _parse(self) -> dict[str, Any]:
         try:
@@ -98,8 +94,7 @@ class Document:
         return max(range(end), key=lambda place: sum(map(str.isdigit, lines[place]))) + 1
 
     def _broken(self, line: int, code: str, message: str) -> PackError:
-        problem = Problem(path=self.shown, line=line, code=code, message=message)
-        return PackError(problems=(problem,))
+        return pack_error(self.shown, code, message, line)
 
     def report(self, at: TomlPath, code: str, message: str) -> None:
         """Note a problem of the value at a path."""

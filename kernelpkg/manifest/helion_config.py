@@ -8,16 +8,10 @@ from typing import Any, Final, TypeGuard
 Config = Mapping[str, Any]
 """A Helion config, as the keywords of `helion.Config`."""
 
-POSITIONAL: Final = frozenset(
-    {
-        "indexing",
-        "atomic_indexing",
-        "load_eviction_policies",
-        "load_cache_modifiers",
-        "store_cache_modifiers",
-        "pallas_load_buffer_count",
-    }
-)
+POSITIONAL: Final = frozenset({
+    "indexing", "atomic_indexing", "load_eviction_policies", "load_cache_modifiers",
+    "store_cache_modifiers", "pallas_load_buffer_count",
+})  # fmt: skip
 """The fields with one entry per load, store or atomic of a kernel, in helion 1.4.0 and 1.5.1.
 
 Their entries shift when an optional tensor is None, which Helion accepts in silence.
@@ -27,56 +21,20 @@ Their entries shift when an optional tensor is None, which Helion accepts in sil
 # helion/runtime/config.py. 1.4.0 has those that are not named cute_*, and of the others not
 # cross_loop_pipeline, host_tensor_descriptors and reduction_fusion.
 _PARAMETERS: Final = (
-    "block_sizes",
-    "num_threads",
-    "loop_orders",
-    "flatten_loops",
-    "l2_groupings",
-    "reduction_loops",
-    "range_unroll_factors",
-    "range_warp_specializes",
-    "range_num_stages",
-    "range_multi_buffers",
-    "range_flattens",
-    "static_ranges",
-    "pallas_load_buffer_count",
-    "load_eviction_policies",
-    "load_cache_modifiers",
-    "store_cache_modifiers",
-    "cute_async_load_stages",
-    "cute_async_load_lookahead",
-    "cute_async_load_group_rows",
-    "cute_async_load_cache",
-    "cute_async_store_policy",
-    "cute_bf16x2_recurrence",
-    "cute_signed_bitfield_bf16",
-    "cute_proven_bounds",
-    "cute_affine_scan_schedule",
-    "cute_rng_packet",
-    "cute_independent_reduction",
-    "cute_replicated_reduction",
-    "cute_vector_packet_unroll",
-    "cute_vloop_sink",
-    "cute_lane_unroll",
-    "cute_pdl",
-    "cute_warp_aggregated_atomics",
-    "cute_packet_prefetch",
-    "cute_reduction_pipeline_depth",
-    "cute_host_paired_sum",
-    "num_warps",
-    "num_stages",
-    "indexing",
-    "atomic_indexing",
-    "pid_type",
-    "cross_loop_pipeline",
-    "num_sm_multiplier",
-    "maxnreg",
-    "host_tensor_descriptors",
-    "advanced_controls_file",
-    "epilogue_subtile",
-    "xcd_remap",
-    "reduction_fusion",
-)
+    "block_sizes", "num_threads", "loop_orders", "flatten_loops", "l2_groupings",
+    "reduction_loops", "range_unroll_factors", "range_warp_specializes", "range_num_stages",
+    "range_multi_buffers", "range_flattens", "static_ranges", "pallas_load_buffer_count",
+    "load_eviction_policies", "load_cache_modifiers", "store_cache_modifiers",
+    "cute_async_load_stages", "cute_async_load_lookahead", "cute_async_load_group_rows",
+    "cute_async_load_cache", "cute_async_store_policy", "cute_bf16x2_recurrence",
+    "cute_signed_bitfield_bf16", "cute_proven_bounds", "cute_affine_scan_schedule",
+    "cute_rng_packet", "cute_independent_reduction", "cute_replicated_reduction",
+    "cute_vector_packet_unroll", "cute_vloop_sink", "cute_lane_unroll", "cute_pdl",
+    "cute_warp_aggregated_atomics", "cute_packet_prefetch", "cute_reduction_pipeline_depth",
+    "cute_host_paired_sum", "num_warps", "num_stages", "indexing", "atomic_indexing", "pid_type",
+    "cross_loop_pipeline", "num_sm_multiplier", "maxnreg", "host_tensor_descriptors",
+    "advanced_controls_file", "epilogue_subtile", "xcd_remap", "reduction_fusion",
+)  # fmt: skip
 
 # Further keywords that both versions take on AMD GPUs, in helion/autotuner/config_spec.py; Helion
 # writes them behind its parameters.

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from attrs import evolve, frozen
 
 from kernelpkg.configs import search_path
-from kernelpkg.errors import KernelpkgError, PackError, Problem, counted
+from kernelpkg.errors import KernelpkgError, PackError, Problem, counted, pack_error
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import (
@@ -171,7 +171,7 @@ def check_lock(
     if lock is None or locked is None:
         what = "is not there" if lock is None else f"has no pack '{pack.name}'"
         message = f"{what}; run 'kernelpkg lock' to write it"
-        raise PackError(problems=(Problem(path=FILE, code="KP303", message=message),))
+        raise pack_error(FILE, "KP303", message)
     found = take_inventory(pack, tools)
     recorded = {name for name, kernel in locked.kernels.items() if kernel.fingerprints}
     specs = {name: spec for name, spec in found.specs.items() if name in recorded}
@@ -392,9 +392,5 @@ def _read_kernel(pack: PackSpec, name: str) -> tuple[KernelSpec, LockedKernel]:
     if problems:
         raise PackError(problems=tuple(problems))
     return spec, LockedKernel(
-        version=spec.version,
-        schema=spec.schema.text,
-        files=found,
-        sources=sources,
-        configs=stored,
+        version=spec.version, schema=spec.schema.text, files=found, sources=sources, configs=stored
     )

@@ -14,7 +14,7 @@ from typing import Final
 from attrs import frozen
 
 from kernelpkg.configs.search_path import with_overlays
-from kernelpkg.errors import PackError, Problem, UsageError, suggestion
+from kernelpkg.errors import PackError, UsageError, pack_error, suggestion
 from kernelpkg.manifest.spec import KernelName, PackSpec
 from kernelpkg.packs.read import read_pack
 
@@ -50,7 +50,8 @@ class Root:
             return ()
         except OSError as error:
             path = str(self.path / "manifests")
-            raise _broken(path, f"directory cannot be read: {error.strerror}") from None
+            message = f"directory cannot be read: {error.strerror}"
+            raise pack_error(path, "KP604", message) from None
         return tuple(
             sorted(n.removesuffix(".toml") for n in names if n.endswith(".toml") and n[0] != ".")
         )
@@ -118,12 +119,9 @@ def _only_pack(given: Path | None, environment: Mapping[str, str]) -> tuple[Root
         raise root
     packs = root.packs()
     if not packs:
-        raise _broken(
-            str(root.path),
-            "has no packs; a pack is a file manifests/<pack>.toml, which "
-            f"'kernelpkg new NAME --root {root.path}' writes with a first kernel",
-            code="KP606",
-        )
+        message = "has no packs; a pack is a file manifests/<pack>.toml, which "
+        message += f"'kernelpkg new NAME --root {root.path}' writes with a first kernel"
+        raise pack_error(str(root.path), "KP606", message)
     if len(packs) > 1:
         raise UsageError(f"{root.path} has packs {', '.join(packs)}; choose one with --pack")
     return root, packs[0]
@@ -139,13 +137,12 @@ def _installed() -> Iterator[Root | PackError]:
     from importlib.metadata import entry_points  # 30 ms, which a root that is given does without
 
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        origin = f"entry point '{entry.name}'"
         place = _located(entry.module)
         if place is None:
-            path = f"{GROUP}:{entry.name}"
-            yield _broken(path, f"module '{entry.module}' is not there; reinstall its package")
+            message = f"module '{entry.module}' is not there; reinstall its package"
+            yield pack_error(f"{GROUP}:{entry.name}", "KP604", message)
         else:
-            yield Root(path=place, origin=origin, installed=True)
+            yield Root(path=place, origin=f"entry point '{entry.name}'", installed=True)
 
 
 def _is_entry(error: PackError) -> bool:
@@ -156,11 +153,8 @@ def _root(path: Path, origin: str) -> Root | PackError:
     if path.is_dir():
         return Root(path=path.absolute(), origin=origin)
     what = "is not a directory" if path.exists() else "does not exist"
-    return _broken(str(path), f"root of {origin} {what}; name one that holds manifests/")
-
-
-def _broken(path: str, message: str, *, code: str = "KP604") -> PackError:
-    return PackError(problems=(Problem(path=path, code=code, message=message),))
+    message = f"root of {origin} {what}; name one that holds manifests/"
+    return pack_error(str(path), "KP604", message)
 
 
 def _located(module: str) -> Path | None:

@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from kernelpkg import __version__
 from kernelpkg.configs import search_path
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, pack_error
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.decode import MapOf, Number, Text, optional, required, table
 from kernelpkg.manifest.document import Document
@@ -187,7 +187,7 @@ def read_lock(root: Path) -> Lock | None:
     line = _DIGEST_LINE.search(data)
     if line is None or line[1].decode() != digest_bytes(data[: line.start()] + data[line.end() :]):
         message = "was edited by hand, or damaged; restore it, or run 'kernelpkg lock'"
-        raise PackError(problems=(Problem(path=FILE, code="KP301", message=message),))
+        raise pack_error(FILE, "KP301", message)
     packs = {name: _read_pack(table) for name, table in document.get("packs").items()}
     return Lock(packs=packs)
 
@@ -215,7 +215,7 @@ def write_lock(root: Path, lock: Lock) -> None:
         replace_text(root / FILE, dumps(lock))
     except OSError as error:
         message = f"cannot be written: {error.strerror}; what was there is as it was"
-        raise PackError(problems=(Problem(path=FILE, code="KP302", message=message),)) from None
+        raise pack_error(FILE, "KP302", message) from None
 
 
 _SHOWN: Final = len("sha256-") + 12
@@ -331,8 +331,7 @@ def make_verifier(root: Path, name: str, *, demanded: bool, installed: bool) -> 
     if locked is None and (demanded or installed):
         what = "is not there" if lock is None else f"has no pack '{name}'"
         message = f"{what}, and the pack must be locked; run 'kernelpkg lock --pack {name}' where "
-        problem = Problem(path=FILE, code="KP303", message=f"{message}it is made")
-        raise PackError(problems=(problem,))
+        raise pack_error(FILE, "KP303", f"{message}it is made")
     return Verifier(required=demanded or installed, locked=locked)
 
 

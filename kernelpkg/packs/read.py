@@ -15,7 +15,7 @@ from typing import Any, Final
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg.configs.picker import compile_picker
-from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.expr.language import Expr
 from kernelpkg.files import Files, digest_bytes, read_file
 from kernelpkg.manifest import validate
@@ -51,7 +51,7 @@ def read_kernel(
         others = kernel_names(root)
         remedy = suggestion(name, others) or f"; 'kernelpkg new {name}' writes one"
         message = f"kernel '{name}' is named by the pack, and is not there{remedy}"
-        raise PackError(problems=(Problem(path=shown, code="KP602", message=message),))
+        raise pack_error(shown, "KP602", message)
     files = files or Files()
     document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST, read_bytes=files.read)
     reader = KernelReader(document, directory, checked=checked)
@@ -101,9 +101,7 @@ def kernel_names(root: Path) -> tuple[str, ...]:
         return ()
     except OSError as error:
         message = f"directory cannot be read: {error.strerror}; correct its permissions"
-        raise PackError(
-            problems=(Problem(path="kernels", code="KP001", message=message),)
-        ) from None
+        raise pack_error("kernels", "KP001", message) from None
     shown = (name for name in names if not name.startswith("."))
     return tuple(sorted(name for name in shown if _holds_manifest(root / "kernels" / name)))
 

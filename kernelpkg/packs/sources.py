@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.errors import PackError, Problem, suggestion
+from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.files import Files, digest_bytes
 from kernelpkg.manifest.decode import MISSING, TomlPath
 from kernelpkg.manifest.document import Document
@@ -305,7 +305,7 @@ def load_module(directory: Path, file: str, files: Files | None = None) -> Modul
         content = files.read(path)
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
-        raise _failure(f"kernels/{directory.name}/{file}", 0, "KP111", message) from None
+        raise pack_error(f"kernels/{directory.name}/{file}", "KP111", message) from None
     mark = hashlib.sha256(str(files.resolve(path)).encode() + b"\0" + content).hexdigest()[:16]
     name = f"{_MODULES}_{mark}_{directory.name}_{path.stem}"
     if name in sys.modules:
@@ -329,10 +329,6 @@ def _code(path: Path, files: Files) -> CodeType:
     return compile(files.parsed(path), str(path), "exec", dont_inherit=True)
 
 
-def _failure(shown: str, line: int, code: str, message: str) -> PackError:
-    return PackError(problems=(Problem(path=shown, line=line, code=code, message=message),))
-
-
 def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
     line, trace = 1, error.__traceback__
     while trace is not None:
@@ -341,7 +337,7 @@ def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
         trace = trace.tb_next
     text = " ".join(str(error).split())
     message = f"fails to import: {type(error).__name__}: {text}"
-    return _failure(shown, line, "KP114", message)
+    return pack_error(shown, "KP114", message, line)
 
 
 def load_function(directory: Path, reference: Reference, files: Files | None = None) -> Any:
@@ -350,7 +346,7 @@ def load_function(directory: Path, reference: Reference, files: Files | None = N
     found = getattr(module, reference.name, None)
     if not callable(found):
         message = f"has no function '{reference.name}' once it has run"
-        raise _failure(f"kernels/{directory.name}/{reference.file}", 0, "KP112", message)
+        raise pack_error(f"kernels/{directory.name}/{reference.file}", "KP112", message)
     return found
 
 

@@ -175,10 +175,7 @@ def _panel(found: Coverage, number: int, shapes: Shapes) -> _Part:
     told += [f"may borrow from {', '.join(found.borrows)}"] if found.borrows else []
     told += [f"{name}={show(value)}" for name, value in fixed.items()]
     below = "; ".join(told)
-    elements = [
-        text(0, 13, head, style="strong", size=14),
-        text(0, 30, below, style="muted"),
-    ]
+    elements = [text(0, 13, head, style="strong", size=14), text(0, 30, below, style="muted")]
     wide = max(width(head, 14), width(below, 11))
     if found.unverified or not found.rows:
         why = f"? unverified: {found.unverified}" if found.unverified else "no cases to tune"
@@ -350,11 +347,7 @@ class _Table:
         return f"{label(answer)}{f', takes {taken}' if taken else ''}"
 
     def _drawn(
-        self,
-        x: int,
-        wide: int,
-        answer: Answer,
-        of: tuple[str, Sequence[str] | None],
+        self, x: int, wide: int, answer: Answer, of: tuple[str, Sequence[str] | None]
     ) -> str:
         """Return one cell, which tells all there is to tell where one points at it."""
         calls, unless = of

@@ -282,10 +282,6 @@ def _groups(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     lines = textwrap.wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

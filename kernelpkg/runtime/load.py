@@ -21,7 +21,7 @@ from attrs import evolve, frozen
 from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
+from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, pack_error, suggestion
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -181,10 +181,7 @@ def _check_namespace(pack: PackSpec) -> None:
     if pack.namespace in torch_ops.RESERVED:
         document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
         message = f"namespace '{pack.namespace}' is in use by PyTorch or vLLM; choose another"
-        line = document.line("pack", "namespace")
-        raise PackError(
-            problems=(Problem(path=pack.path, line=line, code="KP605", message=message),)
-        )
+        raise pack_error(pack.path, "KP605", message, document.line("pack", "namespace"))
 
 
 def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from kernelpkg.compile import helion, host_code
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection
-from kernelpkg.errors import PackError, Problem, RegistrationError
+from kernelpkg.errors import PackError, Problem, RegistrationError, pack_error
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -74,10 +74,7 @@ class Preparation:
             pins.undo()
             text = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"cannot be loaded: {text}; kernelpkg did not foresee this, please report it"
-            path = f"kernels/{report.name}/kernel.toml"
-            raise PackError(
-                problems=(Problem(path=path, code="KP700", message=message),)
-            ) from error
+            raise pack_error(f"kernels/{report.name}/kernel.toml", "KP700", message) from error
 
     def _check(
         self,
