@@ -37,7 +37,6 @@ from kernelpkg.files import digest_bytes
 from kernelpkg.jobs import pool, ray_pool
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import find, lock
-from kernelpkg.packs.find import Root
 from kernelpkg.packs.read import read_kernel, read_pack
 
 _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
@@ -122,7 +121,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.ops:
         kernels = with_cases(kernels, wanted)
     into = options.into
-    if into is None and not options.dry_run and _is_installed(place):
+    installed = place.installed or {"site-packages", "dist-packages"} & {*place.path.parts}
+    if into is None and not options.dry_run and installed:
         raise UsageError(
             f"pack '{name}' was installed as a package, whose files are not to be changed; choose "
             "a directory of your own with --into"
@@ -171,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
             date=time.strftime("%Y-%m-%d"),
             run_jobs=run_jobs,
             progress=progress.step,
-            saved=_quiet if progress.shown else _say,
+            saved=(lambda _: None) if progress.shown else _say,
         )
     complain((*results.remarks, *results.failures()))
     if target.path.resolve() == (place.path / "configs").resolve():
@@ -184,10 +184,6 @@ def run(options: argparse.Namespace) -> int:
     if results.interrupted:
         return ended[-1] if ended else INTERRUPTED
     return FINE if results.ok else FOUND
-
-
-def _is_installed(place: Root) -> bool:
-    return place.installed or bool({"site-packages", "dist-packages"} & set(place.path.parts))
 
 
 def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
@@ -236,10 +232,6 @@ def _say(line: str) -> None:
     if sys.stderr is not None:  # it may be closed
         with contextlib.suppress(OSError):  # hours of tuning do not end with a terminal
             print(line, file=sys.stderr, flush=True)
-
-
-def _quiet(_: str) -> None:
-    """Say nothing, for there is a bar."""
 
 
 def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
 from kernelpkg.configs import search_path
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
     complain(problems)
     if options.json:
-        print_json({"packs": [pack.to_json() for pack in packs]})
+        print_json({"packs": [asdict(pack) for pack in packs]})
     else:
         for number, pack in enumerate(packs):
             print(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
@@ -70,27 +69,6 @@ class PackEntry:
     origin: str
     root: str
     kernels: tuple[KernelEntry, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry of `list --json`."""
-        kernels = [
-            {
-                "name": kernel.name,
-                "op": kernel.op,
-                "version": kernel.version,
-                "cases": kernel.cases,
-                "platforms": list(kernel.platforms),
-                "summary": kernel.summary,
-            }
-            for kernel in self.kernels
-        ]
-        return {
-            "pack": self.pack,
-            "version": self.version,
-            "origin": self.origin,
-            "root": self.root,
-            "kernels": kernels,
-        }
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table for people, with its head."""

@@ -32,89 +32,8 @@ _TAKEN: Final = {
 _NAMESPACES: Final = frozenset({"aten", "prim", "prims", "c10", "inductor", "kernelpkg"})
 """Namespaces of PyTorch and of our own pack, which a new pack is not given."""
 
-_MANIFEST: Final = """#:schema ../kernel.schema.json
-edition = 1
-
-[kernel]
-name = "{name}"
-version = 1                           # raise it when the schema or the results change
-summary = "Each row of input times a factor."
-
-[op]                                  # without the name; Tensor(a!) is an argument that is written
-schema = "(Tensor input, float factor) -> Tensor"
-fake_impl = "infer"                   # "none" where nothing is returned
-
-[axes]                                # facts of a call, each named once
-num_tokens = "input.shape[0]"
-hidden_size = "input.shape[1]"
-dtype = "input.dtype"
-
-[guard]                               # what the kernel takes, beyond what [args] says
-when = ["dtype in [bfloat16, float16, float32]"]
-
-[[key]]                               # how a call finds a tuned config: one rule after the other
-axis = "dtype"
-match = "exact"
-[[key]]
-axis = "hidden_size"
-match = "nearest"
-[[key]]
-axis = "num_tokens"
-match = "ceil"
-
-[inputs]                              # the cases that are tuned, tested and measured
-default = {{ dtype = "bfloat16" }}
-[[inputs.grid]]
-hidden_size = [2048, 4096]
-num_tokens = [1, 16, 256, 4096]
-[[inputs.grid]]
-use = ["test"]
-hidden_size = [256]
-num_tokens = [1, 3]
-
-[args]                                # what inputs are made from, and what calls are held against
-input = {{ shape = ["num_tokens", "hidden_size"], dtype = "dtype" }}
-factor = 2.0
-
-[accuracy]                            # how far the kernel may be from the reference
-return = {{ rtol = 1e-2, atol = 1e-2 }}
-"""
-
-_KERNEL: Final = '''"""The Helion function of {name}."""
-
-import helion.language as hl
-import torch
-
-
-def {name}(input: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return input [num_tokens, hidden_size] times factor, in the dtype of input."""
-    out = torch.empty_like(input)
-    for tile_t, tile_h in hl.tile([input.size(0), input.size(1)]):
-        x = input[tile_t, tile_h].to(torch.float32)
-        out[tile_t, tile_h] = (x * factor).to(out.dtype)
-    return out
-'''
-
-_HOST: Final = '''"""The reference of {name}."""
-
-import torch
-
-
-def reference(input: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return input times factor, computed in float32."""
-    return (input.float() * factor).to(input.dtype)
-'''
-
-_PACK: Final = """#:schema ./pack.schema.json
-edition = 1
-
-[pack]
-name = "{name}"
-version = "0.1.0"
-namespace = "{name}"
-license = "Apache-2.0"
-kernels = "*"
-"""
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+"""What a kernel and a pack begin with; NAME stands for their names."""
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -167,8 +86,8 @@ def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
     try:
         if not packs:
             made += _write_pack(root)
-        texts = {"kernel.toml": _MANIFEST, "kernel.py": _KERNEL, "host.py": _HOST}
-        _write_directory(target, {file: text.format(name=name) for file, text in texts.items()})
+        texts = {file: _text(file, name) for file in ("kernel.toml", "kernel.py", "host.py")}
+        _write_directory(target, texts)
     except OSError as error:
         for path in reversed(made):
             path.unlink(missing_ok=True)
@@ -176,6 +95,11 @@ def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
     shown = [path.relative_to(root).as_posix() for path in made]
     shown += [f"kernels/{name}/{file}" for file in texts]
     return NewKernel(files=tuple(shown), remarks=tuple(_remarks(packs, name)))
+
+
+def _text(file: str, name: str) -> str:
+    """Return the text of a file of a new kernel or pack."""
+    return (_TEMPLATES / f"{file}.txt").read_text(encoding="utf-8").replace("NAME", name)
 
 
 def _check_name(name: str) -> None:
@@ -208,7 +132,7 @@ def _write_pack(root: Path) -> list[Path]:
     word = re.sub(r"\W+", "_", root.resolve().name, flags=re.ASCII).strip("_").lower() or "pack"
     fine = re.fullmatch(NAME, word) and not keyword.iskeyword(word) and word not in _NAMESPACES
     name = word if fine else f"pack_{word}"
-    texts = {f"manifests/{name}.toml": _PACK.format(name=name)}
+    texts = {f"manifests/{name}.toml": _text("pack.toml", name)}
     texts |= {keys.FILES[kind][0]: keys.schema_text(kind) for kind in keys.FILES}
     made = []
     for file, text in texts.items():

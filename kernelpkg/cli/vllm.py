@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kernelpkg.cli.console import FINE, FOUND, complain, folder, print_json
@@ -17,8 +18,8 @@ from kernelpkg.vllm.vendor import vendor
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the commands and their arguments."""
-    for name, run in (("import", _import), ("export", _export)):
-        moved = command(name, run)
+    for name, plan in (("import", exchange.plan_import), ("export", exchange.plan_export)):
+        moved = command(name, partial(_transfer, plan=plan))
         moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
         moved.add_argument(
             "directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
@@ -41,14 +42,6 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     found.add_argument(
         "--replace", action="store_true", help="overwrite files that were edited or are not ours"
     )
-
-
-def _import(options: argparse.Namespace) -> int:
-    return _transfer(options, exchange.plan_import)
-
-
-def _export(options: argparse.Namespace) -> int:
-    return _transfer(options, exchange.plan_export)
 
 
 def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:

@@ -32,7 +32,7 @@ class Platform:
 
 
 # Of each architecture its family, the most shared memory that a block may opt in to (KiB), and the
-# base platforms in the order in which others borrow from them: those that are tuned most often first.
+# base platforms in the order in which others borrow from them: the most often tuned first.
 # NVIDIA: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD: LDS
 # per work group in the CDNA2, CDNA3 and CDNA4 instruction set references.
 _ARCHITECTURES: dict[str, tuple[str, int, tuple[str, ...]]] = {

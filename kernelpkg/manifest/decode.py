@@ -168,12 +168,8 @@ class Choice:
         if isinstance(value, str) and value in self.words:
             return value
         if isinstance(value, str):
-            report(
-                at,
-                "KP012",
-                f"{_called(at)} must be {self.what}, not {shown(value)}"
-                + suggestion(value, self.words),
-            )
+            wrong = f"{_called(at)} must be {self.what}, not {shown(value)}"
+            report(at, "KP012", wrong + suggestion(value, self.words))
             return MISSING
         return _refuse(self, value, at, report)
 

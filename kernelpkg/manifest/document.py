@@ -123,12 +123,12 @@ class Document:
         ]
         return tuple(sorted(set(own + self._elsewhere)))
 
-    def get(self, *at: str) -> Any:
-        """Return the decoded value at a path, or MISSING where a part of the path was refused."""
+    def get(self, *at: str, missing: Any = MISSING) -> Any:
+        """Return the decoded value at a path, or `missing` where a part of it was refused."""
         value: Any = self.values
         for key in at:
             value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
-        return value
+        return missing if value is MISSING else value
 
     def line(self, *at: str | int) -> int:
         """Return the line of a path."""

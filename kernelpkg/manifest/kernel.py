@@ -169,8 +169,7 @@ class KernelReader:
 
     def _axes(self) -> tuple[Axis, ...]:
         found = []
-        axes = self.get("axes")
-        for name, text in ({} if axes is MISSING else axes).items():
+        for name, text in self.get("axes", missing={}).items():
             at = ("axes", name)
             expr, self.axis_types[name] = self._typed(at, text, self.over_args)
             if expr is not None:
@@ -186,17 +185,15 @@ class KernelReader:
         return names
 
     def _guards(self) -> tuple[Expr, ...]:
-        texts = () if self.get("guard") is None else self.get("guard", "when")
         found = [
             self._expr(("guard", "when", place), text, self.over_both, "flag")
-            for place, text in enumerate(() if texts is MISSING else texts)
+            for place, text in enumerate(self.get("guard", "when", missing=()))
         ]
         return tuple(expr for expr in found if expr is not None)
 
     def _rules(self) -> tuple[Rule, ...]:
         rules: list[Rule] = []
-        tables = self.get("key")
-        for place, table in enumerate(() if tables is MISSING else tables):
+        for place, table in enumerate(self.get("key", missing=())):
             if any(value is MISSING for value in table.values()):
                 continue
             for key, code, message in validate.option_problems(table):
@@ -216,9 +213,8 @@ class KernelReader:
         return defaults
 
     def _grids(self) -> tuple[Grid, ...]:
-        tables = self.get("inputs", "grid")
         found = []
-        for place, table in enumerate(() if tables is MISSING else tables):
+        for place, table in enumerate(self.get("inputs", "grid", missing=())):
             at = ("inputs", "grid", place)
             axes = {key: value for key, value in table.items() if key not in ("use", "rows")}
             for axis, values in axes.items():
@@ -310,10 +306,11 @@ class KernelReader:
             return None if text is None else self._expr((*at, key), text, self.over_axes, wanted)
 
         def sizes(key: str) -> list[tuple[str | int, Expr | None]]:
-            return [
-                (text, self._expr((*at, key, place), _size_text(text), self.over_axes, "whole"))
-                for place, text in enumerate(table.get(key) or ())
-            ]
+            found = []
+            for place, text in enumerate(table.get(key) or ()):
+                size = str(text).removeprefix(_ANY) or "0"
+                found.append((text, self._expr((*at, key, place), size, self.over_axes, "whole")))
+            return found
 
         dims = tuple(
             Dim(expr=size, spread=str(text).startswith(_ANY))
@@ -321,23 +318,22 @@ class KernelReader:
             if size is not None
         )
         strides = tuple(None if text == _ANY else stride for text, stride in sizes("strides"))
+        init = table.get("init")
+        if isinstance(init, str) and ":" in init:
+            init = self._refer((*at, "init"), init)
         return ArgVariant(
             when=expr("when", "flag"),
             shape=None if table.get("shape") is None else dims,
             dtype=expr("dtype", "dtype"),
             strides=None if table.get("strides") is None else strides,
-            init=self._init((*at, "init"), table.get("init")),
+            init=init,
             high=expr("high", "whole"),
             value=value,
         )
 
-    def _init(self, at: TomlPath, text: str | float | None) -> str | float | Reference | None:
-        return self._refer(at, text) if isinstance(text, str) and ":" in text else text
-
     def _accuracy(self) -> dict[str, Accuracy]:
-        tables = self.get("accuracy")
         found = {}
-        for name, table in ({} if tables is MISSING else tables).items():
+        for name, table in self.get("accuracy", missing={}).items():
             if any(value is MISSING for value in table.values()):
                 continue
             found[name] = Accuracy(**table)
@@ -352,7 +348,3 @@ class KernelReader:
             remedy = suggestion(argument, tensors) or f"; there are {', '.join(tensors)}"
             message = f"'rounding' names '{argument}', which is no tensor that is always given"
             self.report(("accuracy", name, "rounding"), "KP109", message + remedy)
-
-
-def _size_text(text: str | int) -> str:
-    return (text.removeprefix(_ANY) or "0") if isinstance(text, str) else str(text)

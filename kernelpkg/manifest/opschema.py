@@ -100,7 +100,8 @@ def parse_schema(text: str) -> OpSchema:
     outer = re.fullmatch(r"\s*\((?P<args>.*)\)\s*->\s*(?P<returns>.+?)\s*", text, re.DOTALL)
     if outer is None:
         raise SchemaError("is not of the form '(arguments) -> returns'")
-    args = tuple(_parse_arg(part) for part in _split(outer["args"]))
+    parts = outer["args"].split(",") if outer["args"].strip() else ()
+    args = tuple(_parse_arg(part.strip()) for part in parts)
     seen: set[str] = set()
     aliases: dict[str, str] = {}
     defaulted = ""
@@ -118,10 +119,6 @@ def parse_schema(text: str) -> OpSchema:
         if arg.default is not NO_DEFAULT:
             defaulted = arg.name
     return OpSchema(text=text.strip(), args=args, returns=_parse_returns(outer["returns"]))
-
-
-def _split(args: str) -> list[str]:
-    return [part.strip() for part in args.split(",")] if args.strip() else []
 
 
 def _parse_arg(part: str) -> OpArg:

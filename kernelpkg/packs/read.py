@@ -110,10 +110,8 @@ def _holds_manifest(directory: Path) -> bool:
     """Whether a directory has a manifest; one that cannot be looked into counts, to be told of."""
     try:
         os.stat(directory / "kernel.toml")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
     return True
 
 
@@ -166,43 +164,38 @@ def _kernels(document: Document, root: Path) -> tuple[str, ...]:
 
 
 def _vllm_requires(document: Document) -> str:
-    text: Any = document.get("vllm", "requires")
-    if text is MISSING:
-        return ""
+    text = str(document.get("vllm", "requires", missing=""))
     try:
         SpecifierSet(text)
     except InvalidSpecifier:
         message = f"'{text}' is not a version specifier such as '>=0.33,<0.34'"
         document.report(("vllm", "requires"), "KP608", message)
-    return str(text)
+    return text
 
 
 def _vllm_axes(
     document: Document, kernels: tuple[str, ...]
 ) -> Mapping[KernelName, Mapping[str, str]]:
-    tables: Any = document.get("vllm", "axes")
-    for kernel in {} if tables is MISSING else tables:
+    tables: Mapping[KernelName, Mapping[str, str]] = document.get("vllm", "axes", missing={})
+    for kernel in tables:
         if kernel not in kernels and kernels:
             remedy = suggestion(kernel, kernels) or f"; it has {', '.join(kernels)}"
             message = f"names axes of kernel '{kernel}', which the pack does not have{remedy}"
             document.report(("vllm", "axes", kernel), "KP603", message)
-    return {} if tables is MISSING else tables
+    return tables
 
 
 def _routes(document: Document, kernels: tuple[str, ...]) -> tuple[Route, ...]:
-    tables = document.get("vllm", "routes")
     routes = []
-    for target, route in ({} if tables is MISSING else tables).items():
+    for target, route in document.get("vllm", "routes", missing={}).items():
         at = ("vllm", "routes", target)
         if route["op"] is not MISSING and route["op"] not in kernels and kernels:
             remedy = suggestion(route["op"], kernels) or f"; it has {', '.join(kernels)}"
             message = f"route '{target}' names op '{route['op']}', which the pack does not have"
             document.report((*at, "op"), "KP603", message + remedy)
         if route["capture_only"] is True and route["eager"]:
-            message = (
-                f"route '{target}' has conditions on eager calls, and takes none of them "
-                "(capture_only); remove one of the two"
-            )
+            message = f"route '{target}' has conditions on eager calls, and takes none of them "
+            message += "(capture_only); remove one of the two"
             document.report((*at, "eager"), "KP609", message)
         routes.append(
             Route(
@@ -227,6 +220,12 @@ def problem_at(spec: KernelSpec, code: str, message: str, *at: str | int) -> Pro
     """Return a problem of a key of a manifest that was read before."""
     document = Document(Path(spec.directory) / "kernel.toml", spec.path, KERNEL_MANIFEST)
     return Problem(path=spec.path, line=document.line(*at), code=code, message=message)
+
+
+def pack_problem(pack: PackSpec, code: str, message: str, *at: str | int) -> Problem:
+    """Return a problem of a key of a pack's manifest that was read before."""
+    document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
+    return Problem(path=pack.path, line=document.line(*at), code=code, message=message)
 
 
 _FIND_THEMSELVES: Final = ("exact", "ceil", "floor", "ranges")

@@ -11,12 +11,9 @@ from attrs import frozen
 from kernelpkg.errors import PackError, Problem, quoted, suggestion
 from kernelpkg.expr.language import Expr
 from kernelpkg.expr.types import Scope, infer, wants
-from kernelpkg.manifest.decode import TomlPath
-from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.opschema import OpArg, OpSchema, scope_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
-from kernelpkg.packs.read import read_kernel
+from kernelpkg.packs.read import pack_problem, read_kernel
 
 
 @frozen(kw_only=True)
@@ -87,9 +84,7 @@ def condition_problems(pack: PackSpec, route: Route, spec: KernelSpec) -> tuple[
 
 def route_problem(pack: PackSpec, route: Route, code: str, message: str, *at: str | int) -> Problem:
     """Return a problem of a route, with the line of its key in the manifest of the pack."""
-    document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
-    path: TomlPath = ("vllm", "routes", route.target, *at)
-    return Problem(path=pack.path, line=document.line(*path), code=code, message=message)
+    return pack_problem(pack, code, message, "vllm", "routes", route.target, *at)
 
 
 def axis_name_problems(pack: PackSpec, spec: KernelSpec) -> tuple[Problem, ...]:
@@ -104,16 +99,8 @@ def axis_name_problems(pack: PackSpec, spec: KernelSpec) -> tuple[Problem, ...]:
         elif name != axis and name in spec.key_axes and name not in names.values():
             clash = f"'{name}' stands for axis '{axis}', and axis '{name}' has no other name"
             wrong.append((name, f"{clash}; give that one a name too"))
-    if not wrong:
-        return ()
-    document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
     return tuple(
-        Problem(
-            path=pack.path,
-            line=document.line("vllm", "axes", spec.name, name),
-            code="KP828",
-            message=message,
-        )
+        pack_problem(pack, "KP828", message, "vllm", "axes", spec.name, name)
         for name, message in wrong
     )
 

@@ -12,7 +12,7 @@ import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, Final
 
 from attrs import frozen
@@ -315,18 +315,14 @@ def load_module(directory: Path, file: str, files: Files | None = None) -> Modul
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        exec(_code(path, files), vars(module))
+        # What was read: an import would read the file once more, and might find another.
+        exec(compile(files.parsed(path), str(path), "exec", dont_inherit=True), vars(module))
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, Exception | SystemExit):
             raise
         raise _import_failure(error, path, f"kernels/{directory.name}/{file}") from None
     return module
-
-
-def _code(path: Path, files: Files) -> CodeType:
-    """Compile what was read; an import would read the file once more, and might find another."""
-    return compile(files.parsed(path), str(path), "exec", dont_inherit=True)
 
 
 def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:

@@ -14,21 +14,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve, frozen
 
 from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, pack_error, suggestion
-from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.keys import PACK_MANIFEST
+from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
 from kernelpkg.packs.lock import Verifier, make_verifier
-from kernelpkg.packs.read import collector_at_rest, problem_at, read_pack
+from kernelpkg.packs.read import collector_at_rest, pack_problem, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.prepare import KernelReport, LoadReport, Preparation, Ready
@@ -97,6 +95,17 @@ def load(
     """
     start = time.perf_counter()
     name = pack or ""
+
+    def report(machine: Machine, kernels: tuple[KernelReport, ...], **found: Any) -> LoadReport:
+        return LoadReport(
+            pack=name,
+            device=machine.device,
+            platform=machine.platform.name,
+            seconds=time.perf_counter() - start,
+            kernels=kernels,
+            **found,
+        )
+
     environment = os.environ if environment is None else environment
     try:
         place, name = find.find_pack(pack, None if root is None else Path(root), environment)
@@ -108,26 +117,11 @@ def load(
     except PackError as error:
         if strict:
             raise
-        machine = detect(device)
-        return LoadReport(
-            pack=name,
-            device=machine.device,
-            platform=machine.platform.name,
-            seconds=time.perf_counter() - start,
-            kernels=(),
-            problems=error.problems,
-        )
+        return report(detect(device), (), problems=error.problems)
     with _LOCK, collector_at_rest():
         reports, notes = _load(spec, verifier, machine, environment, smoke=smoke, progress=progress)
-    found = LoadReport(
-        pack=spec.name,
-        device=machine.device,
-        platform=machine.platform.name,
-        seconds=time.perf_counter() - start,
-        kernels=reports,
-        problems=tuple(problem for report in reports for problem in report.problems),
-        notes=notes,
-    )
+    problems = tuple(problem for kernel in reports for problem in kernel.problems)
+    found = report(machine, reports, problems=problems, notes=notes)
     if strict and not found.ok:
         raise PackError(problems=found.failures())
     return found
@@ -159,12 +153,17 @@ def _load(
         prepared.append(_prepare(preparation, name, disabled))
     reports = [_finish(ready, root) if isinstance(ready, Ready) else ready for ready in prepared]
     for report in reports:
-        if report.status == "disabled":
-            _give_back(report.op, pack)
-    if smoke:
-        for number, ready in enumerate(prepared):
-            progress(f"checking {names[number]}", len(names) + number, steps)
-            reports[number] = _with_check(reports[number], ready, machine)
+        before = _own_before(pack, report.op) if report.status == "disabled" else None
+        if before is not None:
+            before.wrapper.unregister()
+    for number, ready in enumerate(prepared) if smoke else ():
+        progress(f"checking {names[number]}", len(names) + number, steps)
+        report = reports[number]
+        if report.status == "registered" and isinstance(ready, Ready):
+            kernel = get_kernel_by_name(report.op)
+            assert kernel is not None
+            check = smoke_check(ready.spec, kernel, device=machine.device)
+            reports[number] = evolve(report, check=check)
     progress("done", steps, steps)
     for gone, problem in verifier.gone(pack).items():
         reports.append(_failed(_blank(preparation, gone), (problem,)))
@@ -179,9 +178,8 @@ def _load(
 
 def _check_namespace(pack: PackSpec) -> None:
     if pack.namespace in torch_ops.RESERVED:
-        document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
         message = f"namespace '{pack.namespace}' is in use by PyTorch or vLLM; choose another"
-        raise pack_error(pack.path, "KP605", message, document.line("pack", "namespace"))
+        raise PackError(problems=(pack_problem(pack, "KP605", message, "pack", "namespace"),))
 
 
 def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
@@ -286,20 +284,3 @@ def _finish(ready: Ready, root: str) -> KernelReport:
         return _failed(ready.report, (problem,), stays=before is not None)
     _LOADED[wrapper.qualified] = _Loaded(root=root, digest=ready.digest, wrapper=wrapper)
     return ready.report
-
-
-def _give_back(qualified: str, pack: PackSpec) -> None:
-    """Unregister an op that an earlier load of this pack registered."""
-    before = _own_before(pack, qualified)
-    if before is not None:
-        before.wrapper.unregister()
-
-
-def _with_check(
-    report: KernelReport, ready: Ready | KernelReport, machine: Machine
-) -> KernelReport:
-    if report.status != "registered" or not isinstance(ready, Ready):
-        return report
-    kernel = get_kernel_by_name(report.op)
-    assert kernel is not None
-    return evolve(report, check=smoke_check(ready.spec, kernel, device=machine.device))

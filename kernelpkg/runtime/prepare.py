@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
+from attrs.filters import exclude
 
 from kernelpkg.bench.reference import CaseInputs
 from kernelpkg.compile import helion, host_code
 from kernelpkg.configs import search_path
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection
-from kernelpkg.errors import PackError, Problem, RegistrationError, pack_error
+from kernelpkg.errors import PackError, Problem, RegistrationError, counted, pack_error
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -213,9 +214,6 @@ def _digest(pack: PackSpec, spec: KernelSpec, files: Files) -> str:
 
 LoadStatus = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
-_KEYS: Final = (
-    *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock", "reason"),
-)
 _HEAD: Final = (
     *("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason"),
 )
@@ -300,13 +298,13 @@ class LoadReport:
             Its keys; `check` of a kernel is there where a smoke check was asked for.
         """
         checked = any(kernel.check is not None for kernel in self.kernels)
-        keys = (*_KEYS, "check") if checked else _KEYS
+        told = exclude("problems") if checked else exclude("problems", "check")
         return {
             "pack": self.pack,
             "device": self.device,
             "platform": self.platform,
             "seconds": round(self.seconds, 3),
-            "kernels": [{key: getattr(kernel, key) for key in keys} for kernel in self.kernels],
+            "kernels": [asdict(kernel, filter=told) for kernel in self.kernels],
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -350,8 +348,7 @@ class LoadReport:
 
 
 def _row(kernel: KernelReport) -> tuple[str, ...]:
-    count = len(kernel.problems)
-    said = f"{count} problem{'s' if count != 1 else ''}, listed above"
+    said = f"{counted(len(kernel.problems), 'problem')}, listed above"
     return (
         kernel.op,
         kernel.status,

@@ -321,60 +321,36 @@ def register_kernel(
     name = None if callable(op_name) else op_name
 
     def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
-        wrapper = _wrap(
-            function,
-            name or function.__name__,
+        called = name or function.__name__
+        for word in (called, namespace):
+            wrong = name_problem(word)
+            if wrong is not None:
+                raise RegistrationError(f"kernel '{called}': {wrong}")
+        settings = helion.check_settings(helion.explicit_settings(helion_settings), called)
+        try:
+            schema = parse_schema(torch_ops.infer_schema(function, tuple(mutates_args)))
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise RegistrationError(
+                f"kernel '{called}': no schema for its signature: {text}"
+            ) from None
+        infers = fake_impl is None and schema.returns
+        directory = None if configs_dir is None else Path(configs_dir)
+        wrapper = HelionKernelWrapper(
+            op_name=called,
             namespace=namespace,
-            config_picker=config_picker,
-            fake_impl=fake_impl,
-            mutates_args=tuple(mutates_args),
-            helion_settings=helion_settings,
+            raw_kernel_func=function,
+            schema=schema,
+            fake_impl=host_code.infer_fake(function) if infers else fake_impl,
+            helion_settings=settings,
+            acceptance=AnyCall,
+            plan=PickedPlan(called, config_picker, directory),
             input_generator=input_generator,
-            configs_dir=configs_dir,
         )
         wrapper.register()
         return wrapper
 
     return decorate(op_name) if callable(op_name) else decorate
-
-
-def _wrap(
-    function: Callable[..., Any],
-    op_name: str,
-    *,
-    namespace: str,
-    config_picker: ConfigPicker | None,
-    fake_impl: Callable[..., Any] | None,
-    mutates_args: tuple[str, ...],
-    helion_settings: Any,
-    input_generator: InputGenerator | None,
-    configs_dir: str | os.PathLike[str] | None,
-) -> HelionKernelWrapper:
-    for word in (op_name, namespace):
-        wrong = name_problem(word)
-        if wrong is not None:
-            raise RegistrationError(f"kernel '{op_name}': {wrong}")
-    settings = helion.check_settings(helion.explicit_settings(helion_settings), op_name)
-    try:
-        schema = parse_schema(torch_ops.infer_schema(function, mutates_args))
-    except ValueError as error:
-        text = " ".join(str(error).split())
-        raise RegistrationError(
-            f"kernel '{op_name}': no schema for its signature: {text}"
-        ) from None
-    if fake_impl is None and schema.returns:
-        fake_impl = host_code.infer_fake(function)
-    return HelionKernelWrapper(
-        op_name=op_name,
-        namespace=namespace,
-        raw_kernel_func=function,
-        schema=schema,
-        fake_impl=fake_impl,
-        helion_settings=settings,
-        acceptance=AnyCall,
-        plan=PickedPlan(op_name, config_picker, None if configs_dir is None else Path(configs_dir)),
-        input_generator=input_generator,
-    )
 
 
 def get_registered_kernels() -> dict[str, HelionKernelWrapper]:
