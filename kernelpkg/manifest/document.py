@@ -198,7 +198,8 @@ class _Scanner:
             if path not in self.lines:
                 self._note(path, start)
                 self.implied.add(path)
-            path = self._inside(path)
+            if path in self.arrays:  # a header below an array of tables means the last of them
+                path = (*path, self.arrays[path])
         path = (*path, keys[-1])
         if path in self.implied:  # its own header says where it stands
             self.implied.remove(path)
@@ -210,10 +211,6 @@ class _Scanner:
             path = (*path, place)
         self._note(path, start)
         return path
-
-    def _inside(self, path: TomlPath) -> TomlPath:
-        """A header below an array of tables means the last of them."""
-        return (*path, self.arrays[path]) if path in self.arrays else path
 
     def _keys(self) -> list[str]:
         keys = []

@@ -113,12 +113,8 @@ class KernelReader:
         if name is MISSING:
             return
         if name != self.directory.name:
-            self.report(
-                at,
-                "KP101",
-                f"kernel is named '{name}', its directory '{self.directory.name}'; "
-                "give both the same name",
-            )
+            message = f"kernel is named '{name}', its directory '{self.directory.name}'"
+            self.report(at, "KP101", f"{message}; give both the same name")
         check_identifier(self.document, at, name)
 
     def _schema(self) -> OpSchema | Any:
@@ -254,9 +250,8 @@ class KernelReader:
         for name in given:
             if name not in names:
                 hint = suggestion(name, names) or f"; it has {', '.join(names)}"
-                self.report(
-                    ("args", name), "KP131", f"argument '{name}' is not in the schema{hint}"
-                )
+                message = f"argument '{name}' is not in the schema{hint}"
+                self.report(("args", name), "KP131", message)
         return tuple(self._arg(arg.name, given) for arg in self.schema.args)
 
     def _arg(self, name: str, given: Mapping[str, Any]) -> ArgSpec:

@@ -126,6 +126,7 @@ _GRID: Final = Table(
     rest=MapOf(ListOf(_value, least=1), key=_name),
 )
 
+_filling = f"one of {', '.join(INITS)}, a number or {_reference.what}"
 _VARIANT: Final = table(
     when=optional(_expression, "For which calls this is the argument"),
     shape=optional(
@@ -136,16 +137,7 @@ _VARIANT: Final = table(
         ListOf(_size), "Strides in elements, '*' for any; without it the tensor must be contiguous"
     ),
     init=optional(
-        Either(
-            (
-                Number(),
-                Text(
-                    f"one of {', '.join(INITS)}, a number or {_reference.what}",
-                    rf"{'|'.join(INITS)}|{REFERENCE}",
-                ),
-            ),
-            f"one of {', '.join(INITS)}, a number or {_reference.what}",
-        ),
+        Either((Number(), Text(_filling, rf"{'|'.join(INITS)}|{REFERENCE}")), _filling),
         "What a test tensor holds: 'empty' for a written argument, 'randn' for any other, "
         "unless given; a function gets (axes, args, generator)",
     ),

@@ -43,12 +43,9 @@ def option_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     match = table["match"]
     for option, matches in _OPTIONS.items():
         if table[option] is not None and match not in matches:
-            words = " and ".join(f"'{word}'" for word in matches)
-            yield (
-                option,
-                "KP105",
-                f"'{option}' says nothing for match '{match}'; it goes with {words}",
-            )
+            what = f"'{option}' says nothing for match '{match}'"
+            remedy = f"it goes with {' and '.join(map(repr, matches))}"
+            yield option, "KP105", f"{what}; {remedy}"
     bounds = table["bounds"]
     if match == "ranges" and bounds is None:
         yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"
@@ -84,11 +81,8 @@ def variant_problems(
         if key not in given:
             yield "", "KP132", f"argument '{name}' is a tensor and needs a '{key}'"
     if "value" in given:
-        yield (
-            "value" if len(given) > 1 else "",
-            "KP132",
-            (f"argument '{name}' is a tensor and takes no 'value'; 'init' says what it holds"),
-        )
+        message = f"argument '{name}' is a tensor and takes no 'value'; 'init' says what it holds"
+        yield "value" if len(given) > 1 else "", "KP132", message
     yield from _size_problems(name, table.get("shape"), table.get("strides"))
     if (table.get("init") == "randint") != ("high" in given):
         at = "high" if "high" in given else "init"

@@ -100,7 +100,7 @@ def find_pack(
     for root in roots(given, environment):
         if isinstance(root, PackError):
             errors.append(root)
-            if given is not None or not _is_entry(root):
+            if given is not None or not root.problems[0].path.startswith(f"{GROUP}:"):
                 raise root
             continue
         if name in root.packs():
@@ -143,10 +143,6 @@ def _installed() -> Iterator[Root | PackError]:
             yield pack_error(f"{GROUP}:{entry.name}", "KP604", message)
         else:
             yield Root(path=place, origin=f"entry point '{entry.name}'", installed=True)
-
-
-def _is_entry(error: PackError) -> bool:
-    return error.problems[0].path.startswith(f"{GROUP}:")
 
 
 def _root(path: Path, origin: str) -> Root | PackError:

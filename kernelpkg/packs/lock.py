@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import tomli_w
-from attrs import asdict, evolve, field, frozen
+from attrs import NOTHING, Attribute, asdict, evolve, field, frozen
 from packaging.version import Version
 
 from kernelpkg import __version__
@@ -67,8 +67,8 @@ class LockedKernel:
     schema: str
     files: Mapping[str, str]
     sources: Mapping[str, str]
-    configs: Mapping[str, LockedConfigs] = field(factory=dict)
     fingerprints: Mapping[str, str] = field(factory=dict)
+    configs: Mapping[str, LockedConfigs] = field(factory=dict)
 
     def digests(self, name: str) -> dict[str, str]:
         """Return the digests of all files, by their paths below the root."""
@@ -137,32 +137,22 @@ _LOCK: Final = table(
 
 def dumps(lock: Lock) -> str:
     """Return the text of a lock: tables sorted by name, above them the digest of all else."""
-    packs = {name: _pack_table(lock.packs[name]) for name in sorted(lock.packs)}
-    head, body = _HEAD.format(edition=EDITION), "\n" + tomli_w.dumps({"packs": packs})
+    head = _HEAD.format(edition=EDITION)
+    body = "\n" + tomli_w.dumps(asdict(lock, filter=_is_written, value_serializer=_sorted))
     return f'{head}digest = "{digest_bytes((head + body).encode())}"\n{body}'
 
 
-def _pack_table(pack: LockedPack) -> dict[str, Any]:
-    return {
-        "version": pack.version,
-        "manifest": pack.manifest,
-        "tools": {name: pack.tools[name] for name in TOOLS if name in pack.tools},
-        "kernels": {name: _kernel_table(pack.kernels[name]) for name in sorted(pack.kernels)},
-    }
+def _is_written(attribute: Attribute[Any], value: object) -> bool:
+    """Whether a lock says a value: one that need not be there is left out where it is empty."""
+    return attribute.default is NOTHING or bool(value)
 
 
-def _kernel_table(kernel: LockedKernel) -> dict[str, Any]:
-    found: dict[str, Any] = {"version": kernel.version, "schema": kernel.schema}
-    for name in ("files", "sources", "fingerprints"):
-        table = getattr(kernel, name)
-        if table:
-            found[name] = {key: table[key] for key in sorted(table)}
-    if kernel.configs:
-        found["configs"] = {
-            platform: {k: v for k, v in asdict(kernel.configs[platform]).items() if v != ""}
-            for platform in sorted(kernel.configs)
-        }
-    return found
+def _sorted(_: object, attribute: Attribute[Any], value: object) -> object:
+    """Return a table in the order in which it is written; tools have one of their own."""
+    if not isinstance(value, Mapping):
+        return value
+    names = TOOLS if attribute.name == "tools" else sorted(value)
+    return {name: value[name] for name in names if name in value}
 
 
 def has_lock(root: Path) -> bool:

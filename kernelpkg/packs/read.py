@@ -118,11 +118,8 @@ def _holds_manifest(directory: Path) -> bool:
 def _read_pack(document: Document, root: Path, name: str) -> PackSpec:
     get = document.get
     if get("pack", "name") not in (name, MISSING):
-        document.report(
-            ("pack", "name"),
-            "KP101",
-            f"pack is named '{get('pack', 'name')}', its file '{name}'; give both the same name",
-        )
+        message = f"pack is named '{get('pack', 'name')}', its file '{name}'"
+        document.report(("pack", "name"), "KP101", f"{message}; give both the same name")
     if get("pack", "namespace") is not MISSING:
         check_identifier(document, ("pack", "namespace"), get("pack", "namespace"))
     kernels = _kernels(document, root)
@@ -150,13 +147,10 @@ def _kernels(document: Document, root: Path) -> tuple[str, ...]:
     if wanted is MISSING:
         return ()
     kernels: tuple[str, ...] = kernel_names(root) if wanted == "*" else wanted
-    known: set[str] = set()
     for place, kernel in enumerate(kernels):
-        if kernel in known:
-            document.report(
-                (*at, place), "KP602", f"kernel '{kernel}' is named twice; name it once"
-            )
-        known.add(kernel)
+        if kernel in kernels[:place]:
+            message = f"kernel '{kernel}' is named twice; name it once"
+            document.report((*at, place), "KP602", message)
     if not kernels:
         message = "the pack has no kernels; 'kernelpkg new NAME' writes one"
         document.report(at, "KP601", message)
@@ -356,12 +350,10 @@ def _check_reach(spec: KernelSpec, cases: Sequence[Case], document: Document) ->
     for place in compile_picker(spec.rules, keys, {}).unreachable():
         lost.setdefault(kept[place].grid, []).append(kept[place])
     for grid, found in lost.items():
+        others = f" (nor {len(found) - 1} others)" if len(found) > 1 else ""
+        message = f"case {found[0]} would be tuned, and no call could reach it{others}"
         document.report(
-            ("inputs", "grid", grid),
-            "KP143",
-            f"case {found[0]} would be tuned, and no call could reach it"
-            f"{f' (nor {len(found) - 1} others)' if len(found) > 1 else ''}; "
-            "change the case or the rules",
+            ("inputs", "grid", grid), "KP143", f"{message}; change the case or the rules"
         )
 
 

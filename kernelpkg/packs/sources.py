@@ -78,17 +78,11 @@ def check_references(
                 place = f"{file.shown}:{function.lineno}"
                 document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
         else:
-            wrong = call_problem(function, _called_with(at, schema))
+            given = None if schema is MISSING else schema.arg_names
+            wrong = call_problem(function, _CALLS.get(str(at[-1]), given))
             if wrong is not None:
                 message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
                 document.report(at, "KP103", message)
-
-
-def _called_with(at: TomlPath, schema: OpSchema | Any) -> tuple[str, ...] | None:
-    """Name what a function is called with, by the key that refers to it."""
-    if at[-1] in _CALLS:
-        return _CALLS[str(at[-1])]
-    return None if schema is MISSING else schema.arg_names
 
 
 def _read_file(
@@ -150,14 +144,9 @@ def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[
             continue
         for name in names:
             if name.split(".")[0] not in allowed:
-                what = "torch, helion" if helion else "torch"
-                yield Problem(
-                    path=shown,
-                    line=node.lineno,
-                    code="KP113",
-                    message=f"imports '{name}'; this file may import {what} and the standard "
-                    "library, so that the kernel stays one directory",
-                )
+                message = f"imports '{name}'; this file may import torch{', helion' * helion} and "
+                message += "the standard library, so that the kernel stays one directory"
+                yield Problem(path=shown, line=node.lineno, code="KP113", message=message)
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -7,7 +7,7 @@ turns of the rules and the bounds of the guards, not by trying every size.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final
 
@@ -132,7 +132,10 @@ class _Calls:
         last: tuple[object, ...] | None = None
         waiting: Stretch | None = None
         for start in sorted(start for start in starts if start >= self.low):
-            states = {guard: _state(found, start) for guard, found in bounds.items()}
+            states = {
+                guard: next((holds for first, holds in reversed(found) if first <= start), None)
+                for guard, found in bounds.items()
+            }
             refusing = next((guard for guard, state in states.items() if state is False), None)
             open_ones = tuple(guard.text for guard, state in states.items() if state is None)
             if refusing is not None:
@@ -217,15 +220,6 @@ class _Calls:
             fixed = {**shape, **filled, **given}
             self._put(shapes, fixed, [given[self.axis]] if self.axis in given else along.values())
         return ModelShape(name=name, given=given, rows=tuple(self.rows(shapes)))
-
-
-def _state(found: Sequence[tuple[int, bool | None]], start: int) -> bool | None:
-    """Return whether a condition holds from a value on; None where it may do either."""
-    state: bool | None = None
-    for first, holds in found:
-        if first <= start:
-            state = holds
-    return state
 
 
 @frozen(kw_only=True)

@@ -6,7 +6,7 @@ Before: `register`, which makes one for each op. After: `dispatch`, which asks i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -20,17 +20,11 @@ Select = Callable[[Sequence[Any]], Chosen]
 """Returns what a call runs with; raises ConfigError where nothing may run."""
 
 
-class Fake(Protocol):
-    """Makes the results of a call without their values."""
-
-    def __call__(self, *args: Any) -> Any: ...
-
-
 class HelionBackend:
     """Runs the calls of one op with Helion; nothing is compiled before the first call.
 
-    `fake` is the op's fake implementation, `select` names the config of a call that comes from
-    Helion itself.
+    `fake` is the op's fake implementation, which makes results without their values; `select`
+    names the config of a call that comes from Helion itself.
     """
 
     def __init__(
@@ -40,7 +34,7 @@ class HelionBackend:
         function: Callable[..., Any],
         settings: Mapping[str, Any],
         schema: OpSchema,
-        fake: Fake,
+        fake: Callable[..., Any],
         select: Select,
     ) -> None:
         self.op_name = op_name
@@ -88,7 +82,7 @@ class HelionBackend:
         if any(output is not None and output.numel() for output in written):
             return None
         if self._schema.returns == 0:
-            return _nothing
+            return lambda *_: None
         if all(arg.numel() for arg in args if isinstance(arg, torch.Tensor)):
             return None
         result = self._fake(*args)
@@ -101,10 +95,6 @@ class HelionBackend:
     def unfit(self) -> tuple[type[Exception], ...]:
         """The errors by which a launch says that its config needs more than this GPU has."""
         return helion.out_of_resources()
-
-
-def _nothing(*_: Any) -> None:
-    """Answer a call that has nothing to write."""
 
 
 def _selection(chosen: Chosen) -> helion.Selection:

@@ -113,7 +113,9 @@ def load(
         spec = read_pack(place.path, name, check=verifier.check_manifest)
         spec = search_path.with_overlays(spec, configs, environment)
         machine = detect(device, extra=spec.platforms, variants=spec.variants)
-        _check_namespace(spec)
+        if spec.namespace in torch_ops.RESERVED:
+            message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
+            raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
     except PackError as error:
         if strict:
             raise
@@ -174,12 +176,6 @@ def _load(
     notes = [*verifier.notes, *_unknown(disabled, pack), *search_path.strangers(pack)]
     notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
     return tuple(reports), tuple(notes)
-
-
-def _check_namespace(pack: PackSpec) -> None:
-    if pack.namespace in torch_ops.RESERVED:
-        message = f"namespace '{pack.namespace}' is in use by PyTorch or vLLM; choose another"
-        raise PackError(problems=(pack_problem(pack, "KP605", message, "pack", "namespace"),))
 
 
 def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
