@@ -46,51 +46,46 @@ _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
     found = command("autotune", run)
-    found.add_argument("ops", nargs="*", metavar="OP", help="ops to tune; all without any")
-    found.add_argument(
+    option = found.add_argument
+    option("ops", nargs="*", metavar="OP", help="ops to tune; all without any")
+    option(
         "--axis",
         action="append",
         default=[],
         metavar="AXIS=VALUE[,VALUE]",
         help="only cases with these values; may be repeated",
     )
-    found.add_argument("--platform", metavar="NAME", help="tune GPUs of this platform only")
-    found.add_argument(
-        "--effort", choices=tuple(_SECONDS), default="quick", help="of Helion's search (quick)"
-    )
-    found.add_argument(
+    option("--platform", metavar="NAME", help="tune GPUs of this platform only")
+    option("--effort", choices=tuple(_SECONDS), default="quick", help="of Helion's search (quick)")
+    option(
         "--budget", type=_whole, metavar="SECONDS", help="the most that the search of a case takes"
     )
-    found.add_argument(
-        "--case-timeout", type=_whole, metavar="SECONDS", help="when a case is given up"
-    )
-    found.add_argument(
+    option("--case-timeout", type=_whole, metavar="SECONDS", help="when a case is given up")
+    option(
         "--margin",
         type=_percent,
         default=0.02,
         metavar="PERCENT",
         help="by how much a config must be faster to replace another, over the noise (2)",
     )
-    found.add_argument(
+    option(
         "--portfolio",
         type=_whole,
         metavar="N",
         help="search N cases only, and give each case the best of what they found",
     )
-    found.add_argument(
+    option(
         "--within",
         type=_percent,
         metavar="PERCENT",
         help="how far from a case's best a config of the portfolio may be (2)",
     )
-    found.add_argument(
-        "--into", type=folder, metavar="DIR", help="a directory of your own for the configs"
-    )
-    found.add_argument("--again", action="store_true", help="drop earlier results of these cases")
+    option("--into", type=folder, metavar="DIR", help="a directory of your own for the configs")
+    option("--again", action="store_true", help="drop earlier results of these cases")
     where = found.add_mutually_exclusive_group()
     where.add_argument("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
     where.add_argument("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
-    found.add_argument("--dry-run", action="store_true", help="tune nothing, say what would be")
+    option("--dry-run", action="store_true", help="tune nothing, say what would be")
 
 
 def _whole(text: str) -> int:

@@ -20,24 +20,20 @@ from kernelpkg.packs import find
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("check", run, configs=True)
-    found.add_argument("ops", nargs="*", metavar="OP", help="ops to check; all without any")
-    found.add_argument(
+    option = command("check", run, configs=True).add_argument
+    option("ops", nargs="*", metavar="OP", help="ops to check; all without any")
+    option(
         "--level",
         type=int,
         choices=tuple(level0.LEVELS),
         default=0,
         help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
     )
-    found.add_argument(
+    option(
         "--platform", action="append", default=[], metavar="NAME", help="look at its configs only"
     )
-    found.add_argument(
-        "--jobs", type=_jobs, metavar="N", help="processes at once, for levels above 0"
-    )
-    found.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs"
-    )
+    option("--jobs", type=_jobs, metavar="N", help="processes at once, for levels above 0")
+    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs")
 
 
 def _jobs(text: str) -> int:

@@ -16,9 +16,9 @@ from kernelpkg.report import coverage_chart, coverage_text, pack_coverage
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("coverage", run, configs=True)
-    found.add_argument("ops", nargs="*", metavar="OP", help="an op, told in full; without, all")
-    found.add_argument(
+    option = command("coverage", run, configs=True).add_argument
+    option("ops", nargs="*", metavar="OP", help="an op, told in full; without, all")
+    option(
         "--platform",
         nargs="+",
         action="extend",
@@ -26,7 +26,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="NAME",
         help="a platform or GPU, as in nvidia_h200; without, all that have configs",
     )
-    found.add_argument(
+    option(
         "--models",
         nargs="+",
         action="extend",
@@ -34,7 +34,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="NAME",
         help="a model of the pack's [models]; without, all",
     )
-    found.add_argument("--svg", type=Path, metavar="FILE", help="draw the map into a file")
+    option("--svg", type=Path, metavar="FILE", help="draw the map into a file")
 
 
 def run(options: argparse.Namespace) -> int:

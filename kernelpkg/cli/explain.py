@@ -16,12 +16,10 @@ from kernelpkg.packs.read import read_kernel
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("explain", run, configs=True)
-    found.add_argument("op", metavar="OP", help="the name of an op, with or without namespace")
-    found.add_argument("axes", nargs="*", metavar="AXIS=VALUE", help="a fact of the call")
-    found.add_argument(
-        "--platform", required=True, metavar="NAME", help="a platform or GPU, as in nvidia_h200"
-    )
+    option = command("explain", run, configs=True).add_argument
+    option("op", metavar="OP", help="the name of an op, with or without namespace")
+    option("axes", nargs="*", metavar="AXIS=VALUE", help="a fact of the call")
+    option("--platform", required=True, metavar="NAME", help="a platform or GPU, as in nvidia_h200")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -72,14 +72,11 @@ class PackEntry:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table for people, with its head."""
-        head = ("op", "version", "cases", "tuned for", "summary")
-        return [
-            head,
-            *(
-                (k.op, str(k.version), str(k.cases), ", ".join(k.platforms) or "-", k.summary)
-                for k in self.kernels
-            ),
+        rows = [
+            (k.op, str(k.version), str(k.cases), ", ".join(k.platforms) or "-", k.summary)
+            for k in self.kernels
         ]
+        return [("op", "version", "cases", "tuned for", "summary"), *rows]
 
 
 def survey(

@@ -13,17 +13,11 @@ from kernelpkg.errors import KernelpkgError
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("load", run, configs=True)
-    found.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run"
-    )
-    found.add_argument(
-        "--smoke", action="store_true", help="run each op's smallest case against its reference"
-    )
-    found.add_argument(
-        "--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt"
-    )
-    found.add_argument(
+    option = command("load", run, configs=True).add_argument
+    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run")
+    option("--smoke", action="store_true", help="run each op's smallest case against its reference")
+    option("--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt")
+    option(
         "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"
     )
 

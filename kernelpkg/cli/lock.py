@@ -21,11 +21,9 @@ from kernelpkg.packs.read import read_pack
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("lock", run)
-    found.add_argument(
-        "--check", action="store_true", help="write nothing, say what has drifted from the lock"
-    )
-    found.add_argument(
+    option = command("lock", run).add_argument
+    option("--check", action="store_true", help="write nothing, say what has drifted from the lock")
+    option(
         "--no-fingerprints",
         action="store_true",
         help="bind no kernel with Helion, which takes seconds; fingerprints that stand are kept",

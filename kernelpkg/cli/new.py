@@ -6,8 +6,8 @@ import argparse
 import keyword
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +22,7 @@ from kernelpkg.manifest import keys
 from kernelpkg.manifest.keys import NAME
 
 _TAKEN: Final = {
-    "torch": "kernel.py imports a module of that name",
-    "helion": "kernel.py imports a module of that name",
-    "hl": "kernel.py imports a module of that name",
+    **dict.fromkeys(("torch", "helion", "hl"), "kernel.py imports a module of that name"),
     "name": "torch.ops.<namespace>.name is the name of the namespace",
 }
 """Identifiers that name no kernel, and why."""
@@ -38,8 +36,8 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("new", run, pack=False)
-    found.add_argument("name", metavar="NAME", help="the name of the kernel and of its op")
+    option = command("new", run, pack=False).add_argument
+    option("name", metavar="NAME", help="the name of the kernel and of its op")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -146,18 +144,12 @@ def _write_pack(root: Path) -> list[Path]:
 def _write_directory(target: Path, files: Mapping[str, str]) -> None:
     """Make a directory with its files appear at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    beside.mkdir()
     try:
         for file, text in files.items():
             (beside / file).write_text(text, encoding="utf-8")
-        beside.chmod(0o777 & ~_umask())
         beside.rename(target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -14,9 +14,9 @@ from kernelpkg.manifest import keys
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
-    found = command("schema", run, pack=False)
-    found.add_argument("kind", nargs="?", choices=("kernel", "pack"), default="kernel")
-    found.add_argument("--write", action="store_true", help="write both beside the manifests")
+    option = command("schema", run, pack=False).add_argument
+    option("kind", nargs="?", choices=("kernel", "pack"), default="kernel")
+    option("--write", action="store_true", help="write both beside the manifests")
 
 
 def run(options: argparse.Namespace) -> int:

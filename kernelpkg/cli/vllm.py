@@ -19,17 +19,14 @@ from kernelpkg.vllm.vendor import vendor
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the commands and their arguments."""
     for name, plan in (("import", exchange.plan_import), ("export", exchange.plan_export)):
-        moved = command(name, partial(_transfer, plan=plan))
-        moved.add_argument("format", choices=("vllm",), metavar="vllm", help="whose files they are")
-        moved.add_argument(
-            "directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs"
-        )
-        moved.add_argument("--replace", action="store_true", help="overwrite files that differ")
-        moved.add_argument(
-            "--dry-run", action="store_true", help="write nothing, say what would be"
-        )
+        moved = command(name, partial(_transfer, plan=plan)).add_argument
+        moved("format", choices=("vllm",), metavar="vllm", help="whose files they are")
+        moved("directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs")
+        moved("--replace", action="store_true", help="overwrite files that differ")
+        moved("--dry-run", action="store_true", help="write nothing, say what would be")
     found = command("vendor", _vendor, configs=True)
-    found.add_argument(
+    option = found.add_argument
+    option(
         "--into",
         type=folder,
         required=True,
@@ -39,7 +36,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     what = found.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
     what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
-    found.add_argument(
+    option(
         "--replace", action="store_true", help="overwrite files that were edited or are not ours"
     )
 

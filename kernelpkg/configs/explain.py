@@ -107,8 +107,8 @@ def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
         raise UsageError(f"kernel '{spec.name}' has no axis '{name}'{hint}")
     value = read_value(text)
     known = spec.axis_types[name]
-    wanted = {"flag": "true or false", "dtype": "the name of a dtype"}.get(known.kind or "")
-    wanted = wanted or "a number"
+    words = {"flag": "true or false", "dtype": "the name of a dtype"}
+    wanted = words.get(known.kind or "", "a number")
     if value is not None and _kind(value) != wanted:
         raise UsageError(f"axis '{name}' is '{text}'; it must be {wanted}")
     if isinstance(value, str) and value not in DTYPES:

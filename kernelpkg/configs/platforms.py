@@ -68,17 +68,14 @@ _VARIANTS: dict[str, tuple[str, ...]] = {
     "nvidia_gh200": ("480gb", "120gb", "144g_hbm3e"),
     "nvidia_h20": ("3e",),
     "nvidia_b300": ("sxm6_ac",),
-    "nvidia_rtx_pro_6000_blackwell": (
-        "workstation_edition",
-        "max_q_workstation_edition",
-        "server_edition",
-    ),
+    "nvidia_rtx_pro_6000_blackwell":
+        ("workstation_edition", "max_q_workstation_edition", "server_edition"),
     "nvidia_geforce_rtx_4090": ("d",),
     "nvidia_geforce_rtx_5090": ("d",),
     "amd_instinct_mi250x": ("mi250",),
     "amd_instinct_mi300x": ("hf", "vf"),
     "amd_instinct_mi325x": ("vf",),
-}
+}  # fmt: skip
 
 _BASE_OF: dict[str, str] = {
     f"{base}_{suffix}": base for base, suffixes in _VARIANTS.items() for suffix in suffixes

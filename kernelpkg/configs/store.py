@@ -23,9 +23,8 @@ EDITION: Final = 1
 """The edition of config files that this version reads and writes."""
 
 TUNED_WITH: Final = (
-    *("helion", "triton", "torch", "driver", "gpu", "source", "effort", "date"),
-    *("origin", "filled"),
-)
+    "helion", "triton", "torch", "driver", "gpu", "source", "effort", "date", "origin", "filled",
+)  # fmt: skip
 """What a config file may say of how it was made; all of it is text.
 
 A file that was imported has its `origin`, and in `filled` the axes that its keys lacked there.
@@ -74,24 +73,15 @@ class ConfigFile:
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 _FILE: dict[str, type] = {
-    "edition": int,
-    "kernel": str,
-    "platform": str,
-    "tuned_with": dict,
-    "runs": list,
-    "configs": list,
-    "cases": list,
-}
+    "edition": int, "kernel": str, "platform": str, "tuned_with": dict,
+    "runs": list, "configs": list, "cases": list,
+}  # fmt: skip
 _REQUIRED: Final = tuple(name for name in _FILE if name != "runs")
 _TIMES: Final = ("ms", "old_ms", "default_ms")
 _CASE: dict[str, type] = {"key": dict, "config": int, "run": int, **dict.fromkeys(_TIMES, float)}
 _TYPES: dict[type, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    dict: "an object",
-    list: "an array",
-}
+    int: "a whole number", float: "a number", str: "a text", dict: "an object", list: "an array",
+}  # fmt: skip
 
 
 @frozen(kw_only=True)

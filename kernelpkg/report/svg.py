@@ -159,20 +159,21 @@ MEANS: Final[Mapping[CallOutcome, str]] = {
     "refused": "a guard does not take the call",
 }
 
+_THINGS: Final = {  # filling and text in the light, in the dark
+    "exact": ("#1b5fb4", "#ffffff", "#6cb0ff", "#0d1117"),
+    "bucketed": ("#b9d7f8", "#1f2328", "#1c4170", "#e6edf3"),
+    "extrapolated": ("#f5b84a", "#1f2328", "#d99a22", "#0d1117"),
+    "default": ("#d3d8de", "#1f2328", "#3a4149", "#e6edf3"),
+    "missing": ("#b3261e", "#ffffff", "#ff7b72", "#0d1117"),
+    "refused": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
+}
 LIGHT: Final = Palette(
     page="#ffffff",
     text="#1f2328",
     muted="#59636e",
     edge="#6e7781",
     hatch="#b8c0c8",
-    things={
-        "exact": Colours(fill="#1b5fb4", text="#ffffff"),
-        "bucketed": Colours(fill="#b9d7f8", text="#1f2328"),
-        "extrapolated": Colours(fill="#f5b84a", text="#1f2328"),
-        "default": Colours(fill="#d3d8de", text="#1f2328"),
-        "missing": Colours(fill="#b3261e", text="#ffffff"),
-        "refused": Colours(fill="#ffffff", text="#1f2328"),
-    },
+    things={name: Colours(fill=fill, text=text) for name, (fill, text, _, _) in _THINGS.items()},
 )
 DARK: Final = Palette(
     page="#0d1117",
@@ -180,12 +181,5 @@ DARK: Final = Palette(
     muted="#9da7b1",
     edge="#7d8590",
     hatch="#4a525c",
-    things={
-        "exact": Colours(fill="#6cb0ff", text="#0d1117"),
-        "bucketed": Colours(fill="#1c4170", text="#e6edf3"),
-        "extrapolated": Colours(fill="#d99a22", text="#0d1117"),
-        "default": Colours(fill="#3a4149", text="#e6edf3"),
-        "missing": Colours(fill="#ff7b72", text="#0d1117"),
-        "refused": Colours(fill="#0d1117", text="#e6edf3"),
-    },
+    things={name: Colours(fill=fill, text=text) for name, (_, _, fill, text) in _THINGS.items()},
 )

@@ -214,9 +214,7 @@ def _digest(pack: PackSpec, spec: KernelSpec, files: Files) -> str:
 
 LoadStatus = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
-_HEAD: Final = (
-    *("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason"),
-)
+_HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason")
 
 
 @frozen(kw_only=True)

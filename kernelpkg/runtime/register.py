@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, overload
 
@@ -85,7 +86,6 @@ class HelionKernelWrapper:
         self.plan = plan
         self._fake_impl = fake_impl
         self._make_acceptance = acceptance
-        self._acceptance: Acceptance | None = None
         self._input_generator = input_generator
         self._op: RegisteredOp | None = None
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
@@ -102,12 +102,10 @@ class HelionKernelWrapper:
         """The op's name with its namespace, as in "kernelpkg::silu_mul_fp8"."""
         return f"{self.namespace}::{self.op_name}"
 
-    @property
+    @cached_property
     def acceptance(self) -> Acceptance:
         """What the kernel takes; made at the first call."""
-        if self._acceptance is None:
-            self._acceptance = self._make_acceptance()
-        return self._acceptance
+        return self._make_acceptance()
 
     @property
     def op(self) -> Any:
