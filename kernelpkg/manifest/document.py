@@ -55,10 +55,10 @@ class Document:
             data = self._read_bytes(path)
             return data.decode(), digest_bytes(data)
         except OSError as error:
-            raise self._broken(0, "KP001", f"cannot be read: {error.strerror}") from None
+            raise pack_error(self.shown, "KP001", f"cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
-            raise self._broken(line, "KP003", "is not UTF-8; TOML files are") from None
+            raise pack_error(self.shown, "KP003", "is not UTF-8; TOML files are", line) from None
 
     def _check_edition(self) -> None:
         """Find the edition before the first table, for a later one may be no TOML of today."""
@@ -71,7 +71,7 @@ class Document:
 
     def _newer(self, line: int, edition: str) -> PackError:
         known = f"this version of kernelpkg reads ({self.edition}); upgrade kernelpkg"
-        return self._broken(line, "KP002", f"edition {edition} is newer than {known}")
+        return pack_error(self.shown, "KP002", f"edition {edition} is newer than {known}", line)
 
     def _parse(self) -> dict[str, Any]:
         try:
@@ -86,15 +86,13 @@ class Document:
                 reason = f"a key or table is given twice, keep one of them ({reason})"
             elif "integer string conversion" in reason:
                 reason, line = "a number has too many digits", self._longest_number(end)
-            raise self._broken(line, "KP003", f"does not parse as TOML: {reason}") from None
+            message = f"does not parse as TOML: {reason}"
+            raise pack_error(self.shown, "KP003", message, line) from None
 
     def _longest_number(self, end: int) -> int:
         """Return the line that has the most digits; Python does not say where a number is."""
         lines = self.text.split("\n")[:end]
         return max(range(end), key=lambda place: sum(map(str.isdigit, lines[place]))) + 1
-
-    def _broken(self, line: int, code: str, message: str) -> PackError:
-        return pack_error(self.shown, code, message, line)
 
     def report(self, at: TomlPath, code: str, message: str) -> None:
         """Note a problem of the value at a path."""

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from kernelpkg.errors import quoted
 from kernelpkg.expr.intervals import ANY, FLAGS, WHOLE, Range, Value, extent
-from kernelpkg.expr.language import DTYPES, Expr
+from kernelpkg.expr.language import Expr
 from kernelpkg.expr.types import WORDS, ValueType, infer, value_problem
 from kernelpkg.manifest.opschema import OpSchema, scope_of
 
@@ -62,15 +62,9 @@ class AxisType:
 
     def has(self, value: Scalar) -> bool:
         """Whether a call can have a value."""
-        if value is None:
-            return self.absent
-        if isinstance(value, bool):
-            return self.kind in (None, "flag")
-        if isinstance(value, str):
-            return self.kind in (None, "dtype") and value in DTYPES
-        if self.kind not in (None, "number") and (self.kind != "whole" or type(value) is not int):
+        if self.problem(value) is not None:
             return False
-        return self.low is None or value >= self.low
+        return self.low is None or isinstance(value, bool | str | None) or value >= self.low
 
     def problem(self, value: Scalar) -> str | None:
         """Say why a case key cannot give the axis a value, or return None."""
