@@ -68,21 +68,19 @@ class Files:
             return _once(self._real, path, path.resolve)
         return _once(self._real, path.parent, path.parent.resolve) / path.name
 
-    def digests(self, root: Path) -> dict[str, str]:
-        """Return the digests of all files that were read, by their paths below a root.
+    def digests(self, root: Path, folders: Sequence[str] = ()) -> dict[str, str]:
+        """Return the digests of the files that were read, by their paths below a root.
 
-        Files of other places, as configs of an operator, keep their whole paths.
+        Those in `folders` below it alone, if any are given; of all, files of other places, as
+        configs of an operator, keep their whole paths.
         """
         above = os.path.join(root, "")
-        return {str(path).removeprefix(above): self.digest(path) for path in self._content}
-
-    def digests_below(self, root: Path, folders: Sequence[str]) -> dict[str, str]:
-        """Return the digests of those files alone that are in folders below a root."""
-        above = os.path.join(root, "")
-        inside = tuple(os.path.join(above, folder, "") for folder in folders)
+        inside = tuple(os.path.join(above, folder, "") for folder in folders) or ""
         found = ((path, str(path)) for path in self._content)
         return {
-            text[len(above) :]: self.digest(path) for path, text in found if text.startswith(inside)
+            text.removeprefix(above): self.digest(path)
+            for path, text in found
+            if text.startswith(inside)
         }
 
 

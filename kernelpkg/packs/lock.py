@@ -276,8 +276,7 @@ class Verifier:
         if kernel is None:
             return (difference(f"kernels/{name}/kernel.toml", None, ""),)
         wanted = kernel.digests(name)
-        folders = (f"kernels/{name}", f"configs/{name}")
-        found = files.digests_below(Path(pack.root), folders)
+        found = files.digests(Path(pack.root), (f"kernels/{name}", f"configs/{name}"))
         changes = [*changed(wanted, found)]
         hidden = _hidden(pack, name) if changes else ()
         return tuple(
