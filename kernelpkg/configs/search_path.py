@@ -77,16 +77,12 @@ def with_overlays(
     named = [os.fspath(path) for path in given] or [
         part for part in environment.get(CONFIGS_VARIABLE, "").split(os.pathsep) if part
     ]
-    problems = [
-        Problem(
-            path=name,
-            code="KP510",
-            message=f"of {origin} {'is no directory' if os.path.exists(name) else 'does not exist'}"
-            "; name one that holds <kernel>/<platform>.json",
-        )
-        for name in named
-        if not os.path.isdir(name)
-    ]
+    problems = []
+    for name in named:
+        if not os.path.isdir(name):
+            what = "is no directory" if os.path.exists(name) else "does not exist"
+            message = f"of {origin} {what}; name one that holds <kernel>/<platform>.json"
+            problems.append(Problem(path=name, code="KP510", message=message))
     if problems:
         raise PackError(problems=tuple(problems))
     if not named:
@@ -166,15 +162,8 @@ def read_configs(
         if counts is not None:
             text = files.read(place.path).decode()
             return StoredFile(kernel=spec.name, platform=platform, counts=counts, text=text)
-    return store.store(
-        place.path,
-        place.shown,
-        spec.name,
-        platform,
-        spec.key_axes,
-        spec.defaults,
-        read_bytes=files.read,
-    )
+    at = (place.path, place.shown, spec.name, platform)
+    return store.store(*at, spec.key_axes, spec.defaults, read_bytes=files.read)
 
 
 def walk(

@@ -174,20 +174,6 @@ class Dispatcher:
                     "detach it, or call the op under torch.no_grad()"
                 )
 
-    def check_devices(self, args: Sequence[Any]) -> None:
-        """Raise CallError for tensors on several devices; arguments are as in check_grad."""
-        first: tuple[str, Any] | None = None
-        for arg, value in zip(self.schema.args, args, strict=False):
-            if not arg.is_tensor or value is None:
-                continue
-            if first is None:
-                first = arg.name, value.device
-            elif value.device != first[1]:
-                raise CallError(
-                    f"{self.op}: argument '{arg.name}' is on {value.device}, and '{first[0]}' on "
-                    f"{first[1]}; all must be on one device"
-                )
-
     def _first_launch(self, axes: Sequence[Scalar], args: Sequence[Any]) -> tuple[Launch, Any]:
         """Launch with the best config that this GPU can run.
 

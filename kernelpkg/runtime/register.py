@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, overload
 from kernelpkg.compile import helion, host_code
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import ConfigError, RegistrationError
+from kernelpkg.manifest.guards import check_devices
 from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.backend import HelionBackend
@@ -145,7 +146,7 @@ class HelionKernelWrapper:
                 reach the real implementation: a compiled graph takes gradients apart first.
         """
         self.dispatcher.check_grad(args)
-        self.dispatcher.check_devices(args)
+        check_devices(self.qualified, self.schema, args)
         if self._fake_impl is None:
             return None
         rest = self.schema.args[len(args) :]  # PyTorch leaves out what equals its default

@@ -10,6 +10,7 @@ import pytest
 
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import CallError, ConfigError
+from kernelpkg.manifest.guards import check_devices
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.runtime import dispatch
 from kernelpkg.runtime.dispatch import Dispatcher
@@ -251,11 +252,10 @@ def test_gradients():
 
 def test_devices():
     """Tensors on several devices are named; absent ones and left-out defaults do not count."""
-    dispatcher = Bench().dispatcher
-    dispatcher.check_devices(_args())
-    dispatcher.check_devices(_args()[:3])
+    check_devices("ns::op", SCHEMA, _args())
+    check_devices("ns::op", SCHEMA, _args()[:3])
     with pytest.raises(CallError) as caught:
-        dispatcher.check_devices(_args(bias=Tensor(8, device=1)))
+        check_devices("ns::op", SCHEMA, _args(bias=Tensor(8, device=1)))
     assert str(caught.value) == (
         "ns::op: argument 'bias' is on cuda:1, and 'out' on cpu; all must be on one device"
     )
