@@ -113,14 +113,10 @@ def with_vllm_keys(file: ConfigFile, defaults: Mapping[str, Scalar]) -> ConfigFi
         for axis in named.keys() & filled
         if all(show(key[axis]) == filled[axis] for key in keys if key)
     }
-    if dropped == named.keys():
-        return evolve(file, cases=_with_keys(file, keys))  # a key without axes is the default's
-    kept = [{axis: key[axis] for axis in key if axis not in dropped} for key in keys]
-    return evolve(file, cases=_with_keys(file, kept))
-
-
-def _with_keys(file: ConfigFile, keys: Iterable[CaseKey]) -> tuple[TunedCase, ...]:
-    return tuple(evolve(case, key=key) for case, key in zip(file.cases, keys, strict=True))
+    if dropped != named.keys():  # a key without axes is the default's
+        keys = [{axis: key[axis] for axis in key if axis not in dropped} for key in keys]
+    cases = zip(file.cases, keys, strict=True)
+    return evolve(file, cases=tuple(evolve(case, key=key) for case, key in cases))
 
 
 def loads(text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str) -> ConfigFile:

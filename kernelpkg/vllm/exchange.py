@@ -29,16 +29,8 @@ from kernelpkg.vllm.tree import VllmFolder, find_folder
 
 TransferAction = Literal["write", "replace", "unchanged"]
 
-_DONE: Final[Mapping[TransferAction, str]] = {
-    "write": "wrote",
-    "replace": "replaced",
-    "unchanged": "unchanged:",
-}
-_TO_DO: Final[Mapping[TransferAction, str]] = {
-    "write": "would write",
-    "replace": "would replace",
-    "unchanged": "unchanged:",
-}
+_DONE: Final = {"write": "wrote", "replace": "replaced", "unchanged": "unchanged:"}
+_TO_DO: Final = {"write": "would write", "replace": "would replace", "unchanged": "unchanged:"}
 _FIT: Final = (
     "block sizes, and lists with an entry per load or store, fit only the source that they were "
     "tuned for"
@@ -55,7 +47,7 @@ class FileStep:
     cases: int
     configs: int
 
-    def line(self, words: Mapping[TransferAction, str]) -> str:
+    def line(self, words: Mapping[str, str]) -> str:
         """Return the step for people."""
         held = f"{counted(self.cases, 'case')}, {counted(self.configs, 'config')}"
         return f"{words[self.action]} {self.path} ({held})"
@@ -84,10 +76,6 @@ class Transfer:
         """Add a problem of a file as a whole."""
         self.problems.append(Problem(path=path, code=code, message=message))
 
-    def skip(self, path: str, reason: str) -> None:
-        """Leave something out, for a reason that is reported."""
-        self.skipped.append((path, reason))
-
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
         """Go on behind what raises problems, which are reported in the end."""
@@ -98,9 +86,8 @@ class Transfer:
 
     def add(self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool) -> None:
         """Add a file that is to be written, unless what is there is the same."""
-        action: TransferAction = (
-            "unchanged" if same else "replace" if os.path.lexists(path) else "write"
-        )
+        there: TransferAction = "replace" if os.path.lexists(path) else "write"
+        action = "unchanged" if same else there
         if path.is_dir():
             self.refuse(shown, "KP827", "is a directory; remove it")
         elif action == "replace" and not self.replace:
@@ -163,7 +150,7 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
         first = there[name][0]
         place = first if first.parent == folder.path else first.parent
         hint = suggestion(name, pack.kernels)
-        plan.skip(str(place), f"pack '{pack.name}' has no kernel '{name}'{hint}")
+        plan.skipped.append((str(place), f"pack '{pack.name}' has no kernel '{name}'{hint}"))
     for name in [name for name in pack.kernels if name in there]:
         with plan.collecting():
             kernel = _kernel(pack, name)
@@ -171,14 +158,9 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                 with plan.collecting():
                     _import_file(plan, kernel, folder, path)
     _check_made(plan, f"nothing of {folder.path} is for pack '{pack.name}'")
-    return plan.made(f"these configs come from {folder.origin}: {_FIT}", *_stale_lock(pack))
-
-
-def _stale_lock(pack: PackSpec) -> tuple[str, ...]:
-    """Say that a pack with a lock is not as it was locked any more, once configs were imported."""
-    if not has_lock(Path(pack.root)):
-        return ()
-    return (f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now",)
+    stale = f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now"
+    locked = [stale] if has_lock(Path(pack.root)) else []
+    return plan.made(f"these configs come from {folder.origin}: {_FIT}", *locked)
 
 
 def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path) -> None:
@@ -216,7 +198,7 @@ def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> 
     used = platforms.platform_of(pack, platform).name
     if used != platform:
         reason = f"GPUs of platform '{platform}' use '{used}' in pack '{pack.name}'"
-        plan.skip(shown, f"{reason}, by its [platforms]")
+        plan.skipped.append((shown, f"{reason}, by its [platforms]"))
     return used == platform
 
 
@@ -234,7 +216,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
         with plan.collecting():
             tuned = search_path.platforms_of(pack, name)
             if not tuned:
-                plan.skip(f"configs/{name}", "nothing is tuned")
+                plan.skipped.append((f"configs/{name}", "nothing is tuned"))
                 continue
             kernel = _kernel(pack, name)
             found = {path.name: _document(path) for path in there.get(name, ())}
@@ -246,10 +228,11 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                     text = kernel.vllm_text(file)
                     document = json.loads(text)
                     path = folder.path / name / f"{platform}.json"
-                    same = _canonical(found.get(path.name)) == _canonical(document)
+                    both = (found.get(path.name), document)
+                    same = len({json.dumps(side, sort_keys=True) for side in both}) == 1
                     reason = _unread(folder, platform) or _other_axes(document, kept)
                     if reason is not None and not same:
-                        plan.skip(kernel.path(platform), reason)
+                        plan.skipped.append((kernel.path(platform), reason))
                         continue
                     plan.add(path, str(path), text, file, same=same)
                     own.append(not same and "origin" not in file.tuned_with)
@@ -289,10 +272,6 @@ def _document(path: Path) -> object:
         return parse_json(path.read_bytes().decode())[0]
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _canonical(document: object) -> str:
-    return json.dumps(document, sort_keys=True)
 
 
 def _unread(folder: VllmFolder, platform: str) -> str | None:

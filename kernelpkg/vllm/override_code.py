@@ -64,19 +64,15 @@ def conditions(routing: Routing) -> tuple[tuple[Condition, ...], tuple[Condition
         return Condition(text=expr.text, lines=tuple(lines))
 
     def cost(expr: Expr) -> int:
-        return _cost(expr, axes)
+        """How many facts of tensors a condition reads, and how many parts it has, by weight."""
+        trees = [expr.tree, *(axes[name].tree for name in expr.names() if name in axes)]
+        nodes = [node for tree in trees for node in ast.walk(tree)]
+        return len(nodes) + 10 * sum(isinstance(node, ast.Attribute) for node in nodes)
 
     known: set[str] = set()
     when = tuple(written(expr, known) for expr in sorted(routing.route.when, key=cost))
     eager = (written(expr, {*known}) for expr in sorted(routing.route.eager, key=cost))
     return when, tuple(eager)
-
-
-def _cost(expr: Expr, axes: Mapping[str, Expr]) -> int:
-    """How many facts of tensors a condition reads, and how many parts it has, by weight."""
-    trees = [expr.tree, *(axes[name].tree for name in expr.names() if name in axes)]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    return len(nodes) + 10 * sum(isinstance(node, ast.Attribute) for node in nodes)
 
 
 def routed_code(routing: Routing, native: Sequence[OpArg]) -> tuple[str, dict[str, Any]]:

@@ -110,8 +110,7 @@ def _wrong(path: str, code: str, message: str) -> PackError:
 
 def _meant(path: Path) -> str:
     """Say which directory was meant, where one around or below the given one is a tree."""
-    near = [path.absolute().parents[i] for i in range(min(4, len(path.absolute().parents)))]
-    for other in [*near, path / "src"]:
+    for other in (*path.absolute().parents[:4], path / "src"):
         if (other / _REGISTER).is_file():
             return f"; did you mean {other}?"
     return "; name the directory that holds vllm/"
@@ -152,8 +151,8 @@ def _more(function: ast.FunctionDef, known: Sequence[str]) -> Iterator[str]:
 def _aliases(tree: ast.Module | None) -> Mapping[str, str] | None:
     """Return the GPU names that vLLM's utils.py maps to others; None where it has no such table."""
     for node in () if tree is None else tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(t, ast.Name) and t.id == "_GPU_NAME_ALIASES" for t in targets):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if "_GPU_NAME_ALIASES" in [getattr(target, "id", None) for target in targets]:
             try:
                 found = ast.literal_eval(node.value)  # type: ignore[attr-defined]
             except (ValueError, AttributeError):

@@ -1,7 +1,5 @@
 """Import and export of a small pack, from the command line and from Python."""
 
-# ruff: noqa: E501  # tables of cases and messages have whole lines
-
 from __future__ import annotations
 
 import json
@@ -41,11 +39,14 @@ TUNED = """\
 }
 """
 
-FILE = ConfigFile(
-    kernel="twice",
-    platform="nvidia_h200",
-    configs=(NARROW,),
-    cases=(TunedCase(key={"dtype": "float32", "num_tokens": 1}, config=0),),
+FIT = (
+    "block sizes, and lists with an entry per load or store, fit only the source that they were "
+    "tuned for"
+)
+DIFFERS = "KP827 is there already and differs; --replace overwrites it"
+OTHER_AXES = (
+    "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the "
+    "op's picker reads"
 )
 
 
@@ -89,10 +90,19 @@ def run(*arguments):
         return int(error.code or 0)
 
 
+def imported(pack, folder, **options):
+    return plan_import(read_pack(pack.root, "demo"), folder, **options)
+
+
+def exported(pack, folder, **options):
+    folder.mkdir(exist_ok=True)
+    return plan_export(read_pack(pack.root, "demo"), folder, **options)
+
+
 def lines_of(plan, pack, folder, **options):
     """Return the lines that a plan raises, without the directory of the test."""
     with pytest.raises((PackError, UsageError)) as caught:
-        plan(read_pack(pack.root, "demo"), folder, **options)
+        plan(pack, folder, **options)
     return str(caught.value).replace(str(pack.root.parent), "TMP").splitlines()
 
 
@@ -108,14 +118,8 @@ def test_what_is_imported_is_exported_as_it_was(pack, vllm, tmp_path, capsys):
     folder = vllm()
     assert run("import", "vllm", folder, "--root", pack.root) == 0
     stored = pack.root / "configs/twice/nvidia_h100.json"
-    fit = (
-        "block sizes, and lists with an entry per load or store, fit only the source that they "
-        "were tuned for"
-    )
-    assert capsys.readouterr() == (
-        (f"wrote {stored} (3 cases, 2 configs)\nthese configs come from vLLM: {fit}\n"),
-        "",
-    )
+    remark = f"these configs come from vLLM: {FIT}"
+    assert capsys.readouterr() == (f"wrote {stored} (3 cases, 2 configs)\n{remark}\n", "")
     assert json.loads(stored.read_text()) == {
         "edition": 1,
         "kernel": "twice",
@@ -142,13 +146,14 @@ def test_a_second_import_and_an_export_to_where_it_came_from_write_nothing(pack,
     text = (folder / "twice/nvidia_h100.json").read_text()
     assert run("import", "vllm", folder, "--root", pack.root) == 0
     stored = pack.root / "configs/twice/nvidia_h100.json"
-    first = os.stat(stored)
+    first = stored.stat()
     for command in ("import", "export"):
         capsys.readouterr()
         assert run(command, "vllm", folder, "--root", pack.root, "--replace") == 0
         out, err = capsys.readouterr()
         assert (out.split(" ")[0], out.count("\n"), err) == ("unchanged:", 1, "")
-    assert os.stat(stored) == first
+    now = stored.stat()  # whose time of access changes as it is read
+    assert (now.st_ino, now.st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
     assert (folder / "twice/nvidia_h100.json").read_text() == text
 
 
@@ -170,14 +175,8 @@ def test_a_dry_run_writes_nothing(pack, vllm, tmp_path, capsys):
     before = files_below(tmp_path)
     assert run("import", "vllm", folder, "--root", pack.root, "--dry-run", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["files"] == [
-        {
-            "path": f"{pack.root}/configs/twice/nvidia_h100.json",
-            "action": "write",
-            "cases": 3,
-            "configs": 2,
-        }
-    ]
+    path = f"{pack.root}/configs/twice/nvidia_h100.json"
+    assert document["files"] == [{"path": path, "action": "write", "cases": 3, "configs": 2}]
     assert document["skipped"] == []
     assert run("import", "vllm", folder, "--root", pack.root, "--dry-run") == 0
     assert capsys.readouterr().out.startswith("would write ")
@@ -189,7 +188,7 @@ def test_a_tree_says_which_release_the_configs_are_of(pack, vllm, tmp_path):
     (package / "kernels/helion").mkdir(parents=True)
     vllm().rename(package / "kernels/helion/configs")
     (package / "_version.py").write_text("__version__ = '0.33.0'\n")
-    plan_import(read_pack(pack.root, "demo"), tmp_path / "tree").carry_out()
+    imported(pack, tmp_path / "tree").carry_out()
     stored = json.loads((pack.root / "configs/twice/nvidia_h100.json").read_text())
     assert stored["tuned_with"]["origin"] == "vLLM 0.33.0"
 
@@ -197,8 +196,25 @@ def test_a_tree_says_which_release_the_configs_are_of(pack, vllm, tmp_path):
 def test_a_tree_without_configs_gets_its_folder(pack, tmp_path):
     pack.configs("twice", TUNED)
     (tmp_path / "tree/vllm/kernels/helion").mkdir(parents=True)
-    plan_export(read_pack(pack.root, "demo"), tmp_path / "tree").carry_out()
+    exported(pack, tmp_path / "tree").carry_out()
     assert files_below(tmp_path / "tree") == ["vllm/kernels/helion/configs/twice/nvidia_h200.json"]
+
+
+def test_older_layouts_are_refused_with_the_remedy(pack, vllm):
+    """Keys that are texts, and one file with all platforms; those of other kernels are skipped."""
+    old = {"batchsize_1": NARROW, "default": WIDE}
+    vllm("twice/nvidia_h200.json", old)
+    vllm("twice.json", {"nvidia_h100": old})
+    vllm("other.json", {"nvidia_h100": old})
+    remedy = "is of a vLLM before 0.33; import the configs of vLLM 0.33 instead"
+    assert lines_of(imported, pack, vllm()) == [
+        f"TMP/vllm_configs/twice.json: KP822 the layout, one file for all platforms, {remedy}",
+        (
+            "TMP/vllm_configs/twice/nvidia_h200.json: KP822 the layout, an object from keys that "
+            f"are texts, {remedy}"
+        ),
+    ]
+    assert files_below(pack.root / "configs") == []
 
 
 # --- what is there already
@@ -209,9 +225,8 @@ def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(pack, vllm, ca
     path = pack.root / "configs/twice/nvidia_h100.json"
     pack.edit("configs/twice/nvidia_h100.json", "nvidia_h200", "nvidia_h100")
     before = path.read_text()
-    line = "is there already and differs; --replace overwrites it"
     assert run("import", "vllm", vllm(), "--root", pack.root) == 1
-    assert capsys.readouterr() == ("", f"configs/twice/nvidia_h100.json: KP827 {line}\n")
+    assert capsys.readouterr() == ("", f"configs/twice/nvidia_h100.json: {DIFFERS}\n")
     assert path.read_text() == before
     assert run("import", "vllm", vllm(), "--root", pack.root, "--replace") == 0
     assert capsys.readouterr().out.startswith(f"replaced {path} (3 cases, 2 configs)\n")
@@ -222,11 +237,10 @@ def test_what_is_known_of_the_making_of_equal_cases_is_kept(pack, vllm):
     """A tuned file that went to vLLM and comes back keeps its times and what it was tuned with."""
     pack.configs("twice", TUNED)
     there = vllm().parent / "there"
-    there.mkdir()
-    plan_export(read_pack(pack.root, "demo"), there).carry_out()
+    exported(pack, there).carry_out()
     document = json.loads((there / "twice/nvidia_h200.json").read_text())
     assert document == [{"key": {"dtype": "float32", "numtokens": 1}, "config": NARROW}]
-    (step,) = plan_import(read_pack(pack.root, "demo"), there, replace=True).files
+    (step,) = imported(pack, there, replace=True).files
     assert step.action == "unchanged"
 
 
@@ -234,54 +248,45 @@ def test_equal_cases_of_which_less_is_known_are_other_content(pack, vllm):
     """Keys that name the dtype come back from the store; those that lack it would not."""
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h200.json", [{"key": {"numtokens": 1}, "config": NARROW}])
-    transfer = plan_import(read_pack(pack.root, "demo"), vllm(), replace=True)
+    transfer = imported(pack, vllm(), replace=True)
     assert [step.action for step in transfer.files] == ["write", "replace"]
 
 
 def test_a_broken_file_of_the_store_can_be_replaced(pack, vllm):
     pack.configs("twice", "{", "nvidia_h100")
-    root, folder = read_pack(pack.root, "demo"), vllm()
-    assert lines_of(plan_import, pack, folder) == [
-        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it"
-    ]
-    plan_import(root, folder, replace=True).carry_out()
-    assert plan_import(root, folder).files[0].action == "unchanged"
+    folder = vllm()
+    assert lines_of(imported, pack, folder) == [f"configs/twice/nvidia_h100.json: {DIFFERS}"]
+    imported(pack, folder, replace=True).carry_out()
+    assert imported(pack, folder).files[0].action == "unchanged"
 
 
 def test_an_export_overwrites_only_what_it_is_asked_to(pack, vllm, tmp_path):
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
+    imported(pack, vllm()).carry_out()
     there = tmp_path / "there/twice"
     there.mkdir(parents=True)
     (there / "nvidia_h100.json").write_text("broken")
-    assert lines_of(plan_export, pack, tmp_path / "there") == [
-        "TMP/there/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it"
-    ]
-    plan_export(read_pack(pack.root, "demo"), tmp_path / "there", replace=True).carry_out()
+    line = f"TMP/there/twice/nvidia_h100.json: {DIFFERS}"
+    assert lines_of(exported, pack, tmp_path / "there") == [line]
+    exported(pack, tmp_path / "there", replace=True).carry_out()
     assert json.loads((there / "nvidia_h100.json").read_text()) == ENTRIES
 
 
 def test_tuned_keys_that_the_op_there_does_not_read_are_left_out(pack, vllm):
     """vLLM's pickers build keys of fixed axes: of a file that names more they would find none."""
     pack.configs("twice", TUNED)
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
-    transfer = plan_export(read_pack(pack.root, "demo"), vllm())
+    imported(pack, vllm()).carry_out()
+    transfer = exported(pack, vllm())
     assert [step.path.name for step in transfer.files] == ["nvidia_h100.json"]
-    assert transfer.skipped == [
-        (
-            "configs/twice/nvidia_h200.json",
-            "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the op's picker reads",
-        )
-    ]
+    assert transfer.skipped == [("configs/twice/nvidia_h200.json", OTHER_AXES)]
 
 
 def test_a_second_export_of_files_that_do_not_fit_each_other_finds_them_unchanged(pack, vllm):
     """What an empty folder got in one run is not left out of the next."""
     pack.configs("twice", TUNED)
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
+    imported(pack, vllm()).carry_out()
     there = pack.root.parent / "empty"
-    there.mkdir()
-    plan_export(read_pack(pack.root, "demo"), there).carry_out()
-    transfer = plan_export(read_pack(pack.root, "demo"), there)
+    exported(pack, there).carry_out()
+    transfer = exported(pack, there)
     assert [step.action for step in transfer.files] == ["unchanged", "unchanged"]
     assert transfer.skipped == []
 
@@ -292,50 +297,43 @@ def test_files_that_are_all_replaced_need_not_fit_each_other(pack, vllm, capsys)
     pack.edit("configs/twice/nvidia_h100.json", "nvidia_h200", "nvidia_h100")
     folder = vllm()
     assert run("export", "vllm", folder, "--root", pack.root) == 2
-    message = (
-        f"pack 'demo' has nothing for {folder}: configs/twice/nvidia_h100.json: its keys name "
-        "dtype, numtokens, and those of nvidia_h100.json there numtokens, which the op's picker "
-        "reads"
-    )
+    message = f"pack 'demo' has nothing for {folder}: configs/twice/nvidia_h100.json: {OTHER_AXES}"
     assert capsys.readouterr() == ("", f"kernelpkg: {message}\n")
     assert run("export", "vllm", folder, "--root", pack.root, "--replace") == 0
     assert capsys.readouterr().out == (
         f"replaced {folder}/twice/nvidia_h100.json (1 case, 1 config)\n"
-        "these configs come from pack 'demo': block sizes, and lists with an entry per load or "
-        "store, fit only the source that they were tuned for; 'kernelpkg vendor' writes ops and "
-        "configs together\n"
+        f"these configs come from pack 'demo': {FIT}; 'kernelpkg vendor' writes ops and configs "
+        "together\n"
     )
 
 
 def test_a_file_that_stays_counts_even_where_others_are_replaced(pack, vllm):
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h200.json")
-    transfer_of = read_pack(pack.root, "demo"), vllm()
     with pytest.raises(UsageError, match=r"those of nvidia_h100\.json there numtokens"):
-        plan_export(*transfer_of, replace=True)
+        exported(pack, vllm(), replace=True)
     (vllm() / "twice/nvidia_h100.json").unlink()
-    (step,) = plan_export(*transfer_of, replace=True).files
+    (step,) = exported(pack, vllm(), replace=True).files
     assert step.action == "replace"
 
 
 def test_cases_that_would_be_filled_in_otherwise_today_are_other_content(pack, vllm):
     """What vLLM's keys lack is what [inputs] default says at the import, and stays it."""
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
+    imported(pack, vllm()).carry_out()
     pack.edit("kernels/twice/kernel.toml", '{dtype = "float32"}', '{dtype = "float16"}')
-    root = read_pack(pack.root, "demo")
-    (step,) = plan_import(root, vllm(), replace=True).files
+    (step,) = imported(pack, vllm(), replace=True).files
     assert step.action == "replace"
     assert json.loads(step.text)["tuned_with"]["filled"] == "dtype=float16"
-    assert plan_export(root, vllm()).files[0].action == "unchanged"
+    assert exported(pack, vllm()).files[0].action == "unchanged"
 
 
 @pytest.mark.parametrize("name", ["twice.json", "twice/nvidia_b200.json"])
 def test_nothing_is_exported_to_an_older_release(pack, vllm, tmp_path, name):
     """Its config manager cannot read arrays, and would find no configs at all."""
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
+    imported(pack, vllm()).carry_out()
     (tmp_path / "old/twice").mkdir(parents=True)
     (tmp_path / "old" / name).write_text('{"default": {}}')
-    (line,) = lines_of(plan_export, pack, tmp_path / "old", replace=True)
+    (line,) = lines_of(exported, pack, tmp_path / "old", replace=True)
     file = name.rpartition("/")[2]
     reason = f"{file} there has the layout of an older release of vLLM, which is not written"
     assert line.endswith(f"configs/twice/nvidia_h100.json: {reason}")
@@ -349,11 +347,10 @@ def test_a_platform_that_vllm_calls_otherwise_is_left_out(pack, tmp_path):
     helion.mkdir(parents=True)
     table = '_GPU_NAME_ALIASES: dict[str, str] = {"nvidia_h100_pcie": "nvidia_h100"}\n'
     (helion / "utils.py").write_text(table)
-    transfer = plan_export(read_pack(pack.root, "demo"), tmp_path / "tree")
+    transfer = exported(pack, tmp_path / "tree")
     assert [step.path.name for step in transfer.files] == ["nvidia_h200.json"]
-    assert transfer.skipped == [
-        ("configs/twice/nvidia_h100_pcie.json", "vLLM looks for 'nvidia_h100' on GPUs of that name")
-    ]
+    reason = "vLLM looks for 'nvidia_h100' on GPUs of that name"
+    assert transfer.skipped == [("configs/twice/nvidia_h100_pcie.json", reason)]
 
 
 # --- vendored files
@@ -368,10 +365,13 @@ VENDORED = [
 def test_what_vendoring_adds_is_not_imported(pack, vllm, tmp_path):
     """Copies of the default case are for Helion's code of size 1, which rules know without."""
     vllm("twice/nvidia_h100.json", VENDORED)
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
+    imported(pack, vllm()).carry_out()
     stored = json.loads((pack.root / "configs/twice/nvidia_h100.json").read_text())
     assert stored["tuned_with"] == {"origin": "vLLM"}
-    assert [case["key"] for case in stored["cases"]] == [{}, {"dtype": "float32", "num_tokens": 1}]
+    assert [case["key"] for case in stored["cases"]] == [
+        {},
+        {"dtype": "float32", "num_tokens": 1},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -391,20 +391,14 @@ def test_the_default_config_that_vendoring_writes_changes_no_file(pack, vllm, ta
     pack.configs("twice", TUNED)
     entries = [{**entry, "config": default} for entry in VENDORED[:2]] + VENDORED[2:]
     vllm("twice/nvidia_h200.json", entries)
-    (step,) = (
-        step
-        for step in plan_import(read_pack(pack.root, "demo"), vllm()).files
-        if step.path.name == "nvidia_h200.json"
-    )
-    assert step.action == "unchanged"
+    (_, step) = imported(pack, vllm()).files
+    assert (step.path.name, step.action) == ("nvidia_h200.json", "unchanged")
 
 
 def test_another_default_config_is_another_file(pack, vllm):
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h200.json", VENDORED)
-    assert lines_of(plan_import, pack, vllm()) == [
-        "configs/twice/nvidia_h200.json: KP827 is there already and differs; --replace overwrites it"
-    ]
+    assert lines_of(imported, pack, vllm()) == [f"configs/twice/nvidia_h200.json: {DIFFERS}"]
 
 
 def test_copies_of_the_default_case_that_are_none_are_told(pack, vllm):
@@ -414,7 +408,7 @@ def test_copies_of_the_default_case_that_are_none_are_told(pack, vllm):
     vllm("twice/nvidia_h200.json", VENDORED[1:])
     at = "TMP/vllm_configs/twice"
     problem = "is marked 'default', and has not the config of the key {}; vendor the pack again"
-    assert lines_of(plan_import, pack, vllm()) == [
+    assert lines_of(imported, pack, vllm()) == [
         f"{at}/nvidia_h100.json:1: KP823 entry 1, key: {problem}",
         f"{at}/nvidia_h200.json:1: KP823 entry 0, key: {problem}",
     ]
@@ -424,7 +418,7 @@ def test_nothing_is_exported_to_an_op_that_was_vendored(pack, vllm):
     """Its picker asks for copies of the default case, which `vendor` writes."""
     pack.configs("twice", TUNED)
     vllm("twice/nvidia_h100.json", VENDORED)
-    (line,) = lines_of(plan_export, pack, vllm())
+    (line,) = lines_of(exported, pack, vllm())
     reason = "the op of nvidia_h100.json there was vendored; 'kernelpkg vendor' writes both"
     assert line.endswith(f"configs/twice/nvidia_h200.json: {reason}")
 
@@ -435,7 +429,7 @@ def test_nothing_is_exported_to_an_op_that_was_vendored(pack, vllm):
 def test_kernels_of_others_are_skipped(pack, vllm):
     vllm("twic/nvidia_h100.json")
     vllm("zzz.json")
-    transfer = plan_import(read_pack(pack.root, "demo"), vllm())
+    transfer = imported(pack, vllm())
     assert [step.path.parent.name for step in transfer.files] == ["twice"]
     folder = vllm()
     assert transfer.skipped == [
@@ -446,27 +440,23 @@ def test_kernels_of_others_are_skipped(pack, vllm):
 
 def test_kernels_without_configs_are_skipped(pack, vllm, tmp_path):
     pack.kernel("thrice")
-    plan_import(read_pack(pack.root, "demo"), vllm()).carry_out()
-    (tmp_path / "there").mkdir()
-    transfer = plan_export(read_pack(pack.root, "demo"), tmp_path / "there")
+    imported(pack, vllm()).carry_out()
+    transfer = exported(pack, tmp_path / "there")
     assert transfer.skipped == [("configs/thrice", "nothing is tuned")]
 
 
 def test_nothing_in_common_is_wrong_usage(pack, vllm, tmp_path):
     (tmp_path / "there").mkdir()
-    remedy = "give a vLLM tree, or its folder of configs"
-    assert lines_of(plan_import, pack, tmp_path / "there") == [
-        f"TMP/there has no configs; {remedy}"
-    ]
-    (tmp_path / "there/other.json").touch()
-    (tmp_path / "there/more.json").touch()
-    assert lines_of(plan_import, pack, tmp_path / "there") == [
-        "nothing of TMP/there is for pack 'demo': TMP/there/more.json: pack 'demo' has no kernel 'more' (and 1 more)"
-    ]
-    assert lines_of(plan_export, pack, tmp_path / "there") == [
-        "pack 'demo' has nothing for TMP/there: configs/twice: nothing is tuned"
-    ]
-    assert lines_of(plan_import, pack, tmp_path / "no") == [f"TMP/no does not exist; {remedy}"]
+    there, remedy = tmp_path / "there", "give a vLLM tree, or its folder of configs"
+    assert lines_of(imported, pack, there) == [f"TMP/there has no configs; {remedy}"]
+    (there / "other.json").touch()
+    (there / "more.json").touch()
+    nothing = "TMP/there/more.json: pack 'demo' has no kernel 'more' (and 1 more)"
+    line = f"nothing of TMP/there is for pack 'demo': {nothing}"
+    assert lines_of(imported, pack, there) == [line]
+    line = "pack 'demo' has nothing for TMP/there: configs/twice: nothing is tuned"
+    assert lines_of(exported, pack, there) == [line]
+    assert lines_of(imported, pack, tmp_path / "no") == [f"TMP/no does not exist; {remedy}"]
 
 
 def test_a_platform_that_the_pack_looks_up_otherwise_is_left_out(pack, vllm):
@@ -476,21 +466,18 @@ def test_a_platform_that_the_pack_looks_up_otherwise_is_left_out(pack, vllm):
     pack.edit(
         "manifests/demo.toml", "[vllm.axes]", '[platforms]\nnames = {my_gpu = "ours"}\n[vllm.axes]'
     )
-    transfer = plan_import(read_pack(pack.root, "demo"), vllm())
+    transfer = imported(pack, vllm())
     assert [step.path.name for step in transfer.files] == ["nvidia_h100.json"]
     assert transfer.skipped == [
         (
-            f"{vllm()}/twice/my_gpu.json",
-            "GPUs of platform 'my_gpu' use 'ours' in pack 'demo', by its [platforms]",
-        ),
-        (
-            f"{vllm()}/twice/nvidia_h100_pcie.json",
-            "GPUs of platform 'nvidia_h100_pcie' use 'nvidia_h100' in pack 'demo', by its [platforms]",
-        ),
+            f"{vllm()}/twice/{name}.json",
+            f"GPUs of platform '{name}' use '{used}' in pack 'demo', by its [platforms]",
+        )
+        for name, used in (("my_gpu", "ours"), ("nvidia_h100_pcie", "nvidia_h100"))
     ]
     pack.edit("manifests/demo.toml", "[platforms]\n", '[platforms]\nvariants = "apart"\n')
     vllm("twice/nvidia_h100_pcie.json")
-    transfer = plan_import(read_pack(pack.root, "demo"), vllm())
+    transfer = imported(pack, vllm())
     assert [step.path.stem for step in transfer.files] == ["nvidia_h100", "nvidia_h100_pcie"]
 
 
@@ -504,15 +491,33 @@ def test_all_problems_of_all_files_come_in_one_run_and_nothing_is_written(pack, 
     vllm("twice.json", "not even JSON")
     pack.configs("twice", TUNED, "nvidia_h100")
     at = "TMP/vllm_configs/twice"
-    assert lines_of(plan_import, pack, vllm()) == [
-        f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; import the configs of vLLM 0.33 instead",
+    assert lines_of(imported, pack, vllm()) == [
+        (
+            f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; "
+            "import the configs of vLLM 0.33 instead"
+        ),
         f"{at}/---.json: KP826 '---' is no name of a platform; use one such as nvidia_h200",
-        f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is no name of a platform; rename it to 'nvidia_h200'",
-        f"{at}/nvidia_a100.json:1: KP820 the file ends in the middle of its JSON (Expecting value); restore it",
-        f"{at}/nvidia_b200.json:1: KP823 entry 0, key: axis 'numtoken' has no rule; did you mean 'numtokens'?",
-        f"{at}/nvidia_b200.json:2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32",
-        f"{at}/nvidia_l4.json: KP820 the file cannot be read ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); restore it",
-        "configs/twice/nvidia_h100.json: KP827 is there already and differs; --replace overwrites it",
+        (
+            f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is no name of a platform; rename it to "
+            "'nvidia_h200'"
+        ),
+        (
+            f"{at}/nvidia_a100.json:1: KP820 the file ends in the middle of its JSON (Expecting "
+            "value); restore it"
+        ),
+        (
+            f"{at}/nvidia_b200.json:1: KP823 entry 0, key: axis 'numtoken' has no rule; did you "
+            "mean 'numtokens'?"
+        ),
+        (
+            f"{at}/nvidia_b200.json:2: KP508 entry 0: num_warps is 3; it must be a power of two "
+            "from 1 to 32"
+        ),
+        (
+            f"{at}/nvidia_l4.json: KP820 the file cannot be read ('utf-8' codec can't decode byte "
+            "0xff in position 0: invalid start byte); restore it"
+        ),
+        f"configs/twice/nvidia_h100.json: {DIFFERS}",
     ]
     assert files_below(pack.root / "configs") == ["twice/nvidia_h100.json"]
 
@@ -526,16 +531,14 @@ def test_a_file_that_may_not_be_read_is_told(pack, vllm, monkeypatch):
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert lines_of(plan_import, pack, vllm()) == [
-        "TMP/vllm_configs/twice/nvidia_h100.json: KP820 the file cannot be read (Permission denied); restore it"
-    ]
+    line = "KP820 the file cannot be read (Permission denied); restore it"
+    assert lines_of(imported, pack, vllm()) == [f"TMP/vllm_configs/twice/nvidia_h100.json: {line}"]
 
 
 def test_names_that_the_kernel_cannot_have_are_told_at_their_line(pack, vllm):
     pack.edit("manifests/demo.toml", 'numtokens = "num_tokens"', 'numtokens = "num_token"')
-    assert lines_of(plan_import, pack, vllm()) == [
-        "manifests/demo.toml:9: KP828 kernel 'twice' has no rule for axis 'num_token'; did you mean 'num_tokens'?"
-    ]
+    problem = "kernel 'twice' has no rule for axis 'num_token'; did you mean 'num_tokens'?"
+    assert lines_of(imported, pack, vllm()) == [f"manifests/demo.toml:9: KP828 {problem}"]
 
 
 def test_a_kernel_that_is_broken_is_told_with_what_is_wrong_with_others(pack, vllm):
@@ -543,7 +546,7 @@ def test_a_kernel_that_is_broken_is_told_with_what_is_wrong_with_others(pack, vl
     pack.edit("kernels/thrice/kernel.toml", 'match = "ceil"', 'match = "cell"')
     vllm("thrice/nvidia_h100.json")
     vllm("twice/nvidia_h100.json", "[]")
-    lines = lines_of(plan_import, pack, vllm())
+    lines = lines_of(imported, pack, vllm())
     assert lines[0].startswith("TMP/vllm_configs/twice/nvidia_h100.json: KP821 ")
     assert lines[1].startswith("kernels/thrice/kernel.toml:15: KP012 ")
     assert len(lines) == 2
@@ -552,7 +555,7 @@ def test_a_kernel_that_is_broken_is_told_with_what_is_wrong_with_others(pack, vl
 def test_files_of_the_store_that_are_wrong_are_not_exported(pack, vllm):
     pack.configs("twice", TUNED.replace("num_tokens", "tokens"))
     pack.configs("twice", "[", "nvidia_h100")
-    codes = [line.split(" ")[1] for line in lines_of(plan_export, pack, vllm())]
+    codes = [line.split(" ")[1] for line in lines_of(exported, pack, vllm())]
     assert codes == ["KP501", "KP506", "KP506"]
 
 
@@ -561,14 +564,14 @@ def test_configs_that_are_nested_too_deeply_are_told(pack, tmp_path, monkeypatch
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
-    file = evolve(FILE, configs=({"loop_orders": deep},))
     pack.configs("twice", TUNED)
+    file = evolve(ONE, platform="nvidia_h200", configs=({"loop_orders": deep},))
     monkeypatch.setattr(
         search_path, "read_configs", lambda *_: SimpleNamespace(content=lambda: file)
     )
-    (tmp_path / "there").mkdir()
-    assert lines_of(plan_export, pack, tmp_path / "there") == [
-        "configs/twice/nvidia_h200.json: KP502 a config is nested too deeply; correct it, or tune again"
+    problem = "a config is nested too deeply; correct it, or tune again"
+    assert lines_of(exported, pack, tmp_path / "there") == [
+        f"configs/twice/nvidia_h200.json: KP502 {problem}"
     ]
 
 
@@ -580,6 +583,14 @@ def test_the_store_of_the_pack_is_no_folder_of_vllms(pack, command, capsys):
     assert run(command, "vllm", folder, "--root", pack.root, "--replace") == 2
     message = f"{folder} is where pack 'demo' has its own config files"
     assert capsys.readouterr() == ("", f"kernelpkg: {message}\n")
+
+
+def test_the_store_of_another_pack_is_told_for_what_it_is(pack, other, tmp_path):
+    other.configs("twice")
+    problem = "KP820 the file is kernelpkg's own; vLLM's are arrays of entries"
+    assert lines_of(imported, pack, other.root / "configs") == [
+        f"TMP/other/configs/twice/nvidia_h200.json: {problem}"
+    ]
 
 
 def test_where_nothing_can_be_written_nothing_is(pack, vllm, capsys):
@@ -618,21 +629,20 @@ CONTENT = ConfigFile(
 ONE = evolve(CONTENT, cases=CONTENT.cases[:1])
 
 
-def planned(tmp_path, *, replace=False):
+def planned(tmp_path):
     """Plan three files: one that is new, one that differs, one that is the same."""
     (tmp_path / "old.json").write_text("old")
     (tmp_path / "same.json").write_text("same")
-    plan = Transfer(replace=replace)
+    plan = Transfer(replace=True)
     for name, file in (("same", ONE), ("old", CONTENT), ("new", CONTENT)):
         path = tmp_path / f"{name}.json"
         plan.add(path, f"x/{name}.json", name.upper(), file, same=name == "same")
-    plan.skip("x/b", "because")
-    plan.skip("x/a", "of this")
+    plan.skipped.extend([("x/b", "because"), ("x/a", "of this")])
     return plan
 
 
 def test_a_transfer_says_what_is_done_and_what_would_be(tmp_path):
-    transfer = planned(tmp_path, replace=True).made("a remark")
+    transfer = planned(tmp_path).made("a remark")
     assert transfer.lines(dry_run=True) == [
         f"would write {tmp_path}/new.json (2 cases, 2 configs)",
         f"would replace {tmp_path}/old.json (2 cases, 2 configs)",
@@ -651,50 +661,31 @@ def test_a_transfer_says_what_is_done_and_what_would_be(tmp_path):
             {"path": f"{tmp_path}/old.json", "action": "replace", "cases": 2, "configs": 2},
             {"path": f"{tmp_path}/same.json", "action": "unchanged", "cases": 1, "configs": 1},
         ],
-        "skipped": [{"path": "x/a", "reason": "of this"}, {"path": "x/b", "reason": "because"}],
+        "skipped": [
+            {"path": "x/a", "reason": "of this"},
+            {"path": "x/b", "reason": "because"},
+        ],
         "remarks": ["a remark"],
     }
 
-
-def test_what_is_the_same_is_not_written(tmp_path):
-    planned(tmp_path, replace=True).made().carry_out()
+    transfer.carry_out()
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert texts == {"new.json": "NEW", "old.json": "OLD", "same.json": "same"}
 
 
-def test_a_link_that_leads_nowhere_is_a_file_that_differs(tmp_path):
-    plan = Transfer(replace=False)
+def test_what_stands_in_the_place_of_a_file(tmp_path):
+    """A link that leads nowhere is another file; a directory is replaced by nobody."""
     (tmp_path / "link.json").symlink_to("nowhere")
-    plan.add(tmp_path / "link.json", "x/link.json", "", CONTENT, same=False)
-    assert [problem.code for problem in plan.problems] == ["KP827"]
-
-
-def test_a_directory_in_the_place_of_a_file_is_told(tmp_path):
-    plan = Transfer(replace=True)
     (tmp_path / "x.json").mkdir()
-    plan.add(tmp_path / "x.json", "x/x.json", "", CONTENT, same=False)
-    with pytest.raises(PackError) as caught:
-        plan.made()
-    assert str(caught.value) == "x/x.json: KP827 is a directory; remove it"
-
-
-def test_problems_are_collected_and_told_together(tmp_path):
-    """One file that is wrong hides no other."""
-    plan = Transfer(replace=False)
-    for name in "ba":
-        with plan.collecting():
-            other = Transfer(replace=False)
-            other.refuse(f"x/{name}", "KP820", "is wrong")
-            other.made()
-    with pytest.raises(PackError) as caught:
-        plan.made()
-    assert str(caught.value).splitlines() == ["x/a: KP820 is wrong", "x/b: KP820 is wrong"]
-
-
-def test_a_remark_is_made_only_where_something_is_written(tmp_path):
-    plan = Transfer(replace=False)
-    plan.add(tmp_path / "x.json", "x", "", CONTENT, same=True)
-    assert plan.made("a remark").remarks == []
+    for name, replace, line in (
+        ("link", False, DIFFERS),
+        ("x", True, "KP827 is a directory; remove it"),
+    ):
+        plan = Transfer(replace=replace)
+        plan.add(tmp_path / f"{name}.json", "x", "", CONTENT, same=False)
+        with pytest.raises(PackError) as caught:
+            plan.made()
+        assert str(caught.value) == f"x: {line}"
 
 
 def steps(*paths):

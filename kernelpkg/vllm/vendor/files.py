@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.files import digest_bytes
@@ -98,10 +98,7 @@ def read_record(into: Path, pack: str) -> Record | None:
     found = _kind(pack).decode(document, (), lambda *problem: problems.append(problem[-1]))
     if problems:
         raise _wrong(shown, f"the record is not one of pack '{pack}'")
-    return Record(**{name: found[name] for name in _FIELDS})
-
-
-_FIELDS: Final = ("pack", "version", "kernelpkg", "kernels", "files", "pending")
+    return Record(**{item.name: found[item.name] for item in fields(Record)})
 
 
 def _kind(pack: str) -> Table:

@@ -43,7 +43,6 @@ from kernelpkg.vllm.vendor.op_sources import (
     in_helion,
     reads,
     take,
-    taken_lines,
 )
 
 _REGISTER: Final = Import(
@@ -99,7 +98,7 @@ def write_op(
         *heading(license, origin, spec.summary.strip() or spec.name),
         "",
         *_imports({*_IMPORTS, *taken.imports, *inputs.imports, *imports}),
-        *taken_lines((*filter(None, parts), kernel)),
+        *(line for part in (*parts, kernel) if part for line in ("", "", *part)),
     ]
     long = next((line.strip() for line in lines if len(line) > WIDTH), None)
     if long is not None:

@@ -152,10 +152,9 @@ def write_shared(origin: str) -> str:
     was_constant = True
     for part, file in parts:
         if part.node in kept:
-            constant = isinstance(part.node, ast.Assign | ast.AnnAssign)
-            lines += [""] * (1 if constant and was_constant else 2)
+            lines += [""] * (1 if part.is_constant and was_constant else 2)
             lines += _copied(part, file.lines, kept)
-            was_constant = constant
+            was_constant = part.is_constant
     return "\n".join(lines).replace(*_FROZEN) + "\n"
 
 

@@ -9,6 +9,7 @@ import re
 import symtable
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,10 @@ class Definition:
     line: int
     reads: frozenset[str]
     node: ast.stmt = field(eq=False, repr=False)
+
+    @property
+    def is_constant(self) -> bool:
+        return isinstance(self.node, ast.Assign | ast.AnnAssign)
 
 
 @frozen(kw_only=True)
@@ -256,11 +261,9 @@ def import_lines(imports: Iterable[Import]) -> list[str]:
     for module in sorted(modules, key=str.lower):
         names = sorted(set(modules[module]), key=lambda item: _member_order(item.member or ""))
         texts = tuple(item.text() for item in names)
-        doc = f"from {module} import {', '.join(texts)}"
-        if len(doc) <= WIDTH:
-            lines.append(doc)
-        else:
-            lines += lay(Group(f"from {module} import (", texts, ")", each=True))
+        line = f"from {module} import {', '.join(texts)}"
+        spread = Group(f"from {module} import (", texts, ")", each=True)
+        lines += lay(line if len(line) <= WIDTH else spread)
     return lines
 
 
@@ -317,13 +320,16 @@ def take(spec: KernelSpec, files: Files | None = None) -> Taken:
     imports: set[Import] = set()
     taken: list[tuple[str, Definition]] = []
     for name, file in parsed.items():
-        meanings.problems.extend(file.problems)
         found = resolve(file, [root.name for root in roots if root.file == name])
-        meanings.problems.extend(found.problems)
+        meanings.problems.extend((*file.problems, *found.problems))
         imports |= found.imports
         for item in found.imports:
-            meanings.imported(item, file.shown)
-        taken += [(name, part) for part in found.definitions if meanings.defined(part, file.shown)]
+            source = (item.module, item.member)
+            meanings.enter(item.name, str(source), file.shown, 0, source)
+        for part in found.definitions:
+            meaning = ast.dump(part.node)
+            new = [meanings.enter(bound, meaning, file.shown, part.line) for bound in part.names]
+            taken += [(name, part)] if all(new) else []
     if meanings.problems:
         raise PackError(problems=tuple(meanings.problems))
 
@@ -352,49 +358,36 @@ class _Meanings:
     names: dict[str, tuple[str, str]] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
 
-    def imported(self, item: Import, shown: str) -> None:
-        wanted = _IMPORTED.get(item.name)
-        if wanted is not None and wanted != (item.module, item.member):
-            self.refuse(item.name, shown, 0)
-        self.enter(item.name, f"{item.module}:{item.member}", shown, 0)
-
-    def defined(self, part: Definition, shown: str) -> bool:
-        """Enter what a statement binds; whether it is new."""
-        for name in part.names:
-            if name in _IMPORTED:
-                self.refuse(name, shown, part.line)
-        meaning = ast.dump(part.node)
-        new = [self.enter(name, meaning, shown, part.line) for name in part.names]
-        return all(new)
-
-    def enter(self, name: str, meaning: str, shown: str, line: int) -> bool:
-        if name in _BOUND | _READ:
-            self.refuse(name, shown, line)
+    def enter(
+        self,
+        name: str,
+        meaning: str,
+        shown: str,
+        line: int,
+        source: tuple[str, str | None] | None = None,
+    ) -> bool:
+        """Enter what a name stands for, or is imported from; whether it is new."""
         before = self.names.setdefault(name, (meaning, shown))
+        wrong = []
+        if name in _BOUND | _READ or _IMPORTED.get(name, source) != source:
+            wrong.append("has a use of its own in the file that vLLM gets; rename it")
         if before[0] != meaning:
-            message = f"name '{name}' means something else in {before[1]}; rename one of them"
+            wrong.append(f"means something else in {before[1]}; rename one of them")
+        for what in wrong:
+            message = f"name '{name}' {what}"
             self.problems.append(Problem(path=shown, line=line, code="KP812", message=message))
         return before == (meaning, shown)
-
-    def refuse(self, name: str, shown: str, line: int) -> None:
-        message = f"name '{name}' has a use of its own in the file that vLLM gets; rename it"
-        self.problems.append(Problem(path=shown, line=line, code="KP812", message=message))
 
 
 def _grouped(helpers: Iterable[Definition]) -> Iterator[tuple[str, ...]]:
     """Yield the lines of helpers, constants that follow each other as one."""
-    constants: list[str] = []
-    for part in helpers:
-        lines = part.text.split("\n")
-        if isinstance(part.node, ast.Assign | ast.AnnAssign):
-            constants += [""] * (bool(constants) and lines[0].startswith("#")) + lines
-            continue
-        if constants:
-            yield tuple(constants)
-            constants = []
-        yield tuple(lines)
-    if constants:
-        yield tuple(constants)
+    for constant, parts in groupby(helpers, key=lambda part: part.is_constant):
+        texts = [part.text.split("\n") for part in parts]
+        if constant:
+            first, *others = texts
+            gaps = ([""] * lines[0].startswith("#") + lines for lines in others)
+            texts = [[*first, *chain.from_iterable(gaps)]]
+        yield from map(tuple, texts)
 
 
 def _renamed(
@@ -417,9 +410,3 @@ def _exploded(lines: Sequence[str]) -> bool:
     """Whether a signature has an argument a line, and stays so whatever the function's name."""
     last = next((i for i, line in enumerate(lines) if line.startswith(")")), 0)
     return lines[last - 1].endswith(",")
-
-
-def taken_lines(parts: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield parts with two empty lines before each, as between functions."""
-    for part in parts:
-        yield from ("", "", *part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -137,7 +138,7 @@ class Vendoring:
     def lines(self) -> Iterator[str]:
         """Yield what was done, for people."""
         steps = (*self.steps, self.record_step)
-        count = {word: sum(step.action == word for step in steps) for word in _ACTIONS}
+        count = Counter(step.action for step in steps)
         what = f"pack {self.pack.name} {self.pack.version}"
         into = f"{self.tree.path} (vLLM {self.tree.version or 'of unknown version'})"
         yield from (f"{step.action:7} {step.path}" for step in steps)
@@ -165,9 +166,6 @@ class Vendoring:
             "version": self.pack.version,
             "files": [{"path": p, "drift": d} for p, d in self.drift()] if check else files,
         }
-
-
-_ACTIONS: Final = ("wrote", "removed", "kept")
 
 
 def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
@@ -200,10 +198,11 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         except PackError as error:
             problems += error.problems
     shown = record_path(pack.name)
-    found: tuple[Record | None, bytes | None] = (None, None)
+    old: Record | None = None
+    before: bytes | None = None
     if tree is not None:
         try:
-            found = _record(into, shown, pack.name)
+            old, before = _record(into, shown, pack.name)
         except PackError as error:
             problems += error.problems
     if problems or tree is None:
@@ -212,7 +211,6 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         f"Copied by kernelpkg {__version__} from its own modules, for the ops of pack "
         f"'{pack.name}'. To change this file, change kernelpkg and vendor the pack again."
     )
-    old, before = found
     record = Record(
         pack=pack.name,
         version=pack.version,
