@@ -27,7 +27,59 @@ ORDER = tuple(AXES.types)
 NARROW = {"block_sizes": [1, 64], "num_warps": 4, "indexing": ["pointer", "tensor_descriptor"]}
 WIDE = {"block_sizes": [8, 64], "range_flattens": [None, True], "num_warps": 8, "maxnreg": None}
 
-TEXT = (ROOT / "tests/golden/vllm_config_file.json").read_text()
+TEXT = """\
+[
+  {
+    "key": {
+      "size": 4096,
+      "numtokens": 1
+    },
+    "config": {
+      "block_sizes": [
+        1,
+        64
+      ],
+      "num_warps": 4,
+      "indexing": [
+        "pointer",
+        "tensor_descriptor"
+      ]
+    }
+  },
+  {
+    "key": {},
+    "config": {
+      "block_sizes": [
+        8,
+        64
+      ],
+      "range_flattens": [
+        null,
+        true
+      ],
+      "num_warps": 8,
+      "maxnreg": null
+    }
+  },
+  {
+    "key": {
+      "size": 4096,
+      "numtokens": 16
+    },
+    "config": {
+      "block_sizes": [
+        1,
+        64
+      ],
+      "num_warps": 4,
+      "indexing": [
+        "pointer",
+        "tensor_descriptor"
+      ]
+    }
+  }
+]
+"""
 
 FULL = {"dtype": "bfloat16", "has_bias": True, "size": 4096}
 FILE = ConfigFile(
@@ -216,6 +268,157 @@ def entry(key='{"size": 1, "numtokens": 1}', config='{"num_warps": 4}'):
 def array(*entries):
     """Return an array with an entry per line, the first of them on line 2."""
     return "[\n" + ",\n".join(entries) + "\n]\n"
+
+
+KNOWN = "known axes are batchsize, dtype, has_bias, num_tokens, numtokens, size"
+WRONG = {
+    "empty-file": (
+        "",
+        ":1: KP820 the file ends in the middle of its JSON (Expecting value); restore it",
+    ),
+    "truncated": (
+        TEXT[:200],
+        ":15: KP820 the file ends in the middle of its JSON (Expecting value); restore it",
+    ),
+    "not-json": (
+        "[\n{'key': {}}]",
+        (
+            ":2: KP820 the file is not JSON at column 2 (Expecting property name enclosed in "
+            "double quotes); restore it"
+        ),
+    ),
+    "nan": (
+        array(entry(config='{"num_warps": NaN}')),
+        ": KP820 the file cannot be read (NaN is no finite number); restore it",
+    ),
+    "byte-order-mark": (
+        "\ufeff" + TEXT,
+        (
+            ":1: KP820 the file is not JSON at column 1 (Unexpected UTF-8 BOM (decode using "
+            "utf-8-sig)); restore it"
+        ),
+    ),
+    "half-of-a-surrogate-pair": (
+        array(entry(config='{"advanced_controls_file": "\\ud800"}')),
+        ": KP820 the file has half of a surrogate pair, which is no text; restore it",
+    ),
+    "file-of-ours": (
+        '{"edition": 1, "kernel": "x", "platform": "p", "tuned_with": {}, "cases": []}',
+        ": KP820 the file is kernelpkg's own; vLLM's are arrays of entries",
+    ),
+    "number": ("5", ": KP821 an array of entries is expected, not 5"),
+    "no-entries": ("[]", ": KP821 there are no entries; remove what is empty"),
+    "no-keys": ("{}", ": KP821 there are no entries; remove what is empty"),
+    "entry-of-another-type": (
+        array("5"),
+        ":2: KP821 entry 0: an object with 'key' and 'config' is expected, not 5",
+    ),
+    "no-key": (
+        array('{"config": {}}'),
+        ":2: KP821 entry 0: field 'key' is missing; it must be an object",
+    ),
+    "no-config": (
+        array(entry(), '{"key": {"size": 2, "numtokens": 1}}'),
+        ":3: KP821 entry 1: field 'config' is missing; it must be an object",
+    ),
+    "key-of-another-type": (
+        array(entry('"size_1"')),
+        """:2: KP821 entry 0: field 'key' must be an object, not "size_1\"""",
+    ),
+    "unknown-field": (
+        array('{"key": {}, "config": {}, "configs": 1, "ms": 2}'),
+        ":2: KP821 entry 0: field 'configs' is not known; did you mean 'config'?",
+        ":2: KP821 entry 0: field 'ms' is not known; entries have 'key' and 'config'",
+    ),
+    "name-given-twice": (
+        array(entry('{"size": 1, "size": 2, "numtokens": 1}')),
+        ":2: KP821 'size' is given twice; keep one of them",
+    ),
+    "older-layout": (
+        '{"default": {},\n"size_4096_numtokens_1": {"num_warps": 3}}',
+        (
+            ": KP822 the layout, an object from keys that are texts, is of a vLLM before 0.33; "
+            "import the configs of vLLM 0.33 instead"
+        ),
+    ),
+    "axis-by-two-names": (
+        array(entry('{"size": 1, "numtokens": 1, "batchsize": 2}')),
+        (":2: KP825 entry 0, key: axis 'num_tokens' is given twice; keep one of its names"),
+    ),
+    "axis-without-a-rule": (
+        array(entry('{"siz": 1, "numtokens": 1}'), entry('{"siz": 2, "zzz": 1, "numtokens": 1}')),
+        ":2: KP823 entry 0, key: axis 'siz' has no rule; did you mean 'size'?",
+        f":3: KP823 entry 1, key: axis 'zzz' has no rule; {KNOWN}",
+    ),
+    "axis-without-a-default": (
+        array(entry('{"numtokens": 1}'), entry('{"numtokens": 2}')),
+        (
+            ":2: KP823 entry 0, key: axis 'size' is missing and has no default; give it one in "
+            "[inputs] default"
+        ),
+    ),
+    "keys-of-other-axes": (
+        array(
+            entry(),
+            entry("{}"),
+            entry('{"size": 1, "numtokens": 2, "has_bias": true}'),
+            entry('{"size": 1, "numtokens": 3, "has_bias": true}'),
+        ),
+        (
+            ":4: KP823 entry 2, key: names has_bias, num_tokens, size, and entry 0 num_tokens, "
+            "size; keys of one file name the same axes"
+        ),
+    ),
+    "values-of-other-types": (
+        array(entry('{"size": 1.5, "numtokens": "1"}'), entry('{"size": [1], "numtokens": null}')),
+        (
+            ":2: KP824 entry 0, key: axis 'numtokens' has value '1', which is a text, and must "
+            "be a whole number"
+        ),
+        (
+            ":2: KP824 entry 0, key: axis 'size' has value 1.5, which is a number, and must be "
+            "a whole number"
+        ),
+        (
+            ":3: KP824 entry 1, key: axis 'numtokens' cannot be null, for it has a value in "
+            "every call"
+        ),
+        (
+            ":3: KP824 entry 1, key: axis 'size' must be a number, text, true, false or null, "
+            "not [1]"
+        ),
+    ),
+    "key-twice": (
+        array(entry(), entry("{}"), entry(), entry("{}")),
+        (
+            ":4: KP825 entry 2: has the key of entry 0 too, and vLLM takes the later one; keep "
+            "one of them"
+        ),
+        (
+            ":5: KP825 entry 3: has the key of entry 1 too, and vLLM takes the later one; keep "
+            "one of them"
+        ),
+    ),
+    "config-of-another-type": (
+        array(entry(config="[4]")),
+        ":2: KP502 entry 0: an object is expected, not [4]",
+    ),
+    "config-with-unknown-field": (
+        array(entry(config='{\n"num_warp": 4}')),
+        ":3: KP502 entry 0: field 'num_warp' is not known; did you mean 'num_warps'?",
+    ),
+    "config-with-a-value-that-no-gpu-takes": (
+        array(entry("{}", '{"num_warps": 3, "num_stages": 0}')),
+        ":2: KP508 entry 0: num_stages is 0; it must be a whole number from 1 on",
+        ":2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_with_its_line(case):
+    text, *lines = case
+    assert problems_of(text) == lines
 
 
 def test_a_document_that_is_nested_too_deeply_is_refused():

@@ -17,10 +17,9 @@ from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, Dim, Reference, Rule
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.vllm.vendor.op_code import Unsayable, axis_codes
+from kernelpkg.vllm.vendor.op_code import axis_codes
 from kernelpkg.vllm.vendor.op_picker import (
     SHARED,
-    default_key,
     local_names,
     write_picker,
     write_shared,
@@ -93,45 +92,11 @@ SIZES = kernel(
 )
 
 
-def test_a_miss_of_one_size_class_has_a_default_of_its_own(run):
-    """An entry for each set of sizes that are 1, and None, which is {} to vLLM, for none."""
-    pick = run(SIZES, FreeSizes(axes=("a", "b"), spread=()))
-    classes = [default_key(ones) for ones in ((), ("a",), ("b",), ("a", "b"))]
-    keys = [*classes, {"a": 4, "b": 1}, {"a": 4, "b": 8}]
-    assert [pick((None, *call), keys) for call in [(4, 1), (4, 2), (4, 8)]] == [
-        keys[4], keys[5], keys[5],
-    ]  # fmt: skip
-    assert [pick((None, *call), keys) for call in [(4, 9), (1, 2), (2, 1), (1, 1)]] == [
-        None, classes[1], classes[2], classes[3],
-    ]  # fmt: skip
-    assert [pick((None, *call), keys[4:]) for call in [(4, 9), (1, 2), (2, 1), (1, 1)]] == [
-        None
-    ] * 4
-
-
-def test_a_size_of_zero_never_runs_what_is_compiled_for_one(run):
-    """That launches for one row, of which an empty tensor has none."""
-    pick = run(SIZES, FreeSizes(axes=("b",), spread=()))
-    keys = [default_key(()), default_key(("b",)), {"a": 4, "b": 1}, {"a": 4, "b": 8}]
-    assert pick((None, 4, 0), keys) == pick((None, 4, 2), keys) == keys[3]
-    assert pick((None, 5, 0), keys) is pick((None, 5, 2), keys) is None
-
-
 def test_a_size_of_none_gets_what_larger_ones_get(run):
     """What is compiled for one would write one; an argument that is absent stays so."""
-    pick = run(SIZES, FreeSizes(axes=("a", "b"), spread=()))
-    keys = [{"a": a, "b": b} for a in (1, 2) for b in (1, 4)]
-    assert [pick((None, *call), keys) for call in [(0, 0), (1, 0), (0, 1)]] == [
-        keys[3], keys[1], keys[2],
-    ]  # fmt: skip
     optional = kernel("(Tensor(a!) out, int? m) -> ()", {"m": "m"}, Rule(axis="m", match="exact"))
     pick = run(optional, FreeSizes(axes=("m",), spread=()))
     assert [pick((None, m), [{"m": None}, {"m": 2}]) for m in (None, 0)] == [{"m": None}, {"m": 2}]
-
-
-def test_keys_of_default_entries():
-    assert default_key(()) == {}
-    assert default_key(("rows",)) == {"default": True, "rows": 1}
 
 
 def test_answers_are_remembered_for_one_list_of_keys(run):
@@ -236,14 +201,3 @@ def test_an_axis_may_hide_an_argument(run):
     )
     keys = [{"len": 2, "a": 5}, {"len": 10, "a": 1}]
     assert run(spec)((None, 1, 5), keys) is keys[0]
-
-
-def test_the_mark_of_default_entries_is_no_axis():
-    spec = kernel(
-        "(Tensor(a!) out, int a) -> ()", {"default": "a"}, Rule(axis="default", match="exact")
-    )
-    with pytest.raises(Unsayable) as caught:
-        write_picker(spec, axis_codes(spec, {}), NOTHING)
-    assert str(caught.value) == (
-        "axis 'default' has the name that marks default entries; rename it"
-    )
