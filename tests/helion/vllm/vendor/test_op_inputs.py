@@ -59,7 +59,7 @@ def test_one_case_is_made_as_the_manifest_says(kernel):
         values = {f"{n}_" if n == "max" else n: value for n, value in case.values.items()}
         got, want = make("cpu", **values), make_inputs(spec, case)
         assert list(map(described, got)) == list(map(described, want)), case
-        for name in ("out", "y", "z", "s", "h"):
+        for name in ("out", "y", "z", "s", "h", "p"):
             place = spec.schema.arg_names.index(name)
             if want[place] is not None and not (name == "s" and not case.values["across"]):
                 assert torch.equal(got[place].float(), want[place].float()), (case, name)
@@ -73,6 +73,7 @@ def test_strides_are_those_of_the_manifest(kernel):
     assert make("cpu", **facts, across=True)[6].stride() == (1, 4)
     assert make("cpu", **facts, across=False)[6].stride() == (4, 1)
     assert make("cpu", **facts)[1].stride() == (8, 1)
+    assert make("cpu", **facts, n=3)[13].stride() == (96, 8, 24)
 
 
 def test_random_values_are_drawn(kernel):
@@ -110,7 +111,7 @@ def test_a_generator_of_the_kernels_own_makes_everything(kernel):
     found = run(spec, **functions_of(spec))["make_case_inputs"]("cpu", tall=2, max_=3, has_y=True)
     assert isinstance(found, tuple)
     assert torch.equal(found[0], torch.ones(2, 3))
-    assert len(found) == 12
+    assert len(found) == 15
 
 
 @pytest.mark.parametrize("name", read_pack(ROOT, "kernelpkg").kernels)
