@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,28 +90,37 @@ def _first_that_fails(routing: Routing, args: dict[str, Any]) -> str:
     return ""
 
 
+def _function(routing: Routing, said: list[str], **changes: Any) -> Callable[..., Any]:
+    """The function that takes the native op's place; `said` gets what becomes of its calls."""
+
+    def note(what: str) -> Callable[..., None]:
+        return lambda *_: said.append(what)
+
+    code, space = routed_code(routing, routing.spec.schema.args)
+    space |= {
+        "native": note("native"),
+        "keyset": "keyset",
+        "resolve": note("resolved"),
+        "find": lambda key: None,
+        "grad_enabled": lambda: False,
+        "capturing": lambda: False,
+        "by_grad": note("grad"),
+        "by_capture": note("not capturing"),
+    }
+    for kind, found in zip(("when", "eager"), conditions(routing), strict=True):
+        space |= {f"by_{kind}{n}": note(condition.text) for n, condition in enumerate(found)}
+    space |= changes
+    exec(code, space)
+    return space["call"]
+
+
 def _called(routing: Routing, args: tuple[Any, ...], **changes: Any) -> str:
     """Call the code of a route and return what became of the call, in words."""
     said: list[str] = []
     want = ("keyset", *args)
-    code, space = routed_code(routing, routing.spec.schema.args)
-    space |= {
-        "native": lambda keyset, *given: said.append(f"native {(keyset, *given) == want}"),
-        "keyset": "keyset",
-        "resolve": lambda key, given: said.append("resolved") or "",
-        "find": lambda key: None,
-        "grad_enabled": lambda: False,
-        "capturing": lambda: False,
-        "by_grad": lambda: said.append("grad"),
-        "by_capture": lambda: said.append("not capturing"),
-        **changes,
-    }
-    for kind, found in zip(("when", "eager"), conditions(routing), strict=True):
-        for place, condition in enumerate(found):
-            space[f"by_{kind}{place}"] = lambda text=condition.text: said.append(text)
-    exec(code, space)
-    space["call"](*args)
-    assert said[-1] in ("resolved", "native True", "launched")
+    changes["native"] = lambda *given: said.append(f"native {given == want}")
+    _function(routing, said, **changes)(*args)
+    assert said[-1] in ("resolved", "native True")
     return said[0] if said[0] != "resolved" else ""
 
 
@@ -164,27 +174,18 @@ def test_a_signature_that_was_seen(routed_pack, text, capturing, launch, said):
     """Its launcher answers, unless this is an eager call and the route leaves such alone."""
     got: list[str] = []
     seen: set[Any] = set()
-    routing = routed_pack.routing(text)
-    entry = (
-        (lambda *args: got.append("launched")) if launch else None,
-        lambda: got.append("counted"),
+    launcher = (lambda *args: got.append("launched")) if launch else None
+    call = _function(
+        routed_pack.routing(text),
+        got,
+        find=lambda key: (launcher, lambda: got.append("counted")),
+        seen=seen,
+        see=seen.add,
+        capturing=lambda: capturing,
     )
-    code, space = routed_code(routing, routing.spec.schema.args)
-    space |= {
-        "native": lambda *args: got.append("native"),
-        "keyset": "keyset",
-        "find": lambda key: entry,
-        "seen": seen,
-        "see": seen.add,
-        "grad_enabled": lambda: False,
-        "capturing": lambda: capturing,
-        "by_capture": lambda: got.append("not capturing"),
-        "by_eager0": lambda: got.append("flag"),
-    }
-    exec(code, space)
     for _ in range(2):
         got.clear()
-        space["call"](*ARGS)
+        call(*ARGS)
     assert got == said
 
 
@@ -202,36 +203,29 @@ def test_what_is_seen_at_a_glance(routed_pack, text):
     """The first eager call of a size, scalars and given tensors goes on; the others do not."""
     got: list[str] = []
     seen: set[Any] = set()
-    routing = routed_pack.routing(text)
-    code, space = routed_code(routing, routing.spec.schema.args)
-    capturing = [False]
-    space |= {
-        "native": lambda *args: got.append("native"),
-        "keyset": "keyset",
-        "find": lambda key: None,
-        "resolve": lambda key, args: got.append("resolved"),
-        "seen": seen,
-        "see": seen.add,
-        "grad_enabled": lambda: False,
-        "capturing": lambda: capturing[0],
-        "by_capture": lambda: None,
-        "by_eager0": lambda: None,
-    }
-    exec(code, space)
-    bias = Fake((4,))
+    capturing, bias = [False], Fake((4,))
+    call = _function(
+        routed_pack.routing(text),
+        got,
+        seen=seen,
+        see=seen.add,
+        capturing=lambda: capturing[0],
+        by_capture=lambda: None,
+        by_eager0=lambda: None,
+    )
     for args in (ARGS, (*ARGS[:3], 4, *ARGS[4:]), (*ARGS[:2], bias, *ARGS[3:])):
         for want in ("resolved", "native", "native"):
-            space["call"](*args)
+            call(*args)
             assert got.pop() == want
     assert len(seen) == 3
     capturing[0] = True
-    space["call"](*ARGS)
+    call(*ARGS)
     assert got == ["resolved"]
     large = (Fake((5,)), Fake((5, 8)), *ARGS[2:])
     capturing[0] = False
     got.clear()
     for _ in range(2):
-        space["call"](*large)
+        call(*large)
     assert got == (["resolved", "resolved"] if "num" in text else ["resolved", "native"])
 
 

@@ -104,53 +104,6 @@ def test_the_text_is_the_same_on_every_run(tmp_path):
     assert len(texts) == 1
 
 
-HOST_CODE = """\
-    out = torch.empty(
-        [hl.specialize(input.size(0))],
-        dtype=input.dtype,
-        device="cpu",
-        pin_memory=False,
-        layout=torch.strided,
-    )
-    if hl.specialize(input.size(0)) > 4:
-        out = input.new_empty(1)
-    out = out.contiguous(  # as it was
-        memory_format=torch.contiguous_format
-    )
-    hl.specialize(input.size(0))
-    for size in out.shape:
-        out = out.view(hl.specialize(size), -1)
-"""
-FAKE = """\
-def fake_impl(input: torch.Tensor) -> torch.Tensor:
-    \"\"\"Return what the op does, with nothing in it: its host code without its loops.\"\"\"
-    out = torch.empty(
-        [input.size(0)],
-        dtype=input.dtype,
-        device="cpu",
-        pin_memory=False,
-        layout=torch.strided,
-    )
-    if input.size(0) > 4:
-        out = input.new_empty(1)
-    out = out.contiguous(  # as it was
-        memory_format=torch.contiguous_format
-    )
-    for size in out.shape:
-        out = out.view(size, -1)
-    return out
-"""
-
-
-def test_a_fake_implementation_is_the_text_of_the_source(vllm, demo):
-    """Comments and line breaks stay, `hl.specialize(x)` is x, and ruff has nothing to say."""
-    demo.edit("kernels/twice/kernel.py", "    out = torch.empty_like(input)\n", HOST_CODE)
-    text = text_of(demo)
-    start = text.index("def fake_impl")
-    assert text[start : text.index("\n\n\n", start)] + "\n" == FAKE
-    lint(vllm, demo.root, "demo")
-
-
 PROBLEMS = {
     "a rule": (
         "kernels/twice/kernel.toml", 'num_tokens = "input.shape[0]"', 'default = "input.shape[0]"',
