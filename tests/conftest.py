@@ -8,6 +8,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,6 +167,19 @@ def vllm(tmp_path: Path) -> Path:
     """A directory with as much of vLLM's sources as vendoring looks at; none of it can run."""
     copy(FIXTURES / "vllm_sources", tmp_path / "sources")
     return tmp_path / "sources"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with what pip writes of kernelpkg beside its files: the entry point for vLLM."""
+    about = tomllib.loads((FIXTURES.parents[1] / "pyproject.toml").read_text())["project"]
+    info = tmp_path / "site" / "kernelpkg-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernelpkg\nVersion: 0.1.0\n")
+    entries = about["entry-points"]["vllm.general_plugins"].items()
+    lines = ["[vllm.general_plugins]", *(f"{name} = {value}" for name, value in entries)]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return tmp_path / "site"
 
 
 _BLOCK = re.compile(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

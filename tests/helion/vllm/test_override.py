@@ -531,12 +531,9 @@ def test_an_op_that_fails_at_its_first_call(bench, twice, routed, demo):
     call(5)
     told = "failed: AssertionError: too small"
     assert bench.counts == (1, {told: 4})
-    assert bench.warned == [
-        (
-            "op 'demo::twice' failed, and native op '_C::twice' answers calls of this signature "
-            "from now on: AssertionError: too small"
-        )
-    ]
+    answers = "native op '_C::twice' answers calls of this signature from now on"
+    failed = f"op 'demo::twice' failed, and {answers}: AssertionError: too small"
+    assert bench.warned == [failed]
 
 
 def test_an_op_that_fails_later(bench, twice, routed, monkeypatch):
@@ -554,21 +551,31 @@ def test_an_op_that_fails_later(bench, twice, routed, monkeypatch):
     assert twice == []
 
 
-def test_a_first_call_that_may_have_written(bench, native, tmp_path, make_args, monkeypatch):
-    """In the interpreter an op that writes what it reads raises; the native op would read that."""
-    name = "fused_qk_norm_rope"
-    bench.install(root=unconditional(tmp_path, name))
-    args = make_args(name, dtype="float32")
-    op = torch.ops._C.fused_qk_norm_rope
-    kernelpkg.load(root=tmp_path / "unconditional")
-    kernel = get_kernel_by_name(f"demo::{name}")
-    assert kernel is not None
+@pytest.fixture
+def half_way(bench, native, tmp_path, monkeypatch) -> Callable[[str], Any]:
+    """Routes a native op to an op that writes and then fails; returns the back end of that."""
 
     def half_written(*given: Any) -> None:
         given[0].zero_()
         raise ConfigError("half way")
 
-    monkeypatch.setattr(kernel.backend, "interpret", half_written)
+    def install(name: str) -> Any:
+        bench.install(root=unconditional(tmp_path, name))
+        kernelpkg.load(root=tmp_path / "unconditional")
+        kernel = get_kernel_by_name(f"demo::{name}")
+        assert kernel is not None
+        monkeypatch.setattr(kernel.backend, "interpret", half_written)
+        return kernel.backend
+
+    return install
+
+
+def test_a_first_call_that_may_have_written(bench, native, half_way, make_args):
+    """In the interpreter an op that writes what it reads raises; the native op would read that."""
+    name = "fused_qk_norm_rope"
+    half_way(name)
+    args = make_args(name, dtype="float32")
+    op = torch.ops._C.fused_qk_norm_rope
     with pytest.raises(ConfigError, match="half way"):
         op(*copies(args))
     assert native.calls == []
@@ -577,19 +584,10 @@ def test_a_first_call_that_may_have_written(bench, native, tmp_path, make_args, 
     assert bench.counts == (0, {"failed: ConfigError: half way": 1})
 
 
-def test_a_first_call_that_only_writes(bench, native, tmp_path, make_args, monkeypatch):
+def test_a_first_call_that_only_writes(native, half_way, make_args, monkeypatch):
     """Without a residual nothing that is written is read, so the native op can still answer."""
     name = "rms_norm_per_block_quant"
-    bench.install(root=unconditional(tmp_path, name))
-    kernelpkg.load(root=tmp_path / "unconditional")
-    kernel = get_kernel_by_name(f"demo::{name}")
-    assert kernel is not None
-
-    def half_written(*given: Any) -> None:
-        given[0].zero_()
-        raise ConfigError("half way")
-
-    monkeypatch.setattr(kernel.backend, "interpret", half_written)
+    backend = half_way(name)
     op = torch.ops._C.rms_norm_per_block_quant
     with pytest.raises(ConfigError, match="half way"):
         op(*make_args(name, has_residual=True))
@@ -599,7 +597,7 @@ def test_a_first_call_that_only_writes(bench, native, tmp_path, make_args, monke
     STAND_INS["reference"](ROOT, name)(*want)
     assert torch.equal(args[0].view(torch.uint8), want[0].view(torch.uint8))
     assert native.calls == [name]
-    monkeypatch.setattr(kernel.backend, "interprets", lambda args: False)
+    monkeypatch.setattr(backend, "interprets", lambda args: False)
     op(*make_args(name, has_residual=True, num_tokens=17))
     assert native.calls == [name, name], "compiled code has written nothing when its launch fails"
 

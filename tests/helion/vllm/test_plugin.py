@@ -8,7 +8,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from kernelpkg.vllm import plugin
 ROOT = Path(__file__).parents[3]
 STAND_INS = runpy.run_path(str(ROOT / "benchmarks" / "native_ops.py"))
 NATIVE = sorted(f"_C::{name}" for name in STAND_INS["SCHEMAS"])
-GROUP = "vllm.general_plugins"
 
 PRELUDE = f"""\
 import json, logging, os, sys
@@ -40,7 +38,7 @@ logger = logging.getLogger("vllm")
 logger.setLevel("INFO")
 logger.addHandler(Notes())
 logger.propagate = False
-(point,) = [found for found in entry_points(group="{GROUP}") if found.name == "kernelpkg"]
+(point,) = [found for found in entry_points(group="vllm.general_plugins") if found.name == "kernelpkg"]
 register = point.load()
 out = {{}}
 """
@@ -53,16 +51,8 @@ ops = stand_ins["NativeOps"](lambda name: stand_ins["nothing"], key="CUDA")
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
+def site(site: Path) -> Path:
     """Packages as pip would install them: kernelpkg's metadata, and a vllm with an extension."""
-    site = tmp_path / "site"
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    entries = about["entry-points"][GROUP]
-    info = site / "kernelpkg-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernelpkg\nVersion: 0.1.0\n")
-    lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines))
     (site / "vllm").mkdir()
     (site / "vllm" / "__init__.py").touch()
     (site / "vllm" / "_C_stable_libtorch.py").write_text(f"import os\n{OPS}")

@@ -94,21 +94,15 @@ def test_words(bench, define_native, routed, words, chosen):
     assert [found.target for found in bench.table.reports() if found.ours] == sorted(chosen)
 
 
+TOO = "'too' is no route of pack 'demo'; did you mean '_C::two'?"
+SEVERAL = (
+    "'x::y' is no route of pack 'demo'; it has _C::one, _C::two; 'none' is no route of pack "
+    "'demo'; did you mean '_C::one'?"
+)
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        pytest.param(
-            ["one", "too"],
-            "'too' is no route of pack 'demo'; did you mean '_C::two'?",
-            id="misspelt",
-        ),
-        pytest.param(
-            ["x::y", "none"],
-            "'x::y' is no route of pack 'demo'; it has _C::one, _C::two; 'none' is no route of "
-            "pack 'demo'; did you mean '_C::one'?",
-            id="several",
-        ),
-    ],
+    ("words", "said"), [(["one", "too"], TOO), (["x::y", "none"], SEVERAL)], ids=["one", "several"]
 )
 def test_words_that_are_not_known(bench, define_native, routed, words, said):
     """Python gets an error, and nothing is installed; an entry point's other words go on."""
@@ -159,64 +153,44 @@ def test_no_pack_where_the_environment_says(bench, tmp_path):
     """A root that does not exist is told of, once."""
     for _ in range(2):
         bench.register("all", tmp_path / "nowhere")
-    assert bench.warned == [
-        (
-            f"{HEAD}\n{tmp_path}/nowhere: KP604 root of KERNELPKG_PATH does not exist; name one "
-            "that holds manifests/"
-        )
-    ]
+    problem = "KP604 root of KERNELPKG_PATH does not exist; name one that holds manifests/"
+    assert bench.warned == [f"{HEAD}\n{tmp_path}/nowhere: {problem}"]
 
 
-@pytest.mark.parametrize(
-    ("schema", "said"),
-    [
-        pytest.param(
-            "(Tensor x) -> Tensor",
-            "has another schema than 'demo::twice': its arguments are (x), and of the op (input)",
-            id="name",
-        ),
-        pytest.param(
-            "(Tensor input, int n=2) -> Tensor",
-            "has another schema than 'demo::twice': its arguments are (input, n), and of the op "
-            "(input)",
-            id="one more",
-        ),
-        pytest.param(
-            "(Tensor(a!) input) -> Tensor(a!)",
-            "has another schema than 'demo::twice': its 'input' is Tensor, which it writes, and "
-            "of the op Tensor; it returns (Tensor that is an argument), and the op (Tensor)",
-            id="mutation",
-        ),
-        pytest.param(
-            "(Tensor? input) -> (Tensor, Tensor)",
-            "has another schema than 'demo::twice': its 'input' is Tensor?, and of the op Tensor; "
-            "it returns (Tensor, Tensor), and the op (Tensor)",
-            id="optional",
-        ),
-        pytest.param(
-            "(int[] input) -> ()",
-            "has another schema than 'demo::twice': its 'input' is List[int], and of the op "
-            "Tensor; it returns nothing, and the op (Tensor)",
-            id="type",
-        ),
-        pytest.param(
-            "(*, Tensor input) -> Tensor",
-            "has another schema than 'demo::twice': it takes input by keyword only, as no op of a "
-            "pack can",
-            id="keyword only",
-        ),
-        pytest.param(
-            ".out(Tensor input) -> Tensor",
-            "has overloads out, and a route is to one op",
-            id="overload",
-        ),
-    ],
-)
+SCHEMAS = {
+    "name": ("(Tensor x) -> Tensor", "its arguments are (x), and of the op (input)"),
+    "one more": (
+        "(Tensor input, int n=2) -> Tensor", "its arguments are (input, n), and of the op (input)",
+    ),
+    "mutation": (
+        "(Tensor(a!) input) -> Tensor(a!)",
+        ("its 'input' is Tensor, which it writes, and of the op Tensor; it returns (Tensor that is "
+        "an argument), and the op (Tensor)"),
+    ),
+    "optional": (
+        "(Tensor? input) -> (Tensor, Tensor)",
+        ("its 'input' is Tensor?, and of the op Tensor; it returns (Tensor, Tensor), and the op "
+        "(Tensor)"),
+    ),
+    "type": (
+        "(int[] input) -> ()",
+        "its 'input' is List[int], and of the op Tensor; it returns nothing, and the op (Tensor)",
+    ),
+    "keyword only": (
+        "(*, Tensor input) -> Tensor", "it takes input by keyword only, as no op of a pack can",
+    ),
+    "overload": (".out(Tensor input) -> Tensor", "has overloads out, and a route is to one op"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "said"), SCHEMAS.values(), ids=SCHEMAS)
 def test_native_ops_of_another_schema(bench, new_bench, define_native, routed, schema, said):
     """Such a route is off, with one line of its own, and the others go on."""
     define_native("one", schema, key="")
     define_native("two")
     root = routed("one", "two")
+    if not said.startswith("has "):
+        said = f"has another schema than 'demo::twice': {said}"
     assert bench.install(root=root) == [("off", f"native op '_C::one' {said}"), ("routed", "")]
     other = new_bench()
     other.register("all", root)
@@ -287,12 +261,8 @@ def test_the_warning_of_another_release(bench, routed):
     root = routed("one", rest='[vllm]\nrequires = ">=0.33,<0.34"\n')
     for _ in range(2):
         bench.register("all", root)
-    assert bench.warned == [
-        (
-            f"{HEAD}\nmanifests/demo.toml:11: KP845 pack 'demo' is for vLLM >=0.33,<0.34, and "
-            "0.35.0 is installed"
-        )
-    ]
+    problem = "KP845 pack 'demo' is for vLLM >=0.33,<0.34, and 0.35.0 is installed"
+    assert bench.warned == [f"{HEAD}\nmanifests/demo.toml:11: {problem}"]
 
 
 def test_one_broken_kernel(bench, new_bench, define_native, demo, routed):
@@ -302,9 +272,7 @@ def test_one_broken_kernel(bench, new_bench, define_native, demo, routed):
     demo.kernel("bad")
     demo.edit("kernels/bad/kernel.toml", 'match = "ceil"', 'match = "ceil"\nmax = 1')
     demo.edit("kernels/bad/kernel.toml", "rtol = 1e-6", 'rtol = "x"')
-    root = routed("one")
-    path = root / "manifests" / "demo.toml"
-    path.write_text(f'{path.read_text()}[vllm.routes."_C::two"]\nop = "bad"\n')
+    root = routed("one", rest='[vllm.routes."_C::two"]\nop = "bad"\n')
     lines = [
         (
             "kernels/bad/kernel.toml:16: KP105 'max' says nothing for match 'ceil'; it goes with "
@@ -322,15 +290,9 @@ def test_one_broken_kernel(bench, new_bench, define_native, demo, routed):
 def test_a_condition_that_is_wrong(bench, define_native, routed):
     define_native("one")
     root = routed("one", rest='when = ["num_token < 4"]\n')
-    assert bench.install(root=root) == [
-        (
-            "off",
-            (
-                "manifests/demo.toml:10: KP840 condition 'num_token < 4': name 'num_token' is not "
-                "known here; did you mean 'num_tokens'?"
-            ),
-        )
-    ]
+    problem = "name 'num_token' is not known here; did you mean 'num_tokens'?"
+    line = f"manifests/demo.toml:10: KP840 condition 'num_token < 4': {problem}"
+    assert bench.install(root=root) == [("off", line)]
     twice("one")
 
 
@@ -359,9 +321,7 @@ def test_a_kernel_that_fails_to_load(bench, define_native, demo, routed):
         define_native(name)
     demo.kernel("bad")
     demo.edit("kernels/bad/kernel.py", "import torch\n", "import torch\n\n1 / 0\n")
-    root = routed("one")
-    path = root / "manifests" / "demo.toml"
-    path.write_text(f'{path.read_text()}[vllm.routes."_C::two"]\nop = "bad"\n')
+    root = routed("one", rest='[vllm.routes."_C::two"]\nop = "bad"\n')
     bench.install(root=root)
     for _ in range(2):
         twice("one")

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +71,7 @@ assert sys.argv[1:] == ["install", "kernelpkg"]
 
 
 @pytest.fixture
-def shell(tmp_path: Path, plant: Callable[[Path], Path]) -> Callable[[str], str]:
+def shell(site: Path, tmp_path: Path, plant: Callable[[Path], Path]) -> Callable[[str], str]:
     """Runs commands as a reader of the page does; returns what they print."""
     work = tmp_path / "work"
     plant(work / "vllm-src")
@@ -89,14 +88,7 @@ def shell(tmp_path: Path, plant: Callable[[Path], Path]) -> Callable[[str], str]
     for name, text in scripts.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    # What pip would have installed: the entry point of the plugin, by kernelpkg's own metadata.
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    info = tmp_path / "site" / "kernelpkg-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernelpkg\nVersion: 0.1.0\n")
-    lines = [f"{name} = {value}" for name, value in about["vllm.general_plugins"].items()]
-    (info / "entry_points.txt").write_text("\n".join(["[vllm.general_plugins]", *lines, ""]))
-    paths = [tmp_path / "site", work / "vllm-src", ROOT, os.environ.get("PYTHONPATH", "")]
+    paths = [site, work / "vllm-src", ROOT, os.environ.get("PYTHONPATH", "")]
     kept = {name: value for name, value in os.environ.items() if "KERNELPKG" not in name}
     environment = {
         **kept,

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = ["kernelpkg", "kernelpkg.plugin", "kernelpkg.vllm", "kernelpkg.vllm.plugin"]
-GROUP = "vllm.general_plugins"
 
 CODE = """\
 import json, os, sys
@@ -38,18 +36,11 @@ ops = stand_ins["NativeOps"](lambda name: stand_ins["nothing"], key="CUDA")
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
+def site(site: Path, tmp_path: Path) -> Path:
     """What pip writes of kernelpkg and of vLLM beside their files, and stand-ins for its ops."""
-    site = tmp_path / "site"
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for name, version in (("kernelpkg", "0.1.0"), ("vllm", "0.33.0")):
-        info = site / f"{name}-{version}.dist-info"
-        info.mkdir(parents=True)
-        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        (info / "METADATA").write_text(text)
-    entries = about["entry-points"][GROUP].items()
-    lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in entries)]
-    (site / "kernelpkg-0.1.0.dist-info" / "entry_points.txt").write_text("\n".join(lines))
+    info = site / "vllm-0.33.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.33.0\n")
     (tmp_path / "compiled").mkdir()
     (tmp_path / "compiled" / "_C_stable_libtorch.py").write_text(EXTENSION)
     return site
