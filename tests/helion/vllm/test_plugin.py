@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 STAND_INS = runpy.run_path(str(ROOT / "benchmarks" / "native_ops.py"))
 NATIVE = sorted(f"_C::{name}" for name in STAND_INS["SCHEMAS"])
 
-PRELUDE = f"""\
+PRELUDE = """\
 import json, logging, os, sys
 from importlib.metadata import entry_points
 
@@ -38,9 +38,10 @@ logger = logging.getLogger("vllm")
 logger.setLevel("INFO")
 logger.addHandler(Notes())
 logger.propagate = False
-(point,) = [found for found in entry_points(group="vllm.general_plugins") if found.name == "kernelpkg"]
+found = entry_points(group="vllm.general_plugins")
+(point,) = [one for one in found if one.name == "kernelpkg"]
 register = point.load()
-out = {{}}
+out = {}
 """
 
 OPS = """\
