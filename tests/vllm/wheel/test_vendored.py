@@ -6,7 +6,6 @@ runs the tests of a file below inside/.
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -24,8 +23,6 @@ ROOT = Path(__file__).parents[3]
 PACK = read_pack(ROOT, "kernelpkg")
 NAMES = PACK.kernels
 SHARED = "kernelpkg_rules.py"
-OPS = Path("vllm", "kernels", "helion", "ops")
-FILES = [*(f"ops/{name}.py" for name in NAMES), SHARED]
 
 
 @pytest.fixture
@@ -79,37 +76,3 @@ def test_vllm_tunes_the_ops_where_they_are_not(tree, vllm_wheel):
     """Without configs for the platform, and without kernelpkg."""
     names = ",".join(NAMES)
     run_inside(tree, "tuning.py", "--noconftest", VLLM_OPS=names, VLLM_WHEEL=str(vllm_wheel))
-
-
-def test_the_files_pass_vllms_linters(tree):
-    """Ruff's rules that vLLM turns on, and its formatter, at vLLM's 88 columns."""
-    files = [str(tree / OPS.parent / file) for file in FILES]
-    ruff = [sys.executable, "-m", "ruff"]
-    rules = ["--isolated", "--line-length", "88", "--target-version", "py311"]
-    check = [*ruff, "check", *rules, "--select", "E,F,UP,B,ISC,SIM,I,G"]
-    for command in (check, [*ruff, "format", "--check", *rules]):
-        done = subprocess.run(
-            [*command, *files], cwd=tree, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_a_file_is_what_vllms_oldest_python_reads(tree, file):
-    """That is Python 3.11; a file has its license and all types, and does not import kernelpkg."""
-    text = (tree / OPS.parent / file).read_text()
-    module = ast.parse(text, feature_version=(3, 11))
-    assert text.startswith(
-        "# SPDX-License-Identifier: Apache-2.0\n"
-        "# SPDX-FileCopyrightText: Copyright contributors to the vLLM project\n"
-    )
-    for node in ast.walk(module):
-        if isinstance(node, ast.ImportFrom):
-            assert (node.module or "").split(".")[0] != "kernelpkg"
-        elif isinstance(node, ast.Import):
-            assert not any(alias.name.startswith("kernelpkg") for alias in node.names)
-        elif isinstance(node, ast.FunctionDef):
-            arguments = [*node.args.args, *node.args.kwonlyargs]
-            typed = [argument for argument in arguments if argument.arg != "self"]
-            assert all(argument.annotation for argument in typed), node.name
-            assert node.returns is not None, node.name
