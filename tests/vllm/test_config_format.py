@@ -27,59 +27,15 @@ ORDER = tuple(AXES.types)
 NARROW = {"block_sizes": [1, 64], "num_warps": 4, "indexing": ["pointer", "tensor_descriptor"]}
 WIDE = {"block_sizes": [8, 64], "range_flattens": [None, True], "num_warps": 8, "maxnreg": None}
 
-TEXT = """\
-[
-  {
-    "key": {
-      "size": 4096,
-      "numtokens": 1
-    },
-    "config": {
-      "block_sizes": [
-        1,
-        64
-      ],
-      "num_warps": 4,
-      "indexing": [
-        "pointer",
-        "tensor_descriptor"
-      ]
-    }
-  },
-  {
-    "key": {},
-    "config": {
-      "block_sizes": [
-        8,
-        64
-      ],
-      "range_flattens": [
-        null,
-        true
-      ],
-      "num_warps": 8,
-      "maxnreg": null
-    }
-  },
-  {
-    "key": {
-      "size": 4096,
-      "numtokens": 16
-    },
-    "config": {
-      "block_sizes": [
-        1,
-        64
-      ],
-      "num_warps": 4,
-      "indexing": [
-        "pointer",
-        "tensor_descriptor"
-      ]
-    }
-  }
-]
-"""
+TEXT = json.dumps(
+    [
+        {"key": {"size": 4096, "numtokens": 1}, "config": NARROW},
+        {"key": {}, "config": WIDE},
+        {"key": {"size": 4096, "numtokens": 16}, "config": NARROW},
+    ],
+    indent=2,
+)
+TEXT += "\n"
 
 FULL = {"dtype": "bfloat16", "has_bias": True, "size": 4096}
 FILE = ConfigFile(

@@ -262,12 +262,9 @@ class _Writer:
                 return f"{sides[0]} {_SIGNS[type(sign)]} {sides[1]}", level
             case ast.Compare():
                 return self.compare(node), _COMPARE
-            case ast.Subscript(value=value, slice=index):
-                return f"{self.text(value)}[{self.text(index)}]", _ATOM
-            case ast.Attribute(value=value, attr=attr):
-                return f"{self.text(value)}.{attr}", _ATOM
-            case ast.Call(func=function, args=args):
-                return f"{self.text(function)}({', '.join(map(self.text, args))})", _ATOM
+            case ast.Subscript() | ast.Attribute() | ast.Call():  # read of a tensor, by its name
+                name, _, what = ast.unparse(node).partition(".")
+                return f"{self.names.get(name, name)}.{what}", _ATOM
         raise AssertionError(f"a node that was not checked: {ast.dump(node)}")
 
     def compare(self, node: ast.Compare, sign: str | None = None) -> str:
