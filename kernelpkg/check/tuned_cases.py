@@ -126,8 +126,7 @@ def _off_grid(tuned: CheckedFile, good: dict[int, KeyRow]) -> Iterator[Problem]:
         more = f" and {len(lacking) - 2} more" if lacking[2:] else ""
         message = (
             f"the file lacks {len(lacking)} of {counted(len(grid), 'case')} of the grid for 'tune' "
-            f"({first}{more}), whose calls take the config of another case, or a default; "
-            "tune them"
+            f"({first}{more}), whose calls take the config of another case, or a default; tune them"
         )
         yield tuned.finding("KP207", message, severity="unverified")
 

@@ -79,8 +79,7 @@ def test_on_a_gpu(twice):
     assert lines(found) == [
         (
             "configs/twice/nvidia_a100.json: KP267 unverified: its configs are not run on "
-            "nvidia_h200; "
-            "check them on a GPU of this platform"
+            "nvidia_h200; check them on a GPU of this platform"
         )
     ]
     assert found.left == 0
@@ -108,16 +107,13 @@ def test_what_is_too_large_for_the_interpreter(twice):
     assert lines(found)[1:] == [
         (
             "configs/twice/nvidia_h200.json: KP266 unverified: 1 of 2 cases are not run: they have "
-            "more than 6 million elements, too many for the interpreter; run 'check --level "
-            "3' on a "
-            "GPU"
+            "more than 6 million elements, too many for the interpreter; run 'check --level 3' on "
+            "a GPU"
         ),
         (
-            "kernels/twice/kernel.toml: KP266 unverified: 1 of 9 calls beside them are not "
-            "run: they "
-            "have more than 6 million elements, too many for the interpreter; run 'check "
-            "--level 3' "
-            "on a GPU"
+            "kernels/twice/kernel.toml: KP266 unverified: 1 of 9 calls beside them are not run: "
+            "they have more than 6 million elements, too many for the interpreter; run 'check "
+            "--level 3' on a GPU"
         ),
     ]
     assert found.left == 2
@@ -170,9 +166,8 @@ def test_a_broken_file_is_not_run(twice):
     assert found.runs == ()
     assert lines(found) == [
         (
-            "configs/twice/nvidia_h200.json:7: KP503 case 1: config index 7 is out of range; "
-            "the file "
-            "has 2 configs (0 to 1)"
+            "configs/twice/nvidia_h200.json:7: KP503 case 1: config index 7 is out of range; the "
+            "file has 2 configs (0 to 1)"
         )
     ]
 

@@ -66,28 +66,80 @@ FAULTS = {
     "modifiers that are not there": ({"store_cache_modifiers": [""]}, _entries("store_cache_modifiers", 1, 0)),
     "loop orders too long": ({"loop_orders": [[0, 1], [1, 0]]}, _entries("loop_orders", 2, 1)),
     "groupings too long": ({"l2_groupings": [2, 2]}, _entries("l2_groupings", 2, 1)),
-    "reductions that are not there": ({"reduction_loops": [64]}, _entries("reduction_loops", 1, 0)),
-    "unroll factors too long": ({"range_unroll_factors": [2, 2]}, _entries("range_unroll_factors", 2, 1)),
-    "static ranges that are not there": ({"static_ranges": [True]}, _entries("static_ranges", 1, 0)),
-    "indexing misspelt": ({"indexing": ["pointer", "pionter", "pointer", "pointer"]},
-        f"KP242 {CASE}: indexing[1] is \"pionter\", and must be one of 'pointer', 'block_ptr', 'tensor_descriptor'; did you mean 'pointer'?"),
-    "one indexing for all misspelt": ({"indexing": "tensor_descriptors"},
-        f"KP242 {CASE}: indexing is \"tensor_descriptors\", and must be one of 'pointer', 'block_ptr', 'tensor_descriptor'; did you mean 'tensor_descriptor'?"),
-    "block beyond its dimension": ({"block_sizes": [4096, 1]},
-        f"KP242 {CASE}: block_sizes[0] is 4096, and the dimension fills 2048 at most; tune it again"),
-    "field of another vendor": ({"waves_per_eu": 2},
-        f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; tune it again"),
-    "order that is none": ({"loop_orders": [[0, 0]]},
-        _refused("config[loop_orders][0] must be permutation, got [0, 0]")),
-    "grouping that is no power of two": ({"l2_groupings": [3]},
-        _refused("config[l2_groupings][0] must be a power of two, got 3")),
-    "registers of a kernel that is not persistent": ({"maxnreg": 64},
-        _refused("maxnreg=64 can only be used with persistent pid_type ('persistent_blocked' or 'persistent_interleaved'), got pid_type='flat'")),
-    "unrolling of a loop that is not there": ({"range_unroll_factors": [2], "pid_type": "flat"},
-        f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does"),
-    "more stages than are tuned": ({"num_stages": 9},
-        f"KP248 unverified: {CASE}: num_stages is 9, above the 8 that Helion tunes; only a GPU can tell"),
-}  # fmt: skip
+    "reductions that are not there": (
+        {"reduction_loops": [64]},
+        _entries("reduction_loops", 1, 0),
+    ),
+    "unroll factors too long": (
+        {"range_unroll_factors": [2, 2]},
+        _entries("range_unroll_factors", 2, 1),
+    ),
+    "static ranges that are not there": (
+        {"static_ranges": [True]},
+        _entries("static_ranges", 1, 0),
+    ),
+    "indexing misspelt": (
+        {"indexing": ["pointer", "pionter", "pointer", "pointer"]},
+        (
+            f"KP242 {CASE}: indexing[1] is \"pionter\", and must be one of 'pointer', 'block_ptr', "
+            "'tensor_descriptor'; did you mean 'pointer'?"
+        ),
+    ),
+    "one indexing for all misspelt": (
+        {"indexing": "tensor_descriptors"},
+        (
+            f"KP242 {CASE}: indexing is \"tensor_descriptors\", and must be one of 'pointer', "
+            "'block_ptr', 'tensor_descriptor'; did you mean 'tensor_descriptor'?"
+        ),
+    ),
+    "block beyond its dimension": (
+        {"block_sizes": [4096, 1]},
+        (
+            f"KP242 {CASE}: block_sizes[0] is 4096, and the dimension fills 2048 at most; "
+            "tune it again"
+        ),
+    ),
+    "field of another vendor": (
+        {"waves_per_eu": 2},
+        (
+            f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; "
+            "tune it again"
+        ),
+    ),
+    "order that is none": (
+        {"loop_orders": [[0, 0]]},
+        (
+            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
+            "InvalidConfig: config[loop_orders][0] must be permutation, got [0, 0]"
+        ),
+    ),
+    "grouping that is no power of two": (
+        {"l2_groupings": [3]},
+        (
+            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
+            "InvalidConfig: config[l2_groupings][0] must be a power of two, got 3"
+        ),
+    ),
+    "registers of a kernel that is not persistent": (
+        {"maxnreg": 64},
+        (
+            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
+            "InvalidConfig: maxnreg=64 can only be used with persistent pid_type "
+            "('persistent_blocked' or 'persistent_interleaved'), got pid_type='flat'"
+        ),
+    ),
+    "unrolling of a loop that is not there": (
+        {"range_unroll_factors": [2], "pid_type": "flat"},
+        f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does",
+    ),
+    "more stages than are tuned": (
+        {"num_stages": 9},
+        (
+            f"KP248 unverified: {CASE}: num_stages is 9, above the 8 that Helion tunes; "
+            "only a GPU can tell"
+        ),
+    ),
+}
 
 
 def lines(checked):
@@ -162,10 +214,9 @@ def test_a_list_that_fits_one_variant_and_not_another(plant):
     assert level_0(pack, specs) == set()
     assert lines(check_bindings(pack, specs)) == [
         (
-            f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case "
-            "num_tokens=16, hidden_size=2048, "
-            "in_dtype=bfloat16, has_scale_ub=true): indexing has 7 entries, as is right for "
-            "in_dtype=bfloat16, has_scale_ub=true, and 6 are for in_dtype=bfloat16, "
+            f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case num_tokens=16, "
+            "hidden_size=2048, in_dtype=bfloat16, has_scale_ub=true): indexing has 7 entries, as "
+            "is right for in_dtype=bfloat16, has_scale_ub=true, and 6 are for in_dtype=bfloat16, "
             "has_scale_ub=false; give each a config of its own"
         )
     ]
@@ -251,11 +302,26 @@ def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
     files = {"amd_instinct_mi300x": [(SMALL, amd)], "some_gpu": [(SMALL, GOOD)]}
     place = f"configs/{SILU}/amd_instinct_mi300x.json"
     assert lines(check_bindings(*plant({SILU: files}))) == [
-        f"{place}: KP248 unverified: what Helion makes of configs for amd_instinct_mi300x (gfx942) cannot be told without the GPU",
-        f"{place}:7: KP241 {LABEL}: indexing has 1 entry, and the kernel has 4, for in_dtype=bfloat16; tune it again",
-        f"{place}:7: KP242 {LABEL}: num_warps is 32, and a block of gfx942 has 16 waves at most; tune it again",
-        f"{place}:7: KP248 unverified: {LABEL}: field 'waves_per_eu' is nothing that Helion {HELION_VERSION} takes without the GPU; only a GPU can tell",
-        f"configs/{SILU}/some_gpu.json: KP248 unverified: what Helion makes of configs for some_gpu cannot be told, for its architecture is not known",
+        (
+            f"{place}: KP248 unverified: what Helion makes of configs for amd_instinct_mi300x "
+            "(gfx942) cannot be told without the GPU"
+        ),
+        (
+            f"{place}:7: KP241 {LABEL}: indexing has 1 entry, and the kernel has 4, for "
+            "in_dtype=bfloat16; tune it again"
+        ),
+        (
+            f"{place}:7: KP242 {LABEL}: num_warps is 32, and a block of gfx942 has 16 waves at "
+            "most; tune it again"
+        ),
+        (
+            f"{place}:7: KP248 unverified: {LABEL}: field 'waves_per_eu' is nothing that Helion "
+            f"{HELION_VERSION} takes without the GPU; only a GPU can tell"
+        ),
+        (
+            f"configs/{SILU}/some_gpu.json: KP248 unverified: what Helion makes of configs for "
+            "some_gpu cannot be told, for its architecture is not known"
+        ),
     ]
 
 
@@ -283,9 +349,8 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
             "supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")"
         ),
         (
-            f"configs/{SILU}/{H200}.json:7: KP256 unverified: {LABEL}: "
-            f"{row['spills']} bytes of each "
-            f"thread do not fit into registers on {H200}; what that costs only a GPU can tell"
+            f"configs/{SILU}/{H200}.json:7: KP256 unverified: {LABEL}: {row['spills']} bytes of "
+            f"each thread do not fit into registers on {H200}; what that costs only a GPU can tell"
         ),
         f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not known; nothing is compiled",
     ]

@@ -174,9 +174,8 @@ def test_a_kernel_that_ends_its_process(checks):
     found, asked = checks("dies", 16)
     assert told(found) == [
         (
-            "configs/dies/nvidia_h200.json:8: KP264 case num_tokens=16, interpreted: its "
-            "process was "
-            "ended by SIGABRT: last words; correct the kernel"
+            "configs/dies/nvidia_h200.json:8: KP264 case num_tokens=16, interpreted: its process "
+            "was ended by SIGABRT: last words; correct the kernel"
         )
     ]
     assert len({line[0] for line in asked}) == 2
@@ -188,10 +187,8 @@ def test_a_poisoned_process(checks):
     assert told(found) == [
         (
             "configs/poisons/nvidia_h200.json:8: KP260 case num_tokens=16, interpreted: "
-            "RuntimeError: "
-            "CUDA error: an illegal memory access was encountered; correct the kernel, its "
-            "reference "
-            "or what the manifest says of them"
+            "RuntimeError: CUDA error: an illegal memory access was encountered; correct the "
+            "kernel, its reference or what the manifest says of them"
         )
     ]
     assert len({line[0] for line in asked}) == 2
@@ -226,11 +223,9 @@ def test_a_device_without_room(checks):
     found, _ = checks("memory", 16)
     assert told(found) == [
         (
-            "configs/memory/nvidia_h200.json:8: KP265 unverified: case num_tokens=16, "
-            "interpreted: it "
-            "takes about 1.2 KiB of memory to check, more than is free here; run it on a "
-            "device that "
-            "has more"
+            "configs/memory/nvidia_h200.json:8: KP265 unverified: case num_tokens=16, interpreted: "
+            "it takes about 1.2 KiB of memory to check, more than is free here; run it on a device "
+            "that has more"
         )
     ]
 
@@ -255,9 +250,8 @@ def test_inputs_that_cannot_be_made(checks):
     found, _ = checks("unfit", 16)
     assert told(found) == [
         (
-            "configs/unfit/nvidia_h200.json:8: KP268 unverified: case num_tokens=16, "
-            "interpreted: its "
-            "inputs cannot be made: case: no such size"
+            "configs/unfit/nvidia_h200.json:8: KP268 unverified: case num_tokens=16, interpreted: "
+            "its inputs cannot be made: case: no such size"
         )
     ]
 
@@ -447,9 +441,8 @@ def test_inputs_that_the_kernel_refuses_to_make(perform, demo):
     demo.edit("kernels/twice/kernel.toml", '"float32" }', '"float32", init = "host.py:made" }')
     with (demo.root / HOST).open("a") as host:
         host.write(
-            "\n\ndef made(axes, args, generator):\n"
-            "    if axes['num_tokens'] > 4:\n        raise ValueError('no\\nmore')\n"
-            "    return torch.ones(axes['num_tokens'])\n"
+            "\n\ndef made(axes, args, generator):\n    if axes['num_tokens'] > 4:\n        raise "
+            "ValueError('no\\nmore')\n    return torch.ones(axes['num_tokens'])\n"
         )
     assert perform("call", 4) == {"status": "ok"}
     assert perform("call", 5) == {"status": "unfit", "problem": "ValueError: no more"}
