@@ -129,8 +129,8 @@ def plan_tuning(
     grid = cases_of(spec, "tune")
     chosen = [case for case in grid if all(_has(case, *item) for item in wanted.items())]
     _check_wanted(spec, grid, wanted)
-    distinct = {identity_of(spec, _key(spec, case)): case for case in reversed(chosen)}
-    ordered = [case for case in chosen if distinct[identity_of(spec, _key(spec, case))] is case]
+    distinct = {identity_of(spec, case.values): case for case in reversed(chosen)}
+    ordered = [case for case in chosen if distinct[identity_of(spec, case.values)] is case]
     buckets = _Buckets(spec=spec, grid=grid)
     planned = []
     for case in ordered:
@@ -217,7 +217,7 @@ def _picked(spec: KernelSpec, picks: ConfigSelection, case: Case) -> tuple[Confi
     A picker of the kernel's own is asked with tensors, which there are none of here.
     """
     own = picks.own()
-    key = identity_of(spec, _key(spec, case))
+    key = identity_of(spec, case.values)
     cases = () if own is None else zip(own.compiled.keys, own.compiled.configs, strict=True)
     exact = next((config for tuned, config in cases if identity_of(spec, tuned) == key), None)
     if exact is not None or spec.picker is not None:

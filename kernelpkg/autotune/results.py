@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
+from attrs.filters import exclude
 
 from kernelpkg.autotune.plan import identity_of
 from kernelpkg.autotune.store import TuningOutcome, TuningRecord
 from kernelpkg.configs.match import order
 from kernelpkg.configs.store import ConfigFile, TunedCase, config_id
-from kernelpkg.errors import Problem
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey, KernelSpec
@@ -72,16 +73,8 @@ class OpResults:
             "seconds": round(self.seconds, 3),
             "results": [
                 {
-                    "key": dict(record.key),
-                    "outcome": record.outcome,
-                    "config": None if record.config is None else dict(record.config),
-                    "ms": record.ms,
-                    "old_ms": record.old_ms,
-                    "default_ms": record.default_ms,
-                    "noise": record.noise,
-                    "reason": record.reason,
+                    **asdict(record, filter=exclude("facts")),
                     "seconds": round(record.seconds, 3),
-                    "device": record.device,
                 }
                 for record in self.records
             ],
@@ -123,16 +116,9 @@ class TuningResults:
         return [head, *(self._row(op) for op in self.ops)]
 
     def _row(self, op: OpResults) -> Sequence[str]:
-        return (
-            op.op,
-            str(op.cases),
-            *(str(op.count(outcome)) for outcome in _OUTCOMES),
-            str(op.left),
-            str(op.before),
-            _times(op.speedup("old_ms")),
-            _times(op.speedup("default_ms")),
-            duration(op.seconds),
-        )
+        counts = (op.cases, *map(op.count, _OUTCOMES), op.left, op.before)
+        speedups = (op.speedup("old_ms"), op.speedup("default_ms"))
+        return (op.op, *map(str, counts), *map(_times, speedups), duration(op.seconds))
 
     def summary(self) -> str:
         """Return the last line."""
@@ -140,8 +126,9 @@ class TuningResults:
         left = sum(op.left for op in self.ops)
         end = "interrupted" if self.interrupted else "stopped" if self.problems else "done"
         more = f"; {left} left, the same command goes on with them" if left else ""
-        cases = f"{done} case{'s' * (done != 1)}"
-        return f"{end}: {cases} on {self.platform} in {duration(self.seconds)}{more}"
+        return (
+            f"{end}: {counted(done, 'case')} on {self.platform} in {duration(self.seconds)}{more}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `autotune --json`."""
@@ -207,20 +194,18 @@ def merged(file: ConfigFile, spec: KernelSpec, records: Iterable[TuningRecord]) 
         )
         rows[identity_of(spec, record.key)] = (case, record.config, record.facts)
     ordered = [rows[key] for key in _in_order(spec, rows)]
-    configs: dict[str, int] = {}
-    for _, config, _ in ordered:
-        configs.setdefault(config_id(config), len(configs))
+    configs = {config_id(config): config for _, config, _ in ordered}
+    places = {text: place for place, text in enumerate(configs)}
     first, runs = _runs(file, [facts for _, _, facts in ordered])
-    known = {config_id(config): config for _, config, _ in ordered}
     return evolve(
         file,
         tuned_with=first,
         runs=runs,
-        configs=tuple(known[text] for text in configs),
+        configs=tuple(configs.values()),
         cases=tuple(
             evolve(
                 case,
-                config=configs[config_id(config)],
+                config=places[config_id(config)],
                 run=None if facts == first else runs.index(facts),
             )
             for case, config, facts in ordered
@@ -247,10 +232,8 @@ def edited(
 def _in_order(
     spec: KernelSpec, rows: Mapping[tuple[object, ...], _Row]
 ) -> Iterable[tuple[object, ...]]:
-    grid = {
-        identity_of(spec, {axis: case.values[axis] for axis in spec.key_axes}): place
-        for place, case in enumerate(cases_of(spec, "tune"))
-    }
+    cases = enumerate(cases_of(spec, "tune"))
+    grid = {identity_of(spec, case.values): place for place, case in cases}
     return sorted(
         rows,
         key=lambda key: (
@@ -266,13 +249,8 @@ def _runs(
 ) -> tuple[Mapping[str, str], tuple[Mapping[str, str], ...]]:
     """Return what the file as a whole was tuned with, and the other runs that cases are of."""
     found = {tuple(sorted(facts.items())): facts for facts in made}
-    ordered = [
-        facts for _, facts in sorted(found.items(), key=lambda item: (_date(item[1]), item[0]))
-    ]
+    dated = sorted((facts.get("date", ""), key) for key, facts in found.items())
+    ordered = [found[key] for _, key in dated]
     known = file.tuned_with in ordered or not ordered
     first = file.tuned_with if known else ordered[0]
     return first, tuple(itertools.filterfalse(lambda facts: facts == first, ordered))
-
-
-def _date(facts: Mapping[str, str]) -> str:
-    return facts.get("date", "")

@@ -26,7 +26,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.configs.store import TUNED_WITH, config_id
-from kernelpkg.errors import PackError, Problem, Progress
+from kernelpkg.errors import PackError, Problem, Progress, counted
 from kernelpkg.files import Files, digest_value
 from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -101,13 +101,9 @@ def facts_of(
     spec: KernelSpec, request: TuningRequest, machine: Mapping[str, str], date: str
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return what the results of a kernel hold for, and the facts that its config file gives."""
-    effort = (
-        request.effort
-        if request.portfolio is None
-        else (f"{request.effort}, portfolio of {request.portfolio}")
-    )
+    portfolio = "" if request.portfolio is None else f", portfolio of {request.portfolio}"
     made = {name: text for name, text in machine.items() if name in TUNED_WITH and text}
-    made |= {"source": _digest(spec, spec.source), "effort": effort}
+    made |= {"source": _digest(spec, spec.source), "effort": request.effort + portfolio}
     conditions = {name: text for name, text in made.items() if name != "driver"}
     conditions |= {
         "schema": spec.schema.text,
@@ -134,19 +130,14 @@ def _tune(
         todo = [
             (run, planned)
             for run in runs
-            for planned in (run.searches() if kind == SEARCHED else _timings(run))
+            for planned in (run.searches() if kind == SEARCHED else run.timings())
         ]
         if todo:
             lost += _do(kind, todo, run_jobs, progress, saved)
     for run in runs:
-        if not run.searches():
-            for record in run.close_portfolio():
-                saved(line_of(run.spec.name, record))
-    return [f"{count} case{'s' * (count > 1)} not tuned: {why}" for why, count in lost.items()]
-
-
-def _timings(run: OpRun) -> list[PlannedCase]:
-    return [] if run.searches() else run.timings()
+        for record in run.close_portfolio():
+            saved(line_of(run.spec.name, record))
+    return [f"{counted(count, 'case')} not tuned: {why}" for why, count in lost.items()]
 
 
 def _do(

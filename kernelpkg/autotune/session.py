@@ -110,8 +110,8 @@ class OpRun:
         return [case for case in self._representatives if config_id(case.key) not in done]
 
     def timings(self) -> list[PlannedCase]:
-        """Return the cases that a portfolio's configs are still to be timed on."""
-        if self.request.portfolio is None:
+        """Return the cases to time a portfolio's configs on, once its searches are done."""
+        if self.request.portfolio is None or self.searches():
             return []
         wanted = set(map(config_id, self.found()))
         done = self.store.notes(self.shared, TIMED)
@@ -222,12 +222,12 @@ class OpRun:
     def _judged(self, planned: PlannedCase, outcome: JobOutcome) -> TuningRecord:
         trial = Trial.of(outcome.value)
         verdict = judge(trial, self.request.margin)
-        side = verdict.side
+        side = verdict.side or ""
         return TuningRecord(
             key=planned.key,
             outcome=verdict.outcome,
-            config=None if side is None else trial.configs[side],
-            ms=_rounded(None if side is None else trial.ms[side]),
+            config=trial.configs.get(side),
+            ms=_rounded(trial.ms.get(side)),
             old_ms=_rounded(trial.ms.get("old")),
             default_ms=_rounded(trial.ms.get("default")),
             noise=_rounded(trial.noise),
@@ -239,7 +239,7 @@ class OpRun:
 
     def close_portfolio(self) -> tuple[TuningRecord, ...]:
         """Choose the configs of a portfolio once all of its cases are timed, and save them."""
-        if self.request.portfolio is None or self.timings():
+        if self.request.portfolio is None or self.searches() or self.timings():
             return ()
         notes = self.store.notes(self.shared, TIMED)
         pending = [case for case in self.pending() if config_id(case.key) in notes]
@@ -253,15 +253,14 @@ class OpRun:
         records = []
         for planned in pending:
             key = config_id(planned.key)
-            note, text = notes[key], chosen.get(key)
+            note, text = notes[key], chosen.get(key, "")
             ms = note["ms"]
-            kept = text is not None and text == note["old"]
             records.append(
                 TuningRecord(
                     key=planned.key,
-                    outcome="wrong" if text is None else "kept" if kept else "tuned",
-                    config=None if text is None else known[text],
-                    ms=_rounded(None if text is None else ms[text]),
+                    outcome="wrong" if not text else "kept" if text == note["old"] else "tuned",
+                    config=known.get(text),
+                    ms=_rounded(ms.get(text)),
                     old_ms=_rounded(ms.get(note["old"])),
                     default_ms=_rounded(ms.get(note["default"])),
                     noise=_rounded(note["noise"]),
@@ -307,10 +306,10 @@ class OpRun:
         except OSError as error:
             raise unwritable(self.shown, error) from None
         known = self.store.notes(self.conditions, WRITTEN)
-        new = [r for key, r in records.items() if known.get(key) != config_id(r.config or {})]
+        texts = {key: config_id(record.config or {}) for key, record in records.items()}
+        new = [(records[key].key, text) for key, text in texts.items() if known.get(key) != text]
         if new:
-            notes = [(record.key, config_id(record.config or {})) for record in new]
-            self.store.note(self.conditions, WRITTEN, notes)
+            self.store.note(self.conditions, WRITTEN, new)
 
     def edited(self) -> tuple[TuningRecord, ...]:
         """Return the results whose config was put into the file, and was replaced by hand since."""

@@ -82,24 +82,19 @@ class TuningStore:
 
     def records(self, conditions: Conditions) -> tuple[TuningRecord, ...]:
         """Return the finished cases under the same conditions, by their keys."""
-        rows = self._read(
-            "SELECT record FROM records JOIN conditions ON conditions.id = records.conditions "
-            "WHERE facts = ? ORDER BY key",
-            _text(conditions),
-        )
-        return self._records(rows)
+        return self._records(conditions)
 
     def latest(self, conditions: Conditions) -> tuple[TuningRecord, ...]:
         """Return those of `records` whose case was not tuned since under other conditions."""
+        latest = "AND number = (SELECT max(number) FROM records AS o WHERE o.key = records.key)"
+        return self._records(conditions, latest)
+
+    def _records(self, conditions: Conditions, more: str = "") -> tuple[TuningRecord, ...]:
         rows = self._read(
             "SELECT record FROM records JOIN conditions ON conditions.id = records.conditions "
-            "WHERE facts = ? AND number = (SELECT max(number) FROM records AS other "
-            "WHERE other.key = records.key) ORDER BY key",
+            f"WHERE facts = ? {more} ORDER BY key",
             _text(conditions),
         )
-        return self._records(rows)
-
-    def _records(self, rows: Iterable[tuple[str, ...]]) -> tuple[TuningRecord, ...]:
         try:
             return tuple(TuningRecord(**json.loads(record)) for (record,) in rows)
         except (ValueError, TypeError):
@@ -218,19 +213,14 @@ def _told(name: str) -> Iterator[None]:
     """Turn what SQLite and the file system raise into the one line of a problem."""
     try:
         yield
-    except OSError as error:
-        raise _failed(name, "KP402", _unwritable(str(error.strerror))) from None
-    except sqlite3.OperationalError as error:  # a full disk, no permission, a lock that stays
-        raise _failed(name, "KP402", _unwritable(str(error))) from None
+    except (OSError, sqlite3.OperationalError) as error:  # a full disk, a lock that stays
+        message = (
+            f"cannot be written ({getattr(error, 'strerror', error)}); free the disk, correct the "
+            "permissions, or choose another directory with --into"
+        )
+        raise _failed(name, "KP402", message) from None
     except sqlite3.DatabaseError as error:
         raise _failed(name, "KP403", f"is damaged ({error}); {_ASIDE}") from None
-
-
-def _unwritable(reason: str) -> str:
-    return (
-        f"cannot be written ({reason}); free the disk, correct the permissions, or choose "
-        "another directory with --into"
-    )
 
 
 def _failed(name: str, code: str, message: str) -> PackError:
@@ -241,8 +231,7 @@ def _place(database: sqlite3.Connection, conditions: Conditions) -> int:
     facts = (_text(conditions),)
     database.execute("INSERT OR IGNORE INTO conditions (facts) VALUES (?)", facts)
     row = database.execute("SELECT id FROM conditions WHERE facts = ?", facts).fetchone()
-    place: int = row[0]
-    return place
+    return int(row[0])
 
 
 def _text(conditions: Conditions) -> str:
@@ -262,16 +251,12 @@ def locked(path: Path, shown: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(shown, os.read(descriptor, 200)) from None
+            who = os.read(descriptor, 200).decode(errors="replace") or "another process"
+            message = f"is being written by {who}; wait for its end, or tune other ops"
+            raise _failed(shown, "KP401", message) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that is just being started has it too
         os.close(descriptor)
-
-
-def _in_use(shown: str, owner: bytes) -> PackError:
-    who = owner.decode(errors="replace") or "another process"
-    message = f"is being written by {who}; wait for its end, or tune other ops"
-    return PackError(problems=(Problem(path=shown, code="KP401", message=message),))

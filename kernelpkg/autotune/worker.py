@@ -97,7 +97,7 @@ class TuningCase:
         return helion.ConfiguredHelionKernel(
             op_name=self.spec.name,
             raw_kernel_func=self.function,
-            select=_no_selection,
+            select=lambda _: helion.Selection(config_id=None, config=None),
             settings=self.settings,
         )
 
@@ -315,7 +315,3 @@ def _times(tuned: TuningCase, bench: Bench, configs: Sequence[Config]) -> ColdTi
         return ColdTimes(ms=(), ratios=(), noise=0.0)
     launches = [bench.launch(tuned, config) for config in (*configs, configs[0])]
     return timing.summarised(bench.time(launches), base=0, twin=len(configs))
-
-
-def _no_selection(args: Sequence[Any]) -> helion.Selection:
-    return helion.Selection(config_id=None, config=None)

@@ -38,20 +38,7 @@ def _listed(environment: Mapping[str, str]) -> tuple[list[str], list[str], list[
 
     None where it is not there or says nothing of GPUs.
     """
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ASKING,
-            check=True,
-            env=dict(environment),
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = _LINE.findall(done.stdout)
+    found = _LINE.findall(_output(["nvidia-smi", "-L"], environment, _ASKING))
     indices = [index for index, _ in found if index]
     uuids = [uuid for _, uuid in found]
     parts = [place for place, (index, _) in enumerate(found) if not index]
@@ -60,6 +47,25 @@ def _listed(environment: Mapping[str, str]) -> tuple[list[str], list[str], list[
     divided = {place - 1 for place in parts} - set(parts)
     whole = [uuid for place, uuid in enumerate(uuids) if place not in divided]
     return indices, uuids, whole if parts else []
+
+
+def _output(
+    command: list[str], environment: Mapping[str, str], seconds: float | None = None
+) -> str:
+    """Return what a program prints; nothing where it is not there, fails, or takes too long."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=True,
+            env=dict(environment),
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _chosen(text: str, count: int, uuids: list[str]) -> tuple[str, ...]:
@@ -86,16 +92,8 @@ def _counted(environment: Mapping[str, str]) -> tuple[str, ...]:
     """
     code = "import torch; print(torch.cuda.device_count())"
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            env=dict(environment),
-        )
-        count = int(done.stdout.split()[-1])
-    except (OSError, subprocess.SubprocessError, LookupError, ValueError):
+        count = int(_output([sys.executable, "-c", code], environment).split()[-1])
+    except (LookupError, ValueError):
         return ()
     chosen = environment.get("HIP_VISIBLE_DEVICES", environment.get("CUDA_VISIBLE_DEVICES"))
     if chosen is None:

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Final, Literal
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 # `sys.path` comes along, for it may hold what no environment says. Until `main` has forked, nothing
 # is imported but the standard library: torch would start threads (see `supervisor`).
@@ -122,13 +122,6 @@ class WorkerProcess:
             while data:
                 data = data[os.write(self._jobs, data) :]
 
-    def _forget(self) -> None:
-        os.close(self._jobs)
-        os.close(self._answers)
-        assert self._output is not None
-        self._output.close()
-        self._process = None
-
     def receive(self) -> list[Message]:
         """Return what the process has said by now; after `died` or `stuck` there is no process."""
         if self._process is None or self._output is None:
@@ -143,11 +136,13 @@ class WorkerProcess:
         if end is None and not ended:
             return found
         end = end or Message(kind="died", text="its process disappeared")
-        tail = self._tail()
-        if tail:
+        if tail := self._tail():
             end = evolve(end, text=one_line(f"{end.text}: {tail}"))
         self._process.wait()
-        self._forget()
+        os.close(self._jobs)
+        os.close(self._answers)
+        self._output.close()
+        self._process = None
         return [*found, end]
 
     def _read(self) -> bool:
@@ -266,8 +261,7 @@ class Message:
 
     def dumps(self) -> str:
         """Return the message as one line of JSON; raises TypeError where a value is not JSON."""
-        members = {"kind": self.kind, "value": self.value, "text": self.text}
-        return json.dumps({**members, "seconds": self.seconds}, separators=(",", ":"))
+        return json.dumps(asdict(self, recurse=False), separators=(",", ":"))
 
 
 def loads(line: str) -> Message:

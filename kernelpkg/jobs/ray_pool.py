@@ -64,30 +64,21 @@ def run_jobs(
         address = os.environ.get("RAY_ADDRESS") or address
     if address not in {"auto", "local", None} and not ray.is_initialized():
         _reach(str(address))
-    return _run(ray, jobs, perform, kind, address, root, facts, notice)
 
+    def spread() -> Iterator[JobOutcome]:
+        """Join the cluster, put an actor on each of its devices, and hand out the jobs."""
+        with _joined(ray, address):
+            files = ray.put(_files(root))
+            paths = [os.path.abspath(path) for path in sys.path]
+            workers = [
+                _Actor(ray, device, node, kind, (files, paths, perform, root))
+                for device, node in _devices(ray.nodes(), kind)
+            ]
+            if not workers:
+                raise UsageError(f"the Ray cluster has no {kind.upper()}")
+            yield from schedule(jobs, workers, _wait, facts=facts, notice=notice)
 
-def _run(
-    ray: Any,
-    jobs: Iterable[Job],
-    perform: str,
-    kind: str,
-    address: str | None,
-    root: str | None,
-    facts: Mapping[str, str],
-    notice: Notice | None,
-) -> Iterator[JobOutcome]:
-    """Join the cluster, put an actor on each of its devices, and spread the jobs."""
-    with _joined(ray, address):
-        files = ray.put(_files(root))
-        paths = [os.path.abspath(path) for path in sys.path]
-        workers = [
-            _Actor(ray, device, node, kind, (files, paths, perform, root))
-            for device, node in _devices(ray.nodes(), kind)
-        ]
-        if not workers:
-            raise UsageError(f"the Ray cluster has no {kind.upper()}")
-        yield from schedule(jobs, workers, _wait, facts=facts, notice=notice)
+    return spread()  # what is wrong so far was raised by the call, not by its first step
 
 
 def _ray() -> Any:
@@ -200,12 +191,11 @@ class _Actor:
     def send(self, payload: str) -> None:
         self.answer = self._actor.perform.remote(payload)
 
-    def leave(self) -> None:
-        self.end()
-
     def end(self) -> None:
         if self._actor is not None:
             self._actor.end.remote()
+
+    leave = end
 
     def finish(self) -> bool:
         """Wait for the last words of the worker, and let the actor go; a dead host says none."""
