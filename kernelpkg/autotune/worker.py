@@ -281,7 +281,6 @@ def _wholly(tuned: TuningCase, bench: Bench, config: Config) -> str | None:
 def _problem(
     bench: Bench, config: Config, wrong: Callable[[Bench, Config], str | None]
 ) -> str | None:
-    """Say why a config may not be used, or return None."""
     try:
         return wrong(bench, config)
     except (CaseProblem, PackError, torch.OutOfMemoryError):

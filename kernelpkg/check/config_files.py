@@ -308,40 +308,31 @@ def copies(files: Sequence[CheckedFile]) -> Iterator[Copy]:
     case, and those that do not have their configs from measurements of their own.
     """
     for first, second in combinations(files, 2):
-        found = _compare(first, second)
-        if found is not None:
-            yield found
-
-
-def _compare(first: CheckedFile, second: CheckedFile) -> Copy | None:
-    rows = first.by_row.keys() & second.by_row
-    common = [(first.by_row[row], second.by_row[row]) for row in rows]
-    smaller = min(len(first.rows), len(second.rows))
-    most = math.ceil(SHARE * smaller)
-    times = [(first.file.cases[a].ms, second.file.cases[b].ms) for a, b in common]
-    measured = [(a, b) for a, b in times if a is not None and b is not None]
-    same_times = sum(a == b for a, b in measured)
-    ids = [list(map(config_id, file.file.configs)) for file in (first, second)]
-    same = [
-        ids[0][first.file.cases[a].config]
-        for a, b in common
-        if ids[0][first.file.cases[a].config] == ids[1][second.file.cases[b].config]
-    ]
-    if len(measured) >= TIMES:
-        copied = same_times >= max(TIMES, most)
-    else:
-        equal = len(same) >= max(CASES, most)
-        copied = equal and len(set(same)) >= CONFIGS and same_times == len(measured)
-    if not copied:
-        return None
-    return Copy(
-        first=first,
-        second=second,
-        cases=len(same),
-        of=smaller,
-        configs=len(set(same)),
-        times=same_times,
-    )
+        rows = first.by_row.keys() & second.by_row
+        pairs = [
+            (first.file.cases[first.by_row[row]], second.file.cases[second.by_row[row]])
+            for row in rows
+        ]
+        smaller = min(len(first.rows), len(second.rows))
+        most = math.ceil(SHARE * smaller)
+        measured = [a.ms == b.ms for a, b in pairs if a.ms is not None and b.ms is not None]
+        ids, others = (list(map(config_id, file.file.configs)) for file in (first, second))
+        same = [ids[a.config] for a, b in pairs if ids[a.config] == others[b.config]]
+        configs = len(set(same))
+        if len(measured) >= TIMES:
+            copied = sum(measured) >= max(TIMES, most)
+        else:
+            equal = len(same) >= max(CASES, most)
+            copied = equal and configs >= CONFIGS and all(measured)
+        if copied:
+            yield Copy(
+                first=first,
+                second=second,
+                cases=len(same),
+                of=smaller,
+                configs=configs,
+                times=sum(measured),
+            )
 
 
 def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Problem]:

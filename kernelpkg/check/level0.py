@@ -23,7 +23,7 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
 from kernelpkg.configs.search_path import ConfigPlace
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, suggestion
+from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, counted, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
@@ -113,7 +113,6 @@ class _Check:
         return [file for file in files if not self.wanted or file.platform in self.wanted]
 
     def kernel(self, kernel: str, tree: ConfigTree) -> None:
-        """Check one kernel and all of its config files."""
         manifest = f"kernels/{kernel}/kernel.toml"
         spec = self.attempt(
             manifest, partial(read_kernel, Path(self.pack.root), kernel, self.files)
@@ -137,7 +136,6 @@ class _Check:
         self.add(f"configs/{kernel}", partial(copy_findings, self.pack, used))
 
     def digest(self, spec: KernelSpec) -> str | None:
-        """Return the digest of a kernel's source as it is now."""
         path = Path(spec.directory, spec.source.file)
         try:
             return source_digest(self.files.tree(path, spec.source.file))
@@ -268,8 +266,7 @@ class Checkup:
         for level in range(self.level + 1):
             found = [finding for finding in self.findings if finding.level == level]
             errors = sum(finding.severity == "error" for finding in found)
-            noun = "error" if errors == 1 else "errors"
-            yield f"level {level}: {errors} {noun}, {len(found) - errors} unverified"
+            yield f"level {level}: {counted(errors, 'error')}, {len(found) - errors} unverified"
         yield f"checked: {self.looked_at()}"
         if self.level < max(LEVELS):
             yield f"not checked: level {self.level + 1} {LEVELS[self.level + 1]}"

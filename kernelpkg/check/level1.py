@@ -69,15 +69,9 @@ def _spread(
     progress: Progress,
     count: int,
 ) -> Iterator[Checked]:
-    names = None if platforms is None else list(platforms)
-    here = {"root": pack.root, "pack": pack.name, "overlays": list(pack.overlays)}
+    here = {"root": pack.root, "pack": pack.name, "overlays": pack.overlays, "platforms": platforms}
     work = [
-        Job(
-            id=spec.name,
-            payload={**here, "kernel": spec.name, "platforms": names},
-            timeout=_TIMEOUT,
-        )
-        for spec in specs
+        Job(id=spec.name, payload={**here, "kernel": spec.name}, timeout=_TIMEOUT) for spec in specs
     ]
     by_name = {str(spec.name): spec for spec in specs}
     devices = [f"cpu:{number}" for number in range(count)]
@@ -89,10 +83,8 @@ def _spread(
             yield Checked(findings=findings, counts=outcome.value["counts"])
         else:
             check = _KernelCheck(pack=pack, spec=by_name[outcome.job.id])
-            check.source(
-                "KP240",
-                f"binding it ended in '{outcome.status}': {outcome.reason}; correct the function",
-            )
+            ended = f"binding it ended in '{outcome.status}': {outcome.reason}"
+            check.source("KP240", f"{ended}; correct the function")
             yield check.result()
 
 
@@ -144,7 +136,6 @@ class _KernelCheck:
     binder: Binder | None = None
 
     def result(self) -> Checked:
-        """Return what was found so far."""
         bindings = 0 if self.binder is None else self.binder.count()
         counts = {"variants": self.variants, "bindings": bindings, "normalised": self.normalised}
         return Checked(findings=tuple(dict.fromkeys(self.found)), counts=counts)
@@ -157,19 +148,16 @@ class _KernelCheck:
     def manifest(
         self, code: str, message: str, *at: str | int, severity: Severity = "error"
     ) -> None:
-        """Add a finding of the manifest."""
         problem = problem_at(self.spec, code, message, *at)
         self.add(problem.path, problem.line, code, message, severity)
 
     def source(self, code: str, message: str, severity: Severity = "error") -> None:
-        """Add a finding of the Helion function."""
         file, name = self.spec.source.file, self.spec.source.name
         shown = f"kernels/{self.spec.name}/{file}"
         function = read_source(Path(self.spec.directory, file), shown, helion=True).functions[name]
         self.add(shown, function.lineno, code, message, severity)
 
     def run(self, platforms: Sequence[str] | None) -> None:
-        """Bind and check everything."""
         wrong = helion.requires_problem(self.spec.requires)
         if wrong is not None:
             message = f"{wrong}, so nothing can be told of its code and configs"

@@ -104,7 +104,7 @@ class _CompileCheck:
             for filed in filed_configs(pack, spec, platform.name):
                 if platform.arch is None:
                     text = f"the architecture of {platform.name} is not known; nothing is compiled"
-                    self.add_problem(filed.path, 0, "KP255", text, unverified=True)
+                    self.tell(filed.path, 0, "KP255", text, unverified=True)
                     break
                 self.uses += [
                     _Use(spec=spec, platform=platform, filed=filed, variant=variant)
@@ -203,13 +203,10 @@ class _CompileCheck:
         )
 
     def use(self, use: _Use, code: str, text: str, *, unverified: bool = False) -> None:
-        """Add a finding of a config."""
         message = f"config {use.filed.place} (case {use.variant.largest}): {text}"
-        self.add_problem(use.filed.path, use.filed.line(), code, message, unverified=unverified)
+        self.tell(use.filed.path, use.filed.line(), code, message, unverified=unverified)
 
-    def add_problem(
-        self, path: str, line: int, code: str, message: str, *, unverified: bool
-    ) -> None:
+    def tell(self, path: str, line: int, code: str, message: str, *, unverified: bool) -> None:
         severity: Severity = "unverified" if unverified else "error"
         self.found.append(
             Problem(path=path, line=line, code=code, message=message, severity=severity, level=2)

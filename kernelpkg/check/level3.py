@@ -54,7 +54,6 @@ _CODES: Final[Mapping[RunKind, str]] = {
 }
 _PERFORM: Final = "kernelpkg.check.level3:perform"
 
-
 _CHECKS: Final = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 _LONG: Final = 400
 """How much of what opcheck says is told; it goes on for pages."""
@@ -173,12 +172,11 @@ class _Runs:
             "name": self.pack.name,
             "namespace": self.pack.namespace,
             "root": self.pack.root,
-            "overlays": list(self.pack.overlays),
+            "overlays": self.pack.overlays,
         }
         for number, run in alike:
             if self.lost[run.spec.name] >= _LOST:
-                told = f"{_LOST} other calls of the op hung or cost their process"
-                self._done(run, "left", told)
+                self._done(run, "left", f"{_LOST} other calls of the op hung or cost their process")
                 continue
             self.progress(f"running {run.spec.name}", len(self.results), len(self.runs))
             payload = {
@@ -220,7 +218,7 @@ class _Telling:
 
     def findings(self, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Problem]:
         """Yield the findings of all runs; what was left out is counted per op and reason."""
-        left: dict[tuple[str, str, str], int] = {}
+        left: Counter[tuple[str, str]] = Counter()
         for run, status, value in results:
             if status == "error":
                 remedy = "correct the kernel, its reference or what the manifest says of them"
@@ -240,9 +238,8 @@ class _Telling:
                 for members in value["problems"]:
                     yield Problem(**{**members, "level": 3})
             elif status == "left":
-                key = (run.spec.path, run.spec.name, value)
-                left[key] = left.get(key, 0) + 1
-        for (path, _, reason), count in left.items():
+                left[run.spec.path, value] += 1
+        for (path, reason), count in left.items():
             message = f"{count} calls are not run: {reason}; correct that and check again"
             yield Problem(path=path, code="KP268", severity="unverified", message=message, level=3)
 
@@ -292,7 +289,7 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
     row = next((row for row in report.kernels if row.op == op), None)
     if kernel is None or row is None or row.status != "registered":
         problems = report.problems if row is None else row.problems
-        return {"status": "broken", "problems": list(map(_members, problems))}
+        return {"status": "broken", "problems": [problem.to_json() for problem in problems]}
     spec = _spec(pack["root"], job["kernel"])
     cases = [Case(values=values, use=("test",), grid=0) for values in job["cases"]]
     try:
@@ -322,11 +319,6 @@ def _load(name: str, root: str, overlays: tuple[str, ...], device: Device) -> Lo
 @lru_cache(maxsize=1)
 def _spec(root: str, name: str) -> KernelSpec:
     return read_kernel(Path(root), name)
-
-
-def _members(problem: Any) -> dict[str, Any]:
-    names = ("path", "line", "code", "message")
-    return {name: getattr(problem, name) for name in names}
 
 
 def _compared(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -50,18 +51,17 @@ class Around:
     spec: KernelSpec
     keys: tuple[CaseKey, ...]
     _evaluate: Evaluator = field(factory=Evaluator, repr=False, eq=False)
-    _known: tuple[Case, ...] = field(init=False, repr=False, eq=False)
-    tuned: tuple[Case, ...] = field(init=False, repr=False, eq=False)
 
-    @_known.default
-    def _grid_cases(self) -> tuple[Case, ...]:
+    @cached_property
+    def _known(self) -> tuple[Case, ...]:
         """Every distinct case of the grids, those for tuning first."""
         cases = [case for at in range(len(self.spec.grids)) for case in expand(self.spec, at)]
         cases.sort(key=lambda case: "tune" not in case.use)
         return tuple({_mark(case): case for case in reversed(cases)}.values())[::-1]
 
-    @tuned.default
-    def _tuned_cases(self) -> tuple[Case, ...]:
+    @cached_property
+    def tuned(self) -> tuple[Case, ...]:
+        """The cases of the keys that are tuned."""
         keys = [key for key in self.keys if key]
         if not keys:
             return cases_of(self.spec, "tune")
@@ -136,7 +136,7 @@ class Around:
         found: dict[object, tuple[str, Case, Case]] = {}
         known = {_mark(case): case for case in (*self.tuned, *self._known)}
         for axis in self._sizes():
-            ones = [case for case in known.values() if _is_one(case.values[axis])]
+            ones = [case for case in known.values() if _size(case.values[axis]) == 1]
             ones += [
                 case
                 for case in (self._changed(other, {axis: 1}) for other in self.tuned)
@@ -153,11 +153,8 @@ class Around:
     def one_of_each(self) -> tuple[Case, ...]:
         """The smallest case of each variant, tuned or not, that is neither empty nor of one."""
         cases: dict[object, Case] = {}
-        known = sorted(
-            (*self.tuned, *self._known),
-            key=lambda case: (case.size() == 0, case.ones(), case.size()),
-        )
-        for case in known:
+        known = (*self.tuned, *self._known)
+        for case in sorted(known, key=lambda case: (not case.size(), case.ones(), case.size())):
             cases.setdefault(self._variant(case), case)
         return tuple(cases.values())
 
@@ -195,7 +192,7 @@ class Around:
         alike = [
             case
             for case in known
-            if _above_one(case.values[axis])
+            if _size(case.values[axis]) > 1
             and all(identity(case.values.get(n)) == identity(one.values[n]) for n in rest)
         ]
         made = [self._changed(one, {axis: size}) for size in (2, 3, 16)]
@@ -312,8 +309,7 @@ class Around:
                     chosen.append(choice[0])  # a tuned value goes with most others
                     continue
                 ranked = sorted(
-                    choice,
-                    key=lambda probe: -len(left.keys() & _marks([*chosen, probe])),
+                    choice, key=lambda probe: -len(left.keys() & _marks([*chosen, probe]))
                 )
                 chosen.append(ranked[attempt // 2 % len(ranked)])
             if self.can_be_made(self._of(chosen)):
@@ -322,8 +318,7 @@ class Around:
 
     def _of(self, chosen: Sequence[Probe]) -> Case:
         values = {axis: value for probe in chosen for axis, value in probe.values.items()}
-        exact = self._exact_axes()
-        variant = tuple(identity(values[axis]) for axis in exact)
+        variant = tuple(identity(values[axis]) for axis in self._exact_axes())
         base = next((case for case in self.tuned if self._variant(case) == variant), self.tuned[0])
         return self._changed(base, values)
 
@@ -336,15 +331,17 @@ def _outwards(middle: int, low: int, high: int) -> Iterator[int]:
                 yield value
 
 
+def _size(value: Scalar) -> int:
+    return value if type(value) is int else 0
+
+
 def _value(probe: Probe) -> tuple[object, ...]:
     return tuple(map(identity, probe.values.values()))
 
 
 def _meets(at: int, probe: Probe, goal: Any) -> bool:
     first, second = goal
-    if second is None:
-        return bool(first == (at, _value(probe)))
-    return (at, probe.region) in goal
+    return (at, probe.region) in goal if second else first == (at, _value(probe))
 
 
 def _marks(chosen: Sequence[Probe]) -> set[Any]:
@@ -362,11 +359,3 @@ def _pairs(case: Case, axes: Sequence[str]) -> set[Any]:
 
 def _mark(case: Case) -> tuple[str, ...]:
     return tuple(map(repr, case.values.values()))
-
-
-def _is_one(value: Scalar) -> bool:
-    return type(value) is int and value == 1
-
-
-def _above_one(value: Scalar) -> bool:
-    return type(value) is int and value > 1

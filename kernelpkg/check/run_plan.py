@@ -97,7 +97,7 @@ def plan_runs(
         planning.tuned(files)
         planning.around([case.key for file in files.values() for case in file.cases])
     return Planned(
-        runs=tuple(sorted(planning.runs, key=_order)),
+        runs=tuple(sorted(planning.runs, key=lambda run: (run.group, run.cases[0].size()))),
         findings=tuple(planning.findings),
         left=sum(planning.large.values()),
     )
@@ -214,7 +214,9 @@ class _Planning:
         for case in cases:
             chosen = self._chosen(case)
             if chosen is not None:
-                config = "Helion's default" if chosen.config is None else _json(chosen.config)
+                config = "Helion's default"
+                if chosen.config is not None:
+                    config = json.dumps(chosen.config, sort_keys=True, ensure_ascii=False)
                 told.append(config if kind == "tuned" else f"{config} ({chosen.reason})")
         return f" with config {' and then '.join(dict.fromkeys(told))}"
 
@@ -252,12 +254,3 @@ def _too_many(large: int, cases: int) -> str:
 
 def _listed(values: CaseKey) -> str:
     return ", ".join(f"{axis}={show(value)}" for axis, value in values.items())
-
-
-def _json(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True, ensure_ascii=False)
-
-
-def _order(run: Run) -> tuple[object, ...]:
-    """Runs that share compiled code go together; within them the small ones first."""
-    return run.group, run.cases[0].size()

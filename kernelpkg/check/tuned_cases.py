@@ -300,11 +300,15 @@ def ragged_findings(tuned: CheckedFile, wrong: Collection[int]) -> Iterator[Prob
 
 def _ragged_message(tuned: CheckedFile, found: Ragged, place: int, *, asked: bool) -> str:
     low, high = found.low, found.high
-    ends = f"from {low} to {high}"
-    if low is None or high is None:
-        ends = f"from {low} on" if low is not None else f"up to {high}"
-    if low is None and high is None:
-        ends = "of any size"
+    match low, high:
+        case None, None:
+            ends = "of any size"
+        case None, _:
+            ends = f"up to {high}"
+        case _, None:
+            ends = f"from {low} on"
+        case _:
+            ends = f"from {low} to {high}"
     where = "".join(f"{axis}={show(value)} and " for axis, value in found.before.items())
     others = " and ".join(f"{near} has {count}" for near, count in found.others.items())
     many = counted(len(found.rows), "case")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import mmap
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -21,6 +21,7 @@ import helion
 import torch
 from attrs import field, frozen
 from torch._inductor import lowering
+from torch._inductor.codecache import PyCodeCache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernelpkg.bench.reference import make_inputs
@@ -32,21 +33,13 @@ from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs.sources import load_function
 
-# Fields with an entry per tile, loop or reduction, and what the config spec calls them.
-_LOOPS: Final = {
-    "block_sizes": "block_sizes",
-    "num_threads": "num_threads",
-    "flatten_loops": "flatten_loops",
-    "l2_groupings": "l2_groupings",
-    "loop_orders": "loop_orders",
-    "reduction_loops": "reduction_loops",
-    "range_unroll_factors": "range_unroll_factors",
-    "range_warp_specializes": "range_warp_specialize",
-    "range_num_stages": "range_num_stages",
-    "range_multi_buffers": "range_multi_buffers",
-    "range_flattens": "range_flattens",
-    "static_ranges": "static_ranges",
-}
+# Fields with an entry per tile, loop or reduction; the config spec calls all but one the same.
+_LOOPS: Final = (
+    *("block_sizes", "num_threads", "flatten_loops", "l2_groupings", "loop_orders"),
+    *("reduction_loops", "range_unroll_factors", "range_warp_specializes", "range_num_stages"),
+    *("range_multi_buffers", "range_flattens", "static_ranges"),
+)
+_OTHERWISE: Final = {"range_warp_specializes": "range_warp_specialize"}
 
 # Fields with an entry per load, store or atomic.
 _ACCESSES: Final = (
@@ -203,8 +196,8 @@ class Binding:
         it fills in.
         """
         found = {}
-        for name, place in _LOOPS.items():
-            items = list(getattr(self._spec, place))
+        for name in _LOOPS:
+            items = list(getattr(self._spec, _OTHERWISE.get(name, name)))
             old = [item for item in items if not _newer(item)]
             found[name] = tuple(dict.fromkeys((len(items), len(old))))
         return {**found, **{name: (getattr(self._spec, name).length,) for name in _ACCESSES}}
@@ -278,14 +271,13 @@ class Binding:
         with standing_in(self.target):
             try:
                 text = self._bound.to_triton_code(helion_backend.to_config(config))
-                host = _host_part(text, self._bound.kernel.name)
+                host = getattr(PyCodeCache.load(text), self._bound.kernel.name)
                 with self._mode, _answering(helion.runtime, "get_num_sm", _SMS):
                     host(*self._args, _launcher=launcher)
             except Exception as error:
                 raise Refused(_line(error)) from None
         if len(calls) != 1:
-            message = f"its host part launches {len(calls)} kernels, and one is looked at"
-            raise NoInputs(message)
+            raise NoInputs(f"its host part launches {len(calls)} kernels, and one is looked at")
         return calls[0]
 
 
@@ -382,20 +374,11 @@ def _untouched(tensor: torch.Tensor) -> torch.Tensor:
     return empty.set_(everything, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
-def _host_part(text: str, name: str) -> Callable[..., Any]:
-    from torch._inductor.codecache import PyCodeCache
-
-    host: Callable[..., Any] = getattr(PyCodeCache.load(text), name)
-    return host
-
-
 def _passed(arg: Any) -> Any:
     if not isinstance(arg, torch.Tensor):
         return arg
-    return Pointer(
-        dtype=str(arg.dtype).removeprefix("torch."),
-        offset=int(arg.storage_offset()) * arg.element_size(),
-    )
+    offset = int(arg.storage_offset()) * arg.element_size()
+    return Pointer(dtype=str(arg.dtype).removeprefix("torch."), offset=offset)
 
 
 def _newer(item: Any) -> bool:
@@ -406,9 +389,8 @@ def _newer(item: Any) -> bool:
 
 def _fixed(size: Any) -> bool:
     """Whether code is compiled for one size of a dimension."""
-    return isinstance(size, int) or (
-        isinstance(size, torch.SymInt) and not size.node.expr.free_symbols
-    )
+    symbolic = isinstance(size, torch.SymInt)
+    return isinstance(size, int) or (symbolic and not size.node.expr.free_symbols)
 
 
 def _line(error: Exception) -> str:

@@ -82,8 +82,7 @@ def target_of(arch: str) -> GPUTarget:
         return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
     if arch.startswith("gfx9"):
         return GPUTarget("hip", arch, 64)
-    message = f"architecture '{arch}' is neither sm_* nor gfx9*"
-    raise ValueError(message)
+    raise ValueError(f"architecture '{arch}' is neither sm_* nor gfx9*")
 
 
 def needs(compiled: Any) -> dict[str, Any]:
@@ -105,13 +104,11 @@ def registers(cubin: bytes) -> dict[str, int]:
     Read from the ELF sections: a driver, which else tells them, needs the GPU.
     """
     found = {"registers": 0, "spills": 0}
-    for name, data in _sections(cubin):
-        if name == ".nv.info":
-            for attribute, value in _attributes(data):
-                if attribute == _REGISTERS:
-                    found["registers"] = max(found["registers"], value)
-                elif attribute == _FRAME:
-                    found["spills"] = max(found["spills"], value)
+    names = {_REGISTERS: "registers", _FRAME: "spills"}
+    for section, data in _sections(cubin):
+        for attribute, value in _attributes(data) if section == ".nv.info" else ():
+            if name := names.get(attribute):
+                found[name] = max(found[name], value)
     return found
 
 

@@ -84,10 +84,8 @@ def variants_of(spec: KernelSpec, cases: Iterable[Case]) -> tuple[Variant, ...]:
     found: dict[object, list[Case]] = {}
     for case in cases:
         if case.size() != 0:
-            facts = facts_of(spec, case)
-            found.setdefault(tuple((name, identity(value)) for name, value in facts), []).append(
-                case
-            )
+            key = tuple((name, identity(value)) for name, value in facts_of(spec, case))
+            found.setdefault(key, []).append(case)
     return tuple(
         Variant(facts=facts_of(spec, group[0]), cases=tuple(group)) for group in found.values()
     )

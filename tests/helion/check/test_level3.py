@@ -430,7 +430,9 @@ def test_a_kernel_that_does_not_load(perform, demo):
                 "path": KERNEL,
                 "line": 4,
                 "code": "KP114",
+                "severity": "error",
                 "message": "fails to import: ZeroDivisionError: division by zero",
+                "level": 0,
             }
         ],
     }
