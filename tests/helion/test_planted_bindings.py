@@ -19,9 +19,6 @@ from kernelpkg.compile.helion import HELION_VERSION
 
 HERE = str(Path(__file__).parent)
 SILU, H200 = "silu_mul_fp8", "nvidia_h200"
-CASE = "@"
-"""Stands for the config and its case, in the lines of the table."""
-
 GOOD = {"block_sizes": [1024, 1], "num_warps": 4}
 FITTING = {
     **GOOD,
@@ -40,104 +37,71 @@ FITTING = {
 }
 
 
-def _entries(name, got, has):
-    words = f"{got} {'entry' if got == 1 else 'entries'}"
-    return (
-        f"KP241 {CASE}: {name} has {words}, and the kernel has {has}, for in_dtype=bfloat16; "
-        "tune it again"
-    )
+LENGTHS = {
+    "block sizes too many": ("block_sizes", [64, 1, 1], 2),
+    "block sizes too few": ("block_sizes", [64], 2),
+    "indexing too long": ("indexing", ["pointer"] * 5, 4),
+    "indexing too short": ("indexing", ["pointer"] * 3, 4),
+    "policies too long": ("load_eviction_policies", ["first"] * 4, 3),
+    "policies too short": ("load_eviction_policies", ["first"], 3),
+    "atomics that are not there": ("atomic_indexing", ["pointer"], 0),
+    "modifiers that are not there": ("store_cache_modifiers", [""], 0),
+    "loop orders too long": ("loop_orders", [[0, 1], [1, 0]], 1),
+    "groupings too long": ("l2_groupings", [2, 2], 1),
+    "reductions that are not there": ("reduction_loops", [64], 0),
+    "unroll factors too long": ("range_unroll_factors", [2, 2], 1),
+    "static ranges that are not there": ("static_ranges", [True], 0),
+}
+"""Lists of a wrong length: the field, what it is given, and how many entries the kernel has."""
 
+ENTRIES = "KP241 @: {} has {} {}, and the kernel has {}, for in_dtype=bfloat16; tune it again"
+INDEXING = "and must be one of 'pointer', 'block_ptr', 'tensor_descriptor'; did you mean"
+REFUSED = f"KP243 @: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: InvalidConfig: "
+PERSISTENT = "persistent pid_type ('persistent_blocked' or 'persistent_interleaved')"
 
-def _refused(why):
-    return (
-        f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
-        f"InvalidConfig: {why}"
-    )
-
-
+# What is changed of a config, and the line of it; "@" stands for the config and its case.
 FAULTS = {
-    "block sizes too many": ({"block_sizes": [64, 1, 1]}, _entries("block_sizes", 3, 2)),
-    "block sizes too few": ({"block_sizes": [64]}, _entries("block_sizes", 1, 2)),
-    "indexing too long": ({"indexing": ["pointer"] * 5}, _entries("indexing", 5, 4)),
-    "indexing too short": ({"indexing": ["pointer"] * 3}, _entries("indexing", 3, 4)),
-    "policies too long": ({"load_eviction_policies": ["first"] * 4}, _entries("load_eviction_policies", 4, 3)),
-    "policies too short": ({"load_eviction_policies": ["first"]}, _entries("load_eviction_policies", 1, 3)),
-    "atomics that are not there": ({"atomic_indexing": ["pointer"]}, _entries("atomic_indexing", 1, 0)),
-    "modifiers that are not there": ({"store_cache_modifiers": [""]}, _entries("store_cache_modifiers", 1, 0)),
-    "loop orders too long": ({"loop_orders": [[0, 1], [1, 0]]}, _entries("loop_orders", 2, 1)),
-    "groupings too long": ({"l2_groupings": [2, 2]}, _entries("l2_groupings", 2, 1)),
-    "reductions that are not there": (
-        {"reduction_loops": [64]},
-        _entries("reduction_loops", 1, 0),
-    ),
-    "unroll factors too long": (
-        {"range_unroll_factors": [2, 2]},
-        _entries("range_unroll_factors", 2, 1),
-    ),
-    "static ranges that are not there": (
-        {"static_ranges": [True]},
-        _entries("static_ranges", 1, 0),
-    ),
+    fault: (
+        {name: given},
+        ENTRIES.format(name, len(given), "entry" if len(given) == 1 else "entries", has),
+    )
+    for fault, (name, given, has) in LENGTHS.items()
+} | {
     "indexing misspelt": (
         {"indexing": ["pointer", "pionter", "pointer", "pointer"]},
-        (
-            f"KP242 {CASE}: indexing[1] is \"pionter\", and must be one of 'pointer', 'block_ptr', "
-            "'tensor_descriptor'; did you mean 'pointer'?"
-        ),
+        f"KP242 @: indexing[1] is \"pionter\", {INDEXING} 'pointer'?",
     ),
     "one indexing for all misspelt": (
         {"indexing": "tensor_descriptors"},
-        (
-            f"KP242 {CASE}: indexing is \"tensor_descriptors\", and must be one of 'pointer', "
-            "'block_ptr', 'tensor_descriptor'; did you mean 'tensor_descriptor'?"
-        ),
+        f"KP242 @: indexing is \"tensor_descriptors\", {INDEXING} 'tensor_descriptor'?",
     ),
     "block beyond its dimension": (
         {"block_sizes": [4096, 1]},
-        (
-            f"KP242 {CASE}: block_sizes[0] is 4096, and the dimension fills 2048 at most; "
-            "tune it again"
-        ),
+        "KP242 @: block_sizes[0] is 4096, and the dimension fills 2048 at most; tune it again",
     ),
     "field of another vendor": (
         {"waves_per_eu": 2},
-        (
-            f"KP244 {CASE}: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; "
-            "tune it again"
-        ),
+        f"KP244 @: field 'waves_per_eu' is not known to Helion {HELION_VERSION}; tune it again",
     ),
     "order that is none": (
         {"loop_orders": [[0, 0]]},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
-            "InvalidConfig: config[loop_orders][0] must be permutation, got [0, 0]"
-        ),
+        f"{REFUSED}config[loop_orders][0] must be permutation, got [0, 0]",
     ),
     "grouping that is no power of two": (
         {"l2_groupings": [3]},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
-            "InvalidConfig: config[l2_groupings][0] must be a power of two, got 3"
-        ),
+        f"{REFUSED}config[l2_groupings][0] must be a power of two, got 3",
     ),
     "registers of a kernel that is not persistent": (
         {"maxnreg": 64},
-        (
-            f"KP243 {CASE}: Helion {HELION_VERSION} refuses it for in_dtype=bfloat16: "
-            "InvalidConfig: maxnreg=64 can only be used with persistent pid_type "
-            "('persistent_blocked' or 'persistent_interleaved'), got pid_type='flat'"
-        ),
+        f"{REFUSED}maxnreg=64 can only be used with {PERSISTENT}, got pid_type='flat'",
     ),
     "unrolling of a loop that is not there": (
         {"range_unroll_factors": [2], "pid_type": "flat"},
-        f"KP245 {CASE}: range_unroll_factors is [2], and in Helion becomes [0]; write what it does",
+        "KP245 @: range_unroll_factors is [2], and in Helion becomes [0]; write what it does",
     ),
     "more stages than are tuned": (
         {"num_stages": 9},
-        (
-            f"KP248 unverified: {CASE}: num_stages is 9, above the 8 that Helion tunes; "
-            "only a GPU can tell"
-        ),
+        "KP248 unverified: @: num_stages is 9, above the 8 that Helion tunes; only a GPU can tell",
     ),
 }
 
@@ -212,14 +176,13 @@ def test_a_list_that_fits_one_variant_and_not_another(plant):
     ]
     pack, specs = plant({kernel: {H200: [(key, config) for key in keys]}})
     assert level_0(pack, specs) == set()
-    assert lines(check_bindings(pack, specs)) == [
-        (
-            f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case num_tokens=16, "
-            "hidden_size=2048, in_dtype=bfloat16, has_scale_ub=true): indexing has 7 entries, as "
-            "is right for in_dtype=bfloat16, has_scale_ub=true, and 6 are for in_dtype=bfloat16, "
-            "has_scale_ub=false; give each a config of its own"
-        )
-    ]
+    (line,) = lines(check_bindings(pack, specs))
+    assert line == (
+        f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case num_tokens=16, hidden_size=2048, "
+        "in_dtype=bfloat16, has_scale_ub=true): indexing has 7 entries, as is right for "
+        "in_dtype=bfloat16, has_scale_ub=true, and 6 are for in_dtype=bfloat16, "
+        "has_scale_ub=false; give each a config of its own"
+    )
 
 
 def test_a_kernel_that_does_not_bind(plant):
@@ -263,29 +226,35 @@ def test_fault_of_a_manifest(fault, plant):
 
 
 SPECIALIZE = 'specialize = ["intermediate_size"]'
-
-
-def _unspecialised(axis, dtype):
-    return (
-        f"{MANIFEST}:15: KP247 specialize names axis '{axis}', and Helion specialises no size that "
-        f"tells it for in_dtype={dtype}; remove it, or call hl.specialize in the kernel, whatever "
-        "the call"
-    )
-
-
+KERNEL = f"kernels/{SILU}/kernel.py"
+WIDTH = "    width = hl.specialize(input.shape[-1])\n"
+FOR_SOME = (
+    "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n"
+    "        hl.specialize(width)\n"
+)
+NOT_FOR = (
+    f"{MANIFEST}:15: KP247 specialize names axis '{{}}', and Helion specialises no size that tells "
+    "it for in_dtype={}; remove it, or call hl.specialize in the kernel, whatever the call"
+)
+NOT_NAMED = "which specialize does not name; write"
 OF_SPECIALIZE = {
-    "named, and not specialised": ((MANIFEST, SPECIALIZE, 'specialize = ["intermediate_size", "num_tokens"]'),
-        _unspecialised("num_tokens", "bfloat16")),
+    "named, and not specialised": (
+        (MANIFEST, SPECIALIZE, 'specialize = ["intermediate_size", "num_tokens"]'),
+        NOT_FOR.format("num_tokens", "bfloat16"),
+    ),
     "no longer specialised": (
-        (f"kernels/{SILU}/kernel.py", "hl.specialize(input.shape[-1])", "input.shape[-1]"),
-        _unspecialised("intermediate_size", "bfloat16")),
-    "specialised, and not named": ((MANIFEST, f"{SPECIALIZE}\n", ""),
-        f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, which specialize does not name; write {SPECIALIZE}"),
-    "specialised for some dtypes": ((f"kernels/{SILU}/kernel.py",
-        "    width = hl.specialize(input.shape[-1])\n",
-        "    width = input.shape[-1]\n    if input.dtype == torch.bfloat16:\n        hl.specialize(width)\n"),
-        _unspecialised("intermediate_size", "float16")),
-}  # fmt: skip
+        (KERNEL, "hl.specialize(input.shape[-1])", "input.shape[-1]"),
+        NOT_FOR.format("intermediate_size", "bfloat16"),
+    ),
+    "specialised, and not named": (
+        (MANIFEST, f"{SPECIALIZE}\n", ""),
+        f"{MANIFEST}:13: KP247 Helion specialises intermediate_size, {NOT_NAMED} {SPECIALIZE}",
+    ),
+    "specialised for some dtypes": (
+        (KERNEL, WIDTH, FOR_SOME),
+        NOT_FOR.format("intermediate_size", "float16"),
+    ),
+}
 
 
 @pytest.mark.parametrize(("edit", "line"), OF_SPECIALIZE.values(), ids=OF_SPECIALIZE)

@@ -39,7 +39,11 @@ LOOP = "    for tile in hl.tile(input.size(0)):\n"
 HEAD = "    out = torch.empty_like(input)\n"
 TIMES_TWO = "input[tile] * 2"
 OTHER = "correct the kernel, its reference or what the manifest says of them"
-ENDED = "num_tokens=64, interpreted: "
+AFTER_ONE = (
+    "    SEEN.append(input.size(0))\n    wrong = SEEN[-1] > 1 and 1 in SEEN[-2:]\n"
+    f"{HEAD}    input = input + 1 if wrong else input\n"
+)
+RAISES = f"    if input.size(0) == 64:\n        raise ValueError('not\\n64')\n{HEAD}"
 
 FAKE = """
 
@@ -53,112 +57,69 @@ VARIANTS = (
     ('dtype = "float32" }', 'dtype = "dtype" }'),
 )
 
-# What is replaced in the kernel's file, or in another; what the lines of the findings must be.
-FAULTS: dict[str, tuple[tuple[str, str, str], tuple[str, ...]]] = {
-    "clean": (("kernel.py", HEAD, HEAD), ()),
-    "prints": (("kernel.py", HEAD, f"    print('{{}}')\n{HEAD}"), ()),
-    "off_grid": (
-        ("kernel.py", TIMES_TWO, "input[tile] * (2 if input.size(0) % 16 == 0 else 3)"),
-        (r"kernels/off_grid/kernel.toml:2: KP261 call num_tokens=17, interpreted: return\[0\] .*",),
+Fault = tuple[tuple[str, str, str], tuple[str, ...]]
+
+
+def fault(file: str, old: str, new: str, *lines: str) -> Fault:
+    """Return what stands in a kernel's file instead of a text, and patterns of what is found."""
+    return (file, old, new), lines
+
+
+FAULTS: dict[str, Fault] = {
+    "clean": fault("kernel.py", HEAD, HEAD),
+    "prints": fault("kernel.py", HEAD, f"    print('{{}}')\n{HEAD}"),
+    "off_grid": fault(
+        *("kernel.py", TIMES_TWO, "input[tile] * (2 if input.size(0) % 16 == 0 else 3)"),
+        r"kernels/off_grid/kernel.toml:2: KP261 call num_tokens=17, interpreted: return\[0\] .*",
     ),
-    "after_one": (
-        (
-            "kernel.py",
-            HEAD,
-            (
-                "    SEEN.append(input.size(0))\n    wrong = SEEN[-1] > 1 and 1 in "
-                f"SEEN[-2:]\n{HEAD}    input = input + 1 if wrong else input\n"
-            ),
-        ),
-        (
-            (
-                r"kernels/after_one/kernel.toml:2: KP262 calls num_tokens=1 and then 4, "
-                r"interpreted: the second call: return\[0\] is .*; 4 of 4 are off.*"
-            ),
-        ),
+    "after_one": fault(
+        *("kernel.py", HEAD, AFTER_ONE),
+        r"kernels/after_one/kernel.toml:2: KP262 calls num_tokens=1 and then 4, interpreted: the "
+        r"second call: return\[0\] is .*; 4 of 4 are off.*",
     ),
-    "reference": (
-        ("host.py", "input * 2", "input * 2.5"),
-        (
-            (
-                r"configs/reference/nvidia_h200.json:8: KP260 case num_tokens=16, interpreted: "
-                rf"return\[0\] is .*, the reference's .* \(rtol 1e-06, atol 0\); 16 of 16 are off; "
-                rf"{OTHER}"
-            ),
-            (
-                r"configs/reference/nvidia_h200.json:9: KP260 case num_tokens=64, .*; 64 of 64 "
-                r"are off.*"
-            ),
-        ),
+    "reference": fault(
+        *("host.py", "input * 2", "input * 2.5"),
+        r"configs/reference/nvidia_h200.json:8: KP260 case num_tokens=16, interpreted: return\[0\] "
+        rf"is .*, the reference's .* \(rtol 1e-06, atol 0\); 16 of 16 are off; {OTHER}",
+        r"configs/reference/nvidia_h200.json:9: KP260 case num_tokens=64, .*; 64 of 64 are off.*",
     ),
-    "writes": (
-        ("kernel.py", LOOP, f"{LOOP}        input[tile] = input[tile] + 1\n"),
-        (
-            (
-                r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; "
-                rf"16 of 16 are off; the schema does not let it be written; {OTHER}"
-            ),
-            (
-                r"kernels/writes/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
-                rf"test_schema: .*; {OTHER}"
-            ),
-        ),
+    "writes": fault(
+        *("kernel.py", LOOP, f"{LOOP}        input[tile] = input[tile] + 1\n"),
+        r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; 16 of "
+        rf"16 are off; the schema does not let it be written; {OTHER}",
+        r"kernels/writes/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
+        rf"test_schema: .*; {OTHER}",
     ),
-    "fake": (
-        ("kernel.toml", 'fake_impl = "infer"', 'fake_impl = "host.py:fake"'),
-        (
-            (
-                r"kernels/fake/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
-                rf"test_faketensor: .*Size\(\[4\]\) and torch.Size\(\[5\]\) are not equal!; {OTHER}"
-            ),
-        ),
+    "fake": fault(
+        *("kernel.toml", 'fake_impl = "infer"', 'fake_impl = "host.py:fake"'),
+        r"kernels/fake/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
+        rf"test_faketensor: .*Size\(\[4\]\) and torch.Size\(\[5\]\) are not equal!; {OTHER}",
     ),
-    "hangs": (
-        ("kernel.py", HEAD, f"    while input.size(0) == 64:\n        pass\n{HEAD}"),
-        (
-            (
-                r"configs/hangs/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: takes "
-                r"longer than 12 s; it hangs, and was ended; correct the kernel"
-            ),
-        ),
+    "hangs": fault(
+        *("kernel.py", HEAD, f"    while input.size(0) == 64:\n        pass\n{HEAD}"),
+        r"configs/hangs/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: takes longer "
+        r"than 12 s; it hangs, and was ended; correct the kernel",
     ),
-    "dies": (
-        ("kernel.py", HEAD, f"    if input.size(0) == 64:\n        os.abort()\n{HEAD}"),
-        (
-            (
-                r"configs/dies/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: its "
-                r"process was ended by SIGABRT.*; correct the kernel"
-            ),
-        ),
+    "dies": fault(
+        *("kernel.py", HEAD, f"    if input.size(0) == 64:\n        os.abort()\n{HEAD}"),
+        r"configs/dies/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: its process was "
+        r"ended by SIGABRT.*; correct the kernel",
     ),
-    "raises": (
-        (
-            "kernel.py",
-            HEAD,
-            f"    if input.size(0) == 64:\n        raise ValueError('not\\n64')\n{HEAD}",
-        ),
-        (
-            (
-                r"configs/raises/nvidia_h200.json:9: KP260 case num_tokens=64, interpreted: "
-                rf"ValueError: not 64; {OTHER}"
-            ),
-        ),
+    "raises": fault(
+        *("kernel.py", HEAD, RAISES),
+        r"configs/raises/nvidia_h200.json:9: KP260 case num_tokens=64, interpreted: ValueError: "
+        rf"not 64; {OTHER}",
     ),
-    "imports": (
-        ("kernel.py", "import torch\n", "import torch\n\nraise OSError('no library')\n"),
-        (r"kernels/imports/kernel.py:6: KP114 fails to import: OSError: no library",),
+    "imports": fault(
+        *("kernel.py", "import torch\n", "import torch\n\nraise OSError('no library')\n"),
+        r"kernels/imports/kernel.py:6: KP114 fails to import: OSError: no library",
     ),
-    "variant": (
-        ("kernel.py", TIMES_TWO, "input[tile] * (2 if input.dtype == torch.float32 else 3)"),
-        (
-            (
-                r"kernels/variant/kernel.toml:\d+: KP261 call num_tokens=4, dtype=bfloat16, "
-                r"interpreted: return\[0\] .*"
-            ),
-        ),
+    "variant": fault(
+        *("kernel.py", TIMES_TWO, "input[tile] * (2 if input.dtype == torch.float32 else 3)"),
+        r"kernels/variant/kernel.toml:\d+: KP261 call num_tokens=4, dtype=bfloat16, interpreted: "
+        r"return\[0\] .*",
     ),
 }
-"""Per kernel: the file with its text and what stands there instead, and what is found."""
 
 
 def plant(demo: Any, name: str) -> None:
