@@ -28,139 +28,88 @@ CODES = Accuracy(steps=1, equal=0.5)
 CLOSE = Accuracy(rtol=1e-2)
 
 
-def _f8(*values, dtype=F8):
+def codes(*values, dtype=F8):
     return torch.tensor(values).to(dtype)
 
 
-@pytest.mark.parametrize(
-    ("got", "want", "steps", "equal"),
-    [
-        pytest.param(_f8(1.0, 448.0), _f8(1.0, 448.0), 0, 1.0, id="equal"),
-        pytest.param(_f8(1.0, 448.0), _f8(1.125, 448.0), 1, 0.5, id="one-code"),
-        pytest.param(_f8(0.0, -1.0), _f8(-0.0, -1.0), 0, 1.0, id="zeros"),
-        pytest.param(_f8(0.001953125, 1.0), _f8(-0.0, 1.0), 1, 0.5, id="least-to-zero"),
-        pytest.param(_f8(float("nan"), 1.0), _f8(float("nan"), 1.0), 0, 1.0, id="nan"),
-        pytest.param(
-            torch.tensor([-128, 5], dtype=torch.int8),
-            torch.tensor([-127, 5], dtype=torch.int8),
-            1,
-            0.5,
-            id="int8",
-        ),
-        pytest.param(
-            torch.tensor([1.0, 2.0]).bfloat16(),
-            torch.tensor([1.0078125, 2.0]).bfloat16(),
-            1,
-            0.5,
-            id="bfloat16",
-        ),
-        pytest.param(
-            _f8(57344.0, 1.0, dtype=torch.float8_e5m2),
-            _f8(float("inf"), 1.0, dtype=torch.float8_e5m2),
-            1,
-            0.5,
-            id="e5m2-infinity",
-        ),
-    ],
-)
+NAN, INFINITY = float("nan"), float("inf")
+E5M2, HALF, BF16 = torch.float8_e5m2, torch.float16, torch.bfloat16
+
+AGREE = {
+    "equal": (codes(1.0, 448.0), codes(1.0, 448.0), 0, 1.0),
+    "one-code": (codes(1.0, 448.0), codes(1.125, 448.0), 1, 0.5),
+    "zeros": (codes(0.0, -1.0), codes(-0.0, -1.0), 0, 1.0),
+    "least-to-zero": (codes(0.001953125, 1.0), codes(-0.0, 1.0), 1, 0.5),
+    "nan": (codes(NAN, 1.0), codes(NAN, 1.0), 0, 1.0),
+    "int8": (codes(-128, 5, dtype=torch.int8), codes(-127, 5, dtype=torch.int8), 1, 0.5),
+    "bfloat16": (codes(1.0, 2.0, dtype=BF16), codes(1.0078125, 2.0, dtype=BF16), 1, 0.5),
+    "e5m2-infinity": (codes(57344.0, 1.0, dtype=E5M2), codes(INFINITY, 1.0, dtype=E5M2), 1, 0.5),
+}
+
+
+@pytest.mark.parametrize(("got", "want", "steps", "equal"), AGREE.values(), ids=AGREE)
 def test_codes_that_agree(got, want, steps, equal):
     """Codes are numbered in the order of their values, across dtypes of any width."""
     found = compare("q", got, want, CODES)
     assert (found.problem, found.steps, found.equal) == (None, steps, equal)
 
 
-@pytest.mark.parametrize(
-    ("got", "want", "bounds", "problem"),
-    [
-        pytest.param(
-            _f8(1.0, 2.0),
-            _f8(1.25, 2.0),
-            CODES,
-            "q[0] is 1, the reference's 1.25, 2 codes apart (at most 1); 1 of 2 are off",
-            id="two-codes",
-        ),
-        pytest.param(
-            _f8(2.0, float("nan")),
-            _f8(2.0, 448.0),
-            CODES,
-            "q[1] is nan, the reference's 448, a NaN apart (at most 1); 1 of 2 are off",
-            id="nan",
-        ),
-        pytest.param(
-            _f8(1.0, float("nan")),
-            _f8(1.5, 448.0),
-            CODES,
-            "q[0] is 1, the reference's 1.5, 4 codes apart (at most 1); 2 of 2 are off",
-            id="first-of-two",
-        ),
-        pytest.param(
-            _f8(1.0, 2.0, 4.0),
-            _f8(1.125, 2.25, 4.0),
-            CODES,
-            "q: 33.33% of the codes are equal, less than 50.00%",
-            id="too-few-equal",
-        ),
-        pytest.param(
-            torch.tensor([[1, 2], [3, 4]], dtype=torch.int8),
-            torch.tensor([[1, 2], [5, 4]], dtype=torch.int8),
-            CODES,
-            "q[1, 0] is 3, the reference's 5, 2 codes apart (at most 1); 1 of 4 are off",
-            id="int8",
-        ),
-        pytest.param(
-            torch.tensor([1.0]),
-            torch.tensor([1.1]),
-            CLOSE,
-            "q[0] is 1, the reference's 1.1 (rtol 0.01, atol 0); 1 of 1 are off",
-            id="tolerance",
-        ),
-        pytest.param(
-            torch.tensor([float("inf"), 1.0]),
-            torch.tensor([3.0, float("nan")]),
-            CLOSE,
-            "q[0] is inf, the reference's 3 (rtol 0.01, atol 0); 2 of 2 are off",
-            id="infinity-and-nan",
-        ),
-        pytest.param(
-            torch.tensor([1.0, 2.0]),
-            torch.tensor([1.001, 2.0]),
-            Accuracy(rtol=1e-2, equal=0.75),
-            "q: 50.00% of the elements are equal, less than 75.00%",
-            id="share",
-        ),
-        pytest.param(
-            torch.zeros(2),
-            torch.zeros(3),
-            CLOSE,
-            "q is (2,) torch.float32, the reference's (3,) torch.float32",
-            id="shape",
-        ),
-        pytest.param(
-            torch.zeros(2),
-            torch.zeros(2, dtype=torch.float64),
-            CLOSE,
-            "q is (2,) torch.float32, the reference's (2,) torch.float64",
-            id="dtype",
-        ),
-        pytest.param(
-            torch.full((2,), 96.0).to(F8),
-            torch.full((2,), -96.0).to(F8),
-            CODES,
-            "q[0] is 96, the reference's -96, 216 codes apart (at most 1); 2 of 2 are off",
-            id="unwritten",
-        ),
-        pytest.param(
-            torch.tensor([0.25]).half(),
-            torch.tensor([0.75]).half(),
-            CODES,
-            "q[0] is 0.25, the reference's 0.75, 1536 codes apart (at most 1); 1 of 1 are off",
-            id="float16-below-one",
-        ),
-    ],
-)
-def test_disagreements(got, want, bounds, problem):
+DISAGREE = {
+    "two-codes": (
+        (codes(1.0, 2.0), codes(1.25, 2.0), CODES),
+        "q[0] is 1, the reference's 1.25, 2 codes apart (at most 1); 1 of 2 are off",
+    ),
+    "nan": (
+        (codes(2.0, NAN), codes(2.0, 448.0), CODES),
+        "q[1] is nan, the reference's 448, a NaN apart (at most 1); 1 of 2 are off",
+    ),
+    "first-of-two": (
+        (codes(1.0, NAN), codes(1.5, 448.0), CODES),
+        "q[0] is 1, the reference's 1.5, 4 codes apart (at most 1); 2 of 2 are off",
+    ),
+    "too-few-equal": (
+        (codes(1.0, 2.0, 4.0), codes(1.125, 2.25, 4.0), CODES),
+        "q: 33.33% of the codes are equal, less than 50.00%",
+    ),
+    "int8": (
+        (codes([1, 2], [3, 4], dtype=torch.int8), codes([1, 2], [5, 4], dtype=torch.int8), CODES),
+        "q[1, 0] is 3, the reference's 5, 2 codes apart (at most 1); 1 of 4 are off",
+    ),
+    "tolerance": (
+        (torch.tensor([1.0]), torch.tensor([1.1]), CLOSE),
+        "q[0] is 1, the reference's 1.1 (rtol 0.01, atol 0); 1 of 1 are off",
+    ),
+    "infinity-and-nan": (
+        (torch.tensor([INFINITY, 1.0]), torch.tensor([3.0, NAN]), CLOSE),
+        "q[0] is inf, the reference's 3 (rtol 0.01, atol 0); 2 of 2 are off",
+    ),
+    "share": (
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.001, 2.0]), Accuracy(rtol=1e-2, equal=0.75)),
+        "q: 50.00% of the elements are equal, less than 75.00%",
+    ),
+    "shape": (
+        (torch.zeros(2), torch.zeros(3), CLOSE),
+        "q is (2,) torch.float32, the reference's (3,) torch.float32",
+    ),
+    "dtype": (
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64), CLOSE),
+        "q is (2,) torch.float32, the reference's (2,) torch.float64",
+    ),
+    "unwritten": (
+        (codes(96.0, 96.0), codes(-96.0, -96.0), CODES),
+        "q[0] is 96, the reference's -96, 216 codes apart (at most 1); 2 of 2 are off",
+    ),
+    "float16-below-one": (
+        (codes(0.25, dtype=HALF), codes(0.75, dtype=HALF), CODES),
+        "q[0] is 0.25, the reference's 0.75, 1536 codes apart (at most 1); 1 of 1 are off",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "problem"), DISAGREE.values(), ids=DISAGREE)
+def test_disagreements(given, problem):
     """Each way to disagree is one line with the first place and the count."""
-    assert compare("q", got, want, bounds).problem == problem
+    assert compare("q", *given).problem == problem
 
 
 def test_infinities_and_nan_agree_with_themselves():
@@ -301,12 +250,8 @@ def test_optional_arguments_follow_their_condition(specs):
     spec = specs["rms_norm_dynamic_per_token_quant"]
     for bound in (False, True):
         for residual in (False, True):
-            case = _case(
-                spec,
-                has_scale_ub=bound,
-                has_residual=residual,
-                out_dtype="float8_e4m3fn",
-            )
+            given = {"has_scale_ub": bound, "has_residual": residual}
+            case = _case(spec, **given, out_dtype="float8_e4m3fn")
             args = make_inputs(spec, case)
             assert [arg is not None for arg in args[5:]] == [bound, residual]
 
@@ -318,13 +263,8 @@ def test_optional_arguments_follow_their_condition(specs):
 def test_free_strides_are_padded(specs, tokens, transposed, strides):
     """A stride that may be anything is a multiple of four, as TMA wants it."""
     spec = specs["rms_norm_per_block_quant"]
-    case = _case(
-        spec,
-        num_tokens=tokens,
-        hidden_size=256,
-        group_size=128,
-        is_scale_transposed=transposed,
-    )
+    sizes = {"num_tokens": tokens, "hidden_size": 256, "group_size": 128}
+    case = _case(spec, **sizes, is_scale_transposed=transposed)
     scale = make_inputs(spec, case)[3]
     assert (tuple(scale.shape), scale.stride()) == ((tokens, 2), strides)
 
@@ -332,13 +272,14 @@ def test_free_strides_are_padded(specs, tokens, transposed, strides):
 @pytest.mark.parametrize(
     ("init", "expected"),
     [
-        pytest.param("empty", [96.0] * 4, id="empty"),
-        pytest.param("zeros", [0.0] * 4, id="zeros"),
-        pytest.param("ones", [1.0] * 4, id="ones"),
-        pytest.param("arange", [0.0, 1.0, 2.0, 3.0], id="arange"),
-        pytest.param(2.5, [2.5] * 4, id="float"),
-        pytest.param(3, [3.0] * 4, id="int"),
+        ("empty", [96.0] * 4),
+        ("zeros", [0.0] * 4),
+        ("ones", [1.0] * 4),
+        ("arange", [0.0, 1.0, 2.0, 3.0]),
+        (2.5, [2.5] * 4),
+        (3, [3.0] * 4),
     ],
+    ids=["empty", "zeros", "ones", "arange", "float", "int"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, F8], ids=str)
 def test_fill(init, expected, dtype):
@@ -429,11 +370,7 @@ NAME = "dynamic_per_token_scaled_fp8_quant"
 
 
 def _first_case(spec):
-    return next(
-        case
-        for case in cases_of(spec, "test")
-        if case.values["num_tokens"] == 3 and not case.values["has_scale_ub"]
-    )
+    return _case(spec, has_scale_ub=False)
 
 
 def test_smoke_check(name, specs):
@@ -517,7 +454,7 @@ def test_an_element_that_neither_writes(specs, monkeypatch):
 def test_memory_that_a_kernel_leaves_as_it_is_disagrees(specs):
     """It may hold the right values of an equal call before; here it is filled."""
     spec = specs["silu_mul_fp8"]
-    case = next(case for case in cases_of(spec, "test") if case.values["num_tokens"] == 3)
+    case = _case(spec)
     left = []
 
     def nothing(x, scale):
@@ -533,7 +470,7 @@ def test_memory_that_a_kernel_leaves_as_it_is_disagrees(specs):
 def test_a_result_of_another_shape(specs):
     """A returned tensor is held against the reference's in shape and dtype."""
     spec = specs["silu_mul_fp8"]
-    case = next(case for case in cases_of(spec, "test") if case.values["num_tokens"] == 3)
+    case = _case(spec)
     found = check_case(spec, lambda x, scale: torch.zeros(3, 1), case, device="cpu")
     assert "return is (3, 1) torch.float32, the reference's (3, 64) torch.float8_e4m3fn" in found
 
