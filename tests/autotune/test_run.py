@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import runpy
 import shutil
@@ -22,7 +23,7 @@ from kernelpkg.configs import platforms, store
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
-from kernelpkg.jobs.pool import Job, JobOutcome
+from kernelpkg.jobs.pool import JobOutcome
 from kernelpkg.packs.read import read_kernel, read_pack
 
 HERE = Path(__file__).parents[1]
@@ -79,6 +80,16 @@ def found(tokens: int) -> dict[str, Any]:
     return STUB.found_for({"num_tokens": tokens})
 
 
+def noting(seen: list[Any], stop: int | None = None) -> Any:
+    """A tuner that notes the payload of each job that it does."""
+
+    def perform(payload: Any) -> Any:
+        seen.append(payload)
+        return STUB.perform(payload)
+
+    return STUB.run_here(perform, stop=stop)
+
+
 def test_every_case_gets_what_its_search_found_with_times_and_provenance(pack):
     results = tuned(pack)
     assert results.ok
@@ -96,8 +107,6 @@ def test_every_case_gets_what_its_search_found_with_times_and_provenance(pack):
 
 
 def test_what_was_tuned_passes_level_0_of_check(pack):
-    import datetime
-
     tuned(pack)
     checked, _ = level0.check_static(
         read_pack(pack.root, "demo"), ("twice",), (), datetime.date(2026, 11, 22), lambda *_: None
@@ -110,12 +119,8 @@ def test_ctrl_c_keeps_what_is_finished_and_a_second_run_goes_on(pack):
     assert first.interrupted
     assert (first.ops[0].left, first.ops[0].count("tuned")) == (4, 2)
     assert sorted(in_file(pack.root / FILE)) == [1, 1024]
-    jobs: list[Job] = []
-
-    def counted(given: Any) -> Iterator[JobOutcome]:
-        return STUB.run_here()(job for job in given if jobs.append(job) is None)
-
-    second = tuned(pack, run_jobs=counted)
+    jobs: list[Any] = []
+    second = tuned(pack, run_jobs=noting(jobs))
     assert second.ok
     assert (len(jobs), second.ops[0].before, second.ops[0].left) == (4, 2, 0)
 
@@ -201,12 +206,10 @@ def edit(pack: Any, tokens: int) -> None:
 def test_a_case_that_was_edited_since_it_was_tuned_stays_so_and_is_told(pack):
     tuned(pack, wanted={"num_tokens": ["4", "16"]})
     edit(pack, 4)
-    results = tuned(pack, wanted={"num_tokens": ["64"]})
-    assert results.remarks == (
-        (
-            f"{FILE}: edited since it was tuned, and left so: num_tokens=4; --again tunes these "
-            "cases anew"
-        ),
+    (remark,) = tuned(pack, wanted={"num_tokens": ["64"]}).remarks
+    assert remark == (
+        f"{FILE}: edited since it was tuned, and left so: num_tokens=4; --again tunes these cases "
+        "anew"
     )
     assert in_file(pack.root / FILE) == {4: EDITED, 16: found(16), 64: found(64)}
     assert tuned(pack, again=True, wanted={"num_tokens": ["4"]}).remarks == ()
@@ -239,12 +242,11 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_store_has_the_result(pac
     monkeypatch.setattr("kernelpkg.configs.store.replace_text", full)
     results = tuned(pack)
     assert not results.ok
-    assert [str(problem) for problem in results.problems] == [
-        (
-            f"{FILE}: KP405 cannot be written (No space left on device); correct that and repeat "
-            "the command: results are in the store, or choose another directory with --into"
-        )
-    ]
+    (problem,) = results.problems
+    assert str(problem) == (
+        f"{FILE}: KP405 cannot be written (No space left on device); correct that and repeat the "
+        "command: results are in the store, or choose another directory with --into"
+    )
     monkeypatch.undo()
     assert tuned(pack).ops[0].before == 1
 
@@ -318,9 +320,8 @@ def test_a_faster_old_config_is_kept_and_measured(pack):
 
     results = tuned(pack, run_jobs=STUB.run_here(slow))
     assert results.ops[0].count("kept") == 6
-    assert set(map(str, in_file(pack.root / FILE).values())) == {
-        str({"block_sizes": [16], "num_warps": 4})
-    }
+    old = {"block_sizes": [16], "num_warps": 4}
+    assert in_file(pack.root / FILE) == dict.fromkeys(TOKENS, old)
 
 
 def test_a_wrong_config_is_never_stored(pack):
@@ -328,24 +329,18 @@ def test_a_wrong_config_is_never_stored(pack):
         value = STUB.perform(payload)
         return value | {"ms": {}, "ratios": {}, "wrong": {"new": "y[0] is 1", "default": "no"}}
 
-    results = tuned(pack, run_jobs=STUB.run_here(wrong), wanted={"num_tokens": ["4"]})
-    assert results.failures() == [
-        (
-            "twice: case num_tokens=4: wrong: the new config is wrong: y[0] is 1; the default "
-            "config is wrong: no"
-        )
-    ]
+    (line,) = tuned(pack, run_jobs=STUB.run_here(wrong), wanted={"num_tokens": ["4"]}).failures()
+    assert line == (
+        "twice: case num_tokens=4: wrong: the new config is wrong: y[0] is 1; the default config "
+        "is wrong: no"
+    )
     assert not (pack.root / FILE).exists()
 
 
 def test_seeds_of_later_searches_are_what_earlier_ones_found(pack):
-    seeds: dict[int, Any] = {}
-
-    def noting(payload: Any) -> Any:
-        seeds[payload["case"]["num_tokens"]] = payload["seeds"]
-        return STUB.perform(payload)
-
-    tuned(pack, run_jobs=STUB.run_here(noting))
+    seen: list[Any] = []
+    tuned(pack, run_jobs=noting(seen))
+    seeds = {payload["case"]["num_tokens"]: payload["seeds"] for payload in seen}
     assert seeds[1024] == []
     assert seeds[1] == [found(1024)]
     assert found(1) in seeds[4] and found(16) in seeds[4]
@@ -368,14 +363,9 @@ def test_cases_that_no_grid_has_stay_behind_those_of_the_grid(pack):
 
 
 def test_a_portfolio_searches_few_cases_and_gives_each_the_best(pack):
-    kinds: list[str] = []
-
-    def noting(payload: Any) -> Any:
-        kinds.append(payload["kind"])
-        return STUB.perform(payload)
-
-    results = tuned(pack, run_jobs=STUB.run_here(noting), portfolio=2, within=0.0)
-    assert results.ok
+    seen: list[Any] = []
+    assert tuned(pack, run_jobs=noting(seen), portfolio=2, within=0.0).ok
+    kinds = [payload["kind"] for payload in seen]
     assert (kinds.count("searched"), kinds.count("timed")) == (2, 6)
     times = in_file(pack.root / FILE)
     candidates = [config for config in map(found, TOKENS) if config in times.values()]
@@ -393,31 +383,25 @@ def test_a_portfolio_keeps_few_configs_that_are_within_the_share(pack):
 
 
 def test_a_portfolio_that_was_interrupted_measures_nothing_twice(pack):
-    seen: list[str] = []
-
-    def noting(payload: Any) -> Any:
-        seen.append(f"{payload['kind']} {payload['case']}")
-        return STUB.perform(payload)
-
+    seen: list[Any] = []
     for stop in (1, 1, 2, 3, 9):
-        tuned(pack, run_jobs=STUB.run_here(noting, stop=stop), portfolio=2)
-    assert len(seen) == len(set(seen)) == 8
+        tuned(pack, run_jobs=noting(seen, stop), portfolio=2)
+    done = [(payload["kind"], str(payload["case"])) for payload in seen]
+    assert len(done) == len(set(done)) == 8
     assert sorted(in_file(pack.root / FILE)) == TOKENS
 
 
 def test_a_portfolio_of_more_cases_searches_those_alone_that_were_not(pack):
-    searched: list[int] = []
+    seen: list[Any] = []
 
-    def noting(payload: Any) -> Any:
-        if payload["kind"] == "searched":
-            searched.append(payload["case"]["num_tokens"])
-        return STUB.perform(payload)
+    def searched() -> list[int]:
+        return [one["case"]["num_tokens"] for one in seen if one["kind"] == "searched"]
 
-    tuned(pack, run_jobs=STUB.run_here(noting), portfolio=2)
-    tuned(pack, run_jobs=STUB.run_here(noting), portfolio=3)
-    assert len(searched) == len(set(searched)) == 3
-    tuned(pack, run_jobs=STUB.run_here(noting), portfolio=3, again=True)
-    assert len(searched) == 6
+    for portfolio in (2, 3):
+        tuned(pack, run_jobs=noting(seen), portfolio=portfolio)
+    assert len(searched()) == len(set(searched())) == 3
+    tuned(pack, run_jobs=noting(seen), portfolio=3, again=True)
+    assert len(searched()) == 6
 
 
 def test_a_portfolio_replaces_no_old_config_that_is_as_fast(pack):
@@ -496,9 +480,10 @@ def test_old_configs_are_those_from_before_the_first_run(demo):
         assert {case.key["num_tokens"]: case.old for case in run.plan.cases} == {1: None, 4: None}
         run.store.save(NOW, [RECORD])
     with opened(demo) as run:
-        (one,) = [case for case in run.plan.cases if case.key["num_tokens"] == 1]
-        (four,) = [case for case in run.plan.cases if case.key["num_tokens"] == 4]
-        assert (one.old, four.old, four.exact) == (None, RECORD.config, True)
+        assert {case.key["num_tokens"]: (case.old, case.exact) for case in run.plan.cases} == {
+            1: (None, False),
+            4: (RECORD.config, True),
+        }
 
 
 def test_again_forgets_the_cases_that_are_asked_for_alone(demo):
