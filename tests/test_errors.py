@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from kernelpkg.errors import Checked, PackError, Problem, aligned, quoted, shown, suggestion
+from kernelpkg.errors import (
+    Checked,
+    PackError,
+    Problem,
+    aligned,
+    counted,
+    quoted,
+    shown,
+    suggestion,
+)
 
 
 def test_a_problem_is_one_line():
@@ -84,3 +93,7 @@ def test_what_two_levels_found_is_sorted_and_told_once():
 def test_a_table_has_its_numbers_to_the_right_and_no_blanks_at_line_ends():
     rows = [("op", "cases", "note"), ("longer", "1", "")]
     assert aligned(rows, right=[1]) == ["op      cases  note", "longer      1"]
+
+
+def test_counted():
+    assert [counted(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from attrs import frozen
@@ -31,27 +31,6 @@ _BROKEN: Final = ("CUDA error", "HIP error", "Triton Error")
 
 FEW: Final = 5
 """How many configs of a search are timed against each other; its own times are of few runs."""
-
-
-class Bench(Protocol):
-    """How configs are found, run and timed: on a GPU, or, in tests, in their own way."""
-
-    device: str
-
-    def free(self) -> int:
-        """The bytes of memory that are free."""
-
-    def search(self, tuned: TuningCase, payload: Mapping[str, Any]) -> list[Config]:
-        """Return the configs that a search finds, the best first."""
-
-    def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
-        """Return what runs calls with a config."""
-
-    def launch(self, tuned: TuningCase, config: Config) -> Callable[[], Any]:
-        """Return what launches the case with a config, and does nothing else."""
-
-    def time(self, launches: Sequence[Callable[[], Any]]) -> list[list[float]]:
-        """Return milliseconds by round and launch."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -107,18 +86,18 @@ class TuningCase:
             return self.tunable.default()
         return self.tunable.normalised(self.spec.default)
 
-    def wrong(self, bench: Bench, config: Config) -> str | None:
+    def wrong(self, bench: Gpu, config: Config) -> str | None:
         """Say how a config's results differ from the reference's, or return None.
 
         On the case, on other values, and on a call off the tuned grid that gets its config.
         """
         return self._differs(bench, config, (self.case, 0), (self.case, 1), (self.beside, 0))
 
-    def wrong_alone(self, bench: Bench, config: Config) -> str | None:
+    def wrong_alone(self, bench: Gpu, config: Config) -> str | None:
         """Do the same on a call of size 1, which costs a compilation more."""
         return self._differs(bench, config, (self.single, 0))
 
-    def _differs(self, bench: Bench, config: Config, *runs: tuple[Case | None, int]) -> str | None:
+    def _differs(self, bench: Gpu, config: Config, *runs: tuple[Case | None, int]) -> str | None:
         call = bench.call(self, config)
         for case, variation in runs:
             if case is None:
@@ -144,14 +123,16 @@ class TuningCase:
 
 
 class Gpu:
-    """The GPU of this process."""
+    """The GPU of this process: how configs are found, run and timed; tests have other ways."""
 
     device = "cuda"
 
     def free(self) -> int:
+        """Return the bytes of memory that are free."""
         return int(torch.cuda.mem_get_info()[0]) + torch.cuda.memory_reserved()
 
     def search(self, tuned: TuningCase, payload: Mapping[str, Any]) -> list[Config]:
+        """Return the configs that a search finds, the best first."""
         return list(
             tuned.tunable.search(
                 payload["seeds"],
@@ -164,19 +145,22 @@ class Gpu:
         )
 
     def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
+        """Return what runs calls with a config."""
         selection = helion.Selection(config_id=config_id(config), config=config)
         return lambda *args: tuned.kernel.launcher(args, selection)(*args)
 
     def launch(self, tuned: TuningCase, config: Config) -> Callable[[], Any]:
+        """Return what launches the case with a config, and does nothing else."""
         selection = helion.Selection(config_id=config_id(config), config=config)
         launcher, args = tuned.kernel.launcher(tuned.args, selection), tuned.args
         return lambda: launcher(*args)
 
     def time(self, launches: Sequence[Callable[[], Any]]) -> list[list[float]]:
+        """Return milliseconds by round and launch."""
         return timing.time_cold(launches)
 
 
-def perform(payload: Mapping[str, Any], bench: Bench | None = None) -> dict[str, Any]:
+def perform(payload: Mapping[str, Any], bench: Gpu | None = None) -> dict[str, Any]:
     """Do a job that `OpRun.job` made, and return what `OpRun.take` takes: plain JSON.
 
     `failed` in it says that the case cannot be tuned here. What a kernel raises is left to the
@@ -204,7 +188,7 @@ def perform(payload: Mapping[str, Any], bench: Bench | None = None) -> dict[str,
             torch.cuda.empty_cache()
 
 
-def _searched(tuned: TuningCase, payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
+def _searched(tuned: TuningCase, payload: Mapping[str, Any], bench: Gpu) -> dict[str, Any]:
     """Search a case, and hold the best of what was found against the old and the default."""
     configs: dict[str, Config] = {}
     wrong: dict[str, str] = {}
@@ -251,7 +235,7 @@ def _searched(tuned: TuningCase, payload: Mapping[str, Any], bench: Bench) -> di
     }
 
 
-def _timed(tuned: TuningCase, payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
+def _timed(tuned: TuningCase, payload: Mapping[str, Any], bench: Gpu) -> dict[str, Any]:
     """Time the configs of a portfolio on a case, with the old and the default one."""
     old, default = payload["old"], tuned.default()
     configs = {config_id(default): default}
@@ -273,14 +257,12 @@ def _timed(tuned: TuningCase, payload: Mapping[str, Any], bench: Bench) -> dict[
     }
 
 
-def _wholly(tuned: TuningCase, bench: Bench, config: Config) -> str | None:
+def _wholly(tuned: TuningCase, bench: Gpu, config: Config) -> str | None:
     """Say why a config may not be used for the case, nor for a call of size 1, or return None."""
     return _problem(bench, config, tuned.wrong) or _problem(bench, config, tuned.wrong_alone)
 
 
-def _problem(
-    bench: Bench, config: Config, wrong: Callable[[Bench, Config], str | None]
-) -> str | None:
+def _problem(bench: Gpu, config: Config, wrong: Callable[[Gpu, Config], str | None]) -> str | None:
     try:
         return wrong(bench, config)
     except (CaseProblem, PackError, torch.OutOfMemoryError):
@@ -300,7 +282,7 @@ def _full(tuned: TuningCase, config: Config) -> Config:
         return config
 
 
-def _fastest(tuned: TuningCase, bench: Bench, configs: Sequence[Config]) -> Config:
+def _fastest(tuned: TuningCase, bench: Gpu, configs: Sequence[Config]) -> Config:
     """Return the fastest of a few configs; it is timed anew against the others that matter."""
     if len(configs) == 1:
         return configs[0]
@@ -308,7 +290,7 @@ def _fastest(tuned: TuningCase, bench: Bench, configs: Sequence[Config]) -> Conf
     return configs[times.index(min(times))]
 
 
-def _times(tuned: TuningCase, bench: Bench, configs: Sequence[Config]) -> ColdTimes:
+def _times(tuned: TuningCase, bench: Gpu, configs: Sequence[Config]) -> ColdTimes:
     """Time configs in turns, the first of them twice, so that the noise shows."""
     if not configs:
         return ColdTimes(ms=(), ratios=(), noise=0.0)

@@ -34,7 +34,7 @@ OTHER = {"block_sizes": [8], "num_warps": 1}
 
 
 @define
-class Bench:
+class Bench(worker.Gpu):
     """Runs calls in the interpreter; the times of configs are given, and WRONG adds one."""
 
     device: str = "cpu"
@@ -106,15 +106,16 @@ def test_a_config_is_run_on_the_case_on_other_values_beside_it_and_on_one(payloa
         assert [count for ran, count in bench.ran if ran == config] == [16, 16, 15, 1]
 
 
+class WrongAlone(Bench):
+    """FAST is wrong for one token alone."""
+
+    def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
+        right = super().call(tuned, config)
+        return lambda *args: right(*args) + (config == FAST and args[0].numel() == 1)
+
+
 @pytest.mark.parametrize("kind", ["searched", "timed"])
 def test_a_config_that_is_wrong_for_one_token_alone_is_never_stored(payload, kind):
-    class WrongAlone(Bench):
-        def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
-            right = super().call(tuned, config)
-            if config != FAST:
-                return right
-            return lambda *args: right(*args) + (args[0].numel() == 1)
-
     bench = WrongAlone(found=(FAST, OTHER))
     value = worker.perform(payload | {"kind": kind, "configs": [FAST, OTHER]}, bench)
     assert config_id(FAST) not in value["ms"]
@@ -126,18 +127,12 @@ def test_a_config_that_is_wrong_for_one_token_alone_is_never_stored(payload, kin
 
 
 def test_a_search_that_finds_only_what_is_wrong_for_one_token_says_so(payload):
-    class WrongAlone(Bench):
-        def call(self, tuned: TuningCase, config: Config) -> Callable[..., Any]:
-            right = super().call(tuned, config)
-            return lambda *args: right(*args) + (config == FAST and args[0].numel() == 1)
-
     value = worker.perform(payload, WrongAlone(found=(FAST,)))
     assert value["wrong"]["new"].startswith("num_tokens=1: return[0] is ")
     assert "new" not in value["ms"]
 
 
-def test_other_values_are_other_values(specs, payload):
-
+def test_other_values_are_other_values(payload):
     spec = read_kernel(Path(payload["root"]), "twice")
     case = Case(values={"num_tokens": 16}, use=("tune",), grid=0)
     first, again, other = (make_inputs(spec, case, variation=n)[0] for n in (0, 0, 1))
@@ -192,11 +187,8 @@ def test_the_configs_of_a_portfolio_are_timed_in_one_run(payload):
     payload |= {"kind": "timed", "configs": [FAST, WRONG]}
     value = worker.perform(payload, bench)
     assert json.loads(json.dumps(value)) == value
-    assert value["ms"] == {
-        config_id(SLOW): 0.02,
-        value["default"]: 0.02,
-        config_id(FAST): 0.01,
-    }
+    default = value["default"]
+    assert value["ms"] == {config_id(SLOW): 0.02, default: 0.02, config_id(FAST): 0.01}
     assert value["ratios"][config_id(FAST)] == 0.5
     assert set(value["tried"]) == {*value["ms"], config_id(WRONG)}
     assert value["wrong"].keys() == {config_id(WRONG)}
@@ -204,8 +196,6 @@ def test_the_configs_of_a_portfolio_are_timed_in_one_run(payload):
 
 
 def test_what_a_search_compares_is_held_against_the_manifest(payload):
-    import torch
-
     tuned = TuningCase(
         spec=read_kernel(Path(payload["root"]), "twice"),
         case=Case(values={"num_tokens": 4}, use=("tune",), grid=0),

@@ -71,33 +71,27 @@ def test_what_fits_is_not_told(config):
     assert found(config) == []
 
 
-@pytest.mark.parametrize(
-    ("config", "line"),
-    [
-        pytest.param(
-            {"indexing": ["pointer"]},
-            "KP241 @indexing has 1 entry, and the kernel has 2; tune it again",
-            id="too short",
-        ),
-        pytest.param(
-            {"block_sizes": [128]},
-            "KP242 @block_sizes[0] is 128, and the dimension fills 64 at most; tune it again",
-            id="block beyond its dimension",
-        ),
-        pytest.param(
-            {"indexing": ["pointer", "tensor_descriptor"]},
-            "KP242 @indexing[1] is \"tensor_descriptor\", and must be one of 'pointer', "
-            "'block_ptr'",
-            id="entry that is none",
-        ),
-        pytest.param(
-            {"num_stages": 12},
-            "KP248 unverified: @num_stages is 12, above the 8 that Helion tunes; only a GPU can "
-            "tell",
-            id="stages",
-        ),
-    ],
-)
+UNFIT = {
+    "too short": (
+        {"indexing": ["pointer"]},
+        "KP241 @indexing has 1 entry, and the kernel has 2; tune it again",
+    ),
+    "block beyond its dimension": (
+        {"block_sizes": [128]},
+        "KP242 @block_sizes[0] is 128, and the dimension fills 64 at most; tune it again",
+    ),
+    "entry that is none": (
+        {"indexing": ["pointer", "tensor_descriptor"]},
+        "KP242 @indexing[1] is \"tensor_descriptor\", and must be one of 'pointer', 'block_ptr'",
+    ),
+    "stages": (
+        {"num_stages": 12},
+        "KP248 unverified: @num_stages is 12, above the 8 that Helion tunes; only a GPU can tell",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "line"), UNFIT.values(), ids=UNFIT)
 def test_what_does_not_fit(config, line):
     """Each with the whole line, at that of the config."""
     told = found(config, (variant(), bound(fields=frozenset({*bound().fields, "num_stages"}))))
@@ -171,9 +165,8 @@ def test_whether_an_unknown_gpu_specialises_warps_cannot_be_told():
     """Helion wants no entries where a GPU cannot, and one for each loop where it can."""
     lengths = {"range_warp_specializes": (0,)}
     fields = frozenset({"range_warp_specializes"})
-    unknown = bound(target=None, lengths=lengths, fields=fields)
     config = {"range_warp_specializes": [True]}
-    pair = (variant(), unknown)
+    pair = (variant(), bound(target=None, lengths=lengths, fields=fields))
     (line,) = found(config, pair, platform=platforms.resolve("some_gpu"))
     assert line.endswith(
         "range_warp_specializes has 1 entry, and the kernel has 0 on GPUs that do not specialise "
