@@ -192,7 +192,8 @@ def noted(place: Path) -> list[int]:
 def test_both_nodes_share_the_work_and_the_pack_travels(cluster, tmp_path, place):
     """Two jobs that wait for each other end; code and pack are copies, at a place of their own."""
     root = tmp_path / "root"
-    for name in ("manifests/demo.toml", "kernels/scale/kernel.py", "configs/scale/cpu.json"):
+    names = ("manifests/demo.toml", "kernels/scale/kernel.py", "configs/scale/cpu.json")
+    for name in names:
         path = root / name
         path.parent.mkdir(parents=True)
         path.write_text(name)
@@ -213,10 +214,7 @@ def test_both_nodes_share_the_work_and_the_pack_travels(cluster, tmp_path, place
     assert visible == ""
     assert Path(package).parents[2] == Path(copy).parent
     assert not Path(package).is_relative_to(Path(ray_pool.__file__).parents[1])
-    assert files == {
-        name: name
-        for name in ("manifests/demo.toml", "kernels/scale/kernel.py", "configs/scale/cpu.json")
-    }
+    assert files == {name: name for name in names}
     assert not Path(copy).exists()  # tidied up
 
 
@@ -233,11 +231,8 @@ def test_each_gpu_has_one_worker_that_sees_it_alone(cluster, tmp_path, place):
 
 def test_failures_and_timeouts_are_those_of_one_host(cluster, place):
     """What a job does to its process is told in the same words, and the device goes on."""
-    jobs = [
-        job("fails", "fail"),
-        job("hangs", "hang", timeout=1.0, place=str(place)),
-        job("dies", "die"),
-    ]
+    hangs = job("hangs", "hang", timeout=1.0, place=str(place))
+    jobs = [job("fails", "fail"), hangs, job("dies", "die")]
     found = {outcome.job.id: outcome for outcome in run(cluster, *jobs)}
     assert told(found["fails"])[1:] == ("failed", "ValueError: two lines")
     assert told(found["hangs"])[1:] == ("timeout", "killed after 1 s")
@@ -313,11 +308,7 @@ def test_the_jobs_of_a_node_that_is_removed_go_elsewhere(cluster, place):
     thread.start()
     found = run(cluster, *(job(name, "wait", place=str(place)) for name in "abc"), kind="gpu")
     thread.join()
-    assert sorted((outcome.job.id, outcome.status) for outcome in found) == [
-        ("a", "done"),
-        ("b", "done"),
-        ("c", "done"),
-    ]
+    assert sorted(told(outcome)[:2] for outcome in found) == [(name, "done") for name in "abc"]
     (moved,) = [outcome for outcome in found if outcome.reason]
     assert moved.reason.startswith("lost before on ")
     assert {number_of(outcome) for outcome in found} < {"gpu0", "gpu1", "gpu2"}
@@ -340,16 +331,16 @@ def test_wrong_devices_are_refused(devices, message):
     assert str(caught.value) == message
 
 
+NO_ADDRESS = "'{}' is no address of a Ray cluster; write it as host:port"
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        (
-            "127.0.0.1:1",
-            "no Ray cluster answers at '127.0.0.1:1': [Errno 111] Connection refused",
-        ),
-        ("ray://a:1", "'ray://a:1' is no address of a Ray cluster; write it as host:port"),
-        ("a:70000", "'a:70000' is no address of a Ray cluster; write it as host:port"),
-        ("nonsense", "'nonsense' is no address of a Ray cluster; write it as host:port"),
+        ("127.0.0.1:1", "no Ray cluster answers at '{}': [Errno 111] Connection refused"),
+        ("ray://a:1", NO_ADDRESS),
+        ("a:70000", NO_ADDRESS),
+        ("nonsense", NO_ADDRESS),
     ],
     ids=["refused", "client", "port", "text"],
 )
@@ -357,11 +348,11 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(monkeypatch, address, me
     """By an argument, or by Ray's own variable."""
     with pytest.raises(UsageError) as caught:
         run_jobs([], "a:b", address=address)
-    assert str(caught.value) == message
+    assert str(caught.value) == message.format(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UsageError) as caught:
         run_jobs([], "a:b")
-    assert str(caught.value) == message
+    assert str(caught.value) == message.format(address)
 
 
 def test_importing_the_module_imports_neither_ray_nor_torch():

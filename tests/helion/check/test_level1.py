@@ -15,6 +15,7 @@ from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[3]
 NAME, OTHER = "silu_mul_fp8", "dynamic_per_token_scaled_fp8_quant"
+KEY = {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": 16}
 
 
 def test_the_first_pack_has_no_findings(specs):
@@ -29,9 +30,8 @@ def test_the_first_pack_has_no_findings(specs):
 
 def test_a_process_of_its_own_says_the_same(plant):
     """What is sent to a process and back is JSON, and holds every finding."""
-    key = {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": 16}
     config = {"block_sizes": [64, 1], "num_warps": 4, "indexing": ["pointer"]}
-    pack, specs = plant({NAME: {"nvidia_h200": [(key, config)]}})
+    pack, specs = plant({NAME: {"nvidia_h200": [(KEY, config)]}})
     here = {"root": pack.root, "pack": pack.name, "overlays": []}
     answer = perform({**here, "kernel": NAME, "platforms": None})
     checked = check_bindings(pack, specs)
@@ -42,11 +42,10 @@ def test_a_process_of_its_own_says_the_same(plant):
 
 def test_processes_say_the_same_as_one(plant):
     """Two kernels in two processes: findings of both, in their order, and all counts."""
-    key = {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": 16}
     other = {"hidden_size": 4096, "num_tokens": 16, "in_dtype": "bfloat16"}
     config = {"block_sizes": [1, 1, 1], "num_warps": 4}
-    kernels = {NAME: {"nvidia_h200": [(key, config)]}, OTHER: {"nvidia_h200": [(other, config)]}}
-    pack, specs = plant(kernels)
+    pairs = {NAME: (KEY, config), OTHER: (other, config)}
+    pack, specs = plant({name: {"nvidia_h200": [pair]} for name, pair in pairs.items()})
     steps = []
     spread = check_bindings(pack, specs, progress=lambda *step: steps.append(step), jobs=2)
     assert spread == check_bindings(pack, specs, jobs=1)
@@ -58,14 +57,8 @@ def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):
     """What Helion does to a process is a finding of its kernel, and hides no other."""
 
     def run_jobs(jobs, *_):
-        for job in jobs:
-            yield JobOutcome(
-                job=job,
-                status="lost",
-                reason="lost twice, on cpu:0: its process was ended by SIGSEGV",
-                device="cpu:0",
-                seconds=1.0,
-            )
+        why = "lost twice, on cpu:0: its process was ended by SIGSEGV"
+        return [JobOutcome(job=job, status="lost", reason=why, device="cpu:0") for job in jobs]
 
     monkeypatch.setattr(level1, "run_jobs", run_jobs)
     pack, specs = plant({NAME: {}, OTHER: {}})

@@ -16,11 +16,16 @@ HOPPER = Target(capability=(9, 0))
 CONFIG = {"block_sizes": [1024, 4], "num_warps": 4}
 
 
+def silu(specs, tokens, target=HOPPER):
+    """Bind silu_mul_fp8 for a call of so many tokens."""
+    values = {"num_tokens": tokens, "intermediate_size": 2048, "in_dtype": "bfloat16"}
+    return Binder(specs[SILU]).bind(Case(values=values, use=("tune",), grid=0), target)
+
+
 @pytest.fixture(scope="module")
 def binding(specs):
-    """silu_mul_fp8 for a call of 2**30 tokens, whose tensors no machine could hold."""
-    values = {"num_tokens": 2**30, "intermediate_size": 2048, "in_dtype": "bfloat16"}
-    return Binder(specs[SILU]).bind(Case(values=values, use=("tune",), grid=0), HOPPER)
+    """A call whose tensors no machine could hold."""
+    return silu(specs, 2**30)
 
 
 @pytest.mark.parametrize(
@@ -49,16 +54,12 @@ def test_no_data_is_needed_for_any_size(binding):
 def test_a_launch_has_the_places_of_tensors(binding):
     """The second half of the rows starts 2048 elements of two bytes behind the first."""
     pointers = [arg for arg in binding.launch(CONFIG).args if isinstance(arg, Pointer)]
-    assert pointers[:2] == [
-        Pointer(dtype="bfloat16", offset=0),
-        Pointer(dtype="bfloat16", offset=4096),
-    ]
+    assert pointers[:2] == [Pointer(dtype="bfloat16", offset=offset) for offset in (0, 4096)]
 
 
 def test_what_no_address_space_holds_has_no_inputs(specs):
-    values = {"num_tokens": 2**60, "intermediate_size": 2048, "in_dtype": "bfloat16"}
     with pytest.raises(NoInputs):
-        Binder(specs[SILU]).bind(Case(values=values, use=("tune",), grid=0), HOPPER)
+        silu(specs, 2**60)
 
 
 def test_limits_are_of_sizes_that_code_knows(binding):
@@ -68,9 +69,7 @@ def test_limits_are_of_sizes_that_code_knows(binding):
 @pytest.mark.parametrize(("capability", "entries"), [((9, 0), 0), ((10, 0), 1), ((12, 0), 1)])
 def test_warps_of_loops_are_specialised_from_blackwell_on(specs, capability, entries):
     """A list that a B200's tuner writes is no fault of its config."""
-    values = {"num_tokens": 16, "intermediate_size": 2048, "in_dtype": "bfloat16"}
-    case = Case(values=values, use=("tune",), grid=0)
-    found = Binder(specs[SILU]).bind(case, Target(capability=capability))
+    found = silu(specs, 16, Target(capability=capability))
     assert found.lengths["range_warp_specializes"] == (entries,)
 
 

@@ -231,11 +231,7 @@ def _config_of(kernel, config_id):
 
 def test_effort_and_mode_of_a_user_do_not_go_around_the_preset():
     """The same holds for a user's autotune_effort, force_autotune and ref_mode."""
-    settings = {
-        "autotune_effort": "none",
-        "force_autotune": True,
-        "ref_mode": helion.RefMode.EAGER,
-    }
+    settings = {"autotune_effort": "none", "force_autotune": True, "ref_mode": helion.RefMode.EAGER}
     kernel = _configured(**helion_backend.check_settings(settings, "scaled"))
     args = _args(4)
     kernel._kernel.bind(args).ensure_config_exists(args)

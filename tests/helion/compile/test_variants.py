@@ -29,17 +29,12 @@ def test_another_load_is_another_structure(demo):
 
 
 def test_each_variant_has_its_own(demo):
-    demo.edit(
-        "kernels/twice/kernel.toml",
-        'num_tokens = "input.shape[0]"',
-        'num_tokens = "input.shape[0]"\ndtype = "input.dtype"',
-    )
-    demo.edit("kernels/twice/kernel.toml", 'axis = "num_tokens"', 'axis = ["dtype", "num_tokens"]')
-    demo.edit("kernels/twice/kernel.toml", 'match = "ceil"', 'match = "exact"')
-    demo.edit(
-        "kernels/twice/kernel.toml",
-        "num_tokens = [1, 4]",
-        'num_tokens = [4]\ndtype = ["float32", "bfloat16"]',
-    )
-    demo.edit("kernels/twice/kernel.toml", 'dtype = "float32"', 'dtype = "dtype"')
+    for old, new in (
+        ('"input.shape[0]"', '"input.shape[0]"\ndtype = "input.dtype"'),
+        ('axis = "num_tokens"', 'axis = ["dtype", "num_tokens"]'),
+        ('match = "ceil"', 'match = "exact"'),
+        ("num_tokens = [1, 4]", 'num_tokens = [4]\ndtype = ["float32", "bfloat16"]'),
+        ('dtype = "float32"', 'dtype = "dtype"'),
+    ):
+        demo.edit("kernels/twice/kernel.toml", old, new)
     assert len(take(demo)) == 2
