@@ -6,13 +6,14 @@ And what the GPU of this process is, and the tools that compile for it: times ho
 from __future__ import annotations
 
 import math
+import os
 import statistics
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
 
+from kernelpkg.jobs.pool import driver
 from kernelpkg.packs.lock import toolchain
 
 ROUNDS: Final = 1000
@@ -161,20 +162,4 @@ def facts() -> dict[str, str]:
 
 def perform(payload: Mapping[str, Any]) -> dict[str, str]:
     """Return the facts, and the version of the driver, as the answer to a job."""
-    return {**facts(), "driver": _driver()}
-
-
-def _driver() -> str:
-    """Return the version of NVIDIA's driver; nothing where it does not say."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return (done.stdout.split() or [""])[0]
+    return {**facts(), "driver": driver(os.environ)}

@@ -339,9 +339,10 @@ def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Prob
     """Yield a finding for each copy, at the file that is known to be one, or else the first."""
     for copy in copies(files):
         at, other = copy.first, copy.second
-        if _gpu(pack, at) == at.platform and _gpu(pack, other) == at.platform:
-            at, other = other, at
-        told = _gpu(pack, at) == other.platform
+        gpus = [platform_named(pack, file.file.tuned_with.get("gpu")) for file in (at, other)]
+        told = gpus[0] == other.platform
+        if gpus == [at.platform, at.platform]:
+            at, other, told = other, at, True
         what = f"a copy of that of {other.platform}"
         if not told:
             what += ", or that one of this"
@@ -354,9 +355,9 @@ def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Prob
         yield at.finding("KP220", message)
 
 
-def _gpu(pack: PackSpec, tuned: CheckedFile) -> str | None:
-    """Return the platform that a file says it was tuned on."""
+def platform_named(pack: PackSpec, gpu: str | None) -> str | None:
+    """Return the platform of the GPU that a file says it was tuned on; None where it has none."""
     try:
-        return platform_of(pack, tuned.file.tuned_with["gpu"]).name
-    except (KeyError, UsageError):
+        return None if gpu is None else platform_of(pack, gpu).name
+    except UsageError:
         return None

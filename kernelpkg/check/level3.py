@@ -98,7 +98,8 @@ def check_runs(
     ]
     runs = [run for found in planned for run in found.runs]
     making = _Runs(pack=pack, place=place, runs=runs, seconds=seconds, progress=progress)
-    making.make(jobs or _jobs(place))
+    cores = len(os.sched_getaffinity(0))
+    making.make(jobs or (cores if place.interpret else max(1, cores * 3 // 4)))
     findings = [finding for found in planned for finding in found.findings]
     findings += _Telling(pack).findings(making.results)
     made = [run for run, status, _ in making.results if status in ("ok", "error", "lost")]
@@ -126,11 +127,6 @@ def _place(pack: PackSpec, device: str) -> Place:
         interpret=machine.interpret,
         gpus=tuple(gpus),
     )
-
-
-def _jobs(place: Place) -> int:
-    cores = len(os.sched_getaffinity(0))
-    return cores if place.interpret else max(1, cores * 3 // 4)
 
 
 @frozen(kw_only=True)
@@ -199,8 +195,9 @@ class _Runs:
         elif outcome.status == "large":
             self._done(run, "memory", None)
         elif outcome.status == "timeout":
-            hung = f"takes longer than {self.seconds:g} s; it hangs, and was ended"
-            self._done(run, "lost", hung)
+            self._done(
+                run, "lost", f"takes longer than {self.seconds:g} s; it hangs, and was ended"
+            )
         else:
             self._done(run, "lost" if outcome.device else "left", outcome.reason)
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from packaging.version import Version
 
-from kernelpkg.check.config_files import CheckedFile
+from kernelpkg.check.config_files import CheckedFile, platform_named
 from kernelpkg.configs.platforms import platform_of
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import Problem, UsageError, counted, quoted
+from kernelpkg.errors import Problem, counted, quoted
 from kernelpkg.manifest.spec import PackSpec
 
 SLOWER: Final = 1.1
@@ -85,12 +85,8 @@ def _gpu(
 ) -> Iterator[Problem]:
     if gpu is None:
         return
-    own = platform_of(pack, tuned.platform).name
-    try:
-        found = platform_of(pack, gpu).name
-    except UsageError:
-        found = "none"
-    if found != own:
+    found = platform_named(pack, gpu) or "none"
+    if found != platform_of(pack, tuned.platform).name:
         shown = found if gpu == quoted(gpu)[1:-1] else "another"  # as long as the text is
         message = (
             f"{_called(at)}: gpu is {quoted(gpu)}, whose platform is {shown}, and the file is "

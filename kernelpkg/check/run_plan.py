@@ -160,19 +160,17 @@ class _Planning:
         """Plan the calls beside the tuned cases."""
         distinct = {tuple(map(repr, key.items())): key for key in keys}
         around = Around(spec=self.spec, keys=tuple(distinct.values()))
-        planned: list[tuple[RunKind, tuple[Case, ...], str, int]] = []
-        for case in around.grid_cases():
-            planned.append(("call", (case,), f"call {case}", case.grid))
-        for case in (*around.off_grid(), *around.untuned()):
-            planned.append(("call", (case,), f"call {case}", -1))
+        others = (*around.off_grid(), *around.untuned())
+        planned: list[tuple[RunKind, tuple[Case, ...], str, int]]
+        planned = [("call", (case,), f"call {case}", case.grid) for case in around.grid_cases()]
+        planned += [("call", (case,), f"call {case}", -1) for case in others]
         for axis, one, many in around.orders(self._config_of):
             for pair in ((one, many), (many, one)):
                 sizes = " and then ".join(show(case.values[axis]) for case in pair)
                 rest = _listed({n: v for n, v in one.values.items() if n != axis})
                 text = f"calls {axis}={sizes}{f' ({rest})' if rest else ''}"
                 planned.append(("orders", pair, text, -1))
-        for case in around.one_of_each():
-            planned.append(("opcheck", (case,), f"call {case}", -1))
+        planned += [("opcheck", (case,), f"call {case}", -1) for case in around.one_of_each()]
         large = refused = 0
         for kind, cases, text, grid in planned:
             if any(map(self._too_large, cases)):

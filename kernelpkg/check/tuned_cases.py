@@ -311,20 +311,14 @@ def _ragged_message(tuned: CheckedFile, found: Ragged, place: int, *, asked: boo
             ends = f"from {low} to {high}"
     where = "".join(f"{axis}={show(value)} and " for axis, value in found.before.items())
     others = " and ".join(f"{near} has {count}" for near, count in found.others.items())
-    many = counted(len(found.rows), "case")
     what = "value" if len(found.later) == 1 else "combination"
     values = f"{counted(found.own, what)} of {', '.join(found.later)}"
-    remedy = (
-        "the grid has no more for it, so see whether they are wanted there"
-        if asked
-        else f"tune {found.axis}={found.value} for as many as they, or remove "
-        + ("it" if len(found.rows) == 1 else "them")
-    )
-    which = (
-        f"case {tuned.case(place)} takes"
-        if len(found.rows) == 1
-        else (f"{many} with {found.axis}={found.value} take")
-    )
+    which, them = f"{len(found.rows)} cases with {found.axis}={found.value} take", "them"
+    if len(found.rows) == 1:
+        which, them = f"case {tuned.case(place)} takes", "it"
+    remedy = f"tune {found.axis}={found.value} for as many as they, or remove {them}"
+    if asked:
+        remedy = "the grid has no more for it, so see whether they are wanted there"
     return (
         f"{which} every call with {where}{found.axis} {ends}, with {values}, where {others}; "
         f"{remedy}"

@@ -122,9 +122,8 @@ class Tunable:
             best = self._given(search.autotune(skip_cache=True))
         except helion.exc.NoConfigFound:
             return []
-        others = sorted(known, key=lambda text: times[text])
-        found = {config_id(best): best, **{text: known[text] for text in others}}
-        return list(found.values())[:most]
+        others = {text: known[text] for text in sorted(known, key=times.__getitem__)}
+        return list({config_id(best): best, **others}.values())[:most]
 
     def _given(self, config: Any) -> dict[str, Any]:
         """Return the fields of a Helion config as plain values."""

@@ -33,6 +33,12 @@ def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(instances or indices)
 
 
+def driver(environment: Mapping[str, str]) -> str:
+    """Return the version of NVIDIA's driver; nothing where it does not say."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return (_output(query, environment, _ASKING).split() or [""])[0]
+
+
 def _listed(environment: Mapping[str, str]) -> tuple[list[str], list[str], list[str]] | None:
     """Ask nvidia-smi: the indices of GPUs, all UUIDs, and, if one is divided, those of the parts.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.jobs.gpus import visible_devices
+from kernelpkg.jobs.gpus import driver, visible_devices
 
 WHOLE = """\
 GPU 0: NVIDIA H200 (UUID: GPU-aa11)
@@ -22,11 +22,11 @@ GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-ab22)
 """
 
 
-def smi(folder: Path, text: str, status: int = 0) -> dict[str, str]:
-    """Return an environment with an nvidia-smi that prints a text."""
+def smi(folder: Path, text: str, status: int = 0, asked: str = "-L") -> dict[str, str]:
+    """Return an environment with an nvidia-smi that prints a text where it is asked for it."""
     (folder / "text").write_text(text)
     tool = folder / "nvidia-smi"
-    tool.write_text(f'#!/bin/sh\n[ "$1" = -L ] && cat "{folder}/text"\nexit {status}\n')
+    tool.write_text(f'#!/bin/sh\n[ "$1" = {asked} ] && cat "{folder}/text"\nexit {status}\n')
     tool.chmod(0o755)
     return {"PATH": f"{folder}:{os.defpath}"}
 
@@ -61,6 +61,14 @@ def test_the_environment_is_read_as_cuda_reads_it(tmp_path, monkeypatch, text, c
     if chosen is not None:
         environment["CUDA_VISIBLE_DEVICES"] = chosen
     assert visible_devices(environment) == found
+
+
+def test_the_version_of_the_driver_is_asked_for(tmp_path, monkeypatch):
+    """Once per GPU, the first counts."""
+    environment = smi(tmp_path, "570.1\n570.1\n", asked="--query-gpu=driver_version")
+    monkeypatch.setenv("PATH", environment["PATH"])
+    assert driver(environment) == "570.1"
+    assert driver(smi(tmp_path, "570.1\n", 9)) == ""
 
 
 def with_torch(place, count):
