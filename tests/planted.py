@@ -4,8 +4,6 @@
 Helion or a GPU to be told are in `tests/helion/`.
 """
 
-# ruff: noqa: E501  # tables of cases and messages have whole lines
-
 from __future__ import annotations
 
 import json
@@ -167,19 +165,6 @@ def manifest(old: str, new: str, code: str) -> Planted:
     return fault(edit(MANIFEST, old, new), f"{MANIFEST} {code}")
 
 
-def configs(edited: Callable[[Any], object], *codes: str) -> Planted:
-    """Change the config file, where all is found."""
-    return fault(change(edited), *(f"{CONFIGS} {code}" for code in codes))
-
-
-def edits(where: str, file: str, table: dict[str, tuple[str, str, str]]) -> dict[str, Planted]:
-    """Edit one file in the ways of a table."""
-    return {
-        f"{where}: {name}": fault(edit(file, old, new), f"{file} {code}")
-        for name, (code, old, new) in table.items()
-    }
-
-
 def alone(*kernels: str, platform: str) -> tuple[str, ...]:
     """What is found of kernels that have no file for a platform, where others have."""
     return tuple(f"configs/{kernel}/{platform}.json KP208?" for kernel in kernels)
@@ -187,42 +172,6 @@ def alone(*kernels: str, platform: str) -> tuple[str, ...]:
 
 H100 = f"configs/{KERNEL}/nvidia_h100.json"
 GAP = "KP207?"
-
-OF_MANIFEST = {
-    "not TOML": ("KP003", "version = 1", "version = = 1"),
-    "newer edition": ("KP002", "edition = 1", "edition = 2"),
-    "unknown key": ("KP010", "version = 1", "verzion = 1\nversion = 1"),
-    "missing key": ("KP011", "version = 1\n", ""),
-    "mistyped value": ("KP012", "version = 1", 'version = "1"'),
-    "another name": ("KP101", f'name = "{KERNEL}"', 'name = "silu"'),
-    "no schema": ("KP102", "(Tensor input, Tensor scale) -> Tensor", "(Tensor input"),
-    "rule of no axis": ("KP104", 'axis = "intermediate_size"', 'axis = "intermediate"'),
-    "option of another match kind": ("KP105", '"nearest"', '"nearest"\nover = "miss"'),
-    "unused axis": ("KP106", "[guard]", 'columns = "input.shape[-1]"\n[guard]'),
-    "accuracy of nothing": ("KP109", "[accuracy]\n", "[accuracy]\nscale = { rtol = 1e-3 }\n"),
-    "outer reference": ("KP110", "version = 1", 'version = 1\nreference = "../host.py:reference"'),
-    "no expression": ("KP120", '"input.shape[-1] // 2"', '"input.shape[-1] /"'),
-    "unknown name in an expression": ("KP121", '"input.dtype"', '"inputs.dtype"'),
-    "argument without a spec": ("KP130", 'scale = { shape = ["*1"], dtype = "float32", init = 0.02 }\n', ""),
-    "argument that the op has not": ("KP131", "[args]\n", "[args]\nbias = 1.0\n"),
-    "grid of no axis": ("KP140", "num_tokens = [1, 2,", "tokens = [1]\nnum_tokens = [1, 2,"),
-    "grid without an axis": ("KP141", "intermediate_size = [64, 200]\n", ""),
-    "guard that refuses a case": ("KP142", "input.shape[-1] % 2 ==", "intermediate_size % 64 =="),
-    "cases that no call reaches": ("KP143", 'match = "ceil"', 'match = "ignore"'),
-    "setting of ours": ("KP150", "[helion]\n", "[helion]\nsettings = { static_shapes = true }\n"),
-    "default with a positional list": ("KP152", "= 4 }", "= 4, range_unroll_factors = [4] }"),
-}  # fmt: skip
-"""Edits of the manifest of the kernel, and the code that is found there."""
-
-OF_PACK = {
-    "unknown key": ("KP010", "[pack]\n", "[pack]\nfoo = 1\n"),
-    "not TOML": ("KP003", "[pack]\n", "[pack\n"),
-    "no version specifier": ("KP608", '">=0.33,<0.34"', '"0.33-"'),
-    "route to no op": ("KP603", 'op = "per_token_group_fp8_quant"', 'op = "per_token"'),
-    "condition of a route that reads no argument": ("KP840", '"column_major or ', '"major or '),
-    "name of no axis": ("KP828", 'intermediate = "intermediate_size"', 'intermediate = "inter"'),
-}
-"""Edits of the manifest of the pack, and the code that is found there."""
 
 PLANTED: dict[str, Planted] = {
     # Manifests of kernels.
@@ -298,10 +247,23 @@ PLANTED: dict[str, Planted] = {
     "kernel: a link that leads nowhere": fault(
         link("kernels/gone", "../elsewhere"), "kernels/gone KP203"
     ),
+    # The pack manifest.
+    "pack: unknown key": fault(edit(PACK, "[pack]\n", "[pack]\nfoo = 1\n"), f"{PACK} KP010"),
+    "pack: not TOML": fault(edit(PACK, "[pack]\n", "[pack\n"), f"{PACK} KP003"),
     "pack: a kernel that is not there": fault(
         edit(PACK, 'kernels = "*"', f"kernels = {json.dumps([*OTHERS, KERNEL, 'silu'])}"),
         "kernels/silu/kernel.toml KP602",
         "configs/silu/nvidia_h200.json KP208?",
+    ),
+    "pack: no version specifier": fault(edit(PACK, '">=0.33,<0.34"', '"0.33-"'), f"{PACK} KP608"),
+    "pack: route to no op": fault(
+        edit(PACK, 'op = "per_token_group_fp8_quant"', 'op = "per_token"'), f"{PACK} KP603"
+    ),
+    "pack: condition of a route that reads no argument": fault(
+        edit(PACK, '"column_major or ', '"major or '), f"{PACK} KP840"
+    ),
+    "pack: name of no axis": fault(
+        edit(PACK, 'intermediate = "intermediate_size"', 'intermediate = "inter"'), f"{PACK} KP828"
     ),
     # The directories of configs.
     "configs: misspelt directory": fault(
@@ -547,10 +509,12 @@ PLANTED: dict[str, Planted] = {
         f"{CONFIGS}:819: KP225 1 case was tuned for another source: kernel.py has changed since "
         "(sha256-00000000… then, sha256-dcaa9abe… now); tune again",
     ),
-    "run: of another GPU": configs(
-        lambda d: (
-            d.update(runs=[{**d["tuned_with"], "gpu": "NVIDIA A100"}]),
-            d["cases"][3].update(run=0),
+    "run: of another GPU": fault(
+        change(
+            lambda d: (
+                d.update(runs=[{**d["tuned_with"], "gpu": "NVIDIA A100"}]),
+                d["cases"][3].update(run=0),
+            )
         ),
         "KP228",
     ),

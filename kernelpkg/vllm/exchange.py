@@ -228,8 +228,8 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                     text = kernel.vllm_text(file)
                     document = json.loads(text)
                     path = folder.path / name / f"{platform}.json"
-                    both = (found.get(path.name), document)
-                    same = len({json.dumps(side, sort_keys=True) for side in both}) == 1
+                    sides = (found.get(path.name), document)
+                    same = len({json.dumps(side, sort_keys=True) for side in sides}) == 1
                     reason = _unread(folder, platform) or _other_axes(document, kept)
                     if reason is not None and not same:
                         plan.skipped.append((kernel.path(platform), reason))

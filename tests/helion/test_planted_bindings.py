@@ -3,8 +3,6 @@
 Each is passed by level 0, found at its own level, and told with the whole line.
 """
 
-# ruff: noqa: E501  # tables of cases and messages have whole lines
-
 from __future__ import annotations
 
 import datetime
@@ -203,15 +201,32 @@ def test_a_kernel_that_does_not_bind(plant):
 
 MANIFEST = f"kernels/{SILU}/kernel.toml"
 OF_MANIFEST = {
-    "unknown setting": ("settings = { no_such = 1 }",
-        f"KP153 kernel '{SILU}': Helion {HELION_VERSION} has no setting 'no_such'"),
-    "setting of a wrong value": ('settings = { ignore_warnings = ["NoSuchWarning"] }',
-        f"KP153 kernel '{SILU}': ignore_warnings names 'NoSuchWarning', which helion.exc does not have"),
-    "default with too few blocks": ("default = { block_sizes = [64] }",
-        "KP241 [helion] default: block_sizes has 1 entry, and the kernel has 2, for in_dtype=bfloat16; tune it again"),
-    "release that is not here": ('requires = ">=99"',
-        f"KP248 unverified: requires Helion >=99, and {HELION_VERSION} is installed, so nothing can be told of its code and configs"),
-}  # fmt: skip
+    "unknown setting": (
+        "settings = { no_such = 1 }",
+        f"KP153 kernel '{SILU}': Helion {HELION_VERSION} has no setting 'no_such'",
+    ),
+    "setting of a wrong value": (
+        'settings = { ignore_warnings = ["NoSuchWarning"] }',
+        (
+            f"KP153 kernel '{SILU}': ignore_warnings names 'NoSuchWarning', which helion.exc does "
+            "not have"
+        ),
+    ),
+    "default with too few blocks": (
+        "default = { block_sizes = [64] }",
+        (
+            "KP241 [helion] default: block_sizes has 1 entry, and the kernel has 2, for "
+            "in_dtype=bfloat16; tune it again"
+        ),
+    ),
+    "release that is not here": (
+        'requires = ">=99"',
+        (
+            "KP248 unverified: requires Helion >=99, and "
+            f"{HELION_VERSION} is installed, so nothing can be told of its code and configs"
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", OF_MANIFEST)
@@ -321,16 +336,30 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
             f"configs/{SILU}/{H200}.json:7: KP256 unverified: {LABEL}: {row['spills']} bytes of "
             f"each thread do not fit into registers on {H200}; what that costs only a GPU can tell"
         ),
-        f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not known; nothing is compiled",
+        (
+            f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not "
+            "known; nothing is compiled"
+        ),
     ]
 
 
 STUBS = {
-    "too much shared memory": ("hungry",
-        f"KP252 {LABEL}: a block needs 300000 bytes of shared memory, and {H200} has 232448; tune it again"),
-    "compiler hangs": ("endless", f"KP254 {LABEL}: compiling it for sm_90 took longer than 1 s, and was ended"),
-    "compiler fails": ("confused", f"KP250 {LABEL}: it does not compile for sm_90: LookupError: no such pass"),
-}  # fmt: skip
+    "too much shared memory": (
+        "hungry",
+        (
+            f"KP252 {LABEL}: a block needs 300000 bytes of shared memory, and {H200} has 232448; "
+            "tune it again"
+        ),
+    ),
+    "compiler hangs": (
+        "endless",
+        f"KP254 {LABEL}: compiling it for sm_90 took longer than 1 s, and was ended",
+    ),
+    "compiler fails": (
+        "confused",
+        f"KP250 {LABEL}: it does not compile for sm_90: LookupError: no such pass",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", STUBS)

@@ -3,8 +3,6 @@
 All run in one check: each process that a fault ends has to import Helion again.
 """
 
-# ruff: noqa: E501  # tables of cases and messages have whole lines
-
 from __future__ import annotations
 
 import datetime
