@@ -90,7 +90,11 @@ class Picker:
     """
 
     def __init__(
-        self, rules: Sequence[Rule], rows: Sequence[_Row], *, default_index: int | None = None
+        self,
+        rules: Sequence[Rule],
+        rows: Sequence[_Row],
+        *,
+        default_index: int | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.rows = tuple(rows)
@@ -223,7 +227,11 @@ def _filled(
     return tuple(key[axis] if axis in key else defaults[axis] for axis in axes)
 
 
-def _build(rules: Sequence[Rule], rows: Sequence[_Row], depth: int = 0) -> _Level | _Leaf:
+def _build(
+    rules: Sequence[Rule],
+    rows: Sequence[_Row],
+    depth: int = 0,
+) -> _Level | _Leaf:
     """Return the level of a rule over the keys that are left, with all below it."""
     if depth == len(rules):
         places = range(len(rules))
