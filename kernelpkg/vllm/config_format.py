@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, config_problems, shown_json
-from kernelpkg.errors import PackError, Problem, quoted, suggestion
+from kernelpkg.errors import PackError, Problem, pack_error, quoted, suggestion
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import ORDER, Config
@@ -132,8 +132,7 @@ def loads(text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str) -
         line, what = unreadable_json(error, text)
         if isinstance(error, UnicodeEncodeError):
             what = "the file has half of a surrogate pair, which is no text"
-        problem = Problem(path=shown, line=line, code="KP820", message=f"{what}; restore it")
-        raise PackError(problems=(problem,)) from error
+        raise pack_error(shown, "KP820", f"{what}; restore it", line) from error
     reading = _Reading(axes=axes)
     entries = reading.entries(document)
     file = reading.file(entries, {"origin": origin}, platform)

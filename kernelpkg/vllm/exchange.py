@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 from kernelpkg.configs import platforms, search_path, store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError, Problem, UsageError, counted, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, counted, pack_error, suggestion
 from kernelpkg.files import replace_texts
 from kernelpkg.manifest.document import parse_json, unreadable_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -175,8 +175,7 @@ def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path
         text = path.read_bytes().decode()
     except (OSError, ValueError) as error:
         _, what = unreadable_json(error, "")
-        problem = Problem(path=shown, code="KP820", message=f"{what}; restore it")
-        raise PackError(problems=(problem,)) from None
+        raise pack_error(shown, "KP820", f"{what}; restore it") from None
     file = config_format.loads(text, shown, kernel.axes, origin=folder.origin, platform=path.stem)
     same = False
     with contextlib.suppress(PackError):  # one that is missing or broken is another
@@ -329,8 +328,7 @@ class _Kernel:
             return config_format.dumps(theirs, self.spec.key_axes, self.axes.theirs)
         except RecursionError:
             message = "a config is nested too deeply; correct it, or tune again"
-            problem = Problem(path=self.path(file.platform), code="KP502", message=message)
-            raise PackError(problems=(problem,)) from None
+            raise pack_error(self.path(file.platform), "KP502", message) from None
 
     def same(self, stored: ConfigFile, other: ConfigFile) -> bool:
         """Whether two files hold the same cases in one order, and are one text for vLLM.

@@ -14,7 +14,7 @@ from attrs import frozen
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from kernelpkg.errors import PackError, Problem, UsageError
+from kernelpkg.errors import PackError, Problem, UsageError, pack_error
 
 HELION: Final = PurePosixPath("vllm/kernels/helion")
 """Where vLLM keeps its Helion kernels, below the directory that holds `vllm/`."""
@@ -66,11 +66,12 @@ def read_tree(path: Path, requires: str) -> VllmTree:
     shown = str(path)
     if not path.is_dir():
         what = "is not a directory" if os.path.lexists(path) else "does not exist"
-        raise _wrong(shown, "KP801", f"{what}; name a source tree of vLLM or an unpacked wheel")
+        raise pack_error(shown, "KP801", f"{what}; name a source tree of vLLM or an unpacked wheel")
     lacking = [file for file in _WANTED if not (path / file).is_file()]
     lacking += [f"{OPS}/"] if not (path / OPS).is_dir() else []
     if _REGISTER in lacking:
-        raise _wrong(shown, "KP801", f"is no tree of vLLM: {_REGISTER} is not there{_meant(path)}")
+        what = f"is no tree of vLLM: {_REGISTER} is not there"
+        raise pack_error(shown, "KP801", f"{what}{_meant(path)}")
     problems = [_problem(shown, "KP802", f"{file} is not there{_OTHER}") for file in lacking]
     trees: dict[str, ast.Module] = {}
     for file in _WANTED:
@@ -102,10 +103,6 @@ _OTHER: Final = "; this version of kernelpkg writes for vLLM 0.33"
 
 def _problem(path: str, code: str, message: str) -> Problem:
     return Problem(path=path, code=code, message=message)
-
-
-def _wrong(path: str, code: str, message: str) -> PackError:
-    return PackError(problems=(_problem(path, code, message),))
 
 
 def _meant(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from attrs import field, fields, frozen
 
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, pack_error
 from kernelpkg.files import digest_bytes
 from kernelpkg.manifest.decode import Anything, Key, MapOf, Number, Table, Text
 from kernelpkg.vllm.tree import CONFIGS, HELION, OPS
@@ -91,9 +91,7 @@ def read_record(into: Path, pack: str) -> Record | None:
     edition = document.get("edition") if isinstance(document, dict) else None
     if type(edition) is int and edition > EDITION:
         message = f"the record is of edition {edition}, and this kernelpkg reads {EDITION}"
-        raise PackError(
-            problems=(Problem(path=shown, code="KP805", message=f"{message}; upgrade kernelpkg"),)
-        )
+        raise pack_error(shown, "KP805", f"{message}; upgrade kernelpkg")
     problems: list[str] = []
     found = _kind(pack).decode(document, (), lambda *problem: problems.append(problem[-1]))
     if problems:
@@ -123,8 +121,7 @@ def _kind(pack: str) -> Table:
 
 
 def _wrong(shown: str, what: str) -> PackError:
-    message = f"{what}; remove it, and run with --replace"
-    return PackError(problems=(Problem(path=shown, code="KP805", message=message),))
+    return pack_error(shown, "KP805", f"{what}; remove it, and run with --replace")
 
 
 FileAction = Literal["wrote", "removed", "kept"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from kernelpkg.compile.host_code import NotInferred, host_lines
-from kernelpkg.errors import PackError, Problem, shown
+from kernelpkg.errors import pack_error, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import Accuracy, KernelSpec, Reference
@@ -90,7 +90,7 @@ def write_op(
         kernel = (*_registration(spec, settings, inferred=bool(fake)), *taken.kernel)
     except (Unclassed, Unsayable, NotInferred) as error:
         code = "KP814" if isinstance(error, Unclassed) else "KP813"
-        raise _wrong(spec, code, f"kernel '{spec.name}': {error}") from None
+        raise pack_error(spec.path, code, f"kernel '{spec.name}': {error}") from None
     parts = [*taken.helpers, inputs.lines, picker.lines, fake, taken.baseline, tolerances]
     used = picker.uses | ({"AccuracyCheck"} if tolerances else set())
     imports = {Import(module=shared, member=name, name=name) for name in used}
@@ -102,13 +102,10 @@ def write_op(
     ]
     long = next((line.strip() for line in lines if len(line) > WIDTH), None)
     if long is not None:
-        message = f"a line of its file would be too long for vLLM's {WIDTH} columns; shorten "
-        raise _wrong(spec, "KP813", f"kernel '{spec.name}': {message}what is in it: {long}")
+        what = f"a line of its file would be too long for vLLM's {WIDTH} columns"
+        message = f"kernel '{spec.name}': {what}; shorten what is in it: {long}"
+        raise pack_error(spec.path, "KP813", message)
     return OpFile(text="\n".join(lines) + "\n", axes=axes, free=sizes.axes)
-
-
-def _wrong(spec: KernelSpec, code: str, message: str) -> PackError:
-    return PackError(problems=(Problem(path=spec.path, code=code, message=message),))
 
 
 def _registration(spec: KernelSpec, accuracy: Sequence[Doc], *, inferred: bool) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from kernelpkg import __version__
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, counted, pack_error
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import has_lock, make_verifier
@@ -109,7 +109,7 @@ class Vendoring:
                 replace_text(place, content.decode())
         except OSError as error:
             reason = f"cannot be written: {error.strerror}; nothing is half written, so run again"
-            raise PackError(problems=(_problem(path, "KP803", reason),)) from None
+            raise pack_error(path, "KP803", reason) from None
 
     def _blocked(self) -> Iterator[Problem]:
         """Yield the directories in which nothing can be written."""
@@ -121,7 +121,8 @@ class Vendoring:
                 place = place.parent
             if not os.access(place, os.W_OK | os.X_OK):
                 shown = place.relative_to(self.tree.path).as_posix()
-                yield _problem(shown, "KP803", "cannot be written to; correct its permissions")
+                message = "cannot be written to; correct its permissions"
+                yield Problem(path=shown, code="KP803", message=message)
 
     def _tidy(self, steps: Iterable[TreeStep]) -> None:
         """Remove directories that are empty now, and what killed runs left beside our files."""
@@ -153,8 +154,8 @@ class Vendoring:
         drifted = self.drift()
         yield from (f"{drift:10} {path}" for path, drift in drifted)
         what = f"pack {self.pack.name} {self.pack.version} in {self.tree.path}"
-        files = f"{len(drifted)} file{'s' * (len(drifted) != 1)} drifted"
-        yield f"{what}: {files if drifted else 'nothing has drifted'}"
+        told = f"{counted(len(drifted), 'file')} drifted" if drifted else "nothing has drifted"
+        yield f"{what}: {told}"
 
     def to_json(self, *, check: bool = False) -> dict[str, Any]:
         """Return the document of `vendor --json`: the files, with what was done or has drifted."""
@@ -233,13 +234,9 @@ def _record(into: Path, shown: str, pack: str) -> tuple[Record | None, bytes | N
     """Return the record that is there, and its text."""
     wrong = wrong_place(into, shown)
     if wrong is not None:
-        raise PackError(problems=(_problem(shown, "KP808", wrong),))
+        raise pack_error(shown, "KP808", wrong)
     found = read_record(into, pack)
     return found, None if found is None else (into / shown).read_bytes()
-
-
-def _problem(path: str, code: str, message: str) -> Problem:
-    return Problem(path=path, code=code, message=message)
 
 
 def _files(pack: PackSpec, spec: KernelSpec, tree: VllmTree | None, files: Files) -> dict[str, str]:
