@@ -90,9 +90,20 @@ def fact(name: str, value: str | None) -> Plant:
     )
 
 
+def run_of_one(document: Any, facts: dict[str, str]) -> None:
+    """Give one case a run of its own."""
+    document.update(runs=[facts])
+    document["cases"][3].update(run=0)
+
+
 def times(**ms: float) -> Plant:
     """Give the first case other times."""
     return change(lambda document: document["cases"][0].update(ms))
+
+
+def without_times() -> Plant:
+    """Take the times from all cases, so that another file is no copy for them."""
+    return change(lambda document: [one.pop("ms") for one in document["cases"]])
 
 
 def config(**fields: object) -> Plant:
@@ -291,18 +302,12 @@ PLANTED: dict[str, Planted] = {
         "KP208?",
     ),
     "configs: a platform that no GPU has": fault(
-        all_of(
-            copied("nvidia_h2000", "NVIDIA H2000"),
-            change(lambda d: [c.pop("ms") for c in d["cases"]]),
-        ),
+        all_of(copied("nvidia_h2000", "NVIDIA H2000"), without_times()),
         "configs/silu_mul_fp8/nvidia_h2000.json: KP202 unverified: 'nvidia_h2000' is no GPU that "
         "kernelpkg knows, so it may be looked up for none; did you mean 'nvidia_h200'?",
     ),
     "configs: a variant that looks for its base": fault(
-        all_of(
-            copied("nvidia_h200_nvl", "NVIDIA H200"),
-            change(lambda d: [c.pop("ms") for c in d["cases"]]),
-        ),
+        all_of(copied("nvidia_h200_nvl", "NVIDIA H200"), without_times()),
         "configs/silu_mul_fp8/nvidia_h200_nvl.json: KP202 unverified: GPUs of this name look for "
         "'nvidia_h200', by [platforms] of the pack",
     ),
@@ -328,11 +333,7 @@ PLANTED: dict[str, Planted] = {
     "file: no such config": fault(change(lambda d: d["cases"][0].update(config=99)), "KP503"),
     "file: one key twice": fault(change(lambda d: d["cases"].append(d["cases"][0])), "KP504"),
     "file: one key twice, once with a default left out": fault(
-        change(
-            lambda d: d["cases"].append(
-                {"key": {"intermediate_size": 2048, "num_tokens": 1}, "config": 0}
-            )
-        ),
+        change(lambda d: (d["cases"].append(case(1)), d["cases"][-1]["key"].pop("in_dtype"))),
         "KP504",
     ),
     "file: another kernel's": fault(change(lambda d: d.update(kernel=OTHERS[0])), "KP505"),
@@ -500,22 +501,12 @@ PLANTED: dict[str, Planted] = {
         "(2026-11-30); correct it",
     ),
     "run: of another source": fault(
-        change(
-            lambda d: (
-                d.update(runs=[{"source": "sha256-" + "0" * 64}]),
-                d["cases"][3].update(run=0),
-            )
-        ),
+        change(lambda d: run_of_one(d, {"source": f"sha256-{'0' * 64}"})),
         f"{CONFIGS}:819: KP225 1 case was tuned for another source: kernel.py has changed since "
         "(sha256-00000000… then, sha256-dcaa9abe… now); tune again",
     ),
     "run: of another GPU": fault(
-        change(
-            lambda d: (
-                d.update(runs=[{**d["tuned_with"], "gpu": "NVIDIA A100"}]),
-                d["cases"][3].update(run=0),
-            )
-        ),
+        change(lambda d: run_of_one(d, {**d["tuned_with"], "gpu": "NVIDIA A100"})),
         "KP228",
     ),
     "run: not there": fault(change(lambda d: d["cases"][3].update(run=7)), "KP503"),

@@ -69,21 +69,13 @@ def test_the_case_of_a_key(key, values):
 
 
 @pytest.fixture
-def planted(tmp_path):
+def planted(demo):
     """Write a config file of one kernel, and return what it has."""
 
     def filed(text):
-        (tmp_path / "manifests").mkdir()
-        (tmp_path / "manifests/p.toml").write_text(
-            'edition = 1\n[pack]\nname = "p"\nversion = "1"\nnamespace = "p"\n'
-            'license = "Apache-2.0"\nkernels = "*"\n'
-        )
-        (tmp_path / "kernels").mkdir()
-        (tmp_path / "kernels/silu_mul_fp8").symlink_to(ROOT / "kernels/silu_mul_fp8")
-        path = tmp_path / "configs/silu_mul_fp8/nvidia_h200.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-        return filed_configs(read_pack(tmp_path, "p"), SPEC, "nvidia_h200")
+        (demo.root / "kernels/silu_mul_fp8").symlink_to(ROOT / "kernels/silu_mul_fp8")
+        demo.configs("silu_mul_fp8", text)
+        return filed_configs(read_pack(demo.root, "demo"), SPEC, "nvidia_h200")
 
     return filed
 
@@ -106,10 +98,7 @@ def document(*cases):
 
 def test_equal_configs_are_one_and_serve_the_cases_of_both(planted):
     """The config that no case has is left out, and each field has its line."""
-    keys = [
-        {"in_dtype": "bfloat16", "intermediate_size": 2048, "num_tokens": tokens}
-        for tokens in (1, 2)
-    ]
+    keys = [dict(case(tokens).values) for tokens in (1, 2)]
     (found,) = planted(document((keys[0], 0), (keys[1], 2)))
     assert (found.place, found.platform) == (0, "nvidia_h200")
     assert found.path == "configs/silu_mul_fp8/nvidia_h200.json"
