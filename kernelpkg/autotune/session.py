@@ -19,7 +19,7 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, pack_error
 from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
@@ -354,7 +354,7 @@ def unwritable(shown: str, error: OSError) -> PackError:
         f"cannot be written ({error.strerror}); correct that and repeat the command: results are "
         "in the store, or choose another directory with --into"
     )
-    return PackError(problems=(Problem(path=shown, code="KP405", message=message),))
+    return pack_error(shown, "KP405", message)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from attrs import asdict, frozen
 
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import pack_error
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey
 
@@ -98,7 +98,7 @@ class TuningStore:
         try:
             return tuple(TuningRecord(**json.loads(record)) for (record,) in rows)
         except (ValueError, TypeError):
-            raise _failed(self._shown, "KP403", f"is damaged (a record); {_ASIDE}") from None
+            raise pack_error(self._shown, "KP403", f"is damaged (a record); {_ASIDE}") from None
 
     def outdated(self, conditions: Conditions) -> tuple[Conditions, ...]:
         """Return other conditions that there are finished cases under, the latest first."""
@@ -196,10 +196,10 @@ def _prepare(database: sqlite3.Connection, name: str) -> None:
             database.execute(f"PRAGMA user_version = {_EDITION}")
         return
     if application != _APPLICATION:
-        raise _failed(name, "KP403", f"is no tuning store; {_ASIDE}")
+        raise pack_error(name, "KP403", f"is no tuning store; {_ASIDE}")
     if edition != _EDITION:
         what = f"edition {edition} cannot be read; this version of kernelpkg reads edition"
-        raise _failed(name, "KP404", f"{what} {_EDITION}; upgrade it, or move the file away")
+        raise pack_error(name, "KP404", f"{what} {_EDITION}; upgrade it, or move the file away")
     found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(found)
@@ -218,13 +218,9 @@ def _told(name: str) -> Iterator[None]:
             f"cannot be written ({getattr(error, 'strerror', error)}); free the disk, correct the "
             "permissions, or choose another directory with --into"
         )
-        raise _failed(name, "KP402", message) from None
+        raise pack_error(name, "KP402", message) from None
     except sqlite3.DatabaseError as error:
-        raise _failed(name, "KP403", f"is damaged ({error}); {_ASIDE}") from None
-
-
-def _failed(name: str, code: str, message: str) -> PackError:
-    return PackError(problems=(Problem(path=name, code=code, message=message),))
+        raise pack_error(name, "KP403", f"is damaged ({error}); {_ASIDE}") from None
 
 
 def _place(database: sqlite3.Connection, conditions: Conditions) -> int:
@@ -253,7 +249,7 @@ def locked(path: Path, shown: str) -> Iterator[None]:
         except BlockingIOError:
             who = os.read(descriptor, 200).decode(errors="replace") or "another process"
             message = f"is being written by {who}; wait for its end, or tune other ops"
-            raise _failed(shown, "KP401", message) from None
+            raise pack_error(shown, "KP401", message) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
