@@ -42,9 +42,9 @@ def tune(root: Path, sleep: float, portfolio: int | None) -> None:
     import tuning_stub
 
     from kernelpkg.autotune.run import autotune
-    from kernelpkg.autotune.session import TuningRequest
+    from kernelpkg.autotune.tune_op import TuningRequest
     from kernelpkg.configs import platforms
-    from kernelpkg.configs.search_path import ConfigDirectory
+    from kernelpkg.configs.directories import ConfigDirectory
     from kernelpkg.packs.read import read_kernel, read_pack
 
     def perform(payload):

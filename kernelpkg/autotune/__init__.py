@@ -2,7 +2,7 @@
 
     run        a run as a whole: plan, jobs, results, report
     plan       which cases, in which order, from which seeds
-    session    the tuning of one op: what is asked, and what comes back
+    tune_op    the tuning of one op: what is asked, and what comes back
     results    a row for each op, and the config file that is written
 Inside only:
     worker     one case in a worker: search, compare, time

@@ -13,7 +13,8 @@ from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
 from kernelpkg.autotune.results import TuningResults, duration, line_of, shown_key
-from kernelpkg.autotune.session import (
+from kernelpkg.autotune.store import Conditions, open_store
+from kernelpkg.autotune.tune_op import (
     SEARCHED,
     TIMED,
     OpRun,
@@ -21,9 +22,8 @@ from kernelpkg.autotune.session import (
     looked_into,
     unwritable,
 )
-from kernelpkg.autotune.store import Conditions, open_store
+from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.configs.store import TUNED_WITH, config_id
 from kernelpkg.errors import PackError, Problem, Progress, counted

@@ -10,5 +10,5 @@ Inside only:
     provenance      what they say of how they were tuned
     config_fit      one config against what its variants bind to, for level 1
     run_plan        which calls level 3 makes, and which it cannot
-    probes          the calls around tuned cases
+    off_grid        the calls around tuned cases
 """

@@ -17,15 +17,15 @@ from typing import Final
 from attrs import field, frozen
 
 from kernelpkg.configs import platforms
-from kernelpkg.configs.match import identity
-from kernelpkg.configs.platforms import Platform, platform_of
-from kernelpkg.configs.search_path import (
+from kernelpkg.configs.directories import (
     ConfigPlace,
     may_name_platform,
     search_path,
     unlisted,
     walk,
 )
+from kernelpkg.configs.match import identity
+from kernelpkg.configs.platforms import Platform, platform_of
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import Problem, Severity, UsageError, counted, suggestion
 from kernelpkg.manifest.cases import show

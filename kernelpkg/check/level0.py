@@ -20,8 +20,8 @@ from kernelpkg.check.config_files import CheckedFile, ConfigTree, copy_findings,
 from kernelpkg.check.provenance import fact_findings, time_findings
 from kernelpkg.check.tuned_cases import case_findings, ragged_findings, value_findings
 from kernelpkg.configs import store as config_store
+from kernelpkg.configs.directories import ConfigPlace
 from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
-from kernelpkg.configs.search_path import ConfigPlace
 from kernelpkg.configs.store import ConfigFile
 from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, counted, suggestion
 from kernelpkg.files import Files

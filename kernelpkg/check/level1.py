@@ -17,7 +17,7 @@ from kernelpkg.check.config_fit import fit, overfull
 from kernelpkg.compile import helion
 from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform, platform_of
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
 from kernelpkg.expr.language import Expr
@@ -114,7 +114,7 @@ def check_kernel(
 def restricted(pack: PackSpec, spec: KernelSpec, platforms: Sequence[str] | None) -> list[Platform]:
     """The platforms whose configs are looked at; what runs interpreted has none to check."""
     try:
-        names = search_path.platforms_of(pack, spec.name)
+        names = directories.platforms_of(pack, spec.name)
     except PackError:  # level 0 tells it
         return []
     return [

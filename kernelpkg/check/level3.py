@@ -20,11 +20,11 @@ from attrs import evolve, field, frozen
 
 from kernelpkg.bench.reference import disagreement, make_inputs
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
+from kernelpkg.configs.directories import search_path
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.search_path import search_path
 from kernelpkg.errors import Checked, KernelpkgError, Problem, Progress
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
-from kernelpkg.jobs.process import WorkerProcess, wait
+from kernelpkg.jobs.worker import WorkerProcess, wait
 from kernelpkg.manifest.cases import Case, CaseProblem, shown_bytes
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
-from kernelpkg.check.probes import Around
+from kernelpkg.check.off_grid import Around
+from kernelpkg.configs.directories import locate, platforms_of, read_configs
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.search_path import locate, platforms_of, read_configs
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, Problem

@@ -17,7 +17,7 @@ from attrs import evolve
 from kernelpkg.autotune.plan import TuningPlan, with_cases
 from kernelpkg.autotune.results import TuningResults, shown_key
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
-from kernelpkg.autotune.session import TuningRequest
+from kernelpkg.autotune.tune_op import TuningRequest
 from kernelpkg.check import level0
 from kernelpkg.cli.console import (
     FINE,
@@ -29,9 +29,9 @@ from kernelpkg.cli.console import (
     print_json,
     print_table,
 )
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
+from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, platform_of
-from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
 from kernelpkg.files import digest_bytes
 from kernelpkg.jobs import pool, ray_pool
@@ -244,7 +244,7 @@ def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
 def _tuned(pack: PackSpec) -> tuple[str, ...]:
     """Return the platforms that kernels of the pack have config files for."""
     return tuple(
-        {name for kernel in pack.kernels for name in search_path.platforms_of(pack, kernel)}
+        {name for kernel in pack.kernels for name in directories.platforms_of(pack, kernel)}
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kernelpkg.check import config_files, level0
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_json, print_table
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.errors import Checked, KernelpkgError
 from kernelpkg.packs import find
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
     root, name = find.find_pack(options.pack, options.root, os.environ)
     pack, broken = level0.open_for_check(root.path, name)
-    pack = search_path.with_overlays(pack, options.configs, os.environ)
+    pack = directories.with_overlays(pack, options.configs, os.environ)
     kernels = find.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = level0.chosen_platforms(pack, options.platform, there)

@@ -14,7 +14,7 @@ from attrs import frozen
 from packaging.version import Version
 
 from kernelpkg.cli.console import FINE, FOUND, print_json, print_table
-from kernelpkg.configs.search_path import CONFIGS_VARIABLE
+from kernelpkg.configs.directories import CONFIGS_VARIABLE
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.packs import find
 from kernelpkg.packs.find import Root

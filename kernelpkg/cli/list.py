@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from attrs import asdict, frozen
 
 from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
-from kernelpkg.configs import search_path
-from kernelpkg.configs.search_path import platforms_of
+from kernelpkg.configs import directories
+from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import PackError, Problem, UsageError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import PackSpec
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what there is; 1 where a part of it is broken."""
 
     def overlay(pack: PackSpec) -> PackSpec:
-        return search_path.with_overlays(pack, options.configs, os.environ)
+        return directories.with_overlays(pack, options.configs, os.environ)
 
     roots = find.roots(options.root, os.environ)
     packs, problems = survey(roots, options.pack, overlay)

@@ -14,7 +14,7 @@ from typing import Final
 from attrs import frozen
 
 from kernelpkg.compile.bind import Binder, Target
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError
@@ -117,11 +117,11 @@ def filed_configs(pack: PackSpec, spec: KernelSpec, platform: str) -> tuple[File
     The case {} stands for every case for tuning. Empty for a file that cannot be read: level 0
     tells what is wrong with it.
     """
-    place = search_path.locate(pack, spec.name, platform)
+    place = directories.locate(pack, spec.name, platform)
     if place is None:
         return ()
     try:
-        file = search_path.read_configs(pack, spec, platform).content()
+        file = directories.read_configs(pack, spec, platform).content()
         lines, _ = json_lines(place.path.read_text(encoding="utf-8"))
     except (PackError, OSError):
         return ()

@@ -1,7 +1,7 @@
 """Tuned configs: where they lie, and which of them a call gets.
 
     store          one config file, read strictly and written atomically
-    search_path    in which directory the file of a kernel is looked for
+    directories    in which directory the file of a kernel is looked for
     platforms      GPU names to platforms, and whose configs a GPU may borrow
     match          the match kinds: which tuned value a value gets
     picker         rules over tuned keys, compiled: a call to one key

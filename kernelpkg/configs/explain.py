@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from kernelpkg.configs import platforms, search_path
+from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.picker import Step
 from kernelpkg.configs.selection import Chosen, ConfigOutcome, read_selection
 from kernelpkg.errors import UsageError, suggestion
@@ -96,7 +96,7 @@ def explain(
 def _file(pack: PackSpec, spec: KernelSpec, chosen: Chosen | None) -> str | None:
     if chosen is None or chosen.platform is None:
         return None
-    place = search_path.locate(pack, spec.name, chosen.platform)
+    place = directories.locate(pack, spec.name, chosen.platform)
     return None if place is None else place.shown
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 from attrs import field, frozen
 
-from kernelpkg.configs import platforms, search_path
+from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, Step, compile_picker
 from kernelpkg.configs.platforms import Platform
@@ -336,7 +336,7 @@ def read_selection(
     custom: CustomPicker | None = None,
     files: Files | None = None,
     dropped: list[Problem] | None = None,
-    locked: search_path.LockedCounts | None = None,
+    locked: directories.LockedCounts | None = None,
 ) -> ConfigSelection:
     """Read the config files that calls on a platform may use, and put the rules over them.
 
@@ -345,7 +345,7 @@ def read_selection(
     the problems of others go to the list, and nothing is borrowed from them. `locked` are the
     files that a lock vouches for, which are not checked again.
     """
-    available = search_path.platforms_of(pack, spec.name)
+    available = directories.platforms_of(pack, spec.name)
     names = [here.name] if here.name in available else []
     names += platforms.chain(here, available, extra=pack.platforms)
     others = [] if dropped is None else [name for name in available if name not in names]
@@ -353,7 +353,7 @@ def read_selection(
     stored = []
     for name in (*names, *others):
         try:
-            found = search_path.read_configs(pack, spec, name, files, locked=locked)
+            found = directories.read_configs(pack, spec, name, files, locked=locked)
         except PackError as error:
             if dropped is None or name == here.name:
                 problems.extend(error.problems)

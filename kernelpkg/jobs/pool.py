@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from attrs import define, field
 
 from kernelpkg.errors import UsageError
-from kernelpkg.jobs import process
+from kernelpkg.jobs import worker
 from kernelpkg.jobs.gpus import driver, visible_devices
 from kernelpkg.jobs.job import Job, JobOutcome, JobStatus, Series, Task
-from kernelpkg.jobs.process import Message, WorkerProcess, one_line
+from kernelpkg.jobs.worker import Message, WorkerProcess, one_line
 
 __all__ = ["Job", "JobOutcome", "check", "driver", "run_jobs", "schedule", "visible_devices"]
 
@@ -88,7 +88,7 @@ def run_jobs(
     """
     workers = [WorkerProcess(device, perform) for device in devices]
     check(perform, devices)
-    return schedule(jobs, workers, process.wait, facts=facts, notice=notice)
+    return schedule(jobs, workers, worker.wait, facts=facts, notice=notice)
 
 
 def check(perform: str, devices: Sequence[str]) -> None:

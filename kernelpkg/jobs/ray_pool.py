@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs.pool import Job, JobOutcome, Notice, check, schedule
-from kernelpkg.jobs.process import Message, loads, one_line
+from kernelpkg.jobs.worker import Message, loads, one_line
 
 GPU: Final = "gpu"
 CPU: Final = "cpu"
@@ -256,7 +256,7 @@ def _host() -> type[Any]:
             sys.path.insert(0, str(Path(self.folder, "code")))
             sys.path += [path for path in paths if path not in sys.path]
             self.root = root
-            self.part = importlib.import_module("kernelpkg.jobs.process")
+            self.part = importlib.import_module("kernelpkg.jobs.worker")
             device = kind
             if kind == "gpu":
                 context = importlib.import_module("ray").get_runtime_context()

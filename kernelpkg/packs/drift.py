@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, frozen
 
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.errors import KernelpkgError, PackError, Problem, counted, pack_error
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -376,9 +376,9 @@ def _read_kernel(pack: PackSpec, name: str) -> tuple[KernelSpec, LockedKernel]:
     sources = {file: source_digest(files.tree(directory / file, file)) for file in python}
     stored: dict[str, LockedConfigs] = {}
     problems: list[Problem] = []
-    for platform in search_path.platforms_of(pack, name):
+    for platform in directories.platforms_of(pack, name):
         try:
-            content = search_path.read_configs(pack, spec, platform, files)
+            content = directories.read_configs(pack, spec, platform, files)
         except PackError as error:
             problems += error.problems
         else:

@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.configs.search_path import with_overlays
+from kernelpkg.configs.directories import with_overlays
 from kernelpkg.errors import PackError, UsageError, pack_error, suggestion
 from kernelpkg.manifest.spec import KernelName, PackSpec
 from kernelpkg.packs.read import read_pack

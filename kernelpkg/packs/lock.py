@@ -20,7 +20,7 @@ from attrs import NOTHING, Attribute, asdict, evolve, field, frozen
 from packaging.version import Version
 
 from kernelpkg import __version__
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.errors import PackError, Problem, pack_error
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.decode import MapOf, Number, Text, optional, required, table
@@ -76,7 +76,7 @@ class LockedKernel:
         files |= {config_path(name, platform): c.file for platform, c in self.configs.items()}
         return files
 
-    def counts(self) -> search_path.LockedCounts:
+    def counts(self) -> directories.LockedCounts:
         """Return what is known of its config files without reading them again."""
         return {(platform, c.file): (c.cases, c.configs) for platform, c in self.configs.items()}
 
@@ -256,7 +256,7 @@ class Verifier:
         locked = None if self.locked is None else self.locked.kernels.get(name)
         paths = set() if locked is None else {*locked.digests(name)}
         try:
-            platforms = search_path.platforms_of(pack, name)
+            platforms = directories.platforms_of(pack, name)
         except PackError as error:
             return error.problems
         paths |= {config_path(name, platform) for platform in platforms}
@@ -359,8 +359,8 @@ def _hidden(pack: PackSpec, name: str) -> frozenset[str]:
     """Return the config files of a pack's kernel in whose place an operator has others."""
     if not pack.overlays:
         return frozenset()
-    platforms = search_path.platforms_of(pack, name)
-    places = ((platform, search_path.locate(pack, name, platform)) for platform in platforms)
+    platforms = directories.platforms_of(pack, name)
+    places = ((platform, directories.locate(pack, name, platform)) for platform in platforms)
     return frozenset(config_path(name, p) for p, place in places if place and place.overlay)
 
 

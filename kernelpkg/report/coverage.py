@@ -13,9 +13,9 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
+from kernelpkg.configs.directories import ConfigPlace
 from kernelpkg.configs.match import identity, order
 from kernelpkg.configs.picker import Outcome
-from kernelpkg.configs.search_path import ConfigPlace
 from kernelpkg.configs.selection import OUTCOMES, Answer, CallOutcome, ConfigSelection, Move
 from kernelpkg.expr.intervals import pieces, value_of
 from kernelpkg.expr.language import Expr

@@ -16,7 +16,46 @@ from kernelpkg.report import svg
 from kernelpkg.report.coverage import Coverage, Row, farthest, tally
 from kernelpkg.report.coverage_text import far, label, labels
 from kernelpkg.report.pack_coverage import PackCoverage
-from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS, Shapes, group, rect, text, use, width
+from kernelpkg.report.svg import Colours, Palette, Shapes, group, rect, text, use, width
+
+LETTERS: Final[Mapping[CallOutcome, str]] = {
+    outcome: "X" if outcome == "extrapolated" else outcome[0].upper() for outcome in OUTCOMES
+}
+"""What stands for an outcome beside its colour; E is exact."""
+
+MEANS: Final[Mapping[CallOutcome, str]] = {
+    "exact": "tuned for this very call",
+    "bucketed": "takes a case near it, between tuned ones",
+    "extrapolated": "takes a case, from beyond all tuned ones",
+    "default": "nothing tuned here fits: borrowed, or a default",
+    "missing": "no config may be used: an error",
+    "refused": "a guard does not take the call",
+}
+
+_THINGS: Final = {  # filling and text in the light, in the dark
+    "exact": ("#1b5fb4", "#ffffff", "#6cb0ff", "#0d1117"),
+    "bucketed": ("#b9d7f8", "#1f2328", "#1c4170", "#e6edf3"),
+    "extrapolated": ("#f5b84a", "#1f2328", "#d99a22", "#0d1117"),
+    "default": ("#d3d8de", "#1f2328", "#3a4149", "#e6edf3"),
+    "missing": ("#b3261e", "#ffffff", "#ff7b72", "#0d1117"),
+    "refused": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
+}
+LIGHT: Final = Palette(
+    page="#ffffff",
+    text="#1f2328",
+    muted="#59636e",
+    edge="#6e7781",
+    hatch="#b8c0c8",
+    things={name: Colours(fill=fill, text=text) for name, (fill, text, _, _) in _THINGS.items()},
+)
+DARK: Final = Palette(
+    page="#0d1117",
+    text="#e6edf3",
+    muted="#9da7b1",
+    edge="#7d8590",
+    hatch="#4a525c",
+    things={name: Colours(fill=fill, text=text) for name, (_, _, fill, text) in _THINGS.items()},
+)
 
 _EDGE: Final = 24
 _ROW: Final = 18

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from kernelpkg.configs import platforms, search_path
+from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Answer, Move, read_selection
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
@@ -74,7 +74,7 @@ def cover_pack(
         for here in heres:
             try:
                 selection = read_selection(pack, spec, here, files=files, dropped=problems)
-                place = search_path.locate(pack, kernel, here.name)
+                place = directories.locate(pack, kernel, here.name)
             except PackError as error:
                 problems.extend(error.problems)
             else:
@@ -105,7 +105,7 @@ def _platforms(
     tuned: set[str] = set()
     for kernel in pack.kernels:
         try:
-            tuned |= set(search_path.platforms_of(pack, kernel))
+            tuned |= set(directories.platforms_of(pack, kernel))
         except PackError as error:
             problems += error.problems if kernel in kernels else ()
     found: dict[str, Platform] = {}

@@ -9,8 +9,6 @@ from typing import Final
 
 from attrs import field, frozen
 
-from kernelpkg.configs.selection import OUTCOMES, CallOutcome
-
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LETTER: Final = 0.6
 """The width of a letter over its size, rounded up; what a font takes is not known here."""
@@ -143,43 +141,3 @@ def page(
             "",
         ]
     )
-
-
-LETTERS: Final[Mapping[CallOutcome, str]] = {
-    outcome: "X" if outcome == "extrapolated" else outcome[0].upper() for outcome in OUTCOMES
-}
-"""What stands for an outcome beside its colour; E is exact."""
-
-MEANS: Final[Mapping[CallOutcome, str]] = {
-    "exact": "tuned for this very call",
-    "bucketed": "takes a case near it, between tuned ones",
-    "extrapolated": "takes a case, from beyond all tuned ones",
-    "default": "nothing tuned here fits: borrowed, or a default",
-    "missing": "no config may be used: an error",
-    "refused": "a guard does not take the call",
-}
-
-_THINGS: Final = {  # filling and text in the light, in the dark
-    "exact": ("#1b5fb4", "#ffffff", "#6cb0ff", "#0d1117"),
-    "bucketed": ("#b9d7f8", "#1f2328", "#1c4170", "#e6edf3"),
-    "extrapolated": ("#f5b84a", "#1f2328", "#d99a22", "#0d1117"),
-    "default": ("#d3d8de", "#1f2328", "#3a4149", "#e6edf3"),
-    "missing": ("#b3261e", "#ffffff", "#ff7b72", "#0d1117"),
-    "refused": ("#ffffff", "#1f2328", "#0d1117", "#e6edf3"),
-}
-LIGHT: Final = Palette(
-    page="#ffffff",
-    text="#1f2328",
-    muted="#59636e",
-    edge="#6e7781",
-    hatch="#b8c0c8",
-    things={name: Colours(fill=fill, text=text) for name, (fill, text, _, _) in _THINGS.items()},
-)
-DARK: Final = Palette(
-    page="#0d1117",
-    text="#e6edf3",
-    muted="#9da7b1",
-    edge="#7d8590",
-    hatch="#4a525c",
-    things={name: Colours(fill=fill, text=text) for name, (_, _, fill, text) in _THINGS.items()},
-)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from kernelpkg.bench.reference import smoke_check
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -111,7 +111,7 @@ def load(
         place, name = find.find_pack(pack, None if root is None else Path(root), environment)
         verifier = make_verifier(place.path, name, demanded=locked, installed=place.installed)
         spec = read_pack(place.path, name, check=verifier.check_manifest)
-        spec = search_path.with_overlays(spec, configs, environment)
+        spec = directories.with_overlays(spec, configs, environment)
         machine = detect(device, extra=spec.platforms, variants=spec.variants)
         if spec.namespace in torch_ops.RESERVED:
             message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
@@ -173,7 +173,7 @@ def _load(
         ready.spec.name: ready.spec for ready in prepared if isinstance(ready, Ready)
     }
     routes = [(route, specs[route.op]) for route in pack.routes if route.op in specs]
-    notes = [*verifier.notes, *_unknown(disabled, pack), *search_path.strangers(pack)]
+    notes = [*verifier.notes, *_unknown(disabled, pack), *directories.strangers(pack)]
     notes += [note for route, spec in routes for note in condition_problems(pack, route, spec)]
     return tuple(reports), tuple(notes)
 

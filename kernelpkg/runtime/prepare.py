@@ -15,7 +15,7 @@ from attrs.filters import exclude
 
 from kernelpkg.bench.reference import CaseInputs
 from kernelpkg.compile import helion, host_code
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection
 from kernelpkg.errors import PackError, Problem, RegistrationError, counted, pack_error
@@ -180,7 +180,7 @@ def _described(
     """Fill in how the op will run here, and why not better."""
     own = plan.own() if plan.platform == machine.platform.name else None
     cases, distinct = (0, 0) if own is None else own.file.counts()
-    place = None if own is None else search_path.locate(pack, spec.name, own.platform)
+    place = None if own is None else directories.locate(pack, spec.name, own.platform)
     mode: Mode = "tuned" if own is not None else "default"
     reason = "" if place is None or not place.overlay else f"configs of {place.shown}"
     if machine.interpret:

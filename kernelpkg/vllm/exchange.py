@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from attrs import evolve, field, frozen
 
-from kernelpkg.configs import platforms, search_path, store
+from kernelpkg.configs import directories, platforms, store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, Problem, UsageError, counted, pack_error, suggestion
@@ -213,7 +213,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     own: list[bool] = []
     for name in pack.kernels:
         with plan.collecting():
-            tuned = search_path.platforms_of(pack, name)
+            tuned = directories.platforms_of(pack, name)
             if not tuned:
                 plan.skipped.append((f"configs/{name}", "nothing is tuned"))
                 continue
@@ -314,12 +314,12 @@ class _Kernel:
 
     def path(self, platform: str) -> str:
         """Return the path of a file of the store, as messages name it."""
-        place = search_path.locate(self.pack, self.spec.name, platform)
+        place = directories.locate(self.pack, self.spec.name, platform)
         return f"configs/{self.spec.name}/{platform}.json" if place is None else place.shown
 
     def stored(self, platform: str) -> ConfigFile:
         """Read a file of the store; raises PackError."""
-        return search_path.read_configs(self.pack, self.spec, platform).content()
+        return directories.read_configs(self.pack, self.spec, platform).content()
 
     def vllm_text(self, file: ConfigFile) -> str:
         """Return what vLLM's folder has for a file of the store; raises PackError."""

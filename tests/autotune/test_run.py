@@ -16,11 +16,11 @@ from attrs import evolve
 
 from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import autotune, edited, open_op, outdated
-from kernelpkg.autotune.session import TuningRequest
 from kernelpkg.autotune.store import TuningRecord
+from kernelpkg.autotune.tune_op import TuningRequest
 from kernelpkg.check import level0
 from kernelpkg.configs import platforms, store
-from kernelpkg.configs.search_path import ConfigDirectory
+from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.jobs.pool import JobOutcome

@@ -11,7 +11,7 @@ import pytest
 from kernelpkg.check import config_files
 from kernelpkg.check.config_files import CheckedFile, copies, copy_findings, missing_files
 from kernelpkg.configs import store
-from kernelpkg.configs.search_path import with_overlays
+from kernelpkg.configs.directories import with_overlays
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.packs.read import read_kernel, read_pack
 

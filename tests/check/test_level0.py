@@ -14,7 +14,7 @@ import pytest
 
 from kernelpkg.check import level0
 from kernelpkg.check.level0 import Checkup
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.errors import Checked, Problem, UsageError
 from kernelpkg.files import Files
 from kernelpkg.packs import find
@@ -34,7 +34,7 @@ def first_pack(into: Path) -> Path:
 
 def lines(root: Path, *kernels: str, pack: str = "demo", configs=(), platforms=()) -> list[str]:
     """Return what level 0 finds, as lines."""
-    spec = search_path.with_overlays(level0.open_for_check(root, pack)[0], configs, {})
+    spec = directories.with_overlays(level0.open_for_check(root, pack)[0], configs, {})
     names = kernels or spec.kernels
     checked, _ = level0.check_static(spec, names, platforms, TODAY, lambda *_: None)
     return [str(finding) for finding in checked.findings]

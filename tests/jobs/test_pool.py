@@ -18,7 +18,7 @@ import pytest
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import pool
 from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs, schedule
-from kernelpkg.jobs.process import Message
+from kernelpkg.jobs.worker import Message
 
 STUB = '''
 import json, multiprocessing, os, pathlib, signal, subprocess, sys, time

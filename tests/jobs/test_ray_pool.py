@@ -79,7 +79,7 @@ def kill_the_actor(payload):
         note(payload)
         marker.write_text("[]")
         process = os.getpid()
-        for _ in range(3):  # above the worker are two supervisors
+        for _ in range(3):  # above the worker are two reapers
             text = pathlib.Path(f"/proc/{process}/stat").read_text()
             process = int(text.rpartition(")")[2].split()[1])
         os.kill(process, signal.SIGKILL)

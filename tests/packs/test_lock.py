@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from kernelpkg import __version__, files
-from kernelpkg.configs.search_path import read_configs
+from kernelpkg.configs.directories import read_configs
 from kernelpkg.errors import PackError
 from kernelpkg.files import Files
 from kernelpkg.packs import lock

@@ -18,9 +18,8 @@ from kernelpkg.manifest.spec import Reference
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.report import svg
 from kernelpkg.report.coverage import cover
-from kernelpkg.report.coverage_chart import draw
+from kernelpkg.report.coverage_chart import LETTERS, draw
 from kernelpkg.report.pack_coverage import PackCoverage, cover_pack
-from kernelpkg.report.svg import LETTERS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "coverage.svg"

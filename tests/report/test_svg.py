@@ -8,7 +8,7 @@ import pytest
 
 from kernelpkg.configs.selection import OUTCOMES
 from kernelpkg.report import svg
-from kernelpkg.report.svg import DARK, LETTERS, LIGHT, MEANS
+from kernelpkg.report.coverage_chart import DARK, LETTERS, LIGHT, MEANS
 
 DAY = svg.Palette(
     page="#ffffff",

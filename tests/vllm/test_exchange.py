@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from kernelpkg import cli
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.packs.read import read_pack
@@ -567,7 +567,7 @@ def test_configs_that_are_nested_too_deeply_are_told(pack, tmp_path, monkeypatch
     pack.configs("twice", TUNED)
     file = evolve(ONE, platform="nvidia_h200", configs=({"loop_orders": deep},))
     monkeypatch.setattr(
-        search_path, "read_configs", lambda *_: SimpleNamespace(content=lambda: file)
+        directories, "read_configs", lambda *_: SimpleNamespace(content=lambda: file)
     )
     problem = "a config is nested too deeply; correct it, or tune again"
     assert lines_of(exported, pack, tmp_path / "there") == [

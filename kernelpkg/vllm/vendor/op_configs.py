@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations
 from typing import Final
 
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.expr.types import ValueType
@@ -38,11 +38,11 @@ def write_configs(
     """
     texts: dict[str, str] = {}
     problems: list[Problem] = []
-    for platform in search_path.platforms_of(pack, spec.name):
-        place = search_path.locate(pack, spec.name, platform)
+    for platform in directories.platforms_of(pack, spec.name):
+        place = directories.locate(pack, spec.name, platform)
         shown = f"configs/{spec.name}/{platform}.json" if place is None else place.shown
         try:
-            file = search_path.read_configs(pack, spec, platform, files).content()
+            file = directories.read_configs(pack, spec, platform, files).content()
         except PackError as error:
             problems += error.problems
             continue

@@ -20,7 +20,7 @@ from kernelpkg.autotune.worker import TuningCase
 from kernelpkg.bench import timing
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.store import config_id
-from kernelpkg.jobs import process
+from kernelpkg.jobs.worker import _kind
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.packs.read import read_kernel
@@ -225,7 +225,7 @@ def test_without_a_gpu_a_worker_says_that_its_device_is_gone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="no CUDA-capable device is detected"):
         timing.facts()
-    assert process._kind(RuntimeError("CUDA error: no CUDA-capable device is detected")) == "gone"
+    assert _kind(RuntimeError("CUDA error: no CUDA-capable device is detected")) == "gone"
 
 
 def test_facts_are_the_gpu_and_the_public_versions_of_the_tools(monkeypatch):

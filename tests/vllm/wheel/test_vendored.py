@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.configs.search_path import platforms_of
+from kernelpkg.configs.directories import platforms_of
 from kernelpkg.packs.read import read_pack
 
 pytestmark = pytest.mark.vllm

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from kernelpkg import cli
-from kernelpkg.configs.explain import explain
-from kernelpkg.configs.search_path import (
+from kernelpkg.configs.directories import (
     locate,
     platforms_of,
     read_configs,
     strangers,
     with_overlays,
 )
+from kernelpkg.configs.explain import explain
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.files import digest_bytes
 from kernelpkg.packs.read import read_kernel, read_pack

@@ -14,10 +14,10 @@ from kernelpkg.autotune.choose import MARGIN, Trial, judge
 from kernelpkg.autotune.plan import PlannedCase, Tuned, TuningPlan
 from kernelpkg.autotune.results import OpResults
 from kernelpkg.autotune.store import Conditions, TuningRecord, TuningStore
-from kernelpkg.configs import search_path
+from kernelpkg.configs import directories
 from kernelpkg.configs import store as config_store
+from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.match import identity
-from kernelpkg.configs.search_path import ConfigDirectory
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, pack_error
 from kernelpkg.jobs.pool import Job, JobOutcome
@@ -328,9 +328,9 @@ class OpRun:
     def _file(self) -> ConfigFile:
         """Return what the file holds; a new one begins with what calls get without it."""
         view = looked_into(self.pack, self.target)
-        if search_path.locate(view, self.spec.name, self.platform) is None:
+        if directories.locate(view, self.spec.name, self.platform) is None:
             return ConfigFile(kernel=self.spec.name, platform=self.platform)
-        return search_path.read_configs(view, self.spec, self.platform).content()
+        return directories.read_configs(view, self.spec, self.platform).content()
 
     def results(self) -> OpResults:
         """Return what there is by now."""

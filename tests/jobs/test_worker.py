@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.jobs import process
-from kernelpkg.jobs.process import (
+from kernelpkg.jobs.worker import (
     Call,
     Message,
     WorkerProcess,
@@ -88,7 +87,7 @@ def test_payloads_and_messages_may_be_larger_than_pipes(worker):
 
 def test_output_does_not_fill_a_disk(worker, monkeypatch):
     """A job that prints without end starts its file anew; the last line is told."""
-    monkeypatch.setattr(process, "_MOST", 1000)
+    monkeypatch.setattr("kernelpkg.jobs.worker._MOST", 1000)
     worker.send(json.dumps({"print": "0123456789\n", "times": 10_000}))
     message = listen(worker)
     text = "its process ended with status 0"
@@ -98,7 +97,7 @@ def test_output_does_not_fill_a_disk(worker, monkeypatch):
 
 def test_a_worker_that_is_told_to_leave_but_works_is_killed(worker, monkeypatch):
     """After two seconds; shorter here."""
-    monkeypatch.setattr(process, "_LEAVING", 0.1)
+    monkeypatch.setattr("kernelpkg.jobs.worker._LEAVING", 0.1)
     worker.send(json.dumps({"sleep": 600}))
     worker.leave()
     assert worker.finish()
@@ -201,7 +200,7 @@ def test_an_error_says_what_is_left(call, text, kind):
 )
 def test_a_worker_that_cannot_start_says_why(perform, text):
     """The message is the last one."""
-    call, said = process.start(perform)
+    call, said = worker.start(perform)
     assert call is None
     assert loads(said) == Message(kind="refused", text=text)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernelpkg.check.probes import Around
+from kernelpkg.check.off_grid import Around
 from kernelpkg.manifest.cases import Case, cases_of, guard_problem, sizes
 from kernelpkg.packs.read import kernel_names, read_kernel
 

@@ -1,7 +1,7 @@
-"""Supervisor: the process around a worker; nothing the worker starts outlives it, or its pool.
+"""Reaper: the process around a worker; nothing the worker starts outlives it, or its pool.
 
-A supervisor forks before anything heavy is imported. Its child does the jobs and starts what it
-likes, in sessions of their own too (Helion's autotuner does); the supervisor adopts every orphan
+A reaper forks before anything heavy is imported. Its child does the jobs and starts what it
+likes, in sessions of their own too (Helion's autotuner does); the reaper adopts every orphan
 below it.
 """
 
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kernelpkg.jobs.process import Message, start
+from kernelpkg.jobs.worker import Message, start
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -37,15 +37,15 @@ def main(jobs: int, answers: int, perform: str, belongings: str | None) -> None:
     """Take jobs from one file descriptor, a line each, and write answers to the other.
 
     Ends when the other end of `jobs` is closed, as it is when its process dies, and at SIGTERM.
-    The directory `belongings` is removed then. There are two supervisors, one around the other, for
+    The directory `belongings` is removed then. There are two reapers, one around the other, for
     either may be killed: Ray, where it ends an actor, kills the children of its process. Of 440
     kills of one process or another, none lost a job or left a process.
     """
     for outer in (True, False):
         above = os.getpid()
         _guard(jobs, answers, belongings, outer=outer)
-    os.setpgid(0, 0)  # what signals its own group does not meet the supervisors
-    # A worker whose supervisor is killed would go on without anybody to end it.
+    os.setpgid(0, 0)  # what signals its own group does not meet the reapers
+    # A worker whose reaper is killed would go on without anybody to end it.
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == above:  # else that one died before prctl, whose signal never comes
         _work(jobs, answers, perform)
@@ -193,5 +193,5 @@ def _write(descriptor: int, line: str) -> None:
 
 
 def _control(option: int, value: int) -> None:
-    """Call prctl(2); where it is refused, orphans of a killed supervisor are all that is lost."""
+    """Call prctl(2); where it is refused, orphans of a killed reaper are all that is lost."""
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

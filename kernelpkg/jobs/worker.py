@@ -20,11 +20,11 @@ from typing import IO, Any, Final, Literal
 from attrs import asdict, evolve, frozen
 
 # `sys.path` comes along, for it may hold what no environment says. Until `main` has forked, nothing
-# is imported but the standard library: torch would start threads (see `supervisor`).
+# is imported but the standard library: torch would start threads (see `reaper`).
 _CODE: Final = """\
 import json, sys
 jobs, answers, perform, belongings, sys.path[:] = json.loads(sys.argv[1])
-from kernelpkg.jobs.supervisor import main
+from kernelpkg.jobs.reaper import main
 main(jobs, answers, perform, belongings)
 """
 _MOST: Final = 1 << 24

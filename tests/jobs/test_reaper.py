@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from kernelpkg.jobs import supervisor
+from kernelpkg.jobs import reaper
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from kernelpkg.jobs import supervisor
 )
 def test_an_end_is_told_in_words(status, text):
     """Signals by their names, where they have one."""
-    assert supervisor._ending(status) == text
+    assert reaper._ending(status) == text
 
 
 def test_all_descendants_are_found():
@@ -38,7 +38,7 @@ def test_all_descendants_are_found():
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    found = supervisor._below(os.getpid())
+    found = reaper._below(os.getpid())
     process.communicate()
     assert {process.pid, child} <= set(found)
-    assert child not in supervisor._below(os.getpid())
+    assert child not in reaper._below(os.getpid())

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from kernelpkg.autotune.run import autotune
-from kernelpkg.autotune.session import TuningRequest
+from kernelpkg.autotune.tune_op import TuningRequest
 from kernelpkg.configs import platforms, store
-from kernelpkg.configs.search_path import ConfigDirectory
+from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.jobs import pool
 from kernelpkg.packs.read import read_kernel, read_pack
 
