@@ -129,9 +129,8 @@ def _variable(name: str, value: str) -> Finding:
 def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
-        from kernelpkg.runtime.torch_ops import (
-            detect,  # imports torch, whose failure is a finding here
-        )
+        # It imports torch, whose failure is a finding here.
+        from kernelpkg.runtime.torch_ops import detect
 
         found = detect("auto")
     except UsageError as error:
