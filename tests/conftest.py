@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from attrs import frozen
@@ -20,6 +21,7 @@ from kernelpkg import cli
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.read import read_pack
 from kernelpkg.packs.routes import Routing, read_routing
+from kernelpkg.vllm.vendor.op_picker import write_shared
 
 # No example may fail for the time that it takes: machines are shared and slow.
 settings.register_profile("kernelpkg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -167,6 +169,16 @@ def vllm(tmp_path: Path) -> Path:
     """A directory with as much of vLLM's sources as vendoring looks at; none of it can run."""
     copy(FIXTURES / "vllm_sources", tmp_path / "sources")
     return tmp_path / "sources"
+
+
+@pytest.fixture(scope="session")
+def shared_rules() -> Iterator[ModuleType]:
+    """The file that the vendored ops of a pack share, run from its text."""
+    module = ModuleType("shared_rules")
+    sys.modules[module.__name__] = module  # its classes are pickled
+    exec(compile(write_shared("Copied."), "shared_rules.py", "exec"), module.__dict__)
+    yield module
+    del sys.modules[module.__name__]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import combinations, product
 from pathlib import Path
 from types import ModuleType
@@ -18,14 +17,10 @@ from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Axis, KernelSpec, Rule
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.vendor.op_code import axis_codes
-from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker, write_shared
+from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes, shared_case
 
 BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
-
-SHARED = ModuleType("vendored_rules")
-sys.modules["vendored_rules"] = SHARED
-exec(compile(write_shared("Copied."), "vendored_rules.py", "exec"), SHARED.__dict__)
 WHOLE = st.one_of(st.integers(-3, 40), st.sampled_from([0, 1, 2, 4, 8, 16, 32, 2**40]))
 KINDS = {  # what the axis is in the schema, and the values that calls and keys have of it
     "whole": ("int", WHOLE),
@@ -73,10 +68,10 @@ def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
     return spec, values
 
 
-def written(spec: KernelSpec, sizes: FreeSizes) -> Any:
+def written(shared: ModuleType, spec: KernelSpec, sizes: FreeSizes) -> Any:
     """Return the picker of a kernel, run from its text and that of what all pickers share."""
     code = write_picker(spec, axis_codes(spec, local_names(spec)), sizes)
-    space = {"Any": Any, **{name: getattr(SHARED, name) for name in code.uses}}
+    space = {"Any": Any, **{name: getattr(shared, name) for name in code.uses}}
     exec(compile("\n".join(code.lines), "<picker>", "exec"), space)
     return space["pick_config"]
 
@@ -93,7 +88,7 @@ def mark(value: Any) -> tuple[bool, Any]:
 
 @settings(max_examples=300)
 @given(st.data())
-def test_the_text_picks_what_the_rules_pick(data):
+def test_the_text_picks_what_the_rules_pick(shared_rules, data):
     """Over random kernels, keys and calls, default entries included, and where a call repeats."""
     spec, strategies = data.draw(kernels())
     sized = [arg.name for arg in spec.schema.args if arg.type == "int" and not arg.optional]
@@ -111,7 +106,7 @@ def test_the_text_picks_what_the_rules_pick(data):
         for place, strategy in enumerate(strategies)
     ]
     calls = data.draw(st.lists(st.tuples(*pools), min_size=1, max_size=6))
-    pick = written(spec, FreeSizes(axes=free, spread=()))
+    pick = written(shared_rules, spec, FreeSizes(axes=free, spread=()))
     picker = compile_picker(spec.rules, keys, {})
     for values in [*calls, *calls]:
         sized = {**dict(zip(spec.key_axes, values, strict=True))}

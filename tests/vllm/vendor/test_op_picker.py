@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import math
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,30 +30,20 @@ BASE = read_kernel(ROOT / "tests" / "golden" / "good", "x")
 NOTHING = FreeSizes(axes=(), spread=())
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """The file that vendored ops share, run from its text."""
-    module = ModuleType("shared_rules")
-    sys.modules[module.__name__] = module
-    exec(compile(write_shared("Copied."), "shared_rules.py", "exec"), module.__dict__)
-    yield module
-    del sys.modules[module.__name__]
-
-
-@pytest.fixture(scope="module")
-def run(shared):
+@pytest.fixture
+def run(shared_rules):
     """Runs the picker of a kernel from its text."""
 
     def picker(spec, sizes=NOTHING, **around):
         code = write_picker(spec, axis_codes(spec, local_names(spec)), sizes)
-        space = {"Any": Any, **{name: getattr(shared, name) for name in code.uses}, **around}
+        space = {"Any": Any, **{name: getattr(shared_rules, name) for name in code.uses}, **around}
         exec("\n".join(code.lines), space)
         return space["pick_config"]
 
     return picker
 
 
-def test_what_ops_share_is_copied(shared):
+def test_what_ops_share_is_copied(shared_rules):
     """Each function and method stands in kernelpkg as it does there, and none is left unused."""
     text = write_shared("Copied.")
     package = Path(kernelpkg.__file__).parent
@@ -68,8 +57,8 @@ def test_what_ops_share_is_copied(shared):
     assert not names & {"explain", "relax", "turns", "phrase", "compile_picker"}
     for name in names - {*SHARED}:
         assert text.count(name) > 1, name
-    assert [f.name for f in fields(Rule)] == [*shared.Rule.__dataclass_fields__]
-    defaults = Rule(axis="a", match="ceil"), shared.Rule(axis="a", match="ceil")
+    assert [f.name for f in fields(Rule)] == [*shared_rules.Rule.__dataclass_fields__]
+    defaults = Rule(axis="a", match="ceil"), shared_rules.Rule(axis="a", match="ceil")
     assert len({tuple(getattr(rule, f.name) for f in fields(Rule)) for rule in defaults}) == 1
 
 
@@ -126,9 +115,9 @@ def test_arguments_with_defaults_may_be_left_out(run):
     assert pick((None, 1, None, False), keys) is keys[1]
 
 
-def test_answers_are_forgotten_where_there_are_too_many(shared, run, monkeypatch):
+def test_answers_are_forgotten_where_there_are_too_many(shared_rules, run, monkeypatch):
     """A server that sees ever new sizes does not grow."""
-    monkeypatch.setattr(shared, "MEMO_LIMIT", 3)
+    monkeypatch.setattr(shared_rules, "MEMO_LIMIT", 3)
     pick, keys = run(SIZES), [{"a": 1, "b": 4}]
     assert [pick((None, 1, b), keys) for b in range(8)] == [keys[0]] * 5 + [None] * 3
     answers = pick.__closure__[pick.__code__.co_freevars.index("last")].cell_contents[-1]

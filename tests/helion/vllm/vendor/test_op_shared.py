@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import sys
-from types import ModuleType
 
 import pytest
 import torch
 
-from kernelpkg.vllm.vendor.op_picker import write_shared
 
-
-@pytest.fixture(scope="module")
-def check():
+@pytest.fixture
+def check(shared_rules):
     """The check with the tolerances of `rms_norm_per_block_quant`."""
-    module = ModuleType("vendored_rules")
-    sys.modules[module.__name__] = module
-    exec(compile(write_shared("Copied."), "vendored_rules.py", "exec"), module.__dict__)
     e4m3, int8 = torch.float8_e4m3fn, torch.int8
     tolerances = {e4m3: (0.125, 2**-9), int8: (0.0, 1.0), None: (0.015625, 0.0)}
-    yield module.AccuracyCheck(tolerances)
-    del sys.modules[module.__name__]
+    return shared_rules.AccuracyCheck(tolerances)
 
 
 def codes(*bits):
