@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,9 @@ from kernelpkg.errors import UsageError
 from kernelpkg.jobs import pool
 from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs, schedule
 from kernelpkg.jobs.worker import Message
+
+PROCESSES = runpy.run_path(str(Path(__file__).with_name("processes.py")))
+is_there, noted, until = (PROCESSES[name] for name in ("is_there", "noted", "until"))
 
 STUB = '''
 import json, multiprocessing, os, pathlib, signal, subprocess, sys, time
@@ -152,26 +155,6 @@ def run(jobs: Sequence[Job], *devices: str) -> list[JobOutcome]:
 
 def told(outcome: JobOutcome) -> tuple[str, str, str]:
     return outcome.job.id, outcome.status, outcome.reason
-
-
-def is_there(process: int) -> bool:
-    try:
-        text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(60_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError
-
-
-def noted(place: Path) -> list[int]:
-    return [process for path in place.glob("*.json") for process in json.loads(path.read_text())]
 
 
 def test_a_job_gets_its_payload_and_returns_json():

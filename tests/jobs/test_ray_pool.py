@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -24,6 +23,9 @@ from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.jobs.ray_pool import run_jobs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own are not ours to mend
+
+PROCESSES = runpy.run_path(str(Path(__file__).with_name("processes.py")))
+is_there, noted, until = (PROCESSES[name] for name in ("is_there", "noted", "until"))
 
 STUB = '''
 import json, os, pathlib, signal, sys, time
@@ -167,26 +169,6 @@ def told(outcome: JobOutcome) -> tuple[str, str, str]:
 
 def number_of(outcome: JobOutcome) -> str:
     return outcome.device.partition("/")[2]
-
-
-def is_there(process: int) -> bool:
-    try:
-        text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(60_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError
-
-
-def noted(place: Path) -> list[int]:
-    return [process for path in place.glob("*.json") for process in json.loads(path.read_text())]
 
 
 def test_both_nodes_share_the_work_and_the_pack_travels(cluster, tmp_path, place):
