@@ -16,6 +16,7 @@ from kernelpkg.jobs.worker import (
     environment_of,
     loads,
     one_line,
+    start,
     wait,
 )
 
@@ -200,7 +201,7 @@ def test_an_error_says_what_is_left(call, text, kind):
 )
 def test_a_worker_that_cannot_start_says_why(perform, text):
     """The message is the last one."""
-    call, said = worker.start(perform)
+    call, said = start(perform)
     assert call is None
     assert loads(said) == Message(kind="refused", text=text)
 
