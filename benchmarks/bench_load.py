@@ -4,7 +4,7 @@ A pack is made of the first pack's kernels, copied under new names, each with tu
 GPU. `ours` is `kernelpkg.load`, made to believe that this machine has that GPU: everything is
 read, checked and registered; `locked` is the same where every file has to be as a lock says, which
 vouches for what was checked when it was written. With `--against DIR`, a checkout of another
-version, `before` is the locked side of that version. The other sides do what vLLM's Helion path
+version, whose kernels are copied then, `before` is the locked side of that version. The other sides do what vLLM's Helion path
 does at import, and check nothing. `floor`: each kernel's file is run, its JSON is parsed, and an op
 is registered with `torch.library` under an inferred schema. `vllm`: like vLLM's register.py and
 config_manager.py, a `helion.Config` per case and a Helion kernel per op are made too.
@@ -52,7 +52,7 @@ CONFIG = {
 """A config as vLLM ships them for silu_mul_fp8."""
 
 
-def make_root(root: Path, sizes: tuple[int, ...]) -> None:
+def make_root(root: Path, sizes: tuple[int, ...], own: Path | None = None) -> None:
     """Write kernels, their configs in both formats, and a pack per size."""
     from kernelpkg.configs import store
     from kernelpkg.configs.store import ConfigFile, TunedCase
@@ -60,7 +60,7 @@ def make_root(root: Path, sizes: tuple[int, ...]) -> None:
     from kernelpkg.packs import find
     from kernelpkg.packs.read import kernel_names, read_kernel
 
-    own = find.own_root()
+    own = own or find.own_root()
     specs = [read_kernel(own, name) for name in kernel_names(own)]
     variants = tuple({**CONFIG, "block_sizes": [1 << n // 9, 1 << n % 9]} for n in range(DISTINCT))
     names = []
@@ -274,7 +274,7 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        make_root(root, sizes)
+        make_root(root, sizes, chosen.against)
         for size in sizes:
             rows += measure_all(root, size, rounds, chosen.against)
     ours = [found for found in rows if found["side"] == "ours"]

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import frozen
 
-from kernelpkg.autotune.store import TuningOutcome
+from kernelpkg.autotune.saved_results import TuningOutcome
 from kernelpkg.manifest.helion_config import Config
 
 CaseT = TypeVar("CaseT", bound=Hashable)

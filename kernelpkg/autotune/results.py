@@ -12,7 +12,7 @@ from attrs import asdict, evolve, frozen
 from attrs.filters import exclude
 
 from kernelpkg.autotune.plan import identity_of
-from kernelpkg.autotune.store import TuningOutcome, TuningRecord
+from kernelpkg.autotune.saved_results import TuningOutcome, TuningRecord
 from kernelpkg.configs.match import order
 from kernelpkg.configs.store import ConfigFile, TunedCase, config_id
 from kernelpkg.errors import Problem, counted

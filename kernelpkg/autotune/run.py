@@ -13,7 +13,7 @@ from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
 from kernelpkg.autotune.results import TuningResults, duration, line_of, shown_key
-from kernelpkg.autotune.store import Conditions, open_store
+from kernelpkg.autotune.saved_results import Conditions, open_store
 from kernelpkg.autotune.tune_op import (
     SEARCHED,
     TIMED,

@@ -13,7 +13,7 @@ from kernelpkg.autotune import choose, results
 from kernelpkg.autotune.choose import MARGIN, Trial, judge
 from kernelpkg.autotune.plan import PlannedCase, Tuned, TuningPlan
 from kernelpkg.autotune.results import OpResults
-from kernelpkg.autotune.store import Conditions, TuningRecord, TuningStore
+from kernelpkg.autotune.saved_results import Conditions, TuningRecord, TuningStore
 from kernelpkg.configs import directories
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigDirectory

@@ -1,13 +1,13 @@
 """vLLM: its native ops answered by ops of a pack, its config files, its Helion folder.
 
-    plugin           what vLLM's processes and Python call: register, install, revoke, report
-    exchange         config files from vLLM's folder into the store of a pack, and back
-    vendor           a pack as files of vLLM's own Helion folder
+    plugin              what vLLM's processes and Python call: register, install, revoke, report
+    exchange            config files from vLLM's folder into the store of a pack, and back
+    vendor              a pack as files of vLLM's own Helion folder
 Inside only:
-    routes           the table of routes of a process
-    override         one native op that an op of a pack answers
-    override_code    the code that decides on each call of one
-    native_ops       native ops as PyTorch has them
-    config_format    the text of vLLM's config files
-    tree             a tree of vLLM's sources, read without importing it
+    routes              the table of routes of a process
+    override            one native op that an op of a pack answers
+    route_conditions    the code that decides on each call of one
+    native_ops          native ops as PyTorch has them
+    config_format       the text of vLLM's config files
+    tree                a tree of vLLM's sources, read without importing it
 """

@@ -1,6 +1,6 @@
 """One native op in PyTorch's dispatcher: overridden by an op of a pack, counted, given back.
 
-`routes` keeps these, one for each route of the process; `override_code` writes the function that
+`routes` keeps these, one for each route of the process; `route_conditions` writes the function that
 takes the native op's place.
 """
 
@@ -23,7 +23,7 @@ from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.packs.routes import Routing, route_problem, schema_problem
 from kernelpkg.runtime.dispatch import TABLE_LIMIT, Dispatcher, Launch
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, keyset_of
-from kernelpkg.vllm.override_code import conditions, routed_code
+from kernelpkg.vllm.route_conditions import conditions, routed_code
 
 REASON_LIMIT: Final = 50
 """How many sentences of refused calls a route tells apart; they name sizes, and have no end."""

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from kernelpkg.autotune.results import OpResults, TuningResults, duration, merged
-from kernelpkg.autotune.store import TuningRecord
+from kernelpkg.autotune.saved_results import TuningRecord
 from kernelpkg.configs.store import ConfigFile, TunedCase, dumps
 from kernelpkg.packs.read import read_kernel
 

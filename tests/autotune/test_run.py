@@ -16,7 +16,7 @@ from attrs import evolve
 
 from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import autotune, edited, open_op, outdated
-from kernelpkg.autotune.store import TuningRecord
+from kernelpkg.autotune.saved_results import TuningRecord
 from kernelpkg.autotune.tune_op import TuningRequest
 from kernelpkg.check import level0
 from kernelpkg.configs import platforms, store

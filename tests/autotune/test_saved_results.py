@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from kernelpkg.autotune.store import TuningRecord, TuningStore, locked, open_store
+from kernelpkg.autotune.saved_results import TuningRecord, TuningStore, locked, open_store
 from kernelpkg.errors import PackError
 
 HERE = {"source": "sha256-1", "helion": "1.4.0"}
@@ -106,7 +106,7 @@ def refused(directory: Path) -> str:
 
 def test_a_second_process_is_refused_and_told_who_has_the_store(tmp_path):
     code = (
-        "import sys, pathlib\nfrom kernelpkg.autotune.store import open_store\n"
+        "import sys, pathlib\nfrom kernelpkg.autotune.saved_results import open_store\n"
         "with open_store(pathlib.Path(sys.argv[1]), 'configs', 'twice', 'nvidia_h200'):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )

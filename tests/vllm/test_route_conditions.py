@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from kernelpkg.expr.language import evaluate, parse_expr
 from kernelpkg.packs.routes import Routing
-from kernelpkg.vllm.override_code import conditions, routed_code
+from kernelpkg.vllm.route_conditions import conditions, routed_code
 
 
 @frozen
