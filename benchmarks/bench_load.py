@@ -4,10 +4,11 @@ A pack is made of the first pack's kernels, copied under new names, each with tu
 GPU. `ours` is `kernelpkg.load`, made to believe that this machine has that GPU: everything is
 read, checked and registered; `locked` is the same where every file has to be as a lock says, which
 vouches for what was checked when it was written. With `--against DIR`, a checkout of another
-version, whose kernels are copied then, `before` is the locked side of that version. The other sides do what vLLM's Helion path
-does at import, and check nothing. `floor`: each kernel's file is run, its JSON is parsed, and an op
-is registered with `torch.library` under an inferred schema. `vllm`: like vLLM's register.py and
-config_manager.py, a `helion.Config` per case and a Helion kernel per op are made too.
+version, whose kernels are copied then, `before` is the locked side of that version. The other
+sides do what vLLM's Helion path does at import, and check nothing. `floor`: each kernel's file is
+run, its JSON is parsed, and an op is registered with `torch.library` under an inferred schema.
+`vllm`: like vLLM's register.py and config_manager.py, a `helion.Config` per case and a Helion
+kernel per op are made too.
 
 Every measurement is a process of its own, in turns. The clock and the memory start after torch,
 triton, helion and, for ours, kernelpkg's own modules were imported.

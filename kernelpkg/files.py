@@ -1,4 +1,4 @@
-"""The files of one kernel, each read once and parsed once, while it is checked and registered."""
+"""Files: read once while a kernel is registered, written at once or not at all; their digests."""
 
 from __future__ import annotations
 

@@ -333,7 +333,7 @@ class Coverage:
         return tuple(t.platform for t in self.selection.tables if t.platform != self.platform)
 
 
-def tally(rows: Iterable[Row]) -> dict[CallOutcome, int]:
+def count_outcomes(rows: Iterable[Row]) -> dict[CallOutcome, int]:
     """Count the calls of rows by their outcome."""
     found = Counter(cell.answer.outcome for row in rows for cell in row.cells)
     return {outcome: found[outcome] for outcome in OUTCOMES}

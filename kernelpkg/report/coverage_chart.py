@@ -13,7 +13,7 @@ from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
 from kernelpkg.report import svg
-from kernelpkg.report.coverage import Coverage, Row, farthest, tally
+from kernelpkg.report.coverage import Coverage, Row, count_outcomes, farthest
 from kernelpkg.report.coverage_text import far, label, labels
 from kernelpkg.report.pack_coverage import PackCoverage
 from kernelpkg.report.svg import Colours, Palette, Shapes, group, rect, text, use, width
@@ -109,7 +109,7 @@ def _described(pack: PackCoverage) -> str:
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    count = tally(rows)
+    count = count_outcomes(rows)
     total = sum(count.values())
     told = ", ".join(f"{number} {outcome}" for outcome, number in count.items() if number)
     return f"{total} calls: {told}" if total else "no calls"
@@ -186,7 +186,7 @@ def _overview(pack: PackCoverage, shapes: Shapes) -> Iterator[_Part]:
 
 def _bar(x: int, y: int, wide: int, rows: Sequence[Row], shapes: Shapes) -> str:
     """Return the shares of the outcomes of calls, as parts of a bar that are as wide."""
-    count = tally(rows)
+    count = count_outcomes(rows)
     total = sum(count.values())
     if not total:
         return text(x, y + 12, "– no calls", style="muted")

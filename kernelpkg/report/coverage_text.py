@@ -13,7 +13,7 @@ from kernelpkg.configs.selection import OUTCOMES, Answer, Move
 from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
-from kernelpkg.report.coverage import Coverage, ModelShape, Row, Stretch, farthest, tally
+from kernelpkg.report.coverage import Coverage, ModelShape, Row, Stretch, count_outcomes, farthest
 from kernelpkg.report.pack_coverage import PackCoverage
 
 WIDTH: Final = 100
@@ -44,7 +44,7 @@ def tables(pack: PackCoverage) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 def _grid(maps: Sequence[Coverage]) -> list[tuple[str, ...]]:
     """Return a row for each op, which counts the distinct calls of its grid by their outcome."""
-    counts = [tally(found.rows) for found in maps]
+    counts = [count_outcomes(found.rows) for found in maps]
     seen = [o for o in OUTCOMES if o == "exact" or any(count[o] for count in counts)]
     table = [("op", "cases", "calls", *seen, "farthest")]
     for found, count in zip(maps, counts, strict=True):
@@ -85,7 +85,7 @@ def _models(maps: Sequence[Coverage], names: Sequence[str]) -> list[tuple[str, .
 def _model(shape: ModelShape) -> str:
     if not shape.rows:
         return "not mapped" if shape.given else "-"
-    count = tally(shape.rows)
+    count = count_outcomes(shape.rows)
     seen = [outcome for outcome in OUTCOMES if count[outcome]]
     if len(seen) > 1:
         return ", ".join(f"{count[outcome]} {outcome}" for outcome in seen)

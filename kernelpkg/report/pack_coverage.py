@@ -17,7 +17,7 @@ from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
 from kernelpkg.packs.find import chosen_kernels
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.report.coverage import Coverage, ModelShape, Row, cover, farthest, tally
+from kernelpkg.report.coverage import Coverage, ModelShape, Row, count_outcomes, cover, farthest
 
 
 @frozen(kw_only=True)
@@ -162,7 +162,7 @@ def _op_json(op: str, found: Coverage) -> dict[str, Any]:
 def _calls_json(found: Coverage | ModelShape, configs: _Configs) -> dict[str, Any]:
     """Return what is told of the calls of a grid, or of a model."""
     return {
-        "outcomes": tally(found.rows),
+        "outcomes": count_outcomes(found.rows),
         "farthest": _move_json(farthest(found.rows)),
         "rows": [_row_json(row, configs) for row in found.rows],
     }

@@ -170,10 +170,10 @@ def test_an_interrupt_is_one_line_and_status_130(capsys, monkeypatch):
 
 def test_ctrl_c_leaves_no_traceback():
     code = (
-        "import os, signal, kernelpkg.cli as cli, kernelpkg.packs.find as discover\n"
+        "import os, signal, kernelpkg.cli as cli, kernelpkg.packs.find as find\n"
         # a shell in the background lets its children ignore the signal
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "discover.roots = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "find.roots = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         "raise SystemExit(cli.main(['list']))"
     )
     done = whole(code=code)

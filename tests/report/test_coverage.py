@@ -13,7 +13,7 @@ from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.manifest.spec import Grid, Reference, Rule
 from kernelpkg.packs.read import read_kernel, read_pack
-from kernelpkg.report.coverage import Cell, Row, cover, farthest, tally
+from kernelpkg.report.coverage import Cell, Row, count_outcomes, cover, farthest
 
 ROOT = Path(__file__).parents[2]
 HERE = "nvidia_h200"
@@ -61,7 +61,7 @@ def line(row):
 
 
 def counts(rows):
-    return {outcome: count for outcome, count in tally(rows).items() if count}
+    return {outcome: count for outcome, count in count_outcomes(rows).items() if count}
 
 
 def test_the_grid_and_what_lies_between():
@@ -252,8 +252,8 @@ def test_rows_are_counted_and_the_farthest_move_is_found():
         Answer(outcome="extrapolated", moves=(move(8, 4), move(4, 12))),
     ]
     row = Row(axes={}, cells=tuple(Cell(value=1, answer=a) for a in answers), line=())
-    assert tuple(tally([row, row])) == OUTCOMES
-    assert tally([row, row]) == {
+    assert tuple(count_outcomes([row, row])) == OUTCOMES
+    assert count_outcomes([row, row]) == {
         "exact": 2, "bucketed": 2, "extrapolated": 2, "default": 0, "missing": 0, "refused": 0,
     }  # fmt: skip
     assert farthest([row]) == move(4, 12)
