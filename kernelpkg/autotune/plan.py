@@ -188,7 +188,7 @@ def distance(spec: KernelSpec, one: CaseKey, other: CaseKey) -> tuple[float, ...
         elif rule.match == "exact" or not (_positive(left) and _positive(right)):
             differing += 1
         else:
-            apart.append(abs(math.log2(left / right)))  # type: ignore[operator]
+            apart.append(abs(math.log2(left / right)))  # type: ignore[operator]  # both are numbers
     return (differing, *apart)
 
 

@@ -118,8 +118,9 @@ class _Helion:
     def specialised(self, node: ast.AST) -> ast.expr | None:
         """Return the x of `hl.specialize(x)`."""
         name = (self.called(node) or "").rpartition(".")[2]
-        one = isinstance(node, ast.Call) and len(node.args) == 1
-        return node.args[0] if name == "specialize" and one else None  # type: ignore[attr-defined]
+        if name != "specialize" or not isinstance(node, ast.Call) or len(node.args) != 1:
+            return None
+        return node.args[0]
 
     def dropped(self, node: ast.stmt) -> bool:
         """Whether a statement is a tile loop, or does nothing where nothing is compiled."""
@@ -136,7 +137,8 @@ class _Helion:
             name = self.called(node)
             pure = name is None or name.rpartition(".")[2] in _PURE
             if not pure and self.specialised(node) is None:
-                raise NotInferred(f"its host part calls {name}", node.lineno)  # type: ignore[attr-defined]
+                assert isinstance(node, ast.expr)  # what calls something
+                raise NotInferred(f"its host part calls {name}", node.lineno)
 
 
 class _HostCode(ast.NodeTransformer):
@@ -150,7 +152,7 @@ class _HostCode(ast.NodeTransformer):
             return None
         self.generic_visit(node)
         if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # asked for above
         return self.helion.specialised(node) or node
 
 

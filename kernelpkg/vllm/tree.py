@@ -151,7 +151,7 @@ def _aliases(tree: ast.Module | None) -> Mapping[str, str] | None:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if "_GPU_NAME_ALIASES" in [getattr(target, "id", None) for target in targets]:
             try:
-                found = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+                found = ast.literal_eval(node.value)  # type: ignore[attr-defined]  # caught
             except (ValueError, AttributeError):
                 return None
             if isinstance(found, dict) and all(
