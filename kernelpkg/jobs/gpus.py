@@ -94,11 +94,11 @@ def _counted(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Ask PyTorch how many GPUs there are, and name them as the environment does.
 
     In a process of its own: one that has asked has started the driver, and what it forks then
-    cannot use a GPU.
+    cannot use a GPU. -P: a torch.py in the current directory is not PyTorch.
     """
     code = "import torch; print(torch.cuda.device_count())"
     try:
-        count = int(_output([sys.executable, "-c", code], environment).split()[-1])
+        count = int(_output([sys.executable, "-P", "-c", code], environment).split()[-1])
     except (LookupError, ValueError):
         return ()
     chosen = environment.get("HIP_VISIBLE_DEVICES", environment.get("CUDA_VISIBLE_DEVICES"))

@@ -1,4 +1,4 @@
-"""From a pack on disk to ops in PyTorch: discover, parse all, check all, register all, report.
+"""From a pack on disk to ops in PyTorch: find, parse all, check all, register all, report.
 
 Nothing is registered before everything has been read and checked, and a broken kernel keeps no
 other from loading.

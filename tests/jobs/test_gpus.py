@@ -102,3 +102,13 @@ def test_without_any_tool_there_may_be_no_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, 0)}) == ()
     assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, None)}) == ()
+
+
+def test_a_file_of_the_current_directory_is_not_run(tmp_path, monkeypatch):
+    """What lies where a command is given may be named like PyTorch."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "torch.py").write_text("open('was-run', 'w')")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "here")
+    assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, 1)}) == ("0",)
+    assert not Path("was-run").exists()
