@@ -39,7 +39,7 @@ SLOW = (
     "jobs/test_ray_pool.py",
     "properties/",
     "manifest/test_keys.py::test_both_take_each_manifest_and_agree_on_its_mutations",
-    "helion/test_compile.py",
+    "helion/test_torch_compile.py",
     "helion/test_kernels.py::test_test_grid",
     "helion/test_planted_bindings.py",
     "helion/test_planted_runs.py",
