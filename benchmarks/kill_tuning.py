@@ -1,9 +1,9 @@
 """Kills a tuning run with a stub tuner at random moments, and says what was lost.
 
 Each run is a process that tunes the cases of a small pack; SIGKILL comes at a random moment of it.
-After each kill the config file must be whole or not there, the store must open, and every case
-that the run had told as saved must be in it. In the end an undisturbed run must finish with the
-same bytes as one that was never killed.
+After each kill the config file must be whole or not there, the saved results must open, and every
+case that the run had told as saved must be among them. In the end an undisturbed run must finish
+with the same bytes as one that was never killed.
 """
 
 from __future__ import annotations
@@ -97,22 +97,22 @@ def damages(root: Path, told: set[str]) -> list[str]:
             in_file = {f"case num_tokens={case.key['num_tokens']}" for case in content.cases}
         except Exception as error:
             found.append(f"config file: {error}")
-    store = root / "configs" / ".tuning" / "twice" / "nvidia_h200.sqlite3"
-    in_store: set[str] = set()
-    if store.exists():
+    saved = root / "configs" / ".tuning" / "twice" / "nvidia_h200.sqlite3"
+    in_saved: set[str] = set()
+    if saved.exists():
         try:
-            with sqlite3.connect(store) as database:
+            with sqlite3.connect(saved) as database:
                 if database.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
-                    found.append("store: integrity_check")
+                    found.append("saved results: integrity_check")
                 tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
                 if tables:
                     rows = database.execute("SELECT key FROM records").fetchall()
-                    in_store = {f"case num_tokens={json.loads(k)['num_tokens']}" for (k,) in rows}
+                    in_saved = {f"case num_tokens={json.loads(k)['num_tokens']}" for (k,) in rows}
             database.close()
         except sqlite3.DatabaseError as error:
-            found.append(f"store: {error}")
-    found += [f"{case} was told as saved, and is not in the store" for case in told - in_store]
-    found += [f"{case} is in the file, and not in the store" for case in in_file - in_store]
+            found.append(f"saved results: {error}")
+    found += [f"{case} was told as saved, and is not there" for case in told - in_saved]
+    found += [f"{case} is in the file, and was not saved" for case in in_file - in_saved]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Tuning as a whole: plan, jobs, outcomes, store, config files, results."""
+"""Tuning as a whole: plan, jobs, outcomes, saved results, config files, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
 from kernelpkg.autotune.results import TuningResults, duration, line_of, shown_key
-from kernelpkg.autotune.saved_results import Conditions, open_store
+from kernelpkg.autotune.saved_results import Conditions, open_results
 from kernelpkg.autotune.tune_op import (
     SEARCHED,
     TIMED,
@@ -203,19 +203,19 @@ def open_op(
     conditions: Conditions,
     facts: Mapping[str, str],
 ) -> Iterator[OpRun]:
-    """Plan the tuning of an op and open its store; no other process tunes it meanwhile.
+    """Plan the tuning of an op and open its saved results; no other process tunes it meanwhile.
 
     Results that an earlier run could not put into the config file any more are put there. Raises
     PackError for a file that is broken or cannot be written, before a GPU is used, and UsageError.
     """
     plan = plan_op(pack, spec, wanted, target=target, here=here)
-    with open_store(target.path, target.shown, spec.name, here.name) as store:
+    with open_results(target.path, target.shown, spec.name, here.name) as results:
         run = OpRun(
             pack=pack,
             target=target,
             platform=here.name,
             plan=plan,
-            store=store,
+            saved_results=results,
             request=request,
             conditions=conditions,
             facts=facts,
@@ -224,7 +224,7 @@ def open_op(
         _check_writable(run)
         if request.again:
             for under in (conditions, run.shared):
-                store.forget(under, [planned.key for planned in plan.cases])
+                results.forget(under, [planned.key for planned in plan.cases])
         run.write()
         # What the results of earlier runs changed is what the rules pick now.
         plan = _as_begun(plan_op(pack, spec, wanted, target=target, here=here), run)
@@ -238,10 +238,10 @@ def _as_begun(plan: TuningPlan, run: OpRun) -> TuningPlan:
     a run that was interrupted would not end like one that was not. A config that the file has for
     a case itself is not lent.
     """
-    noted = run.store.notes(run.conditions, _PICKED)
+    noted = run.saved_results.notes(run.conditions, _PICKED)
     lent = [case for case in plan.cases if not case.exact]
     new = [case for case in lent if config_id(case.key) not in noted]
-    run.store.note(run.conditions, _PICKED, [(case.key, case.old) for case in new])
+    run.saved_results.note(run.conditions, _PICKED, [(case.key, case.old) for case in new])
     return evolve(
         plan,
         cases=tuple(
@@ -265,7 +265,7 @@ def plan_op(
 
 def outdated(run: OpRun) -> str | None:
     """Say which results of earlier runs do not count, and what changed since, or return None."""
-    others = run.store.outdated(run.conditions)
+    others = run.saved_results.outdated(run.conditions)
     if run.before or not others:
         return None
     latest = others[0]

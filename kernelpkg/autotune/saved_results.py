@@ -1,4 +1,4 @@
-"""The tuning store: every result of tuning one kernel on one platform, saved as it comes.
+"""Saved results: every result of tuning one kernel on one platform, saved as it comes.
 
 A SQLite database beside the config files: a result is committed as a whole or not at all, whenever
 the process is killed, and others may read meanwhile. What it holds counts under the conditions it
@@ -31,8 +31,8 @@ Conditions = Mapping[str, str]
 """What results hold for: the source, the tools, the GPU, the effort."""
 
 DIRECTORY: Final = ".tuning"
-"""The directory of the stores, beside the directories of kernels; hidden, so that nothing takes it
-for configs."""
+"""The directory of saved results, beside the directories of kernels; hidden, so that nothing takes
+it for configs."""
 
 _EDITION: Final = 1
 _APPLICATION: Final = 0x6B706B67
@@ -73,8 +73,8 @@ class TuningRecord:
     facts: Mapping[str, str]
 
 
-class TuningStore:
-    """The results of one kernel on one platform; made by `open_store`."""
+class SavedResults:
+    """The results of one kernel on one platform; made by `open_results`."""
 
     def __init__(self, database: sqlite3.Connection, shown: str) -> None:
         self._database = database
@@ -161,8 +161,8 @@ class TuningStore:
 
 
 @contextlib.contextmanager
-def open_store(directory: Path, shown: str, kernel: str, platform: str) -> Iterator[TuningStore]:
-    """Open the store of a kernel below a directory of configs, for this process alone.
+def open_results(directory: Path, shown: str, kernel: str, platform: str) -> Iterator[SavedResults]:
+    """Open the saved results of a kernel below a directory of configs, for this process alone.
 
     `shown` is the directory in messages. Raises PackError, in one line, where another process
     writes it, where it cannot be written, is damaged, or was made by a newer kernelpkg.
@@ -171,17 +171,17 @@ def open_store(directory: Path, shown: str, kernel: str, platform: str) -> Itera
     path, name = directory / file, f"{shown}/{file}"
     with contextlib.ExitStack() as held:
         with _told(name):
-            # SQLite's own locks last for one transaction, and a run has the store for hours.
+            # SQLite's own locks last for one transaction, and a run has the file for hours.
             held.enter_context(locked(path.with_suffix(".lock"), name))
             # None: Python begins nothing by itself, so that what `_writing` ends is all there is.
             database = sqlite3.connect(path, isolation_level=None)
             held.callback(database.close)
             _prepare(database, name)
-        yield TuningStore(database, name)
+        yield SavedResults(database, name)
 
 
 def _prepare(database: sqlite3.Connection, name: str) -> None:
-    """Make the tables of a new store, and check those of an old one."""
+    """Make the tables of a new database, and check those of an old one."""
     application, edition = (
         database.execute(f"PRAGMA {pragma}").fetchone()[0]
         for pragma in ("application_id", "user_version")
@@ -196,7 +196,7 @@ def _prepare(database: sqlite3.Connection, name: str) -> None:
             database.execute(f"PRAGMA user_version = {_EDITION}")
         return
     if application != _APPLICATION:
-        raise pack_error(name, "KP403", f"is no tuning store; {_ASIDE}")
+        raise pack_error(name, "KP403", f"does not hold results of tuning; {_ASIDE}")
     if edition != _EDITION:
         what = f"edition {edition} cannot be read; this version of kernelpkg reads edition"
         raise pack_error(name, "KP404", f"{what} {_EDITION}; upgrade it, or move the file away")

@@ -1,4 +1,4 @@
-"""The tuning of one op: its jobs, what became of them, its store, and its config file."""
+"""The tuning of one op: its jobs, what became of them, its saved results and config file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kernelpkg.autotune import choose, results
 from kernelpkg.autotune.choose import MARGIN, Trial, judge
 from kernelpkg.autotune.plan import PlannedCase, Tuned, TuningPlan
 from kernelpkg.autotune.results import OpResults
-from kernelpkg.autotune.saved_results import Conditions, TuningRecord, TuningStore
+from kernelpkg.autotune.saved_results import Conditions, SavedResults, TuningRecord
 from kernelpkg.configs import directories
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigDirectory
@@ -64,7 +64,7 @@ class OpRun:
     target: ConfigDirectory
     platform: str
     plan: TuningPlan
-    store: TuningStore
+    saved_results: SavedResults
     request: TuningRequest
     conditions: Conditions
     facts: Mapping[str, str]
@@ -92,7 +92,7 @@ class OpRun:
 
     def records(self) -> tuple[TuningRecord, ...]:
         """Return the results of the cases that were asked for, in the order of the plan."""
-        found = {config_id(r.key): r for r in self.store.records(self.conditions)}
+        found = {config_id(r.key): r for r in self.saved_results.records(self.conditions)}
         keys = [config_id(planned.key) for planned in self.plan.cases]
         return tuple(found[key] for key in keys if key in found)
 
@@ -106,7 +106,7 @@ class OpRun:
         pending = self.pending()
         if self.request.portfolio is None or not pending:
             return pending
-        done = self.store.notes(self.shared, SEARCHED)
+        done = self.saved_results.notes(self.shared, SEARCHED)
         return [case for case in self._representatives if config_id(case.key) not in done]
 
     def timings(self) -> list[PlannedCase]:
@@ -114,7 +114,7 @@ class OpRun:
         if self.request.portfolio is None or self.searches():
             return []
         wanted = set(map(config_id, self.found()))
-        done = self.store.notes(self.shared, TIMED)
+        done = self.saved_results.notes(self.shared, TIMED)
         return [
             planned
             for planned in self.pending()
@@ -144,7 +144,7 @@ class OpRun:
 
     def found(self) -> tuple[Config, ...]:
         """Return the configs that the searches for a portfolio found, each once."""
-        notes = self.store.notes(self.shared, SEARCHED)
+        notes = self.saved_results.notes(self.shared, SEARCHED)
         known = {config_id(config): config for note in notes.values() for config in note["found"]}
         return tuple(known[text] for text in sorted(known))
 
@@ -179,7 +179,7 @@ class OpRun:
         if own is not None:
             for key, config in zip(own.compiled.keys, own.compiled.configs, strict=True):
                 yield Tuned(key=key, config=config)
-        for record in self.store.records(self.conditions):
+        for record in self.saved_results.records(self.conditions):
             if record.config is not None:
                 yield Tuned(key=record.key, config=record.config)
 
@@ -195,11 +195,11 @@ class OpRun:
             if self.request.portfolio is None:
                 return self._save(self._judged(planned, outcome))
             note = value | {"seconds": outcome.seconds, "device": outcome.device}
-            self.store.note(self.shared, kind, [(planned.key, note)])
+            self.saved_results.note(self.shared, kind, [(planned.key, note)])
             return None
         if kind == SEARCHED and self.request.portfolio is not None:
             note = {"found": [], "reason": value["failed"]}
-            self.store.note(self.shared, kind, [(planned.key, note)])
+            self.saved_results.note(self.shared, kind, [(planned.key, note)])
             return None
         return self._save(
             TuningRecord(
@@ -213,9 +213,9 @@ class OpRun:
         )
 
     def _save(self, *records: TuningRecord) -> TuningRecord:
-        # The store first: what the file lacks after a kill between the two, the next start writes;
-        # a case of the file that the store lacks would be searched again.
-        self.store.save(self.conditions, records)
+        # The results first: what the config file lacks after a kill between the two, the next start
+        # writes; a case of the file whose result is not saved would be searched again.
+        self.saved_results.save(self.conditions, records)
         self.write()
         return records[0]
 
@@ -241,7 +241,7 @@ class OpRun:
         """Choose the configs of a portfolio once all of its cases are timed, and save them."""
         if self.request.portfolio is None or self.searches() or self.timings():
             return ()
-        notes = self.store.notes(self.shared, TIMED)
+        notes = self.saved_results.notes(self.shared, TIMED)
         pending = [case for case in self.pending() if config_id(case.key) in notes]
         known: dict[str, Config] = {}
         rows: dict[str, dict[str, float]] = {}
@@ -305,15 +305,15 @@ class OpRun:
                 config_store.write(self.path, file)
         except OSError as error:
             raise unwritable(self.shown, error) from None
-        known = self.store.notes(self.conditions, WRITTEN)
+        known = self.saved_results.notes(self.conditions, WRITTEN)
         texts = {key: config_id(record.config or {}) for key, record in records.items()}
         new = [(records[key].key, text) for key, text in texts.items() if known.get(key) != text]
         if new:
-            self.store.note(self.conditions, WRITTEN, new)
+            self.saved_results.note(self.conditions, WRITTEN, new)
 
     def edited(self) -> tuple[TuningRecord, ...]:
         """Return the results whose config was put into the file, and was replaced by hand since."""
-        written = self.store.notes(self.conditions, WRITTEN)
+        written = self.saved_results.notes(self.conditions, WRITTEN)
         records = [
             record
             for record in self._tellable()
@@ -323,7 +323,7 @@ class OpRun:
 
     def _tellable(self) -> list[TuningRecord]:
         """Return the results that the config file has to have."""
-        return [r for r in self.store.latest(self.conditions) if r.config is not None]
+        return [r for r in self.saved_results.latest(self.conditions) if r.config is not None]
 
     def _file(self) -> ConfigFile:
         """Return what the file holds; a new one begins with what calls get without it."""
@@ -351,8 +351,8 @@ def looked_into(pack: PackSpec, target: ConfigDirectory) -> PackSpec:
 def unwritable(shown: str, error: OSError) -> PackError:
     """Return the problem of a config file that cannot be written."""
     message = (
-        f"cannot be written ({error.strerror}); correct that and repeat the command: results are "
-        "in the store, or choose another directory with --into"
+        f"cannot be written ({error.strerror}); correct that and repeat the command (the "
+        "results are saved), or choose another directory with --into"
     )
     return pack_error(shown, "KP405", message)
 

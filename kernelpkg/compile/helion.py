@@ -1,4 +1,4 @@
-"""The Helion seam: the one module that knows how Helion is asked for a kernel.
+"""Helion, called with configs of ours: the one module that knows how Helion is asked for a kernel.
 
 Helion finds compiled code by a cache key and, where it has none, asks an autotuner for a config.
 Both hooks, `key` and `autotuner_fn`, are made here from one selector, so that the key and the

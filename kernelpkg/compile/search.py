@@ -1,4 +1,4 @@
-"""The seam to Helion's autotuner: a search for one case, quiet, seeded and with a budget.
+"""Helion's autotuner: a search for one case, quiet, seeded and with a budget.
 
 Helion 1.4 and 1.5 take the same settings. The search is the one that both have as their default,
 without the cache around it: what it finds depends on its seeds alone.

@@ -1,4 +1,4 @@
-"""The torch seam: ops defined, implemented and taken back with `torch.library`."""
+"""Ops of PyTorch: defined, implemented and taken back with `torch.library`."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def test_a_case_that_reached_the_store_and_not_the_file_is_put_there(pack, monke
     assert in_file(pack.root / FILE) == {1024: found(1024)}
 
 
-def test_a_full_disk_ends_the_run_with_one_line_and_the_store_has_the_result(pack, monkeypatch):
+def test_a_full_disk_ends_the_run_with_one_line_and_the_result_is_saved(pack, monkeypatch):
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
@@ -245,7 +245,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_store_has_the_result(pac
     (problem,) = results.problems
     assert str(problem) == (
         f"{FILE}: KP405 cannot be written (No space left on device); correct that and repeat the "
-        "command: results are in the store, or choose another directory with --into"
+        "command (the results are saved), or choose another directory with --into"
     )
     monkeypatch.undo()
     assert tuned(pack).ops[0].before == 1
@@ -467,7 +467,7 @@ def opened(demo: Any, conditions: Any = NOW, wanted: Any = None, **request: Any)
 
 def test_what_an_earlier_run_could_not_write_is_written_at_the_start(demo):
     with opened(demo) as run:
-        run.store.save(NOW, [RECORD])
+        run.saved_results.save(NOW, [RECORD])
     with opened(demo) as run:
         assert run.before == 1
         file = store.read(run.path, "x", "twice", "nvidia_h200", ["num_tokens"], {})
@@ -478,7 +478,7 @@ def test_old_configs_are_those_from_before_the_first_run(demo):
     """What is tuned meanwhile is lent to no case that had another config then."""
     with opened(demo) as run:
         assert {case.key["num_tokens"]: case.old for case in run.plan.cases} == {1: None, 4: None}
-        run.store.save(NOW, [RECORD])
+        run.saved_results.save(NOW, [RECORD])
     with opened(demo) as run:
         assert {case.key["num_tokens"]: (case.old, case.exact) for case in run.plan.cases} == {
             1: (None, False),
@@ -488,14 +488,14 @@ def test_old_configs_are_those_from_before_the_first_run(demo):
 
 def test_again_forgets_the_cases_that_are_asked_for_alone(demo):
     with opened(demo) as run:
-        run.store.save(NOW, [RECORD, evolve(RECORD, key={"num_tokens": 1})])
+        run.saved_results.save(NOW, [RECORD, evolve(RECORD, key={"num_tokens": 1})])
     with opened(demo, wanted={"num_tokens": ["4"]}, again=True) as run:
-        assert (run.before, len(run.store.records(NOW))) == (0, 1)
+        assert (run.before, len(run.saved_results.records(NOW))) == (0, 1)
 
 
 def test_facts_that_changed_are_told_and_digests_by_their_name_alone(demo):
     with opened(demo) as run:
-        run.store.save(NOW, [RECORD])
+        run.saved_results.save(NOW, [RECORD])
     newer = {"helion": "1.5.1", "source": "sha256-" + "2" * 64}
     with opened(demo, newer) as run:
         assert outdated(run) == (
@@ -511,7 +511,7 @@ def test_cases_that_were_edited_are_named_up_to_five(demo):
     demo.edit("kernels/twice/kernel.toml", "[1, 4]", str(list(sizes)))
     records = [evolve(RECORD, key={"num_tokens": size}) for size in sizes]
     with opened(demo) as run:
-        run.store.save(NOW, records)
+        run.saved_results.save(NOW, records)
     with opened(demo) as run:
         assert edited(run) is None
         path = run.path
@@ -546,5 +546,5 @@ def test_a_directory_that_cannot_be_written_is_told(demo, monkeypatch):
         pass
     assert str(caught.value) == (
         "configs/twice/nvidia_h200.json: KP405 cannot be written (Permission denied); correct that "
-        "and repeat the command: results are in the store, or choose another directory with --into"
+        "and repeat the command (the results are saved), or choose another directory with --into"
     )

@@ -1,4 +1,4 @@
-"""The Helion seam: both hooks from one selector, shared compiled kernels, refused settings.
+"""How Helion is called: both hooks from one selector, shared compiled kernels, refused settings.
 
 Binding and code generation need no GPU; nothing is launched here but in the interpreter.
 """

@@ -1,4 +1,4 @@
-"""The seam to Helion's autotuner: a real search whose compilations and times are made up."""
+"""Helion's autotuner: a real search whose compilations and times are made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch seam: names, registration and its undoing, calls that are refused, opcheck."""
+"""Ops of PyTorch: names, registration and its undoing, calls that are refused, opcheck."""
 
 from __future__ import annotations
 
