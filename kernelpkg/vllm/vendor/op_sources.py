@@ -8,7 +8,7 @@ import io
 import re
 import symtable
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final
@@ -275,11 +275,16 @@ def _member_order(name: str) -> tuple[int, str]:
 
 def references(spec: KernelSpec) -> list[Reference]:
     """Return every function of a kernel that is taken over, the Helion function last."""
+    found = dict.fromkeys([*_called_by_name(spec), spec.reference])
+    return [*(item for item in found if item != spec.source), spec.source]
+
+
+def _called_by_name(spec: KernelSpec) -> list[Reference]:
+    """Return the functions whose names stand in the written part of a vendored file."""
     inits = [variant.init for arg in spec.args for variant in arg.variants]
     named: list[Any] = [spec.generator] if spec.generator is not None else inits
-    named += [spec.picker, spec.fake_impl, spec.reference]
-    found = dict.fromkeys(item for item in named if isinstance(item, Reference))
-    return [*(item for item in found if item != spec.source), spec.source]
+    named += [spec.picker, spec.fake_impl]
+    return [item for item in named if isinstance(item, Reference)]
 
 
 def in_helion(item: Import) -> bool:
@@ -318,7 +323,7 @@ def take(spec: KernelSpec, files: Files | None = None) -> Taken:
     }
     meanings = _Meanings()
     imports: set[Import] = set()
-    taken: list[tuple[str, Definition]] = []
+    taken: list[Definition] = []
     for name, file in parsed.items():
         found = resolve(file, [root.name for root in roots if root.file == name])
         meanings.problems.extend((*file.problems, *found.problems))
@@ -329,17 +334,19 @@ def take(spec: KernelSpec, files: Files | None = None) -> Taken:
         for part in found.definitions:
             meaning = ast.dump(part.node)
             new = [meanings.enter(bound, meaning, file.shown, part.line) for bound in part.names]
-            taken += [(name, part)] if all(new) else []
+            taken += [part] if all(new) else []
     if meanings.problems:
         raise PackError(problems=tuple(meanings.problems))
 
     def part_of(root: Reference) -> Definition:
-        return next(d for name, d in taken if name == root.file and root.name in d.names)
+        # By its name alone: of one that two files have in the same words, one is taken.
+        return next(part for part in taken if root.name in part.names)
 
     kernel, reference = part_of(spec.source), part_of(spec.reference)
-    others = [part for _, part in taken if part is not kernel]
+    others = [part for part in taken if part is not kernel]
     helpers = [part for part in others if part is not reference]
-    name, baseline = _renamed(reference, others, meanings.names)
+    read = {item.name for item in _called_by_name(spec)}.union(*(part.reads for part in others))
+    name, baseline = _renamed(reference, read, meanings.names)
     return Taken(
         imports=frozenset(imports),
         names=frozenset(meanings.names),
@@ -391,16 +398,19 @@ def _grouped(helpers: Iterable[Definition]) -> Iterator[tuple[str, ...]]:
 
 
 def _renamed(
-    reference: Definition, parts: Sequence[Definition], names: Iterable[str]
+    reference: Definition, read: Collection[str], names: Collection[str]
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the reference under vLLM's name for it, where no other name has to change."""
+    """Return the reference under vLLM's name for it, where no other name has to change.
+
+    `read` are the names that the file reads elsewhere, and `names` all that its parts bind.
+    """
     node = reference.node
     assert isinstance(node, ast.FunctionDef)
     lines = reference.text.split("\n")
     place = lines.index(next(line for line in lines if line.startswith(f"def {node.name}(")))
     head = f"def {BASELINE}({lines[place].partition('(')[2]}"
     one_line = lines[place].endswith(":")
-    used = any(node.name in part.reads for part in parts) or BASELINE in names
+    used = node.name in read or BASELINE in names
     if used or (one_line and len(head) > WIDTH) or not (one_line or _exploded(lines[place:])):
         return node.name, tuple(lines)
     return BASELINE, (*lines[:place], head, *lines[place + 1 :])

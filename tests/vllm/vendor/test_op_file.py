@@ -157,6 +157,15 @@ def test_a_fake_implementation_of_the_kernels_own_is_registered(demo):
     assert "    fake_impl=fake,\n" in text_of(demo)
 
 
+def test_a_reference_that_is_the_fake_implementation_too_has_one_name(demo):
+    """Both are named in the registration; vLLM's name would be that of one of them alone."""
+    demo.edit("kernels/twice/kernel.toml", '"infer"', '"host.py:reference"')
+    text = text_of(demo)
+    assert "def reference(" in text
+    assert "    fake_impl=reference,\n" in text
+    assert "autotune_baseline_fn=reference,\n" in text
+
+
 SETTINGS = {
     "a date": (
         "{ x = 2026-11-22 }", "setting x has datetime.date(2026, 11, 22); give a plain value",

@@ -263,6 +263,15 @@ def test_the_reference_is_renamed_where_no_other_line_changes(demo, host, name):
     assert found.baseline[0].startswith(f"def {name}(")
 
 
+def test_a_function_that_both_files_have_is_taken_once_whichever_is_named(demo):
+    """The reference of host.py is read after the fake implementation of kernel.py, its double."""
+    demo.edit("kernels/twice/kernel.toml", '"infer"', '"kernel.py:reference"')
+    double = "def reference(input: torch.Tensor) -> torch.Tensor:\n    return input * 2\n"
+    found = taken(demo, f"import torch\n\n\n{double}", f"{KERNEL}\n\n{double}")
+    assert found.baseline == tuple(double.rstrip().split("\n"))
+    assert found.helpers == (("_SCALE = 2.0  # of the output",),)
+
+
 def test_one_definition_in_both_files_is_taken_once(demo):
     """Comments aside; functions with the same text too."""
     host = HOST.replace("_LOW = 0.0", "_SCALE = 2.0\n_LOW = _SCALE - 2.0")
