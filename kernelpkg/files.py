@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 def read_file(path: Path) -> bytes:
     """Return the content of a file; raises OSError where it cannot be read.
 
-    What is no file, as a pipe or a device, would be waited for, or never end.
+    What is not a file, as a pipe or a device, would be waited for, or never end.
     """
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a directory says what it is
@@ -62,7 +62,7 @@ class Files:
     def resolve(self, path: Path) -> Path:
         """Return a path without symbolic links; raises OSError or RuntimeError for a circle.
 
-        A file that is no link itself is where its directory is, which is looked up once.
+        A file that is not a link itself is where its directory is, which is looked up once.
         """
         if path.is_symlink():
             return _once(self._real, path, path.resolve)

@@ -102,7 +102,7 @@ def times(**ms: float) -> Plant:
 
 
 def without_times() -> Plant:
-    """Take the times from all cases, so that another file is no copy for them."""
+    """Take the times from all cases, so that another file is not a copy for them."""
     return change(lambda document: [one.pop("ms") for one in document["cases"]])
 
 
@@ -251,8 +251,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "kernel: manifest of a misspelt name": fault(
         move(MANIFEST, f"kernels/{KERNEL}/kernel.tml"),
-        "kernels/silu_mul_fp8: KP204 has no kernel.toml, so it is no kernel; write one, or remove "
-        "it",
+        "kernels/silu_mul_fp8: KP204 has no kernel.toml, so it is not a kernel; write one, or "
+        "remove it",
         f"{PACK} KP603",
     ),
     "kernel: a link that leads nowhere": fault(
@@ -283,9 +283,9 @@ PLANTED: dict[str, Planted] = {
         "did you mean 'silu_mul_fp8'?",
         "KP208?",
     ),
-    "configs: a file that is no JSON": fault(
+    "configs: a file that is not JSON": fault(
         write(f"configs/{KERNEL}/nvidia_h200.json.bak", "{}"),
-        f"{CONFIGS}.bak: KP201 is no <platform>.json, so nothing reads it; rename or remove it",
+        f"{CONFIGS}.bak: KP201 is not a <platform>.json, so nothing reads it; rename or remove it",
     ),
     "configs: a file beside the directories": fault(
         write("configs/nvidia_h200.json", "{}"),
@@ -297,14 +297,14 @@ PLANTED: dict[str, Planted] = {
             change(lambda document: document.update(platform="NVIDIA-H200")),
             move(CONFIGS, f"configs/{KERNEL}/NVIDIA-H200.json"),
         ),
-        "configs/silu_mul_fp8/NVIDIA-H200.json: KP202 'NVIDIA-H200' is no name of a platform, so "
-        "no GPU looks for it; rename it to 'nvidia_h200.json'",
+        "configs/silu_mul_fp8/NVIDIA-H200.json: KP202 'NVIDIA-H200' is not the name of a platform, "
+        "so no GPU looks for it; rename it to 'nvidia_h200.json'",
         "KP208?",
     ),
     "configs: a platform that no GPU has": fault(
         all_of(copied("nvidia_h2000", "NVIDIA H2000"), without_times()),
-        "configs/silu_mul_fp8/nvidia_h2000.json: KP202 unverified: 'nvidia_h2000' is no GPU that "
-        "kernelpkg knows, so it may be looked up for none; did you mean 'nvidia_h200'?",
+        "configs/silu_mul_fp8/nvidia_h2000.json: KP202 unverified: 'nvidia_h2000' is not a GPU "
+        "that kernelpkg knows, so it may be looked up for none; did you mean 'nvidia_h200'?",
     ),
     "configs: a variant that looks for its base": fault(
         all_of(copied("nvidia_h200_nvl", "NVIDIA H200"), without_times()),
@@ -474,15 +474,15 @@ PLANTED: dict[str, Planted] = {
         f"{CONFIGS}:5: KP226 unverified: tuned_with does not say which source 84 cases were tuned "
         "for, so whether it has changed since cannot be told; tune again",
     ),
-    "facts: a source that is no digest": fault(
+    "facts: a source that is not a digest": fault(
         fact("source", "v1"),
         f"{CONFIGS}:10: KP227 tuned_with: source is 'v1', and must be sha256- and 64 hex digits; "
         "tune again",
     ),
     "facts: a version that is none": fault(
         fact("triton", "three"),
-        f"{CONFIGS}:12: KP227 tuned_with: triton is 'three', which is no version; correct it, or "
-        "tune again",
+        f"{CONFIGS}:12: KP227 tuned_with: triton is 'three', which is not a version; correct it, "
+        "or tune again",
     ),
     "facts: a version of too many digits": fault(fact("torch", f"2.{'9' * 5000}"), "KP227"),
     "facts: another GPU": fault(
@@ -492,8 +492,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "facts: a date that is none": fault(
         fact("date", "22.11.2026"),
-        f"{CONFIGS}:6: KP229 unverified: tuned_with: date is '22.11.2026', which is no ISO date; "
-        "correct it",
+        f"{CONFIGS}:6: KP229 unverified: tuned_with: date is '22.11.2026', which is not an ISO "
+        "date; correct it",
     ),
     "facts: a date to come": fault(
         fact("date", "2126-11-22"),

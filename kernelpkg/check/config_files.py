@@ -75,7 +75,7 @@ def survey(pack: PackSpec) -> ConfigTree:
     findings: list[Problem] = []
     for directory in search_path(pack):
         if directory.path.exists() and not directory.path.is_dir():
-            message = "is no directory; remove it"
+            message = "is not a directory; remove it"
             findings.append(Problem(path=directory.shown, code="KP201", message=message))
         elif _leads_nowhere(directory.path):
             findings.append(_broken_link(directory.path, directory.shown))
@@ -95,7 +95,7 @@ def _beside(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
         if is_json:
             yield from _name(pack, entry)
         else:
-            message = "is no <platform>.json, so nothing reads it; rename or remove it"
+            message = "is not a <platform>.json, so nothing reads it; rename or remove it"
     elif _leads_nowhere(entry.path):
         yield _broken_link(entry.path, entry.shown)
     elif entry.path.is_dir():
@@ -119,7 +119,7 @@ def _name(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
         spelled = ""
     if spelled != name:
         remedy = f"rename it to '{spelled}.json'" if spelled else "remove it"
-        message = f"'{name}' is no name of a platform, so no GPU looks for it; {remedy}"
+        message = f"'{name}' is not the name of a platform, so no GPU looks for it; {remedy}"
         yield Problem(path=entry.shown, code="KP202", message=message)
         return
     found, own = platform_of(pack, name), _own(pack)
@@ -127,7 +127,7 @@ def _name(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
     if found.name != name:
         doubt = f"GPUs of this name look for '{found.name}', by [platforms] of the pack"
     elif found.arch is None and name != platforms.CPU and name not in own:
-        doubt = f"'{name}' is no GPU that kernelpkg knows, so it may be looked up for none"
+        doubt = f"'{name}' is not a GPU that kernelpkg knows, so it may be looked up for none"
         known = suggestion(name, [*platforms.known(), *own])
         doubt += known or "; name it in [platforms] of the pack"
     if doubt is not None:
@@ -147,7 +147,7 @@ def kernel_findings(pack: PackSpec) -> Iterator[Problem]:
             if _leads_nowhere(manifest):
                 yield _broken_link(manifest, f"{shown}/kernel.toml")
             elif "kernel.toml" not in inside and inside:
-                message = "has no kernel.toml, so it is no kernel; write one, or remove it"
+                message = "has no kernel.toml, so it is not a kernel; write one, or remove it"
                 yield Problem(path=shown, code="KP204", message=message)
 
 

@@ -333,7 +333,7 @@ def chosen_platforms(pack: PackSpec, names: Sequence[str], there: Sequence[str])
         if platform.arch is None and platform.name not in (*there, CPU):
             hint = suggestion(platform.name, [*there, *known()])
             hint = hint or f"; the pack has files for {', '.join(there) or 'none'}"
-            raise UsageError(f"'{name}' is no platform that is known here{hint}")
+            raise UsageError(f"'{name}' is not a platform that is known here{hint}")
         found[platform.name] = None
     return tuple(found)
 

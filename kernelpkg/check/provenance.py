@@ -35,7 +35,7 @@ def fact_findings(
         yield from _date(tuned, at, facts.get("date"), today)
         for tool in _VERSIONS:
             if tool in facts and not _is_version(facts[tool]):
-                message = f"{_called(at)}: {tool} is {quoted(facts[tool])}, which is no version"
+                message = f"{_called(at)}: {tool} is {quoted(facts[tool])}, which is not a version"
                 yield tuned.finding("KP227", f"{message}; correct it, or tune again", *at, tool)
 
 
@@ -105,7 +105,7 @@ def _date(
         if datetime.datetime.fromisoformat(text).date() > today + datetime.timedelta(days=1):
             wrong = f"which is after today ({today})"
     except ValueError:
-        wrong = "which is no ISO date"
+        wrong = "which is not an ISO date"
     if wrong is not None:
         message = f"{_called(at)}: date is {quoted(text)}, {wrong}; correct it"
         yield tuned.finding("KP229", message, *at, "date", severity="unverified")

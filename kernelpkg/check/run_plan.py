@@ -131,7 +131,7 @@ class _Planning:
             large = 0
             for place, tuned in enumerate(file.cases):
                 if not tuned.key:
-                    continue  # what reaches it is no key; calls that do are among the others
+                    continue  # what reaches it is not a key; calls that do are among the others
                 case = around.case_of(tuned.key)
                 named = f"case {_listed(tuned.key)}"
                 if not around.can_be_made(case):

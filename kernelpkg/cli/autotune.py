@@ -90,7 +90,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
 
 
@@ -100,7 +100,7 @@ def _percent(text: str) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no percentage from 0 to below 100")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage from 0 to below 100")
     return found
 
 

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_svg(path: Path) -> None:
-    """Refuse to draw into what is no drawing."""
+    """Refuse to draw into what is not a drawing."""
     if path.suffix != ".svg":
         raise UsageError(f"'{path}' is drawn as SVG; give it a name that ends with .svg")
     try:
@@ -81,4 +81,4 @@ def _check_svg(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     if not ours:
-        raise UsageError(f"{path} is there, and is no SVG; choose another name, or remove it")
+        raise UsageError(f"{path} is there, and is not an SVG; choose another name, or remove it")

@@ -122,7 +122,7 @@ def _variable(name: str, value: str) -> Finding:
     gone = [part for part in parts if part and not os.path.isdir(part)]
     if not gone:
         return Finding(name="environment", status="ok", text=text)
-    text += f"; no pack loads, for {gone[0]} is no directory; correct it"
+    text += f"; no pack loads, for {gone[0]} is not a directory; correct it"
     return Finding(name="environment", status="limited", text=text)
 
 

@@ -67,7 +67,7 @@ class NewKernel:
 def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
     """Write a kernel below a root, and a pack manifest where there is none and one may be made.
 
-    Raises UsageError for a name that is no identifier or is taken, and where nothing can be
+    Raises UsageError for a name that is not an identifier or is taken, and where nothing can be
     written; then nothing was.
     """
     _check_name(name)
@@ -103,11 +103,11 @@ def _text(file: str, name: str) -> str:
 def _check_name(name: str) -> None:
     if not re.fullmatch(NAME, name) or keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise UsageError(
-            f"'{name}' is no name for a kernel; use letters, digits and underscores, and no "
+            f"'{name}' is not a name for a kernel; use letters, digits and underscores, and no "
             "keyword of Python"
         )
     if name in _TAKEN:
-        raise UsageError(f"'{name}' is no name for a kernel; {_TAKEN[name]}; choose another")
+        raise UsageError(f"'{name}' is not a name for a kernel; {_TAKEN[name]}; choose another")
 
 
 def _remarks(packs: Sequence[Path], name: str) -> Iterator[str]:

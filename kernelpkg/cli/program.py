@@ -102,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
             what = "command" if action.dest == "command" else "choice"
             what = f"value of {action.option_strings[0]}" if action.option_strings else what
             hint = suggestion(str(value), known) or f"; known are {', '.join(map(str, known))}"
-            raise argparse.ArgumentError(None, f"'{value}' is no {what}{hint}")
+            raise argparse.ArgumentError(None, f"'{value}' is not a {what}{hint}")
 
 
 def _options(given: Sequence[str]) -> argparse.Namespace:
@@ -116,7 +116,7 @@ def _options(given: Sequence[str]) -> argparse.Namespace:
         known = options.parser._option_string_actions if wrong[:1] == "-" else ()
         word = wrong.partition("=")[0]
         hint = suggestion(next((name for name in known if name.startswith(word)), word), known)
-        options.parser.error(f"'{wrong}' is no argument of '{options.command}'{hint}")
+        options.parser.error(f"'{wrong}' is not an argument of '{options.command}'{hint}")
     if many is not None:  # argparse takes positional arguments behind an option for unknown
         setattr(options, many, [*getattr(options, many), *more])
     return options

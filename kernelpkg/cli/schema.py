@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     paths = {root / file: kind for kind, (file, _) in keys.FILES.items()}
     for path in paths:
         if not path.parent.is_dir():
-            raise UsageError(f"{path.parent} is no directory; go to a pack, or give --root DIR")
+            raise UsageError(f"{path.parent} is not a directory; go to a pack, or give --root DIR")
     for path, kind in paths.items():
         try:
             files.replace_text(path, keys.schema_text(kind))

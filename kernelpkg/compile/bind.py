@@ -223,7 +223,7 @@ class Binding:
         """Per tensor, which of its sizes Helion has code of its own for; per number, whether.
 
         Symbols are taken as they were made: one that a comparison in the host part has replaced
-        with a number since is no part of Helion's key, so other calls may get its code.
+        with a number since is not part of Helion's key, so other calls may get its code.
         """
 
         def keyed(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Which calls of a kernel need code of their own: its variants, and what stands for each.
 
 A variant is given by the facts that choose code: axes that are matched exactly, and values that
-are no sizes (dtypes, flags, absent arguments). Sizes change the numbers in code, not its parts,
+are not sizes (dtypes, flags, absent arguments). Sizes change the numbers in code, not its parts,
 with exceptions that level 1 of `check` looks for between a variant's smallest and largest case.
 """
 

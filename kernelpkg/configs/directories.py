@@ -22,7 +22,7 @@ CONFIGS_VARIABLE: Final = "KERNELPKG_CONFIGS"
 """Directories of configs that go before those of packs, separated as in PATH."""
 
 _PLATFORM: Final = re.compile(r"[^.\\][^\\]*(?<=[A-Za-z0-9])[^\\]*")
-"""What may name a platform: it has a letter or a digit, and is no hidden file."""
+"""What may name a platform: it has a letter or a digit, and is not a hidden file."""
 
 
 LockedCounts = Mapping[tuple[str, str], tuple[int, int]]
@@ -69,7 +69,7 @@ def with_overlays(
 
     `given` are directories in the order of preference; without any, those of KERNELPKG_CONFIGS.
     The pack's own directory may be among them, and stays the pack's own. Raises PackError for what
-    is no directory.
+    is not a directory.
     """
     if isinstance(given, str | os.PathLike):
         raise UsageError(f"configs are given as a list of directories, not as '{given}'")
@@ -80,7 +80,7 @@ def with_overlays(
     problems = []
     for name in named:
         if not os.path.isdir(name):
-            what = "is no directory" if os.path.exists(name) else "does not exist"
+            what = "is not a directory" if os.path.exists(name) else "does not exist"
             message = f"of {origin} {what}; name one that holds <kernel>/<platform>.json"
             problems.append(Problem(path=name, code="KP510", message=message))
     if problems:
@@ -211,7 +211,7 @@ def strangers(pack: PackSpec) -> Iterator[Problem]:
                 hint = suggestion(entry.name, pack.kernels)
                 message = f"is of no kernel of pack '{pack.name}', so nothing reads it{hint}"
         elif entry.name in pack.kernels:
-            message = "is no directory; <platform>.json belong into one of this name"
+            message = "is not a directory; <platform>.json belong into one of this name"
         elif entry.name.endswith(".json"):
             place = f"{entry.directory.shown}/<kernel>/"
             message = f"is in no directory of a kernel; move it to {place}"

@@ -112,7 +112,9 @@ def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
     if value is not None and _kind(value) != wanted:
         raise UsageError(f"axis '{name}' is '{text}'; it must be {wanted}")
     if isinstance(value, str) and value not in DTYPES:
-        raise UsageError(f"axis '{name}' is '{text}', which is no dtype{suggestion(text, DTYPES)}")
+        raise UsageError(
+            f"axis '{name}' is '{text}', which is not a dtype{suggestion(text, DTYPES)}"
+        )
     if not known.has(value):
         raise UsageError(f"axis '{name}' is '{text}'; it must be {known}")
     return value

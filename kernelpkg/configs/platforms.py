@@ -83,7 +83,7 @@ _BASE_OF: dict[str, str] = {
 
 
 def canonical(name: str) -> str:
-    """Return a GPU's name in lower case, with one underscore for all that is no letter or digit.
+    """Return a GPU's name in lower case, with one underscore for all that is not a letter or digit.
 
     Raises ValueError where nothing is left.
     """
@@ -102,7 +102,7 @@ def known() -> tuple[str, ...]:
 def stranger(name: str) -> str:
     """Return that a GPU is not known, with the one that is probably meant."""
     tail = next((gpu for gpu in _BASES if gpu.endswith(f"_{name}")), name)
-    return f"'{name}' is no GPU that kernelpkg knows{suggestion(tail, known())}"
+    return f"'{name}' is not a GPU that kernelpkg knows{suggestion(tail, known())}"
 
 
 def resolve(

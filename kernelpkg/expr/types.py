@@ -65,7 +65,7 @@ def value_problem(value: object, wanted: ValueType | None) -> str | None:
     if isinstance(value, str):
         if value not in DTYPES:
             remedy = suggestion(value, DTYPES) or "; dtypes are spelled as in PyTorch"
-            return f"has value {quoted(value)}, which is no dtype{remedy}"
+            return f"has value {quoted(value)}, which is not a dtype{remedy}"
         found: ValueType = "dtype"
     else:
         found = _constant_type(value)
@@ -128,7 +128,7 @@ class _Typer:
         if name in scope.scalars:
             return scope.scalars[name]
         if name in scope.tensors:
-            self.refuse("KP121", f"tensor '{name}' is no value; read its {TENSOR_USES}")
+            self.refuse("KP121", f"tensor '{name}' is not a value; read its {TENSOR_USES}")
         else:
             self.unknown(name)
         return None

@@ -95,7 +95,7 @@ def _reach(address: str) -> None:
     """Raise UsageError where nothing answers; Ray itself tries for minutes, and prints that."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 1 << 16) or "/" in host:
-        raise UsageError(f"'{address}' is no address of a Ray cluster; write it as host:port")
+        raise UsageError(f"'{address}' is not an address of a Ray cluster; write it as host:port")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERING).close()
     except OSError as error:

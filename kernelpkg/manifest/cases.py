@@ -179,7 +179,7 @@ class Evaluator:
 
     def __call__(self, expr: Expr, values: Mapping[str, Scalar]) -> Any:
         """Return the value of one expression; raises ZeroDivisionError."""
-        if expr.name is not None:  # the usual one; a name that is no axis is a dtype
+        if expr.name is not None:  # the usual one; a name that is not an axis is a dtype
             return values.get(expr.name, expr.name)
         read = self._made.get((id(expr), *values)) or self._make(expr, (expr,), values)
         return read(*values.values())[0]

@@ -61,7 +61,7 @@ class Document:
             raise pack_error(self.shown, "KP003", "is not UTF-8; TOML files are", line) from None
 
     def _check_edition(self) -> None:
-        """Find the edition before the first table, for a later one may be no TOML of today."""
+        """Find the edition before the first table, for a later one may not be TOML of today."""
         for number, line in enumerate(self.text.split("\n"), 1):
             match = _EDITION.fullmatch(line.rstrip("\r"))
             if match is not None and int(match[1]) > self.edition:
@@ -340,7 +340,7 @@ def json_lines(text: str) -> tuple[dict[JsonPath, int], tuple[tuple[JsonPath, in
 
 
 def _refuse(word: str) -> NoReturn:
-    message = f"{word} is no finite number"
+    message = f"{word} is not a finite number"
     raise ValueError(message)
 
 

@@ -341,5 +341,5 @@ class KernelReader:
         tensors = [arg.name for arg in self.schema.args if arg.is_tensor and not arg.optional]
         if argument not in tensors:
             remedy = suggestion(argument, tensors) or f"; there are {', '.join(tensors)}"
-            message = f"'rounding' names '{argument}', which is no tensor that is always given"
+            message = f"'rounding' names '{argument}', which is not a tensor that is always given"
             self.report(("accuracy", name, "rounding"), "KP109", message + remedy)

@@ -29,7 +29,7 @@ _TYPES = ("Tensor", "int", "SymInt", "float", "bool")
 def name_problem(name: str) -> str | None:
     """Say why an op or a namespace cannot have a name, or return None."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        return f"'{name}' is no identifier; use letters, digits and underscores"
+        return f"'{name}' is not an identifier; use letters, digits and underscores"
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         return f"'{name}' is a keyword of Python; choose another name"
     if name == "name" or name.startswith("_"):

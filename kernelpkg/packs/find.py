@@ -73,7 +73,7 @@ def own_root() -> Path:
 def roots(given: Path | None, environment: Mapping[str, str]) -> Iterator[Root | PackError]:
     """Yield the roots to look into, in order of precedence; a given root is the only one.
 
-    What is named and is no root is yielded as the error that says so.
+    What is named and is not a root is yielded as the error that says so.
     """
     if given is not None:
         yield _root(given, "--root")

@@ -189,7 +189,7 @@ def _unknown(disabled: list[str], pack: PackSpec) -> Iterator[Problem]:
         if word in known or (separator and namespace != pack.namespace):
             continue
         hint = suggestion(word, ours if separator else pack.kernels)
-        message = f"'{word}' is no op of pack '{pack.name}', so nothing is switched off{hint}"
+        message = f"'{word}' is not an op of pack '{pack.name}', so nothing is switched off{hint}"
         yield Problem(path=DISABLE_VARIABLE, code="KP607", message=message)
 
 

@@ -131,7 +131,7 @@ def loads(text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str) -
     except (ValueError, RecursionError) as error:
         line, what = unreadable_json(error, text)
         if isinstance(error, UnicodeEncodeError):
-            what = "the file has half of a surrogate pair, which is no text"
+            what = "the file has half of a surrogate pair, which is not text"
         raise pack_error(shown, "KP820", f"{what}; restore it", line) from error
     reading = _Reading(axes=axes)
     entries = reading.entries(document)
@@ -223,7 +223,7 @@ class _Reading:
         )
 
     def check_copies(self, default: _Entry | None) -> None:
-        """Report entries that vendoring copies from the default case, and that are no copies."""
+        """Report entries that vendoring copies from the default case, and that are not copies."""
         for copy in self.copies:
             if default is None or config_id(copy.config) != config_id(default.config):
                 problem = f"is marked '{MARK}', and has not the config of the key {{}}"

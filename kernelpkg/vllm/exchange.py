@@ -192,7 +192,7 @@ def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> 
         spelled = ""
     if spelled != platform:
         remedy = f"rename it to '{spelled}'" if spelled else "use one such as nvidia_h200"
-        plan.refuse(shown, "KP826", f"'{platform}' is no name of a platform; {remedy}")
+        plan.refuse(shown, "KP826", f"'{platform}' is not the name of a platform; {remedy}")
         return False
     used = platforms.platform_of(pack, platform).name
     if used != platform:

@@ -70,7 +70,7 @@ def read_tree(path: Path, requires: str) -> VllmTree:
     lacking = [file for file in _WANTED if not (path / file).is_file()]
     lacking += [f"{OPS}/"] if not (path / OPS).is_dir() else []
     if _REGISTER in lacking:
-        what = f"is no tree of vLLM: {_REGISTER} is not there"
+        what = f"is not a tree of vLLM: {_REGISTER} is not there"
         raise pack_error(shown, "KP801", f"{what}{_meant(path)}")
     problems = [_problem(shown, "KP802", f"{file} is not there{_OTHER}") for file in lacking]
     trees: dict[str, ast.Module] = {}
@@ -238,7 +238,7 @@ def find_folder(directory: Path) -> VllmFolder:
     one of those. Raises UsageError where it does not exist, or is a vLLM without Helion kernels.
     """
     if not directory.is_dir():
-        what = "is no directory" if os.path.lexists(directory) else "does not exist"
+        what = "is not a directory" if os.path.lexists(directory) else "does not exist"
         raise UsageError(f"{directory} {what}; give a vLLM tree, or its folder of configs")
     for package in (directory / "vllm", directory):
         if (package / _BELOW).is_dir():
@@ -259,7 +259,7 @@ def _around(package: Path) -> VllmTree:
 
 
 def _parsed(path: Path) -> ast.Module | None:
-    """Return a Python file as a tree; None where it cannot be read, or is no Python."""
+    """Return a Python file as a tree; None where it cannot be read, or is not Python."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.parse(path.read_bytes())
     return None

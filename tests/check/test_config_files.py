@@ -66,17 +66,20 @@ def test_what_is_no_one_elses_business(demo):
 
 
 UNREAD = "so nothing reads it; rename or remove it"
-UNKNOWN = "'my_gpu' is no GPU that kernelpkg knows, so it may be looked up for none"
+UNKNOWN = "'my_gpu' is not a GPU that kernelpkg knows, so it may be looked up for none"
 
 
 @pytest.mark.parametrize(
     ("file", "line"),
     [
         ("other/nvidia_h200.json", f"other: KP201 is of no kernel of pack 'demo', {UNREAD}"),
-        ("twice/deeper/a100.json", f"twice/deeper: KP201 is no <platform>.json, {UNREAD}"),
+        ("twice/deeper/a100.json", f"twice/deeper: KP201 is not a <platform>.json, {UNREAD}"),
         (
             "twice/__.json",
-            "twice/__.json: KP202 '__' is no name of a platform, so no GPU looks for it; remove it",
+            (
+                "twice/__.json: KP202 '__' is not the name of a platform, so no GPU looks for it; "
+                "remove it"
+            ),
         ),
         (
             "twice/my_gpu.json",
@@ -103,7 +106,7 @@ def test_platforms_that_the_pack_names_are_known(demo):
 
 def test_configs_that_are_a_file(demo):
     (demo.root / "configs").write_text("")
-    assert told(demo) == ["configs: KP201 is no directory; remove it"]
+    assert told(demo) == ["configs: KP201 is not a directory; remove it"]
 
 
 def test_links_that_lead_nowhere(demo):
@@ -129,7 +132,7 @@ def test_directories_of_kernels_without_a_manifest(demo):
     (demo.root / "kernels/__pycache__/x.pyc").write_text("")
     (demo.root / "kernels/notes.md").write_text("")
     assert [str(finding) for finding in config_files.kernel_findings(pack(demo))] == [
-        "kernels/half: KP204 has no kernel.toml, so it is no kernel; write one, or remove it"
+        "kernels/half: KP204 has no kernel.toml, so it is not a kernel; write one, or remove it"
     ]
 
 

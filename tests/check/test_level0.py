@@ -317,8 +317,8 @@ def test_platforms_are_named_by_gpu_or_as_their_files(demo):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nvidia_h300", "'nvidia_h300' is no platform that is known here; did you mean"),
-        ("zzz", "'zzz' is no platform that is known here; the pack has files for nvidia_h200"),
+        ("nvidia_h300", "'nvidia_h300' is not a platform that is known here; did you mean"),
+        ("zzz", "'zzz' is not a platform that is known here; the pack has files for nvidia_h200"),
         ("!", "GPU name '!' has no letter or digit"),
     ],
     ids=["misspelt", "unknown", "no-name"],

@@ -175,7 +175,7 @@ def test_a_tuned_case_without_inputs(twice, value):
 
 
 def test_where_a_miss_is_an_error(twice):
-    """Calls without a config are no mistake of the kernel; those of its grid are counted."""
+    """Calls without a config are not a mistake of the kernel; those of its grid are counted."""
     twice.edit(
         "kernels/twice/kernel.toml",
         'match = "ceil"\n',

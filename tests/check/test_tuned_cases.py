@@ -85,7 +85,7 @@ def test_keys_that_no_call_has(more, message):
         ),
         ({"num_tokens": None}, "cannot be null, for it has a value in every call"),
         ({"has_residual": 1}, "has value 1, which is a whole number, and must be true or false"),
-        ({"in_dtype": "bf16"}, "has value 'bf16', which is no dtype; did you mean 'bfloat16'?"),
+        ({"in_dtype": "bf16"}, "has value 'bf16', which is not a dtype; did you mean 'bfloat16'?"),
         ({"in_dtype": 16}, "has value 16, which is a whole number, and must be a dtype"),
     ],
     ids=["text", "float", "flag", "null", "number-for-flag", "no-dtype", "number-for-dtype"],
@@ -250,7 +250,7 @@ def test_a_stray_case_by_other_rules(rule, stray, taken):
 
 
 def test_variants_are_looked_at_apart():
-    """A stray size of one variant is no stray in another that is sparse all over."""
+    """A stray size of one variant is not a stray in another that is sparse all over."""
     rules = (Rule(axis="flag", match="exact"), *RULES)
     rows = [(True, *row) for row in [*full(), (6000, 1)]]
     rows += [(False, *row) for row in full([*SIZES, 6000], [1])]

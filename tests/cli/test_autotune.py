@@ -118,9 +118,9 @@ def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "0"], "argument --budget: '0' is no whole number from 1 on"),
-        (["--margin", "100"], "argument --margin: '100' is no percentage from 0 to below 100"),
-        (["--portfolio", "0"], "argument --portfolio: '0' is no whole number from 1 on"),
+        (["--budget", "0"], "argument --budget: '0' is not a whole number from 1 on"),
+        (["--margin", "100"], "argument --margin: '100' is not a percentage from 0 to below 100"),
+        (["--portfolio", "0"], "argument --portfolio: '0' is not a whole number from 1 on"),
         (["--into", ""], "argument --into: the name of a directory is empty"),
         (["--devices", "0", "--ray", "auto"], "--ray: not allowed with argument --devices"),
     ],
@@ -282,6 +282,6 @@ def test_a_dry_run_for_a_gpu_that_nobody_knows_is_refused(demo, capsys):
     command = ["autotune", "--dry-run", "--root", str(demo.root), "--platform"]
     assert cli.main([*command, "nvidia_h20O"]) == 2
     assert capsys.readouterr().err == (
-        "kernelpkg: 'nvidia_h20O' is no platform that is known here; did you mean 'nvidia_h20'?\n"
+        "kernelpkg: 'nvidia_h20O' is not a platform that is known here; did you mean 'nvidia_h20'?\n"
     )
     assert cli.main([*command, "nvidia_h200"]) == 0

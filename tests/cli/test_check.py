@@ -126,13 +126,13 @@ def test_configs_of_an_operator_are_checked(demo, check, tmp_path):
     [
         (["twise"], "kernelpkg: pack 'demo' has no op 'twise'; did you mean 'twice'?\n"),
         (["--platform", "zzz"],
-            "kernelpkg: 'zzz' is no platform that is known here; the pack has files for none\n"),
+            "kernelpkg: 'zzz' is not a platform that is known here; the pack has files for none\n"),
         (["--jobs", "0"],
-            "kernelpkg: argument --jobs: '0' is no number of processes; 'kernelpkg check --help' says what there is\n"),
+            "kernelpkg: argument --jobs: '0' is not a number of processes; 'kernelpkg check --help' says what there is\n"),
         (["--level", "4"],
-            "kernelpkg: '4' is no value of --level; known are 0, 1, 2, 3; 'kernelpkg check --help' says what there is\n"),
+            "kernelpkg: '4' is not a value of --level; known are 0, 1, 2, 3; 'kernelpkg check --help' says what there is\n"),
         (["--levle", "1"],
-            "kernelpkg: '--levle' is no argument of 'check'; did you mean '--level'?; 'kernelpkg check --help' says what there is\n"),
+            "kernelpkg: '--levle' is not an argument of 'check'; did you mean '--level'?; 'kernelpkg check --help' says what there is\n"),
     ],
     ids=["op", "platform", "jobs", "level", "option"],
 )  # fmt: skip

@@ -70,7 +70,7 @@ def test_platforms_may_be_a_list_or_many_options(pack, capsys):
 
 
 def test_a_pack_without_configs_says_so(demo, capsys):
-    """It is no finding: the map is empty."""
+    """It is not a finding: the map is empty."""
     assert run("coverage", "--root", demo.root) == 0
     assert capsys.readouterr().out == (
         "pack 'demo' has no configs for any platform; name one with --platform\n"
@@ -138,7 +138,7 @@ def test_it_draws_over_nothing_else(pack, tmp_path, capsys):
     path.write_text("my notes")
     (tmp_path / "folder.svg").mkdir()
     lines = {
-        path: f"{path} is there, and is no SVG; choose another name, or remove it",
+        path: f"{path} is there, and is not an SVG; choose another name, or remove it",
         tmp_path / "map.py": f"'{tmp_path}/map.py' is drawn as SVG; give it a name that ends "
         "with .svg",
         tmp_path / "folder.svg": f"{tmp_path}/folder.svg cannot be read: Is a directory",
@@ -155,7 +155,7 @@ USAGE = {
     "op-behind-platform": (["--platform", "cpu", "twice"], "'twice' is an op; ops come before --platform"),
     "model": (["--models", "x"], "pack 'demo' has no model 'x' in [models]; it has none"),
     "option": (["--plattform", "cpu"],
-        "'--plattform' is no argument of 'coverage'; did you mean '--platform'?; 'kernelpkg coverage --help' says what there is"),
+        "'--plattform' is not an argument of 'coverage'; did you mean '--platform'?; 'kernelpkg coverage --help' says what there is"),
 }  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def test_directories_of_configs_that_are_not_there_are_said(tmp_path):
     assert (
         "environment",
         "limited",
-        f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is no directory; correct it",
+        f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is not a directory; correct it",
     ) in rows(KERNELPKG_CONFIGS=f"{tmp_path}:nowhere")
 
 

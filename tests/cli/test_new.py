@@ -92,7 +92,7 @@ def test_a_name_that_names_no_kernel_is_refused(demo, name, why):
     before = files(demo.root)
     with pytest.raises(UsageError) as caught:
         new_kernel(demo.root, name, make_pack=True)
-    assert str(caught.value) == f"'{name}' is no name for a kernel; {why}"
+    assert str(caught.value) == f"'{name}' is not a name for a kernel; {why}"
     assert files(demo.root) == before
 
 

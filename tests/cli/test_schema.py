@@ -45,7 +45,7 @@ def test_schema_write_without_a_pack_writes_nothing(tmp_path, capsys):
     (tmp_path / "kernels").mkdir()
     assert run("schema", "--write", "--root", tmp_path) == 2
     assert capsys.readouterr().err == (
-        f"kernelpkg: {tmp_path}/manifests is no directory; go to a pack, or give --root DIR\n"
+        f"kernelpkg: {tmp_path}/manifests is not a directory; go to a pack, or give --root DIR\n"
     )
     assert list(tmp_path.glob("*/*")) == []
 

@@ -120,7 +120,7 @@ def test_all_directories_that_are_none_are_told_at_once(demo, tmp_path):
     with pytest.raises(PackError) as caught:
         pack_over(demo, file, "nowhere")
     assert str(caught.value).splitlines() == [
-        f"{file}: KP510 of --configs is no directory; name one that holds <kernel>/<platform>.json",
+        f"{file}: KP510 of --configs is not a directory; name one that holds <kernel>/<platform>.json",
         "nowhere: KP510 of --configs does not exist; name one that holds <kernel>/<platform>.json",
     ]
 
@@ -145,7 +145,7 @@ def test_all_that_nothing_reads_is_pointed_out(demo, overlay, tmp_path):
     (overlay / "README.md").touch()
     assert list(map(str, strangers(pack_over(demo, overlay)))) == [
         f"{overlay}/nvidia_h200.json: KP511 is in no directory of a kernel; move it to {overlay}/<kernel>/",
-        f"{overlay}/second: KP511 is no directory; <platform>.json belong into one of this name",
+        f"{overlay}/second: KP511 is not a directory; <platform>.json belong into one of this name",
         f"{overlay}/twice/-.json: KP511 is of no platform, so nothing reads it; rename it to one such as nvidia_h200.json",
         f"{overlay}/twice/NVIDIA_H100.json: KP511 is of no platform, so nothing reads it; rename it to nvidia_h100.json",
     ]

@@ -89,7 +89,7 @@ def test_helions_own_default_has_no_config_to_show(demo):
 def test_a_platform_that_is_no_gpu_is_pointed_out(ask):
     found = ask("nvidia_h20O", num_tokens="1", hidden_size="64")
     assert found.reason == (
-        "nothing is tuned; [helion] default; 'nvidia_h20o' is no GPU that kernelpkg knows; did "
+        "nothing is tuned; [helion] default; 'nvidia_h20o' is not a GPU that kernelpkg knows; did "
         "you mean 'nvidia_h20'?"
     )
 
@@ -113,7 +113,7 @@ WRONG = {
     "part-of-a-size": ({"num_tokens": "1.5"}, "axis 'num_tokens' is '1.5'; it must be a whole number, 0 or more"),
     "absent-size": ({"num_tokens": "none"}, "axis 'num_tokens' is 'none'; it must be a whole number, 0 or more"),
     "absent-flag": ({"odd": "none"}, "axis 'odd' is 'none'; it must be true or false"),
-    "unknown-dtype": ({"dtype": "bfloat"}, "axis 'dtype' is 'bfloat', which is no dtype; did you mean 'bfloat16'?"),
+    "unknown-dtype": ({"dtype": "bfloat"}, "axis 'dtype' is 'bfloat', which is not a dtype; did you mean 'bfloat16'?"),
 }  # fmt: skip
 
 

@@ -217,4 +217,4 @@ def test_fits(there, here, expected):
     ids=["without-vendor", "misspelt", "nothing-like-it"],
 )
 def test_a_stranger_is_told_with_the_gpu_that_is_meant(name, hint):
-    assert stranger(name) == f"'{name}' is no GPU that kernelpkg knows{hint}"
+    assert stranger(name) == f"'{name}' is not a GPU that kernelpkg knows{hint}"

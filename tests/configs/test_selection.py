@@ -133,7 +133,7 @@ def test_a_variant_that_misses_for_other_reasons(spec):
 
 
 def test_the_empty_case(spec):
-    """The case {} is for every call, and is no case of the rules."""
+    """The case {} is for every call, and is not a case of the rules."""
     selection = make_selection(spec, HERE, [_file(({}, LARGE))])
     options = _options(selection, 16)
     assert [chosen.reason for chosen in options] == [

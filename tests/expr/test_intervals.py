@@ -64,7 +64,7 @@ def test_an_expression_is_in_its_extent(text, found):
 
 
 def test_infinite_ranges_stay_numbers():
-    """No operation on ranges without end makes what is no number."""
+    """No operation on ranges without end makes what is not a number."""
     for text in ("size // size", "any // size", "size * any", "any - any", "size - size", "-any"):
         found = extent(parse_expr(text), KNOWN)
         assert isinstance(found, Range)

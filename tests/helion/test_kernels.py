@@ -474,7 +474,7 @@ def test_silu_and_mul_per_block_groups_by_hand():
 
 
 def _rope(query, key, *, rotary_dim=64, is_neox=True, dtype=torch.float32, positions=(2,)):
-    """One query, key and value head of 64; only position 2 is no NaN: a turn by 90 degrees."""
+    """One query, key and value head of 64; only position 2 is not NaN: a turn by 90 degrees."""
     cache = torch.full((4, rotary_dim), nan)
     cache[2] = torch.tensor([0.0] * (rotary_dim // 2) + [1.0] * (rotary_dim // 2))
     value = list(range(64))

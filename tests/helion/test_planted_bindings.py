@@ -85,7 +85,7 @@ FAULTS = {
         {"loop_orders": [[0, 0]]},
         f"{REFUSED}config[loop_orders][0] must be permutation, got [0, 0]",
     ),
-    "grouping that is no power of two": (
+    "grouping that is not a power of two": (
         {"l2_groupings": [3]},
         f"{REFUSED}config[l2_groupings][0] must be a power of two, got 3",
     ),

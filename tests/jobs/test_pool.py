@@ -221,7 +221,7 @@ def test_no_job_starts_no_process(monkeypatch):
 
 
 def test_a_worker_goes_on_after_a_job_that_failed():
-    """Reasons are one line; an exit and a result that is no JSON are failures too."""
+    """Reasons are one line; an exit and a result that is not JSON are failures too."""
     found = run(
         [
             job("one", "where"),

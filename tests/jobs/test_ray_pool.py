@@ -313,7 +313,7 @@ def test_wrong_devices_are_refused(devices, message):
     assert str(caught.value) == message
 
 
-NO_ADDRESS = "'{}' is no address of a Ray cluster; write it as host:port"
+NO_ADDRESS = "'{}' is not an address of a Ray cluster; write it as host:port"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_document_that_lacks_parts_is_incomplete(tmp_path, content, incomplete
     ],
 )
 def test_an_edition_of_the_future_is_found_before_the_rest(tmp_path, content, line):
-    """Newer manifests may be no TOML of today; a size of the name is not the edition."""
+    """Newer manifests may not be TOML of today; a size of the name is not the edition."""
     if line is None:
         assert read(tmp_path, content).get("sizes") is not MISSING
         return

@@ -65,7 +65,7 @@ VALUES = {
     "float-for-whole": ("whole", 4096.0, "has value 4096.0, which is a number, and must be a whole number"),
     "flag-for-whole": ("whole", True, "has value true, which is true or false, and must be a whole number"),
     "whole-for-flag": ("flag", 1, "has value 1, which is a whole number, and must be true or false"),
-    "no-dtype": ("dtype", "bf16", "has value 'bf16', which is no dtype; did you mean 'bfloat16'?"),
+    "no-dtype": ("dtype", "bf16", "has value 'bf16', which is not a dtype; did you mean 'bfloat16'?"),
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ CONDITIONS = {
     "unknown name": ('when = [\n  "num_tokens <= 4",\n  "num_token <= 4",\n]',
         ["manifests/demo.toml:12: KP840 condition 'num_token <= 4': name 'num_token' is not known here; did you mean 'num_tokens'?"]),
     "tensor": ('when = ["x <= 4"]',
-        ["manifests/demo.toml:10: KP840 condition 'x <= 4': tensor 'x' is no value; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"]),
+        ["manifests/demo.toml:10: KP840 condition 'x <= 4': tensor 'x' is not a value; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"]),
     "number": ('when = ["num_tokens"]',
         ["manifests/demo.toml:10: KP841 condition 'num_tokens': it is a whole number, and must be true or false"]),
     "dtype": ('eager = ["dtype < 2", "dtype == 2"]',

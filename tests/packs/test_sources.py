@@ -85,7 +85,7 @@ def test_a_file_that_does_not_parse_has_one_problem(tmp_path, text, start):
 
 
 def test_a_function_is_looked_for_at_the_top(tmp_path):
-    """Methods, inner functions and other values are no functions of a kernel."""
+    """Methods, inner functions and other values are not functions of a kernel."""
     file = source(
         tmp_path, "def f(): ...\nclass C:\n    def g(self): ...\nh = f\nasync def k(): ..."
     )

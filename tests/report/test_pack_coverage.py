@@ -76,7 +76,7 @@ def test_without_configs_it_says_so(demo):
 def test_a_platform_that_is_probably_misspelt(pack):
     covered = cover_pack(read(pack), given=["nvidia_h20o"])
     assert covered.notes == (
-        "'nvidia_h20o' is no GPU that kernelpkg knows; did you mean 'nvidia_h20'?",
+        "'nvidia_h20o' is not a GPU that kernelpkg knows; did you mean 'nvidia_h20'?",
     )
     assert covered.platforms == ("nvidia_h20o",)
 

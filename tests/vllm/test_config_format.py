@@ -245,7 +245,7 @@ WRONG = {
     ),
     "nan": (
         array(entry(config='{"num_warps": NaN}')),
-        ": KP820 the file cannot be read (NaN is no finite number); restore it",
+        ": KP820 the file cannot be read (NaN is not a finite number); restore it",
     ),
     "byte-order-mark": (
         "\ufeff" + TEXT,
@@ -256,7 +256,7 @@ WRONG = {
     ),
     "half-of-a-surrogate-pair": (
         array(entry(config='{"advanced_controls_file": "\\ud800"}')),
-        ": KP820 the file has half of a surrogate pair, which is no text; restore it",
+        ": KP820 the file has half of a surrogate pair, which is not text; restore it",
     ),
     "file-of-ours": (
         '{"edition": 1, "kernel": "x", "platform": "p", "tuned_with": {}, "cases": []}',

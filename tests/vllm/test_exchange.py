@@ -496,10 +496,10 @@ def test_all_problems_of_all_files_come_in_one_run_and_nothing_is_written(pack, 
             f"{at}.json: KP822 the layout, one file for all platforms, is of a vLLM before 0.33; "
             "import the configs of vLLM 0.33 instead"
         ),
-        f"{at}/---.json: KP826 '---' is no name of a platform; use one such as nvidia_h200",
+        f"{at}/---.json: KP826 '---' is not the name of a platform; use one such as nvidia_h200",
         (
-            f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is no name of a platform; rename it to "
-            "'nvidia_h200'"
+            f"{at}/NVIDIA H200.json: KP826 'NVIDIA H200' is not the name of a platform; rename it "
+            "to 'nvidia_h200'"
         ),
         (
             f"{at}/nvidia_a100.json:1: KP820 the file ends in the middle of its JSON (Expecting "
@@ -603,8 +603,8 @@ def test_where_nothing_can_be_written_nothing_is(pack, vllm, capsys):
 USAGE = {
     "no-arguments": ([], "the following arguments are required: vllm, DIR"),
     "no-directory": (["vllm"], "the following arguments are required: DIR"),
-    "other-format": (["vlm", "x"], "'vlm' is no choice; did you mean 'vllm'?"),
-    "stray": (["vllm", "x", "y"], "'y' is no argument of 'COMMAND'"),
+    "other-format": (["vlm", "x"], "'vlm' is not a choice; did you mean 'vllm'?"),
+    "stray": (["vllm", "x", "y"], "'y' is not an argument of 'COMMAND'"),
 }
 
 

@@ -69,7 +69,7 @@ def test_other_releases_are_refused(vllm, version):
     ]
 
 
-NO_TREE = "is no tree of vLLM: vllm/kernels/helion/register.py is not there"
+NO_TREE = "is not a tree of vLLM: vllm/kernels/helion/register.py is not there"
 
 
 def test_directories_that_are_no_tree(vllm, tmp_path):
@@ -266,7 +266,7 @@ def test_a_directory_that_cannot_be_read_is_told_and_hides_no_other(tree, monkey
 def test_a_directory_that_is_none_is_refused(tmp_path):
     (tmp_path / "file").touch()
     remedy = "give a vLLM tree, or its folder of configs"
-    for name, what in (("nothing", "does not exist"), ("file", "is no directory")):
+    for name, what in (("nothing", "does not exist"), ("file", "is not a directory")):
         with pytest.raises(UsageError) as caught:
             find_folder(tmp_path / name)
         assert str(caught.value) == f"{tmp_path / name} {what}; {remedy}"

@@ -265,7 +265,7 @@ def wrong_place(into: Path, path: str) -> str | None:
     if place.is_dir():
         return "is a directory; remove it"
     if place.exists() and not place.is_file():
-        return "is no regular file; remove it"
+        return "is not a regular file; remove it"
     if place.suffix == ".py" and place.with_suffix("").is_dir():
         return f"would be hidden by the package {place.stem}/ beside it; remove that"
     return None

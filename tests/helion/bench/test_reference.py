@@ -126,7 +126,7 @@ def test_the_error_is_relative():
 
 
 def test_empty_tensors_agree():
-    """Nothing to compare is no disagreement."""
+    """Nothing to compare is not a disagreement."""
     assert compare("x", torch.empty(0, 4), torch.empty(0, 4), CODES).problem is None
 
 
@@ -283,7 +283,7 @@ def test_free_strides_are_padded(specs, tokens, transposed, strides):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, F8], ids=str)
 def test_fill(init, expected, dtype):
-    """Values that are no random ones are exact."""
+    """Values that are not random ones are exact."""
     assert fill(torch.zeros(4).to(dtype), init, _generator()).float().tolist() == expected
 
 

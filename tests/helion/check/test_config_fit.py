@@ -108,7 +108,7 @@ def test_a_refusal_names_the_variant():
 
 
 def test_a_refusal_without_the_gpu_is_unverified():
-    """It may be for lack of the GPU, so it is no error."""
+    """It may be for lack of the GPU, so it is not an error."""
     pair = (variant(), bound(Refused("InvalidConfig: no"), target=None))
     assert found({"num_warps": 4}, pair, platform=MI300X) == [
         LABEL.format("KP248 unverified: ")

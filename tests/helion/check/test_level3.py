@@ -425,7 +425,7 @@ def test_a_kernel_that_does_not_load(perform, demo):
 
 
 def test_inputs_that_the_kernel_refuses_to_make(perform, demo):
-    """What a kernel's own function refuses is no mistake of the kernel."""
+    """What a kernel's own function refuses is not a mistake of the kernel."""
     demo.edit("kernels/twice/kernel.toml", '"float32" }', '"float32", init = "host.py:made" }')
     with (demo.root / HOST).open("a") as host:
         host.write(
@@ -456,7 +456,7 @@ def test_an_error_of_the_kernel_is_its_own(perform, demo):
     ids=["torch", "triton", "cpu", "python", "other", "ours"],
 )
 def test_memory_that_does_not_suffice(perform, monkeypatch, error, status):
-    """It is no error of the kernel; all else is."""
+    """It is not an error of the kernel; all else is."""
 
     def raising(*_: Any, **__: Any) -> None:
         raise error

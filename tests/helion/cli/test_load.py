@@ -72,8 +72,8 @@ def test_failed_and_disabled_kernels_are_rows_too(demo, capsys, monkeypatch):
             "pack demo: 1 registered, 1 failed, 1 disabled, 1 of 1 checks ok (cpu, 0.0 s)\n"
         ),
         (
-            "KERNELPKG_DISABLE: KP607 'of' is no op of pack 'demo', so nothing is switched off; "
-            "did you mean 'off'?\n"
+            "KERNELPKG_DISABLE: KP607 'of' is not an op of pack 'demo', so nothing is switched "
+            "off; did you mean 'off'?\n"
             "kernels/bad/kernel.toml:2: KP011 key 'version' is missing in [kernel]; "
             "it must be a whole number at least 1\n"
             "kernels/bad/kernel.toml:4: KP010 key 'verson' is not known in [kernel]; "

@@ -68,7 +68,7 @@ def test_limits_are_of_sizes_that_code_knows(binding):
 
 @pytest.mark.parametrize(("capability", "entries"), [((9, 0), 0), ((10, 0), 1), ((12, 0), 1)])
 def test_warps_of_loops_are_specialised_from_blackwell_on(specs, capability, entries):
-    """A list that a B200's tuner writes is no fault of its config."""
+    """A list that a B200's tuner writes is not a fault of its config."""
     found = silu(specs, 16, Target(capability=capability))
     assert found.lengths["range_warp_specializes"] == (entries,)
 

@@ -94,7 +94,7 @@ def test_hooks_of_a_user_are_refused(name):
 
 
 def test_a_settings_object_is_taken():
-    """What differs from Helion's defaults counts; its default autotuner is no user's."""
+    """What differs from Helion's defaults counts; its default autotuner is not a user's."""
     settings = helion.Settings(ignore_warnings=[helion.exc.TensorOperationInWrapper])
     explicit = helion_backend.explicit_settings(settings)
     explicit.pop("autotune_random_seed", None)  # Helion's default is the clock

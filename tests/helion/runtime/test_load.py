@@ -380,9 +380,9 @@ def test_a_disabled_op_of_another_pack_stays(demo, other):
     ("word", "line"),
     [
         ("twise",
-            "KERNELPKG_DISABLE: KP607 'twise' is no op of pack 'demo', so nothing is switched off; did you mean 'twice'?"),
+            "KERNELPKG_DISABLE: KP607 'twise' is not an op of pack 'demo', so nothing is switched off; did you mean 'twice'?"),
         ("demo::twise",
-            "KERNELPKG_DISABLE: KP607 'demo::twise' is no op of pack 'demo', so nothing is switched off; did you mean 'demo::twice'?"),
+            "KERNELPKG_DISABLE: KP607 'demo::twise' is not an op of pack 'demo', so nothing is switched off; did you mean 'demo::twice'?"),
     ],
     ids=["bare", "qualified"],
 )  # fmt: skip
@@ -563,7 +563,7 @@ def test_a_kernel_directory_that_cannot_be_read_is_told(demo, monkeypatch):
 
 
 def test_a_device_that_is_none_is_refused(demo):
-    """A word that is no device is not taken for "auto"."""
+    """A word that is not a device is not taken for "auto"."""
     with pytest.raises(UsageError, match="device 'tpu' is none of auto, cpu and cuda"):
         kernelpkg.load(root=demo.root, device="tpu")
 

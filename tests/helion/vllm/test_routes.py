@@ -94,9 +94,9 @@ def test_words(bench, define_native, routed, words, chosen):
     assert [found.target for found in bench.table.reports() if found.ours] == sorted(chosen)
 
 
-TOO = "'too' is no route of pack 'demo'; did you mean '_C::two'?"
+TOO = "'too' is not a route of pack 'demo'; did you mean '_C::two'?"
 SEVERAL = (
-    "'x::y' is no route of pack 'demo'; it has _C::one, _C::two; 'none' is no route of pack "
+    "'x::y' is not a route of pack 'demo'; it has _C::one, _C::two; 'none' is not a route of pack "
     "'demo'; did you mean '_C::one'?"
 )
 

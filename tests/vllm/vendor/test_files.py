@@ -137,7 +137,7 @@ PLACES = {
         "is a link to /nowhere, which would be written through; remove it",
     ),
     "a directory in its place": (lambda root: (root / OP).mkdir(), "is a directory; remove it"),
-    "a pipe in its place": (lambda root: os.mkfifo(root / OP), "is no regular file; remove it"),
+    "a pipe in its place": (lambda root: os.mkfifo(root / OP), "is not a regular file; remove it"),
     "a package of its name": (
         lambda root: (root / OP).with_suffix("").mkdir(),
         "would be hidden by the package x/ beside it; remove that",

@@ -181,7 +181,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize(("settings", "want"), SETTINGS.values(), ids=SETTINGS)
 def test_settings_are_plain_values(demo, settings, want):
-    """What JSON does not know has no spelling in a call, and a name is no code."""
+    """What JSON does not know has no spelling in a call, and a name is not code."""
     demo.edit("kernels/twice/kernel.toml", "[axes]", f"settings = {settings}\n[axes]")
     if want is None:
         assert "helion.exc.A]" in text_of(demo)

@@ -148,7 +148,7 @@ def test_imports_that_share_a_line_are_known_all_the_same(tmp_path):
 
 
 def test_reads_are_of_what_is_around():
-    """Parameters and local names are no reads; defaults, annotations and inner functions are."""
+    """Parameters and local names are not reads; defaults, annotations and inner functions are."""
     code = "def f(a: T, b=D):\n    c = a\n    def g():\n        return c + E\n    return g"
     assert reads(code) == {"T", "D", "E"}
     assert reads("def f():\n    return __name__, __LIMIT, [x for x in y]") == {"__LIMIT", "y"}

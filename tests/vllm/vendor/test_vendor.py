@@ -199,7 +199,7 @@ def test_files_of_others_are_left_alone(pack, vllm, capsys):
 
 
 def test_edits_are_left_alone(pack, vllm, capsys):
-    """An edit that the pack has taken over is no edit any more."""
+    """An edit that the pack has taken over is not an edit any more."""
     run(pack, vllm)
     text = (vllm / OP).read_text()
     (vllm / OP).write_text(text.replace("return input * 2", "return input * 2.0"))
@@ -445,7 +445,7 @@ def test_wrong_usage(pack, vllm, capsys, options, line):
 
 
 def test_an_op_cannot_have_the_name_of_the_package(pack, vllm, capsys):
-    """Names with an underscore in front are no names of ops at all."""
+    """Names with an underscore in front are not names of ops at all."""
     directory = pack.root / "kernels"
     (directory / "thrice").rename(directory / "__init__")
     pack.edit("kernels/__init__/kernel.toml", '"thrice"', '"__init__"')

@@ -132,7 +132,7 @@ OTHERS: dict[type, Callable[[Any], Any]] = {
     bool: lambda value: not value,
     str: lambda value: "float32" if value == "bfloat16" else "int8",
 }
-"""Another value of an axis that is no number."""
+"""Another value of an axis that is not a number."""
 
 
 def calls(spec: KernelSpec, keys: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
