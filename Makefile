@@ -47,7 +47,7 @@ lock: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg lock --root .
 	$(BIN)/python -m kernelpkg coverage --root . --svg docs/guide/coverage.svg >/dev/null
 
-# After a change of a public docstring, or of imports between rooms.
+# After a change of a public docstring, or of the modules of a room.
 docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/api.py
 	$(BIN)/python tests/door_plates.py

@@ -105,7 +105,7 @@ def test_importing_the_plugin_imports_nothing_of_the_package():
 
 @pytest.mark.parametrize("room", PLATES.rooms(), ids=lambda room: room.name)
 def test_a_plate_says_what_is_there(room):
-    """Its modules, those that other rooms import first; `make docs` writes it again."""
+    """Its modules, and no face that is wider than needed; `make docs` writes it again."""
     source = (room / "__init__.py").read_text(encoding="utf-8")
     assert source == PLATES.written(room)
     purpose, face, inside = PLATES.plate(room)
@@ -113,6 +113,12 @@ def test_a_plate_says_what_is_there(room):
     assert purpose.endswith(".")
     assert all({**face, **inside}.values())
     assert max(map(len, source.split("\n"))) <= 100
+
+
+@pytest.mark.parametrize("room", PLATES.rooms(), ids=lambda room: room.name)
+def test_other_rooms_import_the_face_of_a_room_alone(room):
+    """`make docs` widens no face, for what other rooms may use is a decision."""
+    assert PLATES.inner_imports(room) == []
 
 
 def exported(tree: ast.Module) -> list[str]:
