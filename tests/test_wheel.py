@@ -79,13 +79,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
     names = set(zipfile.ZipFile(environment.wheel).namelist())
-    wanted = {"kernelpkg/py.typed", "kernelpkg/pack/manifests/kernelpkg.toml"}
-    wanted |= {"kernelpkg/pack/kernelpkg.lock"}
-    wanted |= {"kernelpkg/pack/manifests/pack.schema.json"}
-    wanted |= {"kernelpkg/pack/kernels/kernel.schema.json"}
+    wanted = {"kernelpkg/py.typed", "kernelpkg/_data/manifests/kernelpkg.toml"}
+    wanted |= {"kernelpkg/_data/kernelpkg.lock"}
+    wanted |= {"kernelpkg/_data/manifests/pack.schema.json"}
+    wanted |= {"kernelpkg/_data/kernels/kernel.schema.json"}
     for directory in ("kernels", "configs", "manifests"):
         wanted |= {
-            f"kernelpkg/pack/{path.relative_to(ROOT)}"
+            f"kernelpkg/_data/{path.relative_to(ROOT)}"
             for path in (ROOT / directory).rglob("*")
             if path.suffix in (".toml", ".py", ".json")
         }

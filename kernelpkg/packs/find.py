@@ -66,7 +66,7 @@ def disabled_ops(environment: Mapping[str, str]) -> list[str]:
 def own_root() -> Path:
     """The root of the first pack: inside the installed package, or the source tree around it."""
     package = Path(__file__).absolute().parents[1]
-    installed = package / "pack"
+    installed = package / "_data"
     return installed if installed.is_dir() else package.parent
 
 
