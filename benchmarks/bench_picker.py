@@ -105,8 +105,8 @@ class OurSide:
         names = [axis.name for axis in spec.axes]
         self.places = [names.index(axis) for axis in spec.key_axes]
 
-    def plan(self) -> ConfigSelection:
-        """Return a plan that has seen no call."""
+    def selection(self) -> ConfigSelection:
+        """Return a selection that has seen no call."""
         return make_selection(self.spec, "nvidia_h200", [self.file])
 
     def values(self, args: tuple[Any, ...]) -> tuple[Scalar, ...]:
@@ -114,9 +114,9 @@ class OurSide:
         found = self.axes(*args)
         return tuple([found[place] for place in self.places])
 
-    def picked(self, plan: ConfigSelection, args: tuple[Any, ...]) -> Mapping[str, Scalar]:
+    def picked(self, selection: ConfigSelection, args: tuple[Any, ...]) -> Mapping[str, Scalar]:
         """Return the key that a call gets."""
-        table = plan.tables[0]
+        table = selection.tables[0]
         index = table.compiled.picker.pick(self.values(args)).index
         return {} if index is None else table.compiled.keys[index]
 
@@ -126,7 +126,7 @@ class OurSide:
             op=self.spec.name,
             schema=self.spec.schema,
             acceptance=lambda: self.acceptance,
-            plan=self.plan(),
+            plan=self.selection(),
             backend=StubBackend(_nothing),
         ).implementation()
 
@@ -148,16 +148,16 @@ def first_sides(ours: OurSide, theirs: TheirPicker, made: list[tuple[Any, ...]])
         return per_call(lambda: [function(args, keys) for args in made], count)
 
     def axes_and_pick() -> float:
-        pick, values = ours.plan().tables[0].compiled.picker.pick, ours.values
+        pick, values = ours.selection().tables[0].compiled.picker.pick, ours.values
         return per_call(lambda: [pick(values(args)) for args in made], count)
 
     def pick_alone() -> float:
-        pick = ours.plan().tables[0].compiled.picker.pick
+        pick = ours.selection().tables[0].compiled.picker.pick
         values = [ours.values(args) for args in made]
         return per_call(lambda: [pick(value) for value in values], count)
 
     def resolve() -> float:
-        options, axes_of = ours.plan().options, ours.acceptance.axes_of
+        options, axes_of = ours.selection().options, ours.acceptance.axes_of
         return per_call(lambda: [next(options(axes_of(args), args)) for args in made], count)
 
     return {"theirs": their_side, "axes+pick": axes_and_pick, "pick": pick_alone, "all": resolve}
@@ -166,8 +166,8 @@ def first_sides(ours: OurSide, theirs: TheirPicker, made: list[tuple[Any, ...]])
 def repeated_sides(ours: OurSide, theirs: TheirPicker, args: tuple[Any, ...], calls: int) -> Sides:
     """One call, again and again."""
     times = range(calls)
-    plan, call = ours.plan(), ours.dispatch()
-    pick, values = plan.tables[0].compiled.picker.pick, ours.values
+    selection, call = ours.selection(), ours.dispatch()
+    pick, values = selection.tables[0].compiled.picker.pick, ours.values
     value, function, keys = values(args), theirs.function, theirs.keys
     return {
         "theirs": lambda: per_call(lambda: [function(args, keys) for _ in times], calls),
@@ -224,8 +224,8 @@ def main() -> int:
         arguments = Arguments(spec)
         found = calls(spec, theirs.ours, shapes)
         made = [arguments.make(values) for values in found]
-        plan = ours.plan()
-        agree = sum(theirs.pick(args) == ours.picked(plan, args) for args in made)
+        selection = ours.selection()
+        agree = sum(theirs.pick(args) == ours.picked(selection, args) for args in made)
         same = f"{agree}/{len(made)}"
         first = interleave(first_sides(ours, theirs, made), rounds=rounds)
         again = interleave(repeated_sides(ours, theirs, made[len(made) // 2], times), rounds=rounds)

@@ -82,14 +82,14 @@ def plan_runs(
         wanted = [name for name in available if platforms is None or name in platforms]
         ours = wanted if interpret else [name for name in wanted if name == here.name]
         files = {name: read_configs(pack, spec, name).content() for name in ours}
-        plan = (
+        selection = (
             make_selection(spec, here.name, ()) if interpret else read_selection(pack, spec, here)
         )
     except PackError as error:
         return Planned(findings=error.problems)
     except (TypeError, ValueError) as error:  # keys that no picker can be made of
         return Planned(findings=(_unverified(spec.path, "KP268", f"no call is made: {error}"),))
-    planning = _Planning(pack=pack, spec=spec, here=here, plan=plan, interpret=interpret)
+    planning = _Planning(pack=pack, spec=spec, here=here, selection=selection, interpret=interpret)
     for name in wanted:
         if name not in files:
             planning.other(name)
@@ -110,7 +110,7 @@ class _Planning:
     pack: PackSpec
     spec: KernelSpec
     here: Platform
-    plan: ConfigSelection
+    selection: ConfigSelection
     interpret: bool
     runs: list[Run] = field(factory=list)
     findings: list[Problem] = field(factory=list)
@@ -221,7 +221,7 @@ class _Planning:
     def _chosen(self, case: Case) -> Chosen | None:
         """Return the first choice for a call; a picker of the kernel's own is not asked."""
         axes = [case.values.get(axis.name) for axis in self.spec.axes]
-        return next(self.plan.options(axes), None)
+        return next(self.selection.options(axes), None)
 
     def _has_config(self, case: Case) -> bool:
         known = self.interpret or self.spec.picker is not None

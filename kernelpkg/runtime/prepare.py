@@ -106,7 +106,7 @@ class Preparation:
         function = functions[spec.source]
         custom = None if spec.picker is None else functions[spec.picker]
         dropped: list[Problem] = []
-        plan = attempt(
+        selection = attempt(
             lambda: read_selection(
                 self.pack,
                 spec,
@@ -137,10 +137,10 @@ class Preparation:
             fake_impl=fake,
             helion_settings=settings,
             acceptance=lambda: CallCheck(spec, report.op),
-            plan=plan,
+            plan=selection,
             input_generator=lambda: CaseInputs(spec, self.machine.device),
         )
-        report = _described(report, self.pack, spec, plan, self.machine)
+        report = _described(report, self.pack, spec, selection, self.machine)
         lock = self.verifier.state(self.pack, spec.name, differs=bool(differing))
         return Ready(
             spec=spec,
@@ -175,10 +175,14 @@ def _function(spec: KernelSpec, reference: Reference, pins: Pins, files: Files) 
 
 
 def _described(
-    report: KernelReport, pack: PackSpec, spec: KernelSpec, plan: ConfigSelection, machine: Machine
+    report: KernelReport,
+    pack: PackSpec,
+    spec: KernelSpec,
+    selection: ConfigSelection,
+    machine: Machine,
 ) -> KernelReport:
     """Fill in how the op will run here, and why not better."""
-    own = plan.own() if plan.platform == machine.platform.name else None
+    own = selection.own() if selection.platform == machine.platform.name else None
     cases, distinct = (0, 0) if own is None else own.file.counts()
     place = None if own is None else directories.locate(pack, spec.name, own.platform)
     mode: Mode = "tuned" if own is not None else "default"
@@ -187,10 +191,10 @@ def _described(
         mode = "interpret"
         reason = "HELION_INTERPRET is set"
         if machine.device == "cpu":
-            reason = "no GPU" if plan.platform == CPU else "device cpu was asked for"
+            reason = "no GPU" if selection.platform == CPU else "device cpu was asked for"
     elif own is None:
         default = "Helion's own default" if spec.default is None else "[helion] default"
-        borrowed = [table.platform for table in plan.tables]
+        borrowed = [table.platform for table in selection.tables]
         source = f"borrows from {', '.join(borrowed)}, then {default}" if borrowed else default
         if spec.miss == "error":
             source = "[miss] action is 'error'"

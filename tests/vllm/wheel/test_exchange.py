@@ -134,11 +134,11 @@ def test_every_key_gets_its_own_config(vllm_wheel, imported):
     for path, content in shipped(vllm_wheel / FOLDER).items():
         spec = read_kernel(Path(imported.root), path.parent.name)
         names = imported.vllm_axes.get(spec.name, {})
-        plan = read_selection(imported, spec, platforms.resolve(path.stem))
+        selection = read_selection(imported, spec, platforms.resolve(path.stem))
         for entry in json.loads(content):
             key = {names.get(name, name): value for name, value in entry["key"].items()}
             values = {**spec.defaults, **key}
-            options = list(plan.options([values.get(axis.name) for axis in spec.axes]))
+            options = list(selection.options([values.get(axis.name) for axis in spec.axes]))
             if key:
                 assert options[0].config == entry["config"], (path, key)
                 assert (options[0].outcome, options[0].platform) == ("exact", path.stem)

@@ -199,7 +199,7 @@ def test_calls_get_the_configs_that_the_rules_give(kernels, name):
     out of another variant's.
     """
     spec = SPECS[name]
-    plan = read_selection(PACK, spec, platforms.resolve(PLATFORM, extra=PACK.platforms))
+    selection = read_selection(PACK, spec, platforms.resolve(PLATFORM, extra=PACK.platforms))
     configured = kernels[name].get_configured_op()
     select = configured._create_config_selector(configured._create_key_computer())
     read = CallCheck(spec, name).axes_of
@@ -209,7 +209,7 @@ def test_calls_get_the_configs_that_the_rules_give(kernels, name):
         for case in [case for case in cases if case.values["num_tokens"] == 1]:
             for tokens in (1, 2, 3, 9, 500, 512, 8192, 20_000):
                 args = with_tokens(name, case, tokens)
-                options = list(plan.options(read(args)))
+                options = list(selection.options(read(args)))
                 chosen = options[-1] if options[0].outcome == "default" else options[0]
                 assert select(args) == as_read(chosen.config), (case, tokens, chosen.reason)
                 outcomes.add(options[0].outcome)
