@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -83,6 +86,23 @@ def test_a_name_can_have_another_schema_later():
         )
         assert torch.equal(compiled(torch.ones(2), *extra), want)
         op.close()
+
+
+def test_an_op_is_registered_without_a_search_through_all_modules(monkeypatch):
+    """PyTorch asks which module registers a fake implementation; `inspect` would look at each."""
+
+    class Module(types.ModuleType):
+        @property
+        def __file__(self):
+            searched.append(self.__name__)
+            return f"/{self.__name__}.py"
+
+    searched = []
+    monkeypatch.setitem(sys.modules, "kp_test_module", Module("kp_test_module"))
+    monkeypatch.setattr(inspect, "modulesbyfile", {})
+    torch_ops.know_this_module()
+    _op("(Tensor x) -> Tensor", _plus(1), torch.empty_like).close()
+    assert searched == []
 
 
 def test_closing_one_op_leaves_the_others():
