@@ -39,6 +39,11 @@ class Files:
         self._trees: dict[Path, ast.Module] = {}
         self._real: dict[Path, Path] = {}
         self._digests: dict[Path, str] = {}
+        self._names: dict[Path, list[str]] = {}
+
+    def names(self, directory: Path) -> list[str]:
+        """Return the names in a directory, sorted; raises OSError where it cannot be listed."""
+        return _once(self._names, directory, lambda: sorted(os.listdir(directory)))
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file; raises OSError where it cannot be read."""

@@ -26,6 +26,19 @@ def test_an_edit_is_not_seen_twice(tmp_path):
     assert Files().read(path) == Files().parsed(path) == b"x = 2"
 
 
+def test_a_directory_is_listed_once(tmp_path):
+    """What came in later is not seen; a directory that is not there raises each time."""
+    files = Files()
+    with pytest.raises(FileNotFoundError):
+        files.names(tmp_path / "x")
+    for name in ("b", "a"):
+        (tmp_path / "x" / name).mkdir(parents=True)
+    assert files.names(tmp_path / "x") == ["a", "b"]
+    (tmp_path / "x" / "c").mkdir()
+    assert files.names(tmp_path / "x") == ["a", "b"]
+    assert Files().names(tmp_path / "x") == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("root", [Path("/packs/a"), Path("/"), Path("packs")], ids=str)
 def test_digests_below_a_root_are_those_of_its_folders(monkeypatch, root):
     """A root may be the topmost directory, and folders whose names begin alike are others."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +87,7 @@ def with_overlays(
         raise PackError(problems=tuple(problems))
     if not named:
         return pack
-    own = _own(pack)
+    own = _own(pack.root)
     same = [own.path.is_dir() and os.path.samefile(name, own.path) for name in named]
     places = [str(own.path) if is_own else n for n, is_own in zip(named, same, strict=True)]
     return evolve(pack, overlays=tuple(dict.fromkeys(places)))
@@ -95,7 +95,7 @@ def with_overlays(
 
 def search_path(pack: PackSpec) -> tuple[ConfigDirectory, ...]:
     """Return the directories in which the pack's configs are looked for, the first choice first."""
-    own = _own(pack)
+    own = _own(pack.root)
     found = [
         own if name == str(own.path) else ConfigDirectory(path=Path(name), shown=name, overlay=True)
         for name in pack.overlays
@@ -103,19 +103,20 @@ def search_path(pack: PackSpec) -> tuple[ConfigDirectory, ...]:
     return tuple(dict.fromkeys((*found, own))) if found else (own,)
 
 
-def _own(pack: PackSpec) -> ConfigDirectory:
-    return ConfigDirectory(path=Path(pack.root, "configs"), shown="configs", overlay=False)
+@lru_cache(maxsize=8)
+def _own(root: str) -> ConfigDirectory:
+    return ConfigDirectory(path=Path(root, "configs"), shown="configs", overlay=False)
 
 
-def platforms_of(pack: PackSpec, kernel: str) -> tuple[str, ...]:
+def platforms_of(pack: PackSpec, kernel: str, files: Files | None = None) -> tuple[str, ...]:
     """Return the platforms that a kernel has config files for, by name.
 
-    Files whose names have no letter or digit, or cannot be printed, are of no platform. Raises
-    PackError where a directory cannot be read.
+    Files whose names have no letter or digit, or cannot be printed, are of no platform. `files`
+    keeps the names that were read. Raises PackError where a directory cannot be read.
     """
     found: set[str] = set()
     for directory in search_path(pack):
-        found |= set(_names(directory, kernel))
+        found |= set(_names(directory, kernel, files or Files()))
     return tuple(sorted(found))
 
 
@@ -155,7 +156,7 @@ def read_configs(
     A file that is one of the `locked` ones is not even decoded.
     """
     # Where there is none, it was there a moment ago, or its own message says that it is not.
-    place = locate(pack, spec.name, platform) or _file(_own(pack), spec.name, platform)
+    place = locate(pack, spec.name, platform) or _file(_own(pack.root), spec.name, platform)
     files = files or Files()
     with contextlib.suppress(OSError):  # which is said below
         counts = locked.get((platform, files.digest(place.path))) if locked else None
@@ -174,18 +175,19 @@ def walk(
     Directories of kernels of the pack are entered, and no others.
     """
     for directory in search_path(pack) if directories is None else directories:
-        for entry in _listed(directory, "", directory.path, directory.shown):
+        for entry in _listed(directory, "", Files()):
             yield entry
             if entry.error is None and entry.name in pack.kernels and entry.path.is_dir():
-                yield from _listed(directory, entry.name, entry.path, entry.shown)
+                yield from _listed(directory, entry.name, Files())
 
 
-def _listed(
-    directory: ConfigDirectory, kernel: str, above: Path, shown: str
-) -> Iterator[ConfigPlace]:
+def _listed(directory: ConfigDirectory, kernel: str, files: Files) -> Iterator[ConfigPlace]:
+    """Yield what lies in a directory, or in that of a kernel there."""
+    above = directory.path / kernel
+    shown = f"{directory.shown}/{kernel}" if kernel else directory.shown
     make = partial(ConfigPlace, directory=directory, kernel=kernel)
     try:
-        names = sorted(os.listdir(above))
+        names = files.names(above)
     except OSError as error:
         yield make(name="", path=above, shown=shown, error=error)
         return
@@ -236,9 +238,8 @@ def unlisted(entry: ConfigPlace) -> tuple[Problem, ...]:
     return (Problem(path=entry.shown, code="KP501", message=message),)
 
 
-def _names(directory: ConfigDirectory, kernel: str) -> Iterator[str]:
-    above, shown = directory.path / kernel, f"{directory.shown}/{kernel}"
-    for entry in _listed(directory, kernel, above, shown):
+def _names(directory: ConfigDirectory, kernel: str, files: Files) -> Iterator[str]:
+    for entry in _listed(directory, kernel, files):
         problems = unlisted(entry)
         if problems:
             raise PackError(problems=problems) from entry.error

@@ -345,7 +345,7 @@ def read_selection(
     the problems of others go to the list, and nothing is borrowed from them. `locked` are the
     files that a lock vouches for, which are not checked again.
     """
-    available = directories.platforms_of(pack, spec.name)
+    available = directories.platforms_of(pack, spec.name, files)
     names = [here.name] if here.name in available else []
     names += platforms.chain(here, available, extra=pack.platforms)
     others = [] if dropped is None else [name for name in available if name not in names]

@@ -256,7 +256,7 @@ class Verifier:
         locked = None if self.locked is None else self.locked.kernels.get(name)
         paths = set() if locked is None else {*locked.digests(name)}
         try:
-            platforms = directories.platforms_of(pack, name)
+            platforms = directories.platforms_of(pack, name, files)
         except PackError as error:
             return error.problems
         paths |= {config_path(name, platform) for platform in platforms}
