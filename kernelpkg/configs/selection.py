@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
-from attrs import field, frozen
+from attrs import frozen
 
 from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.match import identity
@@ -170,7 +170,12 @@ class ConfigSelection:
     platform: str
     tables: tuple[_Table, ...]
     custom: CustomPicker | None = None
-    _places: tuple[int, ...] = field(repr=False)
+
+    @cached_property
+    def _places(self) -> tuple[int, ...]:
+        """Where the key axes are among all axes."""
+        names = [axis.name for axis in self.spec.axes]
+        return tuple(names.index(axis) for axis in self.spec.key_axes)
 
     def own(self) -> _Table | None:
         """The table of the platform itself."""
@@ -314,7 +319,6 @@ def make_selection(
     do not are left out.
     """
     known = fits or {}
-    names = [axis.name for axis in spec.axes]
     return ConfigSelection(
         spec=spec,
         platform=platform,
@@ -324,7 +328,6 @@ def make_selection(
             if known.get(file.platform) is not False
         ),
         custom=custom,
-        places=tuple(names.index(axis) for axis in spec.key_axes),
     )
 
 

@@ -5,17 +5,19 @@ Before: `packs/read`. After: `configs/store`, which reads what is tuned for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kernelpkg.errors import quoted, suggestion
+from kernelpkg.errors import PackError, quoted, suggestion
 from kernelpkg.expr.language import Expr, ExprError, parse_expr
 from kernelpkg.expr.types import Scope, ValueType, infer, value_problem, wants
+from kernelpkg.files import Files
 from kernelpkg.manifest import validate
-from kernelpkg.manifest.decode import MISSING, TomlPath
+from kernelpkg.manifest.decode import MISSING, Table, TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.keys import USES
+from kernelpkg.manifest.keys import KERNEL_MANIFEST, USES
 from kernelpkg.manifest.opschema import (
     NO_DEFAULT,
     VALUES,
@@ -35,9 +37,48 @@ from kernelpkg.manifest.spec import (
     KernelSpec,
     Reference,
     Rule,
+    VouchedSpec,
 )
 
 _ANY: Final = "*"
+
+_HEAD: Final = Table(
+    keys={key: KERNEL_MANIFEST.keys[key] for key in ("edition", "kernel", "op", "helion")}
+)
+"""The tables that `load` itself needs; the others are for calls."""
+
+_OTHERS: Final = "|".join(key for key in KERNEL_MANIFEST.keys if key not in _HEAD.keys)
+_FOR_CALLS: Final = re.compile(rf"^\[\[?(?:{_OTHERS})[].]".encode(), re.MULTILINE)
+_ANY_TABLE: Final = re.compile(rb"^[ \t]*\[", re.MULTILINE)
+
+
+def read_vouched(directory: Path, shown: str, files: Files) -> KernelSpec:
+    """Return the spec of a kernel whose files are those that a lock vouches for.
+
+    Where the tables for calls are the last of its manifest, as is usual, they are read when they
+    are first asked for: 0.28 ms in place of 1.1 (2 shared cores, CPython 3.11, 2026-11-29).
+    """
+    path = directory / "kernel.toml"
+    content, digest = files.read(path), files.digest(path)
+
+    def read() -> KernelSpec:
+        document = Document(path, shown, KERNEL_MANIFEST, read_bytes=lambda _: content)
+        spec = KernelReader(document, directory, checked=True).read()
+        if spec is None or not document.sound:
+            raise PackError(problems=document.problems())
+        return spec
+
+    first = _FOR_CALLS.search(content)
+    rest = b"" if first is None else content[first.start() :]
+    if first is None or len(_FOR_CALLS.findall(rest)) < len(_ANY_TABLE.findall(rest)):
+        return read()
+    try:
+        # It does not parse if that line was none of a table, but within an array or a text.
+        head = Document(path, shown, _HEAD, read_bytes=lambda _: content[: first.start()])
+    except PackError:
+        return read()
+    known = KernelReader(head, directory, checked=True).head()
+    return VouchedSpec({**known, "digest": digest}, read) if head.sound else read()
 
 
 def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
@@ -79,8 +120,25 @@ class KernelReader:
 
     def read(self) -> KernelSpec | None:
         """Return the spec, or None where the document is too broken to make one."""
-        self._check_name()
         parts: dict[str, Any] = {
+            **self.head(),
+            "specialize": self._specialize(),
+            "axes": self.axes,
+            "guards": self._guards(),
+            "rules": self._rules(),
+            "miss": "default" if self.get("miss") is None else self.get("miss", "action"),
+            "defaults": self._defaults(),
+            "grids": self._grids(),
+            "generator": self._reference("inputs", "generator"),
+            "args": self._args(),
+            "accuracy": self._accuracy(),
+        }
+        return None if any(part is MISSING for part in parts.values()) else KernelSpec(**parts)
+
+    def head(self) -> dict[str, Any]:
+        """Return what [kernel], [op] and [helion] say of the spec without the other tables."""
+        self._check_name()
+        return {
             "name": self.get("kernel", "name"),
             "path": self.document.shown,
             "directory": str(self.directory),
@@ -95,18 +153,7 @@ class KernelReader:
             "requires": self.get("helion", "requires"),
             "settings": self.get("helion", "settings"),
             "default": self.get("helion", "default"),
-            "specialize": self._specialize(),
-            "axes": self.axes,
-            "guards": self._guards(),
-            "rules": self._rules(),
-            "miss": "default" if self.get("miss") is None else self.get("miss", "action"),
-            "defaults": self._defaults(),
-            "grids": self._grids(),
-            "generator": self._reference("inputs", "generator"),
-            "args": self._args(),
-            "accuracy": self._accuracy(),
         }
-        return None if any(part is MISSING for part in parts.values()) else KernelSpec(**parts)
 
     def _check_name(self) -> None:
         name, at = self.get("kernel", "name"), ("kernel", "name")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Final, Literal, NewType
+from typing import Any, Final, Literal, NewType
 
 from attrs import frozen
 
@@ -207,6 +207,28 @@ class KernelSpec:
     def axis_types(self) -> Mapping[str, AxisType]:
         """What values each axis can have, in the order of the manifest."""
         return {axis.name: _axis_type(axis.expr, self.schema) for axis in self.axes}
+
+
+class VouchedSpec(KernelSpec):
+    """A kernel that a lock vouches for: what is not `known` is read when it is first asked for.
+
+    That is by its first call. A server loads many kernels that it never calls, and what their calls
+    need is most of their manifests.
+    """
+
+    _read: Callable[[], KernelSpec]
+
+    def __init__(self, known: Mapping[str, Any], read: Callable[[], KernelSpec]) -> None:
+        for name, value in {**known, "_read": read}.items():
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what was not known: Python asks for it where a slot of the value is empty."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if "_whole" not in vars(self):
+            vars(self).setdefault("_whole", self._read())  # two threads get the value of the first
+        return getattr(vars(self)["_whole"], name)
 
 
 def _axis_type(expr: Expr, schema: OpSchema) -> AxisType:

@@ -31,7 +31,12 @@ from kernelpkg.manifest.cases import (
 )
 from kernelpkg.manifest.decode import MISSING
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.kernel import KernelReader, check_identifier, read_expr
+from kernelpkg.manifest.kernel import (
+    KernelReader,
+    check_identifier,
+    read_expr,
+    read_vouched,
+)
 from kernelpkg.manifest.keys import KERNEL_MANIFEST, PACK_MANIFEST
 from kernelpkg.manifest.spec import ArgVariant, KernelName, KernelSpec, PackSpec, Route, Rule
 from kernelpkg.packs.sources import check_references
@@ -43,7 +48,8 @@ def read_kernel(
     """Read `kernels/<name>/kernel.toml` below a root, and check it against its Python files.
 
     `files` keeps what was read, for whoever runs it next. `checked` says that a lock vouches for
-    it: its functions, the agreement of its parts and its cases are not checked again. Raises
+    it: its functions, the agreement of its parts and its cases are not checked again, and what only
+    calls need is read when it is first asked for. Raises
     PackError with every problem of the manifest and of the files that it names.
     """
     directory, shown = root / "kernels" / name, f"kernels/{name}/kernel.toml"
@@ -53,15 +59,16 @@ def read_kernel(
         message = f"kernel '{name}' is named by the pack, and is not there{remedy}"
         raise pack_error(shown, "KP602", message)
     files = files or Files()
+    if checked:
+        return read_vouched(directory, shown, files)
     document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST, read_bytes=files.read)
-    reader = KernelReader(document, directory, checked=checked)
+    reader = KernelReader(document, directory)
     spec = reader.read()
-    if not checked:
-        check_references(reader.references, directory, reader.schema, document, files)
-        if spec is not None:
-            validate.check_kernel(spec, document)
-            if document.sound:
-                check_cases(spec, document)
+    check_references(reader.references, directory, reader.schema, document, files)
+    if spec is not None:
+        validate.check_kernel(spec, document)
+        if document.sound:
+            check_cases(spec, document)
     if not document.sound:
         raise PackError(problems=document.problems())
     assert spec is not None
