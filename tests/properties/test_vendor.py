@@ -17,7 +17,7 @@ from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Axis, KernelSpec, Rule
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm.vendor.op_code import axis_codes
-from kernelpkg.vllm.vendor.op_picker import default_key, local_names, write_picker
+from kernelpkg.vllm.vendor.op_picker import SHARED, default_key, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import FreeSizes, shared_case
 
 BASE = read_kernel(Path(__file__).parents[1] / "golden" / "good", "x")
@@ -71,8 +71,8 @@ def kernels(draw: st.DrawFn) -> tuple[KernelSpec, list[st.SearchStrategy[Any]]]:
 def written(shared: ModuleType, spec: KernelSpec, sizes: FreeSizes) -> Any:
     """Return the picker of a kernel, run from its text and that of what all pickers share."""
     code = write_picker(spec, axis_codes(spec, local_names(spec)), sizes)
-    space = {"Any": Any, **{name: getattr(shared, name) for name in code.uses}}
-    exec(compile("\n".join(code.lines), "<picker>", "exec"), space)
+    space = {"Any": Any, **{name: getattr(shared, name) for name in SHARED}}
+    exec(compile("\n".join(code), "<picker>", "exec"), space)
     return space["pick_config"]
 
 

@@ -164,11 +164,9 @@ def unhidden(names: Iterable[str], taken: Collection[str]) -> dict[str, str]:
 class AxisCode:
     """One axis: its type, whether it may be None, and how its value is read from arguments."""
 
-    name: str
     type: ValueType
     nullable: bool
     code: str
-    reads: tuple[str, ...]
 
 
 class Unsayable(ValueError):
@@ -190,9 +188,7 @@ def axis_codes(spec: KernelSpec, names: Mapping[str, str]) -> dict[str, AxisCode
         if absent and axis.expr.name is None:
             lacks = " or ".join(f"{names.get(name, name)} is None" for name in absent)
             code = f"None if {lacks} else {code}"
-        found[axis.name] = AxisCode(
-            name=axis.name, type=kind, nullable=bool(absent), code=code, reads=axis.expr.names()
-        )
+        found[axis.name] = AxisCode(type=kind, nullable=bool(absent), code=code)
     return found
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations
-from typing import Final
 
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import ConfigFile, TunedCase
 from kernelpkg.errors import PackError, Problem
-from kernelpkg.expr.types import ValueType
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.helion_config import Config
@@ -46,7 +44,7 @@ def write_configs(
         except PackError as error:
             problems += error.problems
             continue
-        wrong = [*_values(codes, file)]
+        wrong = [*_values(spec, codes, file)]
         found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
         found += [] if wrong else _shared(spec, free, platform, file)
         problems += [Problem(path=shown, code=code, message=text) for code, text in found]
@@ -72,25 +70,19 @@ def _spelling(tree: VllmTree, platform: str) -> Iterator[tuple[str, str]]:
         yield "KP816", text
 
 
-def _values(codes: Mapping[str, AxisCode], file: ConfigFile) -> Iterator[tuple[str, str]]:
+def _values(
+    spec: KernelSpec, codes: Mapping[str, AxisCode], file: ConfigFile
+) -> Iterator[tuple[str, str]]:
     """Yield the values of keys that no call has, for they are not of their axis's type."""
     for place, case in enumerate(file.cases):
         for axis, value in case.key.items():
-            code = codes[axis]
-            if type(value) not in _TYPES[code.type] and not (value is None and code.nullable):
+            never = value is None and not codes[axis].nullable
+            if never or spec.axis_types[axis].problem(value) is not None:
                 text = (
                     f"case {place}, key: axis '{axis}' is {show(value)}, which it is in no call; "
                     "correct it, or tune again"
                 )
                 yield "KP818", text
-
-
-_TYPES: Final[Mapping[ValueType, tuple[type, ...]]] = {
-    "flag": (bool,),
-    "whole": (int,),
-    "number": (int, float),
-    "dtype": (str,),
-}
 
 
 def _shared(

@@ -11,6 +11,7 @@ import builtins
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from attrs import frozen
@@ -20,7 +21,6 @@ from kernelpkg.errors import pack_error, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import Accuracy, KernelSpec, Reference
-from kernelpkg.vllm.vendor import op_picker
 from kernelpkg.vllm.vendor.op_code import (
     WIDTH,
     AxisCode,
@@ -35,6 +35,7 @@ from kernelpkg.vllm.vendor.op_code import (
     lay,
 )
 from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
+from kernelpkg.vllm.vendor.op_picker import SHARED, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
 from kernelpkg.vllm.vendor.op_sources import (
     Import,
@@ -56,6 +57,7 @@ _IMPORTS: Final = (
     Import(module="vllm.utils.import_utils", member="has_helion", name="has_helion"),
     _REGISTER,
 )
+_PRODUCT: Final = Import(module="itertools", member="product", name="product")
 _SECTIONS: Final = {"torch": 1, "helion": 1, "vllm": 2}
 """The section of an import by its first word, as isort has them; 0 is the standard library."""
 
@@ -81,8 +83,8 @@ def write_op(
     function = taken.file.function(spec.source.name)
     try:
         sizes = free_sizes(spec, function)
-        axes = axis_codes(spec, op_picker.local_names(spec))
-        picker = op_picker.write_picker(spec, axes, sizes)
+        axes = axis_codes(spec, local_names(spec))
+        picker = write_picker(spec, axes, sizes)
         inputs = write_inputs(spec, axes, taken.names)
         fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
         tolerances, near = _accuracy(spec, "\n".join(taken.kernel))
@@ -91,14 +93,15 @@ def write_op(
     except (Unclassed, Unsayable, NotInferred) as error:
         code = "KP814" if isinstance(error, Unclassed) else "KP813"
         raise pack_error(spec.path, code, f"kernel '{spec.name}': {error}") from None
-    parts = [*taken.helpers, inputs.lines, picker.lines, fake, taken.baseline, tolerances]
-    used = picker.uses | ({"AccuracyCheck"} if tolerances else set())
-    imports = {Import(module=shared, member=name, name=name) for name in used}
+    parts = [*taken.helpers, inputs, picker, fake, taken.baseline, tolerances, kernel]
+    read = reads("\n".join(chain.from_iterable(parts)))
+    known = [_PRODUCT, *(Import(module=shared, member=name, name=name) for name in SHARED)]
+    imports = {item for item in known if item.name in read}
     lines = [
         *heading(license, origin, spec.summary.strip() or spec.name),
         "",
-        *_imports({*_IMPORTS, *taken.imports, *inputs.imports, *imports}),
-        *(line for part in (*parts, kernel) if part for line in ("", "", *part)),
+        *_imports({*_IMPORTS, *taken.imports, *imports}),
+        *(line for part in parts if part for line in ("", "", *part)),
     ]
     long = next((line.strip() for line in lines if len(line) > WIDTH), None)
     if long is not None:

@@ -31,9 +31,6 @@ from kernelpkg.vllm.vendor.op_code import (
     python,
     unhidden,
 )
-from kernelpkg.vllm.vendor.op_sources import Import
-
-_PRODUCT: Final = Import(module="itertools", member="product", name="product")
 
 _RUN: Final = 4
 """How many values of one step a range takes the place of, in a list that is too long for a line."""
@@ -276,20 +273,13 @@ def _choice(name: str, branches: Sequence[tuple[str, Made]], otherwise: Made) ->
         yield from otherwise.assigned(name, 2 * STEP)
 
 
-@frozen(kw_only=True)
-class InputsCode:
-    """The lines of both functions, and what they import."""
-
-    lines: tuple[str, ...]
-    imports: frozenset[Import]
-
-
 def write_inputs(
     spec: KernelSpec, codes: Mapping[str, AxisCode], taken: frozenset[str]
-) -> InputsCode:
+) -> list[str]:
     """Write the functions that make the arguments of one case, and of every case for tuning.
 
-    `codes` are the axes, `taken` the names of the file that the functions go into.
+    `codes` are the axes, `taken` the names of the file that the functions go into. They may use
+    `product` of itertools.
     """
     writer = CaseInputsWriter(spec, codes, taken)
     lines = [*writer.lines(), "", ""]
@@ -306,9 +296,7 @@ def write_inputs(
             again = len({*keys}) < len(keys) or not seen.isdisjoint(keys)
             lines += _loop(writer, grid, again=again)
             seen |= {*keys}
-    lines.append("    return inputs")
-    imports = {_PRODUCT} if any("in product(" in line for line in lines) else set()
-    return InputsCode(lines=tuple(lines), imports=frozenset(imports))
+    return [*lines, "    return inputs"]
 
 
 def _keys(spec: KernelSpec, place: int, axes: Sequence[str]) -> list[tuple[str, ...]]:

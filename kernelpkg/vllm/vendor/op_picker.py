@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import fields, frozen
+from attrs import fields
 
 import kernelpkg
 from kernelpkg.manifest.opschema import NO_DEFAULT
@@ -44,14 +44,6 @@ _TAKEN: Final = frozenset({"args", "len", "refuse_split", "str", "torch"})
 """Names that the function of the axes uses itself."""
 
 
-@frozen(kw_only=True)
-class PickerCode:
-    """The lines of a picker, and the names of `SHARED` that they use."""
-
-    lines: tuple[str, ...]
-    uses: frozenset[str]
-
-
 def local_names(spec: KernelSpec) -> dict[str, str]:
     """Return what arguments are called where axes are read: by their names, or with a `_`."""
     return unhidden(spec.schema.arg_names, _TAKEN)
@@ -62,10 +54,11 @@ def default_key(ones: Sequence[str]) -> dict[str, Scalar]:
     return {MARK: True, **dict.fromkeys(ones, 1)} if ones else {}
 
 
-def write_picker(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> PickerCode:
+def write_picker(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> list[str]:
     """Write the picker of a kernel; `codes` are its axes, `sizes` those that may be 1 or larger.
 
-    Raises Unsayable for an axis that has the name of something else.
+    What it uses of the file that all ops share is named in `SHARED`. Raises Unsayable for an axis
+    that has the name of something else.
     """
     if MARK in (*spec.key_axes, *sizes.axes):
         raise Unsayable(f"axis '{MARK}' has the name that marks default entries; rename it")
@@ -78,14 +71,12 @@ def write_picker(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSiz
         lines += ["# What picks a config: each rule narrows the tuned keys by an axis."]
         lines += [*assign("RULES", rules, 0), "", ""]
     if wanted or by_rules or sizes.spread:
-        lines += [*_axes(spec, [codes[axis] for axis in wanted], sizes), "", ""]
+        lines += [*_axes(spec, {axis: codes[axis].code for axis in wanted}, sizes), "", ""]
         given.append("axes")
     if sizes.axes:
         given.append(collection("()", [f'"{axis}"' for axis in sizes.axes], "ones="))
     picker = "rule_picker" if by_rules else "own_picker"
-    lines += assign("pick_config", call(picker, *given), 0)
-    text = "\n".join(lines)
-    return PickerCode(lines=tuple(lines), uses=frozenset(n for n in SHARED if f"{n}(" in text))
+    return [*lines, *assign("pick_config", call(picker, *given), 0)]
 
 
 def _rule(rule: Rule) -> Doc:
@@ -95,13 +86,14 @@ def _rule(rule: Rule) -> Doc:
     return call("Rule", *(f"{n}={literal(v)}" for n, v in given.items() if v != default[n]))
 
 
-def _axes(spec: KernelSpec, codes: Sequence[AxisCode], sizes: FreeSizes) -> Iterator[str]:
+def _axes(spec: KernelSpec, codes: Mapping[str, str], sizes: FreeSizes) -> Iterator[str]:
     """Yield the function that reads the axes; arguments with a default may be left out."""
     names = local_names(spec)
     head = call("def axes", "args: tuple[Any, ...]")
     yield from lay(head, after=" -> tuple[Any, ...]:")
     yield '    """Return what the config of a call depends on."""'
-    read = {name for code in codes for name in code.reads} | {*sizes.spread}
+    read = {name for axis in spec.axes if axis.name in codes for name in axis.expr.names()}
+    read |= {*sizes.spread}
     for place, arg in enumerate(spec.schema.args):
         if arg.name in read:
             value = f"args[{place}]"
@@ -109,12 +101,11 @@ def _axes(spec: KernelSpec, codes: Sequence[AxisCode], sizes: FreeSizes) -> Iter
                 value += f" if len(args) > {place} else {arg.default!r}"
             yield from assign(names[arg.name], value)
     yield from _flat(spec, names, sizes)
-    given = [code.name for code in codes if not code.code.isidentifier()]
+    given = [axis for axis, code in codes.items() if not code.isidentifier()]
     found = unhidden(given, _TAKEN | {*names.values()})  # an axis may hide an argument
-    for code in codes:
-        if code.name in found:
-            yield from assign(found[code.name], code.code)
-    items = [found.get(code.name, code.code) for code in codes]
+    for axis, name in found.items():
+        yield from assign(name, codes[axis])
+    items = (found.get(axis, code) for axis, code in codes.items())
     yield from lay(collection("()", items), STEP, before="return ")
 
 

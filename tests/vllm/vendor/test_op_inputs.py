@@ -82,7 +82,7 @@ CAPTURE = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
 def loops(*grids):
     """Return the lines of the loops."""
     spec = evolve(BASE, grids=grids)
-    lines = write_inputs(spec, axis_codes(spec, {}), frozenset()).lines
+    lines = write_inputs(spec, axis_codes(spec, {}), frozenset())
     start = next(i for i, line in enumerate(lines) if "inputs: dict" in line)
     return lines[start + 1 : -1]
 

@@ -36,8 +36,8 @@ def run(shared_rules):
 
     def picker(spec, sizes=NOTHING, **around):
         code = write_picker(spec, axis_codes(spec, local_names(spec)), sizes)
-        space = {"Any": Any, **{name: getattr(shared_rules, name) for name in code.uses}, **around}
-        exec("\n".join(code.lines), space)
+        space = {"Any": Any, **{name: getattr(shared_rules, name) for name in SHARED}, **around}
+        exec("\n".join(code), space)
         return space["pick_config"]
 
     return picker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,8 @@ class Key(dict):
 def run(spec, **functions):
     """Return the module of the written functions."""
     code = write_inputs(spec, axis_codes(spec, {}), frozenset(functions))
-    lines = [f"from {item.module} import {item.text()}" for item in code.imports]
-    space = {"CaseKey": Key, "torch": torch, **functions}
-    exec("\n".join(["from typing import Any", *lines, *code.lines]), space)
+    space = {"CaseKey": Key, "torch": torch, "product": product, **functions}
+    exec("\n".join(["from typing import Any", *code]), space)
     return space
 
 
