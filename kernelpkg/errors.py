@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import asdict, field, frozen
@@ -102,6 +103,19 @@ class PackError(KernelpkgError):
 def pack_error(path: str, code: str, message: str, line: int = 0) -> PackError:
     """Return the error of one problem; see `Problem` for its parts."""
     return PackError(problems=(Problem(path=path, line=line, code=code, message=message),))
+
+
+@contextlib.contextmanager
+def collecting(problems: list[Problem]) -> Iterator[None]:
+    """Go on behind what raises PackError, whose problems are added to those that there are.
+
+    Args:
+        problems: The list that they are added to.
+    """
+    try:
+        yield
+    except PackError as error:
+        problems.extend(error.problems)
 
 
 class CallError(KernelpkgError, ValueError):

@@ -122,9 +122,7 @@ def _is_version(text: str) -> bool:
 def time_findings(tuned: CheckedFile) -> Iterator[Problem]:
     """Yield times that no run takes, and configs recorded as slower than what they replaced."""
     default = tuned.spec.default
-    plain = None
-    if default is not None:
-        plain = config_id({k: list(v) if isinstance(v, tuple) else v for k, v in default.items()})
+    plain = None if default is None else config_id(default)
     for place, case in enumerate(tuned.file.cases):
         at = ("cases", place)
         times = {name: getattr(case, name) for name in ("ms", "old_ms", "default_ms")}

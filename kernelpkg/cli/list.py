@@ -11,7 +11,7 @@ from attrs import asdict, frozen
 from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import platforms_of
-from kernelpkg.errors import PackError, Problem, UsageError
+from kernelpkg.errors import PackError, Problem, UsageError, collecting
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import find
@@ -90,41 +90,30 @@ def survey(
     packs: list[PackEntry] = []
     problems: list[Problem] = []
     for root in roots:
-        try:
+        with collecting(problems):
             if isinstance(root, PackError):
                 raise root
-            names = root.packs()
-        except PackError as error:
-            problems += error.problems
-            continue
-        for name in names:
-            if wanted in (None, name):
-                try:
-                    packs.append(_entry(root, overlay(read_pack(root.path, name)), problems))
-                except PackError as error:
-                    problems += error.problems
+            for name in root.packs():
+                if wanted in (None, name):
+                    with collecting(problems):
+                        packs.append(_entry(root, overlay(read_pack(root.path, name)), problems))
     return packs, problems
 
 
 def _entry(root: Root, pack: PackSpec, problems: list[Problem]) -> PackEntry:
     kernels = []
     for kernel in pack.kernels:
-        try:
+        with collecting(problems):
             spec = read_kernel(root.path, kernel)
-            tuned = platforms_of(pack, spec.name)
-        except PackError as error:
-            problems += error.problems
-            continue
-        kernels.append(
-            KernelEntry(
+            entry = KernelEntry(
                 name=spec.name,
                 op=f"{pack.namespace}::{spec.name}",
                 version=spec.version,
                 cases=len(cases_of(spec, "tune")),
-                platforms=tuned,
+                platforms=platforms_of(pack, spec.name),
                 summary=spec.summary,
             )
-        )
+            kernels.append(entry)
     return PackEntry(
         pack=pack.name,
         version=pack.version,

@@ -137,6 +137,11 @@ def locate(pack: PackSpec, kernel: str, platform: str) -> ConfigPlace | None:
     return None
 
 
+def place_of(pack: PackSpec, kernel: str, platform: str) -> ConfigPlace:
+    """Return the file that `locate` does; where there is none, the place of the pack's own."""
+    return locate(pack, kernel, platform) or _file(_own(pack.root), kernel, platform)
+
+
 def _file(directory: ConfigDirectory, kernel: str, platform: str) -> ConfigPlace:
     name = f"{platform}.json"
     path, shown = directory.path / kernel / name, f"{directory.shown}/{kernel}/{name}"
@@ -156,7 +161,7 @@ def read_configs(
     A file that is one of the `locked` ones is not even decoded.
     """
     # Where there is none, it was there a moment ago, or its own message says that it is not.
-    place = locate(pack, spec.name, platform) or _file(_own(pack.root), spec.name, platform)
+    place = place_of(pack, spec.name, platform)
     files = files or Files()
     with contextlib.suppress(OSError):  # which is said below
         counts = locked.get((platform, files.digest(place.path))) if locked else None

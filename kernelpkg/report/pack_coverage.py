@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Answer, Move, read_selection
-from kernelpkg.errors import PackError, Problem, UsageError, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, collecting, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
 from kernelpkg.packs.find import chosen_kernels
@@ -66,19 +66,13 @@ def cover_pack(
     maps: list[Coverage] = []
     files = Files()
     for kernel in kernels:
-        try:
+        with collecting(problems):
             spec = read_kernel(Path(pack.root), kernel, files)
-        except PackError as error:
-            problems.extend(error.problems)
-            continue
-        for here in heres:
-            try:
-                selection = read_selection(pack, spec, here, files=files, dropped=problems)
-                place = directories.locate(pack, kernel, here.name)
-            except PackError as error:
-                problems.extend(error.problems)
-            else:
-                maps.append(cover(selection, shapes, place))
+            for here in heres:
+                with collecting(problems):
+                    selection = read_selection(pack, spec, here, files=files, dropped=problems)
+                    place = directories.locate(pack, kernel, here.name)
+                    maps.append(cover(selection, shapes, place))
     return PackCoverage(
         pack=pack.name,
         namespace=pack.namespace,

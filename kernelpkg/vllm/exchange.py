@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,7 +17,15 @@ from attrs import evolve, field, frozen
 from kernelpkg.configs import directories, platforms, store
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError, Problem, UsageError, counted, pack_error, suggestion
+from kernelpkg.errors import (
+    PackError,
+    Problem,
+    UsageError,
+    collecting,
+    counted,
+    pack_error,
+    suggestion,
+)
 from kernelpkg.files import replace_texts
 from kernelpkg.manifest.document import parse_json, unreadable_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -75,14 +83,6 @@ class Transfer:
     def refuse(self, path: str, code: str, message: str) -> None:
         """Add a problem of a file as a whole."""
         self.problems.append(Problem(path=path, code=code, message=message))
-
-    @contextlib.contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Go on behind what raises problems, which are reported in the end."""
-        try:
-            yield
-        except PackError as error:
-            self.problems.extend(error.problems)
 
     def add(self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool) -> None:
         """Add a file that is to be written, unless what is there is the same."""
@@ -152,10 +152,10 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
         hint = suggestion(name, pack.kernels)
         plan.skipped.append((str(place), f"pack '{pack.name}' has no kernel '{name}'{hint}"))
     for name in [name for name in pack.kernels if name in there]:
-        with plan.collecting():
+        with collecting(plan.problems):
             kernel = _kernel(pack, name)
             for path in there[name]:
-                with plan.collecting():
+                with collecting(plan.problems):
                     _import_file(plan, kernel, folder, path)
     _check_made(plan, f"nothing of {folder.path} is for pack '{pack.name}'")
     stale = f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now"
@@ -212,7 +212,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
     folder, there = _folder(pack, directory, plan)
     own: list[bool] = []
     for name in pack.kernels:
-        with plan.collecting():
+        with collecting(plan.problems):
             tuned = directories.platforms_of(pack, name)
             if not tuned:
                 plan.skipped.append((f"configs/{name}", "nothing is tuned"))
@@ -222,7 +222,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
             gone = {f"{platform}.json" for platform in tuned} if replace else set()
             kept = {file: document for file, document in found.items() if file not in gone}
             for platform in tuned:
-                with plan.collecting():
+                with collecting(plan.problems):
                     file = kernel.stored(platform)
                     text = kernel.vllm_text(file)
                     document = json.loads(text)
@@ -314,8 +314,7 @@ class _Kernel:
 
     def path(self, platform: str) -> str:
         """Return the path of a file of the store, as messages name it."""
-        place = directories.locate(self.pack, self.spec.name, platform)
-        return f"configs/{self.spec.name}/{platform}.json" if place is None else place.shown
+        return directories.place_of(self.pack, self.spec.name, platform).shown
 
     def stored(self, platform: str) -> ConfigFile:
         """Read a file of the store; raises PackError."""
@@ -336,16 +335,11 @@ class _Kernel:
         The default config of the manifest, which vendoring writes for the key {}, adds nothing.
         """
         rows = self._rows(other)
-        if all(case.key for case in stored.cases) and self._default in rows:
+        default = (config_id(self.spec.default or {}),)
+        if all(case.key for case in stored.cases) and default in rows:
             cases = tuple(case for case in other.cases if case.key)
             return self.same(stored, evolve(other, cases=cases))
         return self._rows(stored) == rows and self.vllm_text(stored) == self.vllm_text(other)
-
-    @property
-    def _default(self) -> tuple[object, ...]:
-        """The row of the default config of the manifest, with lists as JSON has them."""
-        config = (self.spec.default or {}).items()
-        return (config_id({n: list(v) if isinstance(v, tuple) else v for n, v in config}),)
 
     def _rows(self, file: ConfigFile) -> list[tuple[object, ...]]:
         axes, defaults = self.spec.key_axes, self.spec.defaults

@@ -7,10 +7,9 @@ from itertools import chain, combinations
 
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import ConfigFile, TunedCase
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, collecting
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import show
-from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK
@@ -31,25 +30,21 @@ def write_configs(
     """Return the config file of each platform that the store has one for, as text.
 
     `codes` are the axes, `free` those by which a size may be 1 or larger. `files` has what was read
-    before. Every key names every
-    axis of the rules. Raises PackError with all problems of all files.
+    before. Every key names every axis of the rules. Raises PackError with all problems of all
+    files.
     """
     texts: dict[str, str] = {}
     problems: list[Problem] = []
+    axes = [*dict.fromkeys([MARK, *spec.key_axes, *free])]
     for platform in directories.platforms_of(pack, spec.name):
-        place = directories.locate(pack, spec.name, platform)
-        shown = f"configs/{spec.name}/{platform}.json" if place is None else place.shown
-        try:
+        shown = directories.place_of(pack, spec.name, platform).shown
+        with collecting(problems):
             file = directories.read_configs(pack, spec, platform, files).content()
-        except PackError as error:
-            problems += error.problems
-            continue
-        wrong = [*_values(spec, codes, file)]
-        found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
-        found += [] if wrong else _shared(spec, free, platform, file)
-        problems += [Problem(path=shown, code=code, message=text) for code, text in found]
-        axes = [*dict.fromkeys([MARK, *spec.key_axes, *free])]
-        texts[platform] = config_format.dumps(_filled(spec, free, file), axes)
+            wrong = [*_values(spec, codes, file)]
+            found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
+            found += [] if wrong else _shared(spec, free, platform, file)
+            problems += [Problem(path=shown, code=code, message=text) for code, text in found]
+            texts[platform] = config_format.dumps(_filled(spec, free, file), axes)
     if problems:
         raise PackError(problems=tuple(problems))
     return texts
@@ -138,7 +133,7 @@ def _filled(spec: KernelSpec, free: Sequence[str], file: ConfigFile) -> ConfigFi
     if own is not None or spec.miss == "default":
         if own is None:
             own = len(found)
-            found.append(_plain(spec.default or {}))
+            found.append(spec.default or {})
         classes = chain.from_iterable(combinations(free, n) for n in range(len(free) + 1))
         entries = [TunedCase(key=default_key(ones), config=own) for ones in classes]
     entries += [
@@ -147,8 +142,3 @@ def _filled(spec: KernelSpec, free: Sequence[str], file: ConfigFile) -> ConfigFi
     return ConfigFile(
         kernel=file.kernel, platform=file.platform, configs=tuple(found), cases=tuple(entries)
     )
-
-
-def _plain(config: Mapping[str, object]) -> Config:
-    """Return a config of a manifest with lists as JSON has them."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in config.items()}

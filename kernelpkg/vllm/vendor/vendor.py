@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from kernelpkg import __version__
-from kernelpkg.errors import PackError, Problem, counted, pack_error
+from kernelpkg.errors import PackError, Problem, collecting, counted, pack_error
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import has_lock, make_verifier
@@ -176,11 +176,9 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
     problems of the tree, of the kernels and of their configs.
     """
     problems: list[Problem] = []
-    try:
+    tree: VllmTree | None = None
+    with collecting(problems):
         tree = read_tree(into, pack.vllm_requires)
-    except PackError as error:
-        problems += error.problems
-        tree = None
     root = Path(pack.root)
     verifier = make_verifier(root, pack.name, demanded=has_lock(root), installed=False)
     verifier.check_manifest(pack.path, pack.digest)
@@ -188,7 +186,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
     kernels: dict[str, Mapping[str, Any]] = {}
     wanted: dict[str, str] = {}
     for name in pack.kernels:
-        try:
+        with collecting(problems):
             files = Files()
             verifier.check_kernel(pack, name, files)
             spec = read_kernel(root, name, files)
@@ -196,16 +194,12 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
             kernels[name] = _described(spec, files)
             if verifier.required:  # a file may have come in beside the locked ones
                 problems += verifier.differences(pack, name, files)
-        except PackError as error:
-            problems += error.problems
     shown = record_path(pack.name)
     old: Record | None = None
     before: bytes | None = None
     if tree is not None:
-        try:
+        with collecting(problems):
             old, before = _record(into, shown, pack.name)
-        except PackError as error:
-            problems += error.problems
     if problems or tree is None:
         raise PackError(problems=tuple(problems))
     wanted[shared_path(pack.name)] = write_shared(
