@@ -289,20 +289,8 @@ def _instead(pack: PackSpec, spec: KernelSpec | None, here: Platform, own: Seque
     return f"borrow from {', '.join(near)}, then take {last}" if near else f"take {last}"
 
 
-@frozen(kw_only=True)
-class Copy:
-    """Two files that say the same: how many cases, with how many configs, and whether times do."""
-
-    first: CheckedFile
-    second: CheckedFile
-    cases: int
-    of: int
-    configs: int
-    times: int
-
-
-def copies(files: Sequence[CheckedFile]) -> Iterator[Copy]:
-    """Yield the pairs of files of one kernel of which one is a copy of the other.
+def copies(files: Sequence[CheckedFile]) -> Iterator[tuple[CheckedFile, CheckedFile, str]]:
+    """Yield the pairs of files of one kernel of which one is a copy of the other, and what agrees.
 
     Times decide where both files have them: no two GPUs take the same nanoseconds in case after
     case, and those that do not have their configs from measurements of their own.
@@ -325,20 +313,16 @@ def copies(files: Sequence[CheckedFile]) -> Iterator[Copy]:
             equal = len(same) >= max(CASES, most)
             copied = equal and configs >= CONFIGS and all(measured)
         if copied:
-            yield Copy(
-                first=first,
-                second=second,
-                cases=len(same),
-                of=smaller,
-                configs=configs,
-                times=sum(measured),
-            )
+            told = counted(configs, "distinct config")
+            told += f", and {counted(sum(measured), 'measured time')}" if any(measured) else ""
+            agree = f"{len(same)} of {counted(smaller, 'case')} have the same config ({told})"
+            yield first, second, agree
 
 
 def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Problem]:
     """Yield a finding for each copy, at the file that is known to be one, or else the first."""
-    for copy in copies(files):
-        at, other = copy.first, copy.second
+    for first, second, agree in copies(files):
+        at, other = first, second
         gpus = [platform_named(pack, file.file.tuned_with.get("gpu")) for file in (at, other)]
         told = gpus[0] == other.platform
         if gpus == [at.platform, at.platform]:
@@ -346,13 +330,8 @@ def copy_findings(pack: PackSpec, files: Sequence[CheckedFile]) -> Iterator[Prob
         what = f"a copy of that of {other.platform}"
         if not told:
             what += ", or that one of this"
-        measured = f", and {counted(copy.times, 'measured time')}" if copy.times else ""
-        message = (
-            f"the file is {what}: {copy.cases} of {counted(copy.of, 'case')} have the same "
-            f"config ({counted(copy.configs, 'distinct config')}{measured}) in {other.shown}; "
-            "tune on each GPU, or remove the copy, whose calls then borrow"
-        )
-        yield at.finding("KP220", message)
+        remedy = "tune on each GPU, or remove the copy, whose calls then borrow"
+        yield at.finding("KP220", f"the file is {what}: {agree} in {other.shown}; {remedy}")
 
 
 def platform_named(pack: PackSpec, gpu: str | None) -> str | None:

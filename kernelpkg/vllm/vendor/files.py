@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
-from attrs import field, fields, frozen
+from attrs import asdict, field, fields, frozen
 
 from kernelpkg.errors import PackError, Problem, pack_error
 from kernelpkg.files import digest_bytes
@@ -41,6 +41,10 @@ def shared_path(pack: str) -> str:
     return f"{HELION}/{pack}_rules.py"
 
 
+def _by_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(values.items()))
+
+
 @frozen(kw_only=True)
 class Record:
     """A pack's files in a tree, by path, with their digests.
@@ -51,9 +55,9 @@ class Record:
     pack: str
     version: str
     kernelpkg: str
-    kernels: Mapping[str, Mapping[str, Any]]
-    files: Mapping[str, str]
-    pending: Mapping[str, str] = field(factory=dict)
+    kernels: Mapping[str, Mapping[str, Any]] = field(converter=_by_name)
+    files: Mapping[str, str] = field(converter=_by_name)
+    pending: Mapping[str, str] = field(factory=dict, converter=_by_name)
 
     def ours(self, path: str, digest: str) -> bool:
         """Whether a file is as a run of ours left it."""
@@ -61,16 +65,9 @@ class Record:
 
     def text(self) -> str:
         """Return the text of the record, which follows from the value alone."""
-        document: dict[str, Any] = {
-            "edition": EDITION,
-            "pack": self.pack,
-            "version": self.version,
-            "kernelpkg": self.kernelpkg,
-            "kernels": {name: dict(self.kernels[name]) for name in sorted(self.kernels)},
-            "files": {path: self.files[path] for path in sorted(self.files)},
-        }
-        if self.pending:
-            document["pending"] = {path: self.pending[path] for path in sorted(self.pending)}
+        document = {"edition": EDITION, **asdict(self)}
+        if not self.pending:
+            del document["pending"]
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -171,28 +171,20 @@ def shared_case(spec: KernelSpec, keys: Sequence[CaseKey], axis: str) -> tuple[C
     """
     if axis not in spec.key_axes:
         return (keys[0], 2) if keys else None
-    place, guard = spec.key_axes.index(axis), _Guard(spec)
-
-    def search(rows: Sequence[CaseKey], depth: int) -> tuple[CaseKey, int] | None:
-        rule = spec.rules[depth]
-        groups: dict[object, list[CaseKey]] = {}
-        for row in rows:
-            mark = None if rule.match == "ignore" else identity(row[rule.axis])
-            groups.setdefault(mark, []).append(row)
-        if depth < place:
-            found = (search(group, depth + 1) for group in groups.values())
-            return next((hit for hit in found if hit is not None), None)
-        tuned = [group[0][axis] for group in groups.values()]
-        find = matcher(rule, tuned).find
-        if not guard.admits(axis, 1) or find(1)[0] < 0:
-            return None
-        ends = [value for value in (*tuned, *rule.bounds) if type(value) is int]
+    guard, place = _Guard(spec), spec.key_axes.index(axis)
+    rule = spec.rules[place]
+    before = [earlier.axis for earlier in spec.rules[:place] if earlier.match != "ignore"]
+    groups: dict[object, list[CaseKey]] = {}
+    for key in keys:
+        groups.setdefault(tuple(identity(key[name]) for name in before), []).append(key)
+    for group in groups.values() if guard.admits(axis, 1) else ():
+        alike = group[:1] if rule.match == "ignore" else group
+        tuned = {identity(key[axis]): key[axis] for key in alike}
+        found = matcher(rule, list(tuned.values()))
+        reached = found.find(1)[0]
+        ends = [value for value in (*tuned.values(), *rule.bounds) if type(value) is int]
         near = {end + step for end in (*ends, *(2 * end for end in ends)) for step in (-1, 0, 1)}
-        for value in sorted({*_SMALL, *near}):
-            if value > 1 and guard.admits(axis, value) and find(value)[0] == find(1)[0]:
-                chosen = matcher(rule, tuned).tuned[find(1)[0]]
-                same = [row for row in rows if rule.match == "ignore" or row[axis] == chosen]
-                return same[0], value
-        return None
-
-    return search(keys, 0) if keys else None
+        for value in sorted({*_SMALL, *near}) if reached >= 0 else ():
+            if value > 1 and guard.admits(axis, value) and found.find(value)[0] == reached:
+                return next(key for key in alike if key[axis] == found.tuned[reached]), value
+    return None
