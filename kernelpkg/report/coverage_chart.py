@@ -11,7 +11,6 @@ from attrs import frozen
 from kernelpkg.configs.selection import OUTCOMES, Answer, CallOutcome
 from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
-from kernelpkg.manifest.spec import Scalar
 from kernelpkg.report import svg
 from kernelpkg.report.coverage import Coverage, Row, count_outcomes, farthest
 from kernelpkg.report.coverage_text import far, label, labels
@@ -359,7 +358,7 @@ class _Table:
         """Yield the cells of one row, as if it were at the top."""
         if not row.line:
             column, answer = columns[0], row.cells[0].answer
-            yield self._drawn(column.x, column.wide, answer, ("", None))
+            yield self._drawn(column.x, column.wide, answer)
             return
         firsts = [column.first for column in columns]
         for stretch in row.line:
@@ -367,40 +366,28 @@ class _Table:
             end = columns[-1]
             if stretch.last is not None:
                 end = columns[bisect_left(firsts, stretch.last + 1) - 1]
-            span = f"{stretch.first}" if stretch.first == stretch.last else (
-                f"{stretch.first} up" if stretch.last is None
-                else f"{stretch.first} to {stretch.last}")  # fmt: skip
-            of = (f"{self.coverage.axis} {span}: ", stretch.unless)
-            yield self._drawn(start.x, end.x + end.wide - start.x, stretch.answer, of)
-
-    def _to(self, answer: Answer) -> Scalar:
-        """Return the tuned value that a call gets which is not that value itself."""
-        moved = {move.axis for move in answer.moves}
-        if answer.chosen is None or not answer.chosen.key or not moved:
-            return None
-        return answer.chosen.key.get(self.coverage.axis or "")
-
-    def _told(self, answer: Answer) -> str:
-        """Return an outcome and what leads to it: the tuned values that are not the call's own."""
-        taken = ", ".join(f"{move.axis}={show(move.to)}" for move in answer.moves)
-        return f"{label(answer)}{f', takes {taken}' if taken else ''}"
+            span = f"{stretch.first}"
+            if stretch.last != stretch.first:
+                span += " up" if stretch.last is None else f" to {stretch.last}"
+            calls = f"{self.coverage.axis} {span}: "
+            wide = end.x + end.wide - start.x
+            yield self._drawn(start.x, wide, stretch.answer, calls, stretch.unless)
 
     def _drawn(
-        self, x: int, wide: int, answer: Answer, of: tuple[str, Sequence[str] | None]
+        self, x: int, wide: int, answer: Answer, calls: str = "", unless: Sequence[str] = ()
     ) -> str:
         """Return one cell, which tells all there is to tell where one points at it."""
-        calls, unless = of
-        name = f"{LETTERS[answer.outcome]} {answer.outcome}"
-        words = f"{LETTERS[answer.outcome]} {label(answer)}"
-        tip = f"{calls}{self._told(answer)}"
-        if answer.chosen is not None and answer.chosen.config:
-            tip += f"; {_config(answer.chosen.config)}"
-        to = self._to(answer)
-        words += "" if to is None else f", as {show(to)}"
+        letter, told = LETTERS[answer.outcome], label(answer)
+        words, short, tip = f"{letter} {told}", f"{letter} {answer.outcome}", f"{calls}{told}"
+        if answer.moves:  # to tuned values that are not the call's own
+            tip += f", takes {', '.join(f'{m.axis}={show(m.to)}' for m in answer.moves)}"
+        if answer.chosen is not None:
+            to = (answer.chosen.key or {}).get(self.coverage.axis or "")
+            words += f", as {show(to)}" if answer.moves and to is not None else ""
+            tip += f"; {_config(answer.chosen.config)}" if answer.chosen.config else ""
         if unless:
-            words += " or R"
+            words, short = f"{words} or R", f"{short} or R"
             tip += f"; refused unless {' and '.join(unless)}"
-        short = f"{name} or R" if unless else name
         drawn = self.shapes.use(_cell(wide - _GAP, answer.outcome, words, short), x, 0)
         return group([drawn], tip)
 
