@@ -29,13 +29,13 @@ MAX_DEPTH: Final = 40
 """How long and how deeply nested an expression may be; far more than a manifest needs."""
 
 _METHODS: Final[Mapping[str, int]] = {"numel": 0, "stride": 1, "is_contiguous": 0}
-_OPERATORS: Final[Mapping[type[ast.operator], str]] = {
+SIGNS: Final[Mapping[type[ast.AST], str]] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
-}  # fmt: skip
-_COMPARISONS: Final[Mapping[type[ast.cmpop], str]] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.In: "in", ast.NotIn: "not in",
 }  # fmt: skip
+"""The operators and comparisons of the language, but for tests of None."""
+
 TENSOR_USES: Final = "shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"
 """What expressions can read of a tensor, in words."""
 
@@ -134,7 +134,7 @@ def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
         case ast.BoolOp(values=values):
             for value in values:
                 _check_node(value, found, depth + 1)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in SIGNS:
             found.can_fail |= isinstance(op, ast.FloorDiv | ast.Mod | ast.Sub)
             _check_node(left, found, depth + 1)
             _check_node(right, found, depth + 1)
@@ -312,11 +312,11 @@ def _code(node: ast.expr, params: frozenset[str], nullable: frozenset[str]) -> s
         case ast.BoolOp(op=op, values=values):
             return f"({f' {type(op).__name__.lower()} '.join(map(write, values))})"
         case ast.BinOp(left=left, op=sign, right=right):
-            return f"({write(left)} {_OPERATORS[type(sign)]} {write(right)})"
+            return f"({write(left)} {SIGNS[type(sign)]} {write(right)})"
         case ast.Compare(left=ast.Name(id=name), ops=[test]) if tests_none(node):
             return f"(_{name} is {'not ' if isinstance(test, ast.IsNot) else ''}None)"
         case ast.Compare(left=left, ops=ops, comparators=sides):
-            signs = (_COMPARISONS[type(sign)] for sign in ops)
+            signs = (SIGNS[type(sign)] for sign in ops)
             pairs = zip(signs, map(write, sides), strict=True)
             return f"({write(left)} {' '.join(f'{sign} {side}' for sign, side in pairs)})"
         case ast.List(elts=items):

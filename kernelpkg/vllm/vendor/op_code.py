@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.expr.language import DTYPES, Expr, tests_none
+from kernelpkg.expr.language import DTYPES, SIGNS, Expr, tests_none
 from kernelpkg.expr.types import ValueType
 from kernelpkg.manifest.spec import KernelSpec
 
@@ -208,11 +208,7 @@ def python(expr: Expr, names: Mapping[str, str] = {}, *, dtypes: bool = False) -
 _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _MINUS, _ATOM = range(8)
 """How tightly the parts of an expression hold together."""
 
-_SIGNS: Final[Mapping[type[ast.AST], str]] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-    ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not",
-}  # fmt: skip
+_SIGNS: Final[Mapping[type[ast.AST], str]] = {**SIGNS, ast.Is: "is", ast.IsNot: "is not"}
 _TURNED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _NEGATED: Final = {
     "==": "!=", "!=": "==", "in": "not in", "not in": "in", "is": "is not", "is not": "is"
