@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import torch
@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 
 from kernelpkg.bench.reference import disagreement, make_inputs
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
-from kernelpkg.configs.directories import search_path
+from kernelpkg.configs.directories import place_of
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import Checked, KernelpkgError, Problem, Progress
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
@@ -101,7 +101,7 @@ def check_runs(
     cores = len(os.sched_getaffinity(0))
     making.make(jobs or (cores if place.interpret else max(1, cores * 3 // 4)))
     findings = [finding for found in planned for finding in found.findings]
-    findings += _Telling(pack).findings(making.results)
+    findings += _findings(pack, making.results)
     made = [run for run, status, _ in making.results if status in ("ok", "error", "lost")]
     counts = {
         "runs": len(made),
@@ -206,58 +206,53 @@ class _Runs:
         self.progress(f"running {run.spec.name}", len(self.results), len(self.runs))
 
 
-class _Telling:
-    """What is said of results, each in its place."""
+def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Problem]:
+    """Yield the findings of all runs; what was left out is counted per op and reason."""
+    left: Counter[tuple[str, str]] = Counter()
+    lines: dict[str, Mapping[Any, int]] = {}
 
-    def __init__(self, pack: PackSpec) -> None:
-        self._files = {directory.shown: directory.path for directory in search_path(pack)}
-        self._lines: dict[str, Mapping[Any, int]] = {}
-
-    def findings(self, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Problem]:
-        """Yield the findings of all runs; what was left out is counted per op and reason."""
-        left: Counter[tuple[str, str]] = Counter()
-        for run, status, value in results:
-            if status == "error":
-                remedy = "correct the kernel, its reference or what the manifest says of them"
-                yield self._of(run, _CODES[run.kind], f"{run.text}: {value['problem']}; {remedy}")
-            elif status == "lost":
-                yield self._of(run, "KP264", f"{run.text}: {value}; correct the kernel")
-            elif status == "memory":
-                message = (
-                    f"{run.text}: it takes about {shown_bytes(run.bytes)} of memory to check, more "
-                    "than is free here; run it on a device that has more"
-                )
-                yield self._of(run, "KP265", message, doubt=True)
-            elif status == "unfit" and run.needed:
-                message = f"{run.text}: its inputs cannot be made: {value['problem']}"
-                yield self._of(run, "KP268", message, doubt=True)
-            elif status == "broken":
-                for members in value["problems"]:
-                    yield Problem(**{**members, "level": 3})
-            elif status == "left":
-                left[run.spec.path, value] += 1
-        for (path, reason), count in left.items():
-            message = f"{count} calls are not run: {reason}; correct that and check again"
-            yield Problem(path=path, code="KP268", severity="unverified", message=message, level=3)
-
-    def _of(self, run: Run, code: str, message: str, *, doubt: bool = False) -> Problem:
+    def of(run: Run, code: str, message: str, *, doubt: bool = False) -> Problem:
         if run.file is None:
             problem = problem_at(run.spec, code, message, *run.at)
         else:
-            line = self._lines_of(run.file).get(("cases", run.case), 0)
+            if run.file not in lines:
+                lines[run.file] = _lines_of(pack, run.spec.name, PurePath(run.file).stem)
+            line = lines[run.file].get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
         return evolve(problem, severity="unverified" if doubt else "error", level=3)
 
-    def _lines_of(self, shown: str) -> Mapping[Any, int]:
-        """Return where the cases of a config file stand in it."""
-        if shown not in self._lines:
-            directory, kernel, name = shown.rsplit("/", 2)
-            try:
-                text = Path(self._files[directory], kernel, name).read_text(encoding="utf-8")
-                self._lines[shown] = json_lines(text)[0]
-            except (OSError, ValueError):  # it was there a moment ago
-                self._lines[shown] = {}
-        return self._lines[shown]
+    for run, status, value in results:
+        if status == "error":
+            remedy = "correct the kernel, its reference or what the manifest says of them"
+            yield of(run, _CODES[run.kind], f"{run.text}: {value['problem']}; {remedy}")
+        elif status == "lost":
+            yield of(run, "KP264", f"{run.text}: {value}; correct the kernel")
+        elif status == "memory":
+            message = (
+                f"{run.text}: it takes about {shown_bytes(run.bytes)} of memory to check, more "
+                "than is free here; run it on a device that has more"
+            )
+            yield of(run, "KP265", message, doubt=True)
+        elif status == "unfit" and run.needed:
+            message = f"{run.text}: its inputs cannot be made: {value['problem']}"
+            yield of(run, "KP268", message, doubt=True)
+        elif status == "broken":
+            for members in value["problems"]:
+                yield Problem(**{**members, "level": 3})
+        elif status == "left":
+            left[run.spec.path, value] += 1
+    for (path, reason), count in left.items():
+        message = f"{count} calls are not run: {reason}; correct that and check again"
+        yield Problem(path=path, code="KP268", severity="unverified", message=message, level=3)
+
+
+def _lines_of(pack: PackSpec, kernel: str, platform: str) -> Mapping[Any, int]:
+    """Return where the cases of a config file stand in it."""
+    try:
+        text = place_of(pack, kernel, platform).path.read_text(encoding="utf-8")
+        return json_lines(text)[0]
+    except (OSError, ValueError):  # it was there a moment ago
+        return {}
 
 
 def facts() -> dict[str, str]:
