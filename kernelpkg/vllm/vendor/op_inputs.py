@@ -22,7 +22,6 @@ from kernelpkg.vllm.vendor.op_code import (
     WIDTH,
     AxisCode,
     Doc,
-    Group,
     assign,
     call,
     collection,
@@ -59,23 +58,24 @@ def tupled(items: Sequence[str]) -> str:
 
 @frozen
 class Made:
-    """How a value is made: an expression, and methods that are called on what it gives."""
+    """How a value is made: an expression, and a method that is called on what it gives."""
 
     first: Doc
-    then: tuple[Group, ...] = ()
+    then: Doc = ""
 
     def flat(self) -> str:
-        return flat(self.first) + "".join(part.flat() for part in self.then)
+        return flat(self.first) + flat(self.then)
 
-    def assigned(self, name: str, indent: int) -> Iterator[str]:
-        """Yield the lines that give it a name; in one statement where a line holds that."""
-        whole = f"{name} = {self.flat()}"
-        if not self.then or indent + len(whole) <= WIDTH:
-            yield from assign(name, self.first if not self.then else self.flat(), indent)
-            return
-        yield from assign(name, self.first, indent)
-        for part in self.then:
-            yield from lay(part, indent, before=f"{name} = {name}")
+    def assigned(self, name: str, indent: int) -> list[str]:
+        """Return the lines that give it a name; in one statement where a line holds that."""
+        if not self.then:
+            return assign(name, self.first, indent)
+        if indent + len(f"{name} = {self.flat()}") <= WIDTH:
+            return assign(name, self.flat(), indent)
+        return [
+            *assign(name, self.first, indent),
+            *lay(self.then, indent, before=f"{name} = {name}"),
+        ]
 
 
 class CaseInputsWriter:
@@ -184,7 +184,7 @@ class CaseInputsWriter:
         if init == "empty":
             return Made(strided)
         values = self._filled(variant, init, sizes, "torch.float32")
-        return Made(strided, (call(".copy_", values.flat()),))
+        return Made(strided, call(".copy_", values.flat()))
 
     def _drawn(self, dtype: Expr | None) -> bool:
         """Whether torch draws random numbers of a dtype, in every case."""
@@ -204,7 +204,7 @@ class CaseInputsWriter:
             return Made(call(f"torch.{init}", *listed, *kind))
         if init == "arange":
             count = " * ".join(map(_factor, sizes)) or "1"
-            view = () if len(sizes) == 1 else (call(".view", *listed),)
+            view = "" if len(sizes) == 1 else call(".view", *listed)
             return Made(call("torch.arange", count, *kind), view)
         if init == "randint":
             high = "1" if variant.high is None else python(variant.high, self.names)
@@ -212,7 +212,7 @@ class CaseInputsWriter:
         function = "torch.rand" if init == "uniform" else "torch.randn"
         if dtype == "torch.float32" or self._drawn(variant.dtype):
             return Made(call(function, *listed, *kind))
-        return Made(call(function, *listed, "device=device"), (call(".to", dtype),))
+        return Made(call(function, *listed, "device=device"), call(".to", dtype))
 
     def _strides(self, variant: ArgVariant, sizes: Sequence[str]) -> list[str] | None:
         """Return strides in elements, or None where the tensor may be contiguous.
