@@ -153,16 +153,15 @@ class TreeStep:
         """Return (code, message) where a run leaves the file alone unless it may replace it."""
         if self.before is None or self.ours or self.action == "kept":
             return None
-        does = "--replace removes it" if self.after is None else "--replace overwrites it"
+        does = "removes it" if self.after is None else "overwrites it"
         if self.recorded:
-            return (
-                "KP807",
-                f"was edited since it was vendored; take the edit over into the pack; {does}",
-            )
-        if self.after is None:
-            what = "holds configs of another source for an op of this pack, whose lists and keys"
-            return "KP806", f"{what} would not fit it; {does}"
-        return "KP806", f"is there already, and is not of this pack; {does}"
+            what = "was edited since it was vendored; take the edit over into the pack"
+        elif self.after is None:
+            what = "holds configs of another source for an op of this pack, whose lists and keys "
+            what += "would not fit it"
+        else:
+            what = "is there already, and is not of this pack"
+        return "KP807" if self.recorded else "KP806", f"{what}; --replace {does}"
 
     @property
     def drift(self) -> Drift | None:
@@ -205,15 +204,19 @@ def steps_for(
     """
     recorded = {} if old is None else old.files
     pending = {} if old is None else old.pending
-    beside = [path for name in kernels for path in _configs(into, name)]
+    places = [(f"{CONFIGS}/{kernel}", into / CONFIGS / kernel) for kernel in kernels]
+    beside = [f"{shown}/{file.name}" for shown, path in places for file in path.glob("*.json")]
     steps, problems = [], []
     for path in sorted({*wanted, *recorded, *pending, *beside}):
         wrong = wrong_place(into, path)
         if wrong is not None:
             problems.append(Problem(path=path, code="KP808", message=wrong))
             continue
+        before: bytes | None = None
         try:
-            before = _content(into / path)
+            before = (into / path).read_bytes()
+        except FileNotFoundError:
+            pass
         except OSError as error:
             message = f"cannot be read: {error.strerror}; correct its permissions"
             problems.append(Problem(path=path, code="KP803", message=message))
@@ -226,23 +229,6 @@ def steps_for(
     if problems:
         raise PackError(problems=tuple(problems))
     return tuple(steps)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def _configs(into: Path, kernel: str) -> Iterator[str]:
-    """Yield the config files that there are for an op."""
-    directory = f"{CONFIGS}/{kernel}"
-    try:
-        names = os.listdir(into / directory)
-    except OSError:  # it is told of where a file of it is read or written
-        return
-    yield from (f"{directory}/{name}" for name in names if name.endswith(".json"))
 
 
 def wrong_place(into: Path, path: str) -> str | None:
