@@ -58,8 +58,6 @@ _IMPORTS: Final = (
     _REGISTER,
 )
 _PRODUCT: Final = Import(module="itertools", member="product", name="product")
-_SECTIONS: Final = {"torch": 1, "helion": 1, "vllm": 2}
-"""The section of an import by its first word, as isort has them; 0 is the standard library."""
 
 
 @frozen(kw_only=True)
@@ -245,22 +243,15 @@ def _tolerance(dtype: str, steps: int) -> str:
     return f"({relative * steps}, {absolute if steps == 1 else f'{steps} * {absolute}'})"
 
 
-def _imports(imports: Iterable[Import]) -> Iterator[str]:
-    """Yield the imports; what needs Helion comes after the test that it is there."""
+def _imports(imports: Iterable[Import]) -> list[str]:
+    """Return the imports; what needs Helion comes after the test that it is there."""
     late = [item for item in imports if in_helion(item) or item == _REGISTER]
     early = [item for item in imports if item not in late]
-    yield from _sorted_imports(early)
-    yield "if not has_helion():"
-    yield '    raise ImportError("Helion is not installed: pip install helion")'
-    yield ""
-    yield from [*_sorted_imports(late)][:-1]
-
-
-def _sorted_imports(imports: Iterable[Import]) -> Iterator[str]:
-    """Yield import statements by section, with an empty line after each."""
-    sections: dict[int, list[Import]] = {}
-    for item in imports:
-        sections.setdefault(_SECTIONS.get(item.module.split(".")[0], 0), []).append(item)
-    for section in sorted(sections):
-        yield from import_lines(sections[section])
-        yield ""
+    return [
+        *import_lines(early),
+        "",
+        "if not has_helion():",
+        '    raise ImportError("Helion is not installed: pip install helion")',
+        "",
+        *import_lines(late),
+    ]

@@ -136,10 +136,9 @@ def write_shared(origin: str) -> str:
     imports = {item for file in sources for name, item in file.imports.items() if name in mentioned}
     imports = {item for item in imports if item.module.split(".")[0] not in ("kernelpkg", "attrs")}
     imports.add(Import(module="dataclasses", member="dataclass", name="dataclass"))
-    late = {item for item in imports if item.module == "torch"}
     summary = "How vendored ops pick their configs, and how near results are to the baseline's."
     lines = [*heading(_LICENSE, origin, summary), "", "from __future__ import annotations", ""]
-    lines += [*import_lines(imports - late), "", *import_lines(late)]
+    lines += import_lines(imports)
     was_constant = True
     for part, file in parts:
         if part.node in kept:

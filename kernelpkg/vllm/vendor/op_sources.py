@@ -87,8 +87,7 @@ class PyFile:
 
     def definition(self, name: str) -> Definition | None:
         """Return what binds a name, the last of several."""
-        found = [item for item in self.definitions if name in item.names]
-        return found[-1] if found else None
+        return next((item for item in reversed(self.definitions) if name in item.names), None)
 
     def function(self, name: str) -> ast.FunctionDef:
         """Return a function that is known to be there."""
@@ -248,29 +247,33 @@ def resolve(file: PyFile, roots: Iterable[str]) -> Needed:
     )
 
 
+_SECTIONS: Final = {"torch": 1, "helion": 1, "vllm": 2}
+"""The section of an import by its first word, as isort has them; 0 is the standard library."""
+
+
 def import_lines(imports: Iterable[Import]) -> list[str]:
-    """Return import statements in the order of isort: `import x` first, then `from x import y`."""
-    plain = sorted(
-        {item for item in imports if item.member is None}, key=lambda item: item.text().lower()
-    )
-    lines = [f"import {item.text()}" for item in plain]
-    modules: dict[str, list[Import]] = {}
-    for item in imports:
-        if item.member is not None:
-            modules.setdefault(item.module, []).append(item)
-    for module in sorted(modules, key=str.lower):
-        names = sorted(set(modules[module]), key=lambda item: _member_order(item.member or ""))
-        texts = tuple(item.text() for item in names)
-        line = f"from {module} import {', '.join(texts)}"
-        spread = Group(f"from {module} import (", texts, ")", each=True)
-        lines += lay(line if len(line) <= WIDTH else spread)
+    """Return import statements in the order of isort, with an empty line between sections."""
+    lines: list[str] = []
+    for _, section in groupby(sorted({*imports}, key=_order), key=lambda item: _order(item)[0]):
+        lines += [""] if lines else []
+        for module, names in groupby(section, key=lambda item: item.member and item.module):
+            texts = tuple(item.text() for item in names)
+            if module is None:
+                lines += [f"import {text}" for text in texts]
+                continue
+            line = f"from {module} import {', '.join(texts)}"
+            spread = Group(f"from {module} import (", texts, ")", each=True)
+            lines += lay(line if len(line) <= WIDTH else spread)
     return lines
 
 
-def _member_order(name: str) -> tuple[int, str]:
-    """Constants, then classes, then all else, as isort has it."""
+def _order(item: Import) -> tuple[Any, ...]:
+    """`import x` comes first in a section; of names, constants, then classes, then all else."""
+    section, name = _SECTIONS.get(item.module.split(".")[0], 0), item.member
+    if name is None:
+        return section, 0, item.text().lower()
     kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
-    return kind, name
+    return section, 1, item.module.lower(), item.module, kind, name
 
 
 def references(spec: KernelSpec) -> list[Reference]:
