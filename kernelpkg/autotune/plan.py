@@ -13,7 +13,7 @@ from attrs import frozen
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, compile_picker
 from kernelpkg.configs.selection import ConfigSelection
-from kernelpkg.configs.store import config_id
+from kernelpkg.configs.store import config_id, identity_of
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.manifest.cases import Case, cases_of, guard_problem, show
 from kernelpkg.manifest.helion_config import Config, without_positional
@@ -190,13 +190,6 @@ def distance(spec: KernelSpec, one: CaseKey, other: CaseKey) -> tuple[float, ...
         else:
             apart.append(abs(math.log2(left / right)))  # type: ignore[operator]  # both are numbers
     return (differing, *apart)
-
-
-def identity_of(spec: KernelSpec, key: CaseKey) -> tuple[object, ...]:
-    """Return what is equal for equal keys, with the defaults filled in; of {}, that is nothing."""
-    if not key:
-        return ()
-    return tuple(identity(key.get(axis, spec.defaults.get(axis))) for axis in spec.key_axes)
 
 
 def _positive(value: Scalar) -> bool:

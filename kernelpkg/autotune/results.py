@@ -11,10 +11,9 @@ from typing import Any, Final, get_args
 from attrs import asdict, evolve, frozen
 from attrs.filters import exclude
 
-from kernelpkg.autotune.plan import identity_of
 from kernelpkg.autotune.saved_results import TuningOutcome, TuningRecord
 from kernelpkg.configs.match import order
-from kernelpkg.configs.store import ConfigFile, TunedCase, config_id
+from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, identity_of
 from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.helion_config import Config

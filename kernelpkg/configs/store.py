@@ -17,7 +17,7 @@ from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.files import read_file, replace_text
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
-from kernelpkg.manifest.spec import CaseKey, Scalar
+from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 EDITION: Final = 1
 """The edition of config files that this version reads and writes."""
@@ -108,6 +108,13 @@ class StoredFile:
             configs=tuple(document["configs"]),
             cases=tuple(TunedCase(**case) for case in document["cases"]),
         )
+
+
+def identity_of(spec: KernelSpec, key: CaseKey) -> tuple[object, ...]:
+    """Return what is equal for equal keys, with the defaults filled in; of {}, that is nothing."""
+    if not key:
+        return ()
+    return tuple(identity(key.get(axis, spec.defaults.get(axis))) for axis in spec.key_axes)
 
 
 def config_id(config: Config) -> str:

@@ -15,8 +15,7 @@ from typing import Any, Final, Literal
 from attrs import evolve, field, frozen
 
 from kernelpkg.configs import directories, platforms, store
-from kernelpkg.configs.match import identity
-from kernelpkg.configs.store import ConfigFile, config_id
+from kernelpkg.configs.store import ConfigFile, config_id, identity_of
 from kernelpkg.errors import (
     PackError,
     Problem,
@@ -342,12 +341,8 @@ class _Kernel:
         return self._rows(stored) == rows and self.vllm_text(stored) == self.vllm_text(other)
 
     def _rows(self, file: ConfigFile) -> list[tuple[object, ...]]:
-        axes, defaults = self.spec.key_axes, self.spec.defaults
         return [
-            (
-                config_id(file.configs[case.config]),
-                *(identity(case.key.get(a, defaults.get(a))) for a in axes if case.key),
-            )
+            (config_id(file.configs[case.config]), *identity_of(self.spec, case.key))
             for case in file.cases
         ]
 
