@@ -13,11 +13,11 @@ from attrs.filters import exclude
 
 from kernelpkg.autotune.saved_results import TuningOutcome, TuningRecord
 from kernelpkg.configs.match import order
-from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, identity_of
+from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, identity_of, shown_key
 from kernelpkg.errors import Problem, counted
-from kernelpkg.manifest.cases import cases_of, show
+from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.helion_config import Config
-from kernelpkg.manifest.spec import CaseKey, KernelSpec
+from kernelpkg.manifest.spec import KernelSpec
 
 _OUTCOMES: Final[tuple[TuningOutcome, ...]] = get_args(TuningOutcome)
 
@@ -139,11 +139,6 @@ class TuningResults:
             "problems": list(map(str, self.problems)),
             "remarks": list(self.remarks),
         }
-
-
-def shown_key(key: CaseKey) -> str:
-    """Return a case key for people."""
-    return ", ".join(f"{axis}={show(value)}" for axis, value in key.items())
 
 
 def line_of(op: str, record: TuningRecord) -> str:

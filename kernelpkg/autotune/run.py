@@ -12,7 +12,7 @@ from typing import Final
 from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
-from kernelpkg.autotune.results import TuningResults, duration, line_of, shown_key
+from kernelpkg.autotune.results import TuningResults, duration, line_of
 from kernelpkg.autotune.saved_results import Conditions, open_results
 from kernelpkg.autotune.tune_op import (
     SEARCHED,
@@ -25,7 +25,7 @@ from kernelpkg.autotune.tune_op import (
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import read_selection
-from kernelpkg.configs.store import TUNED_WITH, config_id
+from kernelpkg.configs.store import TUNED_WITH, config_id, shown_key
 from kernelpkg.errors import PackError, Problem, Progress, counted
 from kernelpkg.files import Files, digest_value
 from kernelpkg.jobs.pool import Job, JobOutcome

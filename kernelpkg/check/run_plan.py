@@ -12,7 +12,7 @@ from kernelpkg.check.off_grid import Around
 from kernelpkg.configs.directories import locate, platforms_of, read_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
-from kernelpkg.configs.store import ConfigFile, config_id
+from kernelpkg.configs.store import ConfigFile, config_id, shown_key
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
@@ -133,7 +133,7 @@ class _Planning:
                 if not tuned.key:
                     continue  # what reaches it is not a key; calls that do are among the others
                 case = around.case_of(tuned.key)
-                named = f"case {_listed(tuned.key)}"
+                named = f"case {shown_key(tuned.key)}"
                 if not around.can_be_made(case):
                     message = f"{named}: [args] and [guard] allow no inputs for it; tune it again"
                     self.findings.append(_unverified(shown, "KP268", message))
@@ -167,7 +167,7 @@ class _Planning:
         for axis, one, many in around.orders(self._config_of):
             for pair in ((one, many), (many, one)):
                 sizes = " and then ".join(show(case.values[axis]) for case in pair)
-                rest = _listed({n: v for n, v in one.values.items() if n != axis})
+                rest = shown_key({n: v for n, v in one.values.items() if n != axis})
                 text = f"calls {axis}={sizes}{f' ({rest})' if rest else ''}"
                 planned.append(("orders", pair, text, -1))
         planned += [("opcheck", (case,), f"call {case}", -1) for case in around.one_of_each()]
@@ -248,7 +248,3 @@ def _too_many(large: int, cases: int) -> str:
         f"{large} of {cases} cases are not run: they have more than {INTERPRETED // 10**6} million "
         "elements, too many for the interpreter; run 'check --level 3' on a GPU"
     )
-
-
-def _listed(values: CaseKey) -> str:
-    return ", ".join(f"{axis}={show(value)}" for axis, value in values.items())

@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import evolve
 
 from kernelpkg.autotune.plan import TuningPlan, with_cases
-from kernelpkg.autotune.results import TuningResults, shown_key
+from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.tune_op import TuningRequest
 from kernelpkg.check import level0
@@ -32,6 +32,7 @@ from kernelpkg.cli.console import (
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, platform_of
+from kernelpkg.configs.store import shown_key
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
 from kernelpkg.files import digest_bytes
 from kernelpkg.jobs import pool, ray_pool

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from kernelpkg.configs.match import identity
 from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.files import read_file, replace_text
+from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
@@ -115,6 +116,11 @@ def identity_of(spec: KernelSpec, key: CaseKey) -> tuple[object, ...]:
     if not key:
         return ()
     return tuple(identity(key.get(axis, spec.defaults.get(axis))) for axis in spec.key_axes)
+
+
+def shown_key(key: Mapping[str, Scalar]) -> str:
+    """Return a case key, or other values of axes, for people."""
+    return ", ".join(f"{axis}={show(value)}" for axis, value in key.items())
 
 
 def config_id(config: Config) -> str:

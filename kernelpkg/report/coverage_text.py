@@ -10,6 +10,7 @@ from typing import Final
 
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.selection import OUTCOMES, Answer, Move
+from kernelpkg.configs.store import shown_key
 from kernelpkg.errors import counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Scalar
@@ -148,7 +149,7 @@ def details(found: Coverage) -> Iterator[str]:
         yield "[inputs] has no cases to tune or to measure"
     fixed, varying = labels(found)
     if fixed:
-        yield from _wrapped(f"all calls: {_named(fixed)}", "  ")
+        yield from _wrapped(f"all calls: {shown_key(fixed)}", "  ")
     yield f"grid, by {found.axis} ({found.match})" if found.axis else "grid, by case"
     yield from _rows(found, found.rows, varying)
     for sizes in found.sizes:
@@ -170,7 +171,7 @@ def details(found: Coverage) -> Iterator[str]:
         if found.axis in model.given:
             answers = [cell.answer for row in model.rows for cell in row.cells]
             like += f": {', '.join(dict.fromkeys(map(label, answers)))}"
-        yield from _wrapped(f"model {model.name}: {_named(model.given)}{like}", "  ")
+        yield from _wrapped(f"model {model.name}: {shown_key(model.given)}{like}", "  ")
         yield from _rows(found, other, varying)
 
 
@@ -182,10 +183,6 @@ def labels(found: Coverage) -> tuple[Mapping[str, Scalar], tuple[str, ...]]:
     first = rows[0].axes
     varying = tuple(name for name in first if len({identity(row.axes[name]) for row in rows}) > 1)
     return {name: value for name, value in first.items() if name not in varying}, varying
-
-
-def _named(axes: Mapping[str, Scalar]) -> str:
-    return ", ".join(f"{name}={show(value)}" for name, value in axes.items())
 
 
 def _either(given: Sequence[Mapping[str, Scalar]]) -> str:
@@ -202,7 +199,7 @@ def _either(given: Sequence[Mapping[str, Scalar]]) -> str:
             factors.append(f"{name}={', '.join(map(show, values.values()))}")
             left = list(rest.values())
     if left[0]:
-        factors.append(" | ".join(map(_named, left)))
+        factors.append(" | ".join(map(shown_key, left)))
     return "; ".join(factors)
 
 

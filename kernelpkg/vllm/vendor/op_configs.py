@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations
 
 from kernelpkg.configs import directories
-from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.configs.store import ConfigFile, TunedCase, shown_key
 from kernelpkg.errors import PackError, Problem, collecting
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import show
@@ -95,12 +95,11 @@ def _shared(
         shared = shared_case(spec, rows, axis)
         if shared is not None:
             key, larger = shared
-            case = ", ".join(f"{name}={show(value)}" for name, value in key.items())
             text = (
                 f"kernel '{spec.name}' on {platform}: calls with {axis}=1 and {axis}={larger} "
-                f"reach one case, {case}, and vLLM would run the second with code for the first; "
-                f"{_apart(spec, axis, key, larger)}, or fix the size with hl.specialize in the "
-                "kernel, and name it in [helion] specialize"
+                f"reach one case, {shown_key(key)}, and vLLM would run the second with code for "
+                f"the first; {_apart(spec, axis, key, larger)}, or fix the size with "
+                "hl.specialize in the kernel, and name it in [helion] specialize"
             )
             yield "KP817", text
 
