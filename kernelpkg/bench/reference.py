@@ -13,7 +13,7 @@ import torch
 from attrs import evolve, frozen
 
 from kernelpkg.errors import CallError, KernelpkgError
-from kernelpkg.expr.language import Expr, compile_exprs
+from kernelpkg.expr.language import evaluate
 from kernelpkg.manifest.cases import (
     Case,
     CaseProblem,
@@ -258,22 +258,22 @@ def _argument(
     sentinel: float,
 ) -> Any:
     schema = spec.schema.arg(arg.name)
-    variant = next((v for v in arg.variants if v.when is None or _value(v.when, case)), None)
+    variant = Evaluator().variant(arg, case)
     if variant is None:
         return None
     if variant.value is not None:
-        value = _value(variant.value, case)
+        value = evaluate(variant.value, case.values)
         return float(value) if schema.type == "float" else value
     assert variant.shape is not None and variant.dtype is not None
-    shape = tuple(int(_value(dim.expr, case)) for dim in variant.shape)
-    dtype = getattr(torch, _value(variant.dtype, case))
+    shape = tuple(int(evaluate(dim.expr, case.values)) for dim in variant.shape)
+    dtype = getattr(torch, evaluate(variant.dtype, case.values))
     init = variant.init
     if init is None:
         init = "empty" if schema.mutated else "randn"
     if isinstance(init, Reference):
         make = load_function(Path(spec.directory), init)
         return make(dict(case.values), dict(made), generator)
-    high = None if variant.high is None else int(_value(variant.high, case))
+    high = None if variant.high is None else int(evaluate(variant.high, case.values))
     strides = strides_of(shape, variant, case.values, Evaluator())
     tensor = torch.empty_strided(shape, strides, dtype=dtype, device=generator.device)
     return fill(tensor, init, generator, high=high, sentinel=sentinel)
@@ -293,12 +293,10 @@ def fill(
     "randint" from 0 to below `high`; a number is that number.
     """
     shape, device = tensor.shape, generator.device
-    if isinstance(init, int | float):
-        values = torch.full(shape, init, device=device)
-    elif init == "empty":
-        values = torch.full(shape, sentinel, device=device)
-    elif init in ("zeros", "ones"):
-        values = torch.full(shape, float(init == "ones"), device=device)
+    named: dict[str | float, float] = {"empty": sentinel, "zeros": 0.0, "ones": 1.0}
+    same = named.get(init, init)
+    if isinstance(same, int | float):
+        values = torch.full(shape, same, device=device)
     elif init == "randn":
         values = torch.randn(shape, generator=generator, device=device)
     elif init == "uniform":
@@ -308,14 +306,6 @@ def fill(
     else:
         values = torch.randint(high or 1, shape, generator=generator, device=device)
     return tensor.copy_(values)
-
-
-def _value(expr: Expr, case: Case) -> Any:
-    names = tuple(case.values)
-    read = compile_exprs(
-        [expr], names, nullable=frozenset(n for n in names if case.values[n] is None)
-    )
-    return read(*case.values.values())[0]
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def explain(
     selection = read_selection(pack, spec, here)
     found = selection.answer(axes)
     chosen = found.chosen
+    origin = None if chosen is None else chosen.platform
     # A name that is misspelt is the name of a GPU that is not known, and gets a default.
     misspelt = here.arch is None and here.name != platforms.CPU and not selection.tables
     return Explanation(
@@ -87,17 +88,10 @@ def explain(
         filled=filled,
         outcome="miss" if chosen is None else chosen.outcome,
         chosen=chosen,
-        file=_file(pack, spec, chosen),
+        file=None if origin is None else directories.place_of(pack, spec.name, origin).shown,
         reason=found.reason + (f"; {platforms.stranger(here.name)}" if misspelt else ""),
         trace=selection.trace([axes.get(axis.name) for axis in spec.axes]),
     )
-
-
-def _file(pack: PackSpec, spec: KernelSpec, chosen: Chosen | None) -> str | None:
-    if chosen is None or chosen.platform is None:
-        return None
-    place = directories.locate(pack, spec.name, chosen.platform)
-    return None if place is None else place.shown
 
 
 def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:

@@ -36,7 +36,7 @@ class Pick:
 
 @frozen(kw_only=True)
 class Step:
-    """What one rule did with one axis of a call.
+    """What one rule did with one axis of a call; a rule behind a miss does nothing.
 
     `chosen` is the tuned value that was taken; it is None for a miss and for an ignored axis.
     """
@@ -44,10 +44,10 @@ class Step:
     axis: str
     match: Match
     value: Scalar
-    candidates: tuple[Scalar, ...]
-    chosen: Scalar
-    outcome: Outcome
-    text: str
+    candidates: tuple[Scalar, ...] = ()
+    chosen: Scalar = None
+    outcome: Outcome = "miss"
+    text: str = "not reached"
 
 
 _MISSED = Pick(index=None, outcome="miss")
@@ -126,7 +126,7 @@ class Picker:
                 steps.append(_step(node.matcher, value, place, rank))
                 node = node.below[place] if place >= 0 else None
             else:
-                steps.append(_not_reached(rule, value))
+                steps.append(Step(axis=rule.axis, match=rule.match, value=value))
         return tuple(steps)
 
     def relax(self, values: tuple[Scalar, ...]) -> tuple[int | None, tuple[str, ...]]:
@@ -271,17 +271,4 @@ def _step(found: Matcher, value: Scalar, place: int, rank: int) -> Step:
         chosen=None if place < 0 or rule.match == "ignore" else found.tuned[place],
         outcome=_OUTCOMES[rank],
         text=found.reason(value, rank),
-    )
-
-
-def _not_reached(rule: Rule, value: Scalar) -> Step:
-    """Return the step of a rule that comes after a miss."""
-    return Step(
-        axis=rule.axis,
-        match=rule.match,
-        value=value,
-        candidates=(),
-        chosen=None,
-        outcome="miss",
-        text="not reached",
     )

@@ -16,10 +16,10 @@ from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, Step, compile_picker
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.configs.store import ConfigFile, StoredFile, config_id
-from kernelpkg.errors import ConfigError, PackError, Problem
+from kernelpkg.configs.store import ConfigFile, StoredFile, config_id, shown_key
+from kernelpkg.errors import ConfigError, PackError, Problem, collecting
 from kernelpkg.files import Files
-from kernelpkg.manifest.cases import Case, Evaluator, guard_problems, show
+from kernelpkg.manifest.cases import Case, Evaluator, guard_problems
 from kernelpkg.manifest.helion_config import without_positional
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 
@@ -355,14 +355,8 @@ def read_selection(
     problems: list[Problem] = []
     stored = []
     for name in (*names, *others):
-        try:
+        with collecting(problems if dropped is None or name == here.name else dropped):
             found = directories.read_configs(pack, spec, name, files, locked=locked)
-        except PackError as error:
-            if dropped is None or name == here.name:
-                problems.extend(error.problems)
-            else:
-                dropped.extend(error.problems)
-        else:
             stored += [] if name in others else [found]
     if problems:
         raise PackError(problems=tuple(problems))
@@ -375,5 +369,4 @@ def read_selection(
 
 
 def _how(outcome: str, key: CaseKey) -> str:
-    case = ", ".join(f"{axis}={show(value)}" for axis, value in key.items())
-    return f"{outcome} case {case}".strip()
+    return f"{outcome} case {shown_key(key)}".strip()
