@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from kernelpkg.check import config_files, level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_json, print_table
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_table, tell
 from kernelpkg.configs import directories
 from kernelpkg.errors import Checked, KernelpkgError
 from kernelpkg.packs import find
@@ -62,10 +62,8 @@ def run(options: argparse.Namespace) -> int:
             {level: partial(step, progress=progress.step) for level, step in above.items()},
             platforms,
         )
-    if options.json:
-        print_json(found.to_json())
-    else:
-        print("\n".join(found.lines()))
+    tell(options, found.to_json(), found.lines())
+    if not options.json:
         _print_resources(found.checked.counts.get("resources", ()))
     return FINE if found.ok else FOUND
 

@@ -30,6 +30,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def tell(options: argparse.Namespace, document: Any, lines: Iterable[str]) -> None:
+    """Print a document where it is asked for, and lines for people where it is not."""
+    if options.json:
+        print_json(document)
+    else:
+        print("\n".join(lines))
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows as aligned columns."""
     print("\n".join(aligned(rows)))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernelpkg.cli.console import FINE, FOUND, print_json
+from kernelpkg.cli.console import FINE, FOUND, tell
 from kernelpkg.configs import explain
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.find import chosen_kernels, open_pack
@@ -36,8 +36,5 @@ def run(options: argparse.Namespace) -> int:
     (kernel,) = chosen_kernels(pack, [options.op])
     spec = read_kernel(Path(pack.root), kernel)
     found = explain.explain(pack, spec, options.platform, given)
-    if options.json:
-        print_json(found.to_json())
-    else:
-        print("\n".join(explain.lines(found)))
+    tell(options, found.to_json(), explain.lines(found))
     return FINE if found.chosen is not None else FOUND

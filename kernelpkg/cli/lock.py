@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, tell
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import drift
@@ -42,11 +42,8 @@ def run(options: argparse.Namespace) -> int:
         found.carry_out()
     if isinstance(found, drift.LockCheck):
         complain(found.problems)
-    if options.json:
-        print_json(found.to_json())
-    else:
-        complain(found.remarks)
-        print("\n".join(found.lines()))
+    complain(() if options.json else found.remarks)
+    tell(options, found.to_json(), found.lines())
     return FINE if isinstance(found, drift.LockPlan) or found.ok else FOUND
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import frozen
 
-from kernelpkg.cli.console import FINE, print_json
+from kernelpkg.cli.console import FINE, tell
 from kernelpkg.errors import UsageError
 from kernelpkg.files import replace_text
 from kernelpkg.manifest import keys
@@ -44,15 +44,10 @@ def run(options: argparse.Namespace) -> int:
     """Write a kernel, and say what was written."""
     root = options.root or Path()
     made = new_kernel(root, options.name, make_pack=options.root is not None)
-    if options.json:
-        document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
-        print_json(document)
-        return FINE
-    for file in made.files:
-        print(f"wrote {root / file}")
-    for remark in made.remarks:
-        print(remark)
-    print(f"check it with: python -m kernelpkg load --root {root} --smoke")
+    document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
+    lines = [f"wrote {root / file}" for file in made.files]
+    last = f"check it with: python -m kernelpkg load --root {root} --smoke"
+    tell(options, document, [*lines, *made.remarks, last])
     return FINE
 
 

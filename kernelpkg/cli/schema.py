@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kernelpkg import files
-from kernelpkg.cli.console import FINE, print_json
+from kernelpkg.cli.console import FINE, tell
 from kernelpkg.errors import UsageError
 from kernelpkg.manifest import keys
 
@@ -34,8 +34,6 @@ def run(options: argparse.Namespace) -> int:
             files.replace_text(path, keys.schema_text(kind))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    if options.json:
-        print_json({"files": [str(path) for path in paths]})
-    else:
-        print("\n".join(f"wrote {path}" for path in paths))
+    names = [str(path) for path in paths]
+    tell(options, {"files": names}, (f"wrote {name}" for name in names))
     return FINE

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, complain, folder, print_json
+from kernelpkg.cli.console import FINE, FOUND, complain, folder, tell
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.find import find_pack, open_pack
 from kernelpkg.packs.read import read_pack
@@ -46,10 +46,7 @@ def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
     found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
     if not options.dry_run:
         found.carry_out()
-    if options.json:
-        print_json(found.to_json())
-    else:
-        print("\n".join(found.lines(dry_run=options.dry_run)))
+    tell(options, found.to_json(), found.lines(dry_run=options.dry_run))
     return FINE
 
 
@@ -62,21 +59,16 @@ def _vendor(options: argparse.Namespace) -> int:
     if found.tree.version is None:
         complain([f"{options.into}: the version of this vLLM is not known; going on"])
     if options.check:
-        if options.json:
-            print_json(found.to_json(check=True))
-        else:
-            print("\n".join(found.drift_lines()))
+        tell(options, found.to_json(check=True), found.drift_lines())
         return FOUND if found.drift() else FINE
     in_the_way = () if options.replace else found.conflicts()
     if options.dry_run:
         complain(in_the_way)
     else:
         found.carry_out(replace=options.replace)
-    if options.json:
-        print_json(found.to_json())
-    elif options.dry_run:
+    if options.dry_run and not options.json:
         for line in found.diff(problem.path for problem in in_the_way):
             print(line)
     else:
-        print("\n".join(found.lines()))
+        tell(options, found.to_json(), found.lines())
     return FOUND if in_the_way else FINE
