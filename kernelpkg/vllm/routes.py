@@ -17,12 +17,10 @@ from attrs import evolve
 from packaging.specifiers import SpecifierSet
 
 from kernelpkg.errors import PackError, Problem, UsageError, aligned, suggestion
-from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.keys import PACK_MANIFEST
 from kernelpkg.manifest.spec import PackSpec, Route
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops, find_pack
 from kernelpkg.packs.lock import has_lock
-from kernelpkg.packs.read import read_pack
+from kernelpkg.packs.read import pack_problem, read_pack
 from kernelpkg.packs.routes import read_routing
 from kernelpkg.runtime.torch_ops import DEVICES
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, import_ops, is_defined
@@ -319,10 +317,8 @@ def _release_problem(pack: PackSpec, release: str | None) -> Problem | None:
     """Say that a pack is not for a release of vLLM; one that is not installed is not asked for."""
     if release is None or SpecifierSet(pack.vllm_requires).contains(release, prereleases=True):
         return None
-    document = Document(Path(pack.root, pack.path), pack.path, PACK_MANIFEST)
     message = f"pack '{pack.name}' is for vLLM {pack.vllm_requires}, and {release} is installed"
-    line = document.line("vllm", "requires")
-    return Problem(path=pack.path, line=line, code="KP845", message=message)
+    return pack_problem(pack, "KP845", message, "vllm", "requires")
 
 
 def _summary(reports: Sequence[RouteReport]) -> str:
