@@ -92,11 +92,7 @@ class _Guard:
 
     def admits(self, axis: str, value: int) -> bool:
         try:
-            return all(
-                self.evaluate(guard, {axis: value})
-                for guard in self.guards
-                if guard.names() == (axis,)
-            )
+            return all(self.evaluate.each(self.guards, {axis: value}))
         except ZeroDivisionError:
             return False
 
