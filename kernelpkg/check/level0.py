@@ -23,16 +23,7 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigPlace
 from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import (
-    Checked,
-    PackError,
-    Problem,
-    Progress,
-    UsageError,
-    collecting,
-    counted,
-    suggestion,
-)
+from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, counted, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
@@ -154,10 +145,12 @@ class _Check:
     def read(self, spec: KernelSpec, file: ConfigPlace) -> CheckedFile | None:
         """Read a config file; None where its cases cannot be told, with why among the findings."""
         axes, defaults = spec.key_axes, spec.defaults
-        content: ConfigFile | None = None
-        with collecting(self.found):
+        content: ConfigFile | None
+        try:
             content = self.store(file, axes, defaults, self.files.read).content()
-        content = content or self.without_configs(file, axes, defaults)
+        except PackError as error:
+            self.found.extend(error.problems)
+            content = self.without_configs(file, axes, defaults)
         if content is None:
             return None
         return CheckedFile(
@@ -243,8 +236,10 @@ class _Check:
         if pack.digest:  # else it is broken, which is told
             steps.append(partial(verifier.check_manifest, pack.path, pack.digest))
         for step in steps:
-            with collecting(problems):
+            try:
                 step()
+            except PackError as error:
+                problems.extend(error.problems)
         for problem in problems:
             yield evolve(problem, severity="unverified")
 

@@ -37,14 +37,7 @@ from kernelpkg.vllm.vendor.op_code import (
 from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
 from kernelpkg.vllm.vendor.op_picker import SHARED, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
-from kernelpkg.vllm.vendor.op_sources import (
-    Import,
-    PyFile,
-    import_lines,
-    in_helion,
-    reads,
-    take,
-)
+from kernelpkg.vllm.vendor.op_sources import Import, PyFile, import_lines, in_helion, reads, take
 
 _REGISTER: Final = Import(
     module="vllm.kernels.helion.register", member="register_kernel", name="register_kernel"

@@ -218,19 +218,15 @@ class Needed:
 
 def resolve(file: PyFile, roots: Iterable[str]) -> Needed:
     """Return all definitions and imports that some functions of a file need, themselves first."""
-    wanted: dict[str, None] = dict.fromkeys(roots)
+    wanted = list(roots)
     imports: set[Import] = set()
     taken: dict[int, Definition] = {}
     problems = []
-    queue = list(wanted)
-    while queue:
-        name = queue.pop()
+    for name in wanted:  # which grows meanwhile
         definitions = [item for item in file.definitions if name in item.names]
         for definition in definitions:
             taken[definition.line] = definition
-            new = sorted((definition.reads | {*definition.names}) - wanted.keys())
-            wanted.update(dict.fromkeys(new))
-            queue += new
+            wanted += sorted((definition.reads | {*definition.names}).difference(wanted))
         if definitions:
             continue
         if name in file.imports:
@@ -332,11 +328,9 @@ def take(spec: KernelSpec, files: Files | None = None) -> Taken:
         meanings.problems.extend((*file.problems, *found.problems))
         imports |= found.imports
         for item in found.imports:
-            source = (item.module, item.member)
-            meanings.enter(item.name, str(source), file.shown, 0, source)
+            meanings.enter(item.name, item, file.shown)
         for part in found.definitions:
-            meaning = ast.dump(part.node)
-            new = [meanings.enter(bound, meaning, file.shown, part.line) for bound in part.names]
+            new = [meanings.enter(bound, part, file.shown) for bound in part.names]
             taken += [part] if all(new) else []
     if meanings.problems:
         raise PackError(problems=tuple(meanings.problems))
@@ -368,15 +362,11 @@ class _Meanings:
     names: dict[str, tuple[str, str]] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
 
-    def enter(
-        self,
-        name: str,
-        meaning: str,
-        shown: str,
-        line: int,
-        source: tuple[str, str | None] | None = None,
-    ) -> bool:
+    def enter(self, name: str, item: Import | Definition, shown: str) -> bool:
         """Enter what a name stands for, or is imported from; whether it is new."""
+        source = (item.module, item.member) if isinstance(item, Import) else None
+        meaning = str(source) if isinstance(item, Import) else ast.dump(item.node)
+        line = 0 if isinstance(item, Import) else item.line
         before = self.names.setdefault(name, (meaning, shown))
         wrong = []
         if name in _BOUND | _READ or _IMPORTED.get(name, source) != source:
