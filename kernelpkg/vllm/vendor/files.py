@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
@@ -100,17 +101,15 @@ def _kind(pack: str) -> Table:
     """Return what a record of a pack holds; keys that are not known do no harm."""
     place = Text("a place for vendored files", _PLACE.format(re.escape(shared_path(pack))))
     digests = MapOf(item=Text("a digest", "sha256-[0-9a-f]{64}"), key=place)
-    text = Key(kind=Text(), doc="", required=True)
+    needed = partial(Key, doc="", required=True)
     return Table(
         keys={
-            "edition": Key(
-                kind=Number(whole=True, least=EDITION, most=EDITION), doc="", required=True
-            ),
-            "pack": Key(kind=Text(pattern=re.escape(pack)), doc="", required=True),
-            "version": text,
-            "kernelpkg": text,
-            "kernels": Key(kind=MapOf(item=MapOf(item=Anything())), doc="", required=True),
-            "files": Key(kind=digests, doc="", required=True),
+            "edition": needed(kind=Number(whole=True, least=EDITION, most=EDITION)),
+            "pack": needed(kind=Text(pattern=re.escape(pack))),
+            "version": needed(kind=Text()),
+            "kernelpkg": needed(kind=Text()),
+            "kernels": needed(kind=MapOf(item=MapOf(item=Anything()))),
+            "files": needed(kind=digests),
             "pending": Key(kind=digests, doc="", default={}),
         },
         rest=MapOf(item=Anything()),

@@ -348,7 +348,7 @@ def _loop(writer: CaseInputsWriter, grid: Grid, *, again: bool) -> Iterator[str]
     given = [
         f"{names[axis]}={value(axis)}"
         for axis in writer.axes
-        if axis in alone or axis in together or value(axis) != defaults.get(axis)
+        if value(axis) != defaults.get(axis)  # a name is no literal
     ]
     yield from assign("inputs[key]", call("make_case_inputs", "device", *given), indent)
 

@@ -196,10 +196,12 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
                 problems += verifier.differences(pack, name, files)
     shown = record_path(pack.name)
     old: Record | None = None
-    before: bytes | None = None
     if tree is not None:
         with collecting(problems):
-            old, before = _record(into, shown, pack.name)
+            wrong = wrong_place(into, shown)
+            if wrong is not None:
+                raise pack_error(shown, "KP808", wrong)
+            old = read_record(into, pack.name)
     if problems or tree is None:
         raise PackError(problems=tuple(problems))
     wanted[shared_path(pack.name)] = write_shared(
@@ -213,7 +215,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         kernels=kernels,
         files={path: digest_bytes(text.encode()) for path, text in wanted.items()},
     )
-    after = record.text().encode()
+    before, after = None if old is None else (into / shown).read_bytes(), record.text().encode()
     return Vendoring(
         pack=pack,
         tree=tree,
@@ -222,15 +224,6 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         record=record,
         record_step=TreeStep(path=shown, before=before, after=after, recorded=True, ours=True),
     )
-
-
-def _record(into: Path, shown: str, pack: str) -> tuple[Record | None, bytes | None]:
-    """Return the record that is there, and its text."""
-    wrong = wrong_place(into, shown)
-    if wrong is not None:
-        raise pack_error(shown, "KP808", wrong)
-    found = read_record(into, pack)
-    return found, None if found is None else (into / shown).read_bytes()
 
 
 def _files(pack: PackSpec, spec: KernelSpec, tree: VllmTree | None, files: Files) -> dict[str, str]:
