@@ -77,8 +77,8 @@ def survey(pack: PackSpec) -> ConfigTree:
         if directory.path.exists() and not directory.path.is_dir():
             message = "is not a directory; remove it"
             findings.append(Problem(path=directory.shown, code="KP201", message=message))
-        elif _leads_nowhere(directory.path):
-            findings.append(_broken_link(directory.path, directory.shown))
+        elif broken := _broken_link(directory.path, directory.shown):
+            findings.append(broken)
     for entry in walk(pack):
         findings += unlisted(entry)
         findings += _beside(pack, entry) if entry.error is None else ()
@@ -96,8 +96,8 @@ def _beside(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
             yield from _name(pack, entry)
         else:
             message = "is not a <platform>.json, so nothing reads it; rename or remove it"
-    elif _leads_nowhere(entry.path):
-        yield _broken_link(entry.path, entry.shown)
+    elif broken := _broken_link(entry.path, entry.shown):
+        yield broken
     elif entry.path.is_dir():
         others = Path(pack.root, "kernels", entry.name).is_dir()  # another pack's
         if entry.name not in pack.kernels and not others:
@@ -139,13 +139,12 @@ def kernel_findings(pack: PackSpec) -> Iterator[Problem]:
     root = Path(pack.root, "kernels")
     for name in _names(root):
         path, shown = root / name, f"kernels/{name}"
-        if _leads_nowhere(path):
-            yield _broken_link(path, shown)
+        if broken := _broken_link(path, shown):
+            yield broken
         elif path.is_dir() and name[0] != "_" and name not in pack.kernels:
             inside = _names(path)
-            manifest = path / "kernel.toml"
-            if _leads_nowhere(manifest):
-                yield _broken_link(manifest, f"{shown}/kernel.toml")
+            if broken := _broken_link(path / "kernel.toml", f"{shown}/kernel.toml"):
+                yield broken
             elif "kernel.toml" not in inside and inside:
                 message = "has no kernel.toml, so it is not a kernel; write one, or remove it"
                 yield Problem(path=shown, code="KP204", message=message)
@@ -163,11 +162,10 @@ def _names(path: Path) -> list[str]:
         return []
 
 
-def _leads_nowhere(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
-
-
-def _broken_link(path: Path, shown: str) -> Problem:
+def _broken_link(path: Path, shown: str) -> Problem | None:
+    """Return the problem of a link that leads nowhere."""
+    if path.exists() or not path.is_symlink():
+        return None
     message = f"is a link to '{os.readlink(path)}', which is not there; correct or remove it"
     return Problem(path=shown, code="KP203", message=message)
 

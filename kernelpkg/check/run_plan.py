@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from kernelpkg.check.off_grid import Around
-from kernelpkg.configs.directories import locate, platforms_of, read_configs
+from kernelpkg.configs.directories import place_of, platforms_of, read_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id, shown_key
@@ -235,8 +235,7 @@ class _Planning:
         return self.interpret and case_elements(self.spec, case) > INTERPRETED
 
     def _shown(self, platform: str) -> str:
-        place = locate(self.pack, self.spec.name, platform)
-        return self.spec.path if place is None else place.shown
+        return place_of(self.pack, self.spec.name, platform).shown
 
 
 def _unverified(path: str, code: str, message: str) -> Problem:

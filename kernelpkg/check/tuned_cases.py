@@ -204,10 +204,7 @@ def ragged(rules: Sequence[Rule], rows: Sequence[KeyRow], depth: int = 0) -> Ite
 
 
 def _strays(
-    rules: Sequence[Rule],
-    groups: Mapping[object, list[KeyRow]],
-    depth: int,
-    later: Sequence[int],
+    rules: Sequence[Rule], groups: Mapping[object, list[KeyRow]], depth: int, later: Sequence[int]
 ) -> Iterator[Ragged]:
     """Yield the ragged values of one axis, among keys that agree in the axes before it."""
     rule = rules[depth]
