@@ -71,10 +71,7 @@ class OpResults:
             "speedup_over_default": self.speedup("default_ms"),
             "seconds": round(self.seconds, 3),
             "results": [
-                {
-                    **asdict(record, filter=exclude("facts")),
-                    "seconds": round(record.seconds, 3),
-                }
+                {**asdict(record, filter=exclude("facts")), "seconds": round(record.seconds, 3)}
                 for record in self.records
             ],
         }

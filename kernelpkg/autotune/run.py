@@ -195,7 +195,7 @@ _SHORT: Final = 40
 def open_op(
     pack: PackSpec,
     spec: KernelSpec,
-    wanted: Mapping[str, Sequence[str]],
+    wanted: Wanted,
     request: TuningRequest,
     *,
     target: ConfigDirectory,
@@ -252,12 +252,7 @@ def _as_begun(plan: TuningPlan, run: OpRun) -> TuningPlan:
 
 
 def plan_op(
-    pack: PackSpec,
-    spec: KernelSpec,
-    wanted: Mapping[str, Sequence[str]],
-    *,
-    target: ConfigDirectory,
-    here: Platform,
+    pack: PackSpec, spec: KernelSpec, wanted: Wanted, *, target: ConfigDirectory, here: Platform
 ) -> TuningPlan:
     """Return the cases of an op to tune, with what calls get now that the target is looked into."""
     return plan_tuning(spec, read_selection(looked_into(pack, target), spec, here), wanted)

@@ -243,10 +243,7 @@ def check_axes(spec: KernelSpec, case: Case, args: Sequence[Any]) -> None:
         raise CaseProblem("KP142", f"case {case}: {error}") from None
     for name, value in case.values.items():
         if axes[name] != value:
-            raise CaseProblem(
-                "KP145",
-                f"case {case}: its inputs have {name}={show(axes[name])}",
-            )
+            raise CaseProblem("KP145", f"case {case}: its inputs have {name}={show(axes[name])}")
 
 
 def _argument(
