@@ -7,8 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from attrs import frozen
+
+Name = TypeVar("Name")
 
 
 @frozen(kw_only=True)
@@ -20,14 +23,14 @@ class Time:
 
 
 def interleave(
-    sides: Mapping[str, Callable[[], float]], *, rounds: int, warm: int = 1
-) -> dict[str, Time]:
+    sides: Mapping[Name, Callable[[], float]], *, rounds: int, warm: int = 1
+) -> dict[Name, Time]:
     """Run every side once per round, in turns; a side returns its microseconds per call.
 
     The order of the sides is turned round from one round to the next, and the garbage collector
     is off while they run. The first `warm` rounds are not counted.
     """
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[Name, list[float]] = {name: [] for name in sides}
     names = list(sides)
     for number in range(rounds + warm):
         for name in names if number % 2 else reversed(names):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -36,7 +37,10 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def build(project: Path, into: Path) -> Path:
-    """Build the wheel of a project; with the hatchling that is there, or one from the network."""
+    """Build the wheel of a project; with the hatchling that is there, or one from the network.
+
+    `CC` of the environment of this process says with which compiler.
+    """
     there = importlib.util.find_spec("hatchling") is not None
     isolation = ["--no-build-isolation"] if there else []
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "-w", into, project]
@@ -83,11 +87,11 @@ def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
     wanted |= {"kernelpkg/_data/kernelpkg.lock"}
     wanted |= {"kernelpkg/_data/manifests/pack.schema.json"}
     wanted |= {"kernelpkg/_data/kernels/kernel.schema.json"}
-    for directory in ("kernels", "configs", "manifests"):
+    for directory in ("kernels", "configs", "manifests", "builds"):
         wanted |= {
             f"kernelpkg/_data/{path.relative_to(ROOT)}"
             for path in (ROOT / directory).rglob("*")
-            if path.suffix in (".toml", ".py", ".json")
+            if path.suffix in (".toml", ".py", ".json") or path.name.startswith("sha256-")
         }
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "kernelpkg").rglob("*.py")}
     assert wanted - names == set()
@@ -106,6 +110,30 @@ def test_the_wheel_says_what_it_needs_and_installs_a_command(environment):
     assert done.stdout.startswith("kernelpkg ")
 
 
+def extensions(wheel: Path) -> list[str]:
+    return [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
+STATUS = "from kernelpkg.launch import native; print(native.status())"
+
+
+def test_the_wheel_has_the_launcher_in_c_for_every_python_of_this_machine(environment):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    machine = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert environment.wheel.name.endswith(f"-cp311-abi3-{machine}.whl")
+    assert extensions(environment.wheel) == ["kernelpkg/launch/_native.abi3.so"]
+    assert environment.python("-c", STATUS).stdout == "C (compiled, and fits)\n"
+
+
+def test_without_a_c_compiler_the_wheel_is_pure(tmp_path, monkeypatch):
+    """It fits any machine, an extension in the source tree or not."""
+    monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+    wheel = build(ROOT, tmp_path)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == []
+
+
 def test_the_first_pack_loads_from_the_wheel(environment):
     place = environment.python("-c", "import kernelpkg; print(kernelpkg.__file__)").stdout
     assert Path(place).is_relative_to(environment.directory)
@@ -118,6 +146,12 @@ def test_the_first_pack_loads_from_the_wheel(environment):
     ]
     assert len(rows) == 7
     assert summary.startswith("pack kernelpkg: 7 registered, 7 of 7 checks ok (cpu, ")
+
+
+def test_the_build_of_the_first_pack_is_in_the_wheel_and_current(environment):
+    done = environment.python("-m", "kernelpkg", "build", "--check", "--platform", "nvidia_h200")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("kernelpkg/_data/builds/kernelpkg/nvidia_h200 is current\n")
 
 
 OTHERS = """
