@@ -102,22 +102,32 @@ def replace_text(path: Path, text: str) -> None:
     replace_texts({path: text})
 
 
-def replace_texts(texts: Mapping[Path, str]) -> None:
-    """Put texts in their files' places, each at once; none where one of them cannot be written.
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Put data in a file's place at once, through a file beside it that a failure removes."""
+    replace_all({path: data})
 
-    All are written beside their places before the first of them is moved there. A failure leaves
-    no file and no directory behind.
+
+def replace_texts(texts: Mapping[Path, str]) -> None:
+    """Put texts in their files' places, as `replace_all` does."""
+    replace_all({path: text.encode() for path, text in texts.items()})
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Put data in their files' places, each at once; none where one of them cannot be written.
+
+    All are written beside their places before the first of them is moved there, in the order that
+    they are given in. A failure leaves no file and no directory behind.
     """
-    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in texts}
-    above = {parent for path in texts for parent in path.parents if not parent.exists()}
+    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in contents}
+    above = {parent for path in contents for parent in path.parents if not parent.exists()}
     try:
-        for path, text in texts.items():
+        for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside[path].open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with beside[path].open("xb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for path in texts:
+        for path in contents:
             os.replace(beside[path], path)
     except BaseException:
         for left in beside.values():

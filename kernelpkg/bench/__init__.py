@@ -2,5 +2,6 @@
 
     reference    inputs of a case, and an op held against its reference
     timing       times of launches in turns, with a cold L2
+    stand_ins    the arguments of a case without values
 Inside only: none.
 """

@@ -12,10 +12,8 @@ import contextlib
 import itertools
 import json
 import os
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
@@ -24,8 +22,8 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import (
     Binder,
     CapturedLaunch,
+    CapturedPointer,
     NoInputs,
-    Pointer,
     Refused,
     Target,
     Unbound,
@@ -33,13 +31,12 @@ from kernelpkg.compile.bind import (
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
+from kernelpkg.jobs.ahead import ahead
 from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 TIMEOUT: Final = 120.0
 """Seconds that one source may take to compile; the slowest of the first pack takes 1.2."""
-
-_T = TypeVar("_T")
 
 _HEAD: Final = ("op", "platform", "sources", "registers", "shared", "spills")
 
@@ -222,24 +219,11 @@ class _CompileCheck:
         )
 
 
-def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
-    """Yield the items of an iterator, of which a thread makes so many before they are asked for.
-
-    Closing it, or an error, waits for the item in work and makes no more.
-    """
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        coming = deque(pool.submit(lambda: [*itertools.islice(items, 1)]) for _ in range(count))
-        while found := coming.popleft().result():
-            coming.append(pool.submit(lambda: [*itertools.islice(items, 1)]))
-            yield found[0]
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def payload_of(launch: CapturedLaunch, arch: str) -> dict[str, Any]:
     """Return a launch as `cubin.perform` takes it, as JSON."""
-    args = [[arg.dtype, arg.offset] if isinstance(arg, Pointer) else arg for arg in launch.args]
+    args = [
+        [arg.dtype, arg.offset] if isinstance(arg, CapturedPointer) else arg for arg in launch.args
+    ]
     return {
         "text": launch.text,
         "name": launch.name,

@@ -26,8 +26,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.compile import helion as helion_backend
+from kernelpkg.compile.code import exact_of
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import KernelpkgError, RegistrationError
+from kernelpkg.launch.classes import Exact
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec
@@ -157,7 +159,7 @@ def _dividing_as_on_a_gpu() -> Iterator[None]:
 class CapturedLaunch:
     """What the host part of a kernel gives Triton: the generated module's text and a call.
 
-    Tensors are `Pointer`s in `args`; `options` are keywords such as num_warps.
+    Tensors are `CapturedPointer`s in `args`; `options` are keywords such as num_warps.
     """
 
     text: str
@@ -167,7 +169,7 @@ class CapturedLaunch:
 
 
 @frozen(kw_only=True)
-class Pointer:
+class CapturedPointer:
     """A tensor as code sees it: its dtype, and its bytes from an aligned start."""
 
     dtype: str
@@ -219,24 +221,19 @@ class Binding:
         )
 
     @cached_property
+    def exact(self) -> Exact:
+        """Which sizes of arguments are numbers in the code, by the places of the arguments."""
+        return exact_of(self._bound)
+
+    @cached_property
     def specialised(self) -> Mapping[str, tuple[bool, ...]]:
-        """Per tensor, which of its sizes Helion has code of its own for; per number, whether.
-
-        Symbols are taken as they were made: one that a comparison in the host part has replaced
-        with a number since is not part of Helion's key, so other calls may get its code.
-        """
-
-        def keyed(value: Any) -> bool:
-            return bool(value.node._expr.free_symbols <= self._bound.env.specialized_vars)
-
-        found: dict[str, tuple[bool, ...]] = {}
-        names = self._bound.kernel.signature.parameters
-        for name, arg in zip(names, self._bound.fake_args, strict=False):
-            if isinstance(arg, torch.Tensor):
-                found[name] = tuple(map(keyed, arg.shape))
-            elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
-                found[name] = (isinstance(arg, int) or keyed(arg),)
-        return found
+        """Per tensor, which of its sizes Helion has code of its own for; per number, whether."""
+        names = list(self._bound.kernel.signature.parameters)
+        args = self._bound.fake_args
+        return {
+            names[place]: (marks or ())[: args[place].ndim if hasattr(args[place], "ndim") else 1]
+            for place, marks in self.exact.items()
+        }
 
     @cached_property
     def fields(self) -> frozenset[str]:
@@ -259,6 +256,26 @@ class Binding:
                 raise Refused(_line(error)) from None
         return dict(made.config)
 
+    def default(self) -> dict[str, Any]:
+        """Return Helion's own default config."""
+        with standing_in(self.target):
+            return dict(self._bound.config_spec.default_config().config)
+
+    def code(self, config: Config) -> str:
+        """Return the module that Helion makes of a config; raises Refused."""
+        with standing_in(self.target):
+            try:
+                text: str = self._bound.to_triton_code(helion_backend.to_config(config))
+            except Exception as error:
+                raise Refused(_line(error)) from None
+        return text
+
+    @property
+    def function(self) -> str:
+        """The name of the host part in that module."""
+        name: str = self._bound.kernel.name
+        return name
+
     def launch(self, config: Config) -> CapturedLaunch:
         """Return the launch of this case's call with a config; raises Refused."""
         calls: list[CapturedLaunch] = []
@@ -268,9 +285,9 @@ class Binding:
             name = kernel.fn.__name__
             calls.append(CapturedLaunch(text=text, name=name, args=passed, options=options))
 
+        text = self.code(config)
         with standing_in(self.target):
             try:
-                text = self._bound.to_triton_code(helion_backend.to_config(config))
                 host = getattr(PyCodeCache.load(text), self._bound.kernel.name)
                 with self._mode, _answering(helion.runtime, "get_num_sm", _SMS):
                     host(*self._args, _launcher=launcher)
@@ -309,7 +326,7 @@ class Binder:
 
     def _bind(self, case: Case, target: Target) -> Binding:
         kernel = self._kernel(target)
-        mode, args = _arguments(self._spec, case)
+        mode, args = arguments_of(self._spec, case)
         try:
             untouched = [_untouched(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
         except (OSError, OverflowError, RuntimeError) as error:  # no address space is that large
@@ -342,7 +359,7 @@ def known_fields() -> frozenset[str]:
     return frozenset(inspect.signature(helion.Config.__init__).parameters)
 
 
-def _arguments(spec: KernelSpec, case: Case) -> tuple[Any, tuple[Any, ...]]:
+def arguments_of(spec: KernelSpec, case: Case) -> tuple[Any, tuple[Any, ...]]:
     """Make the arguments of a call without data, or with it where a function needs some."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
@@ -378,7 +395,7 @@ def _passed(arg: Any) -> Any:
     if not isinstance(arg, torch.Tensor):
         return arg
     offset = int(arg.storage_offset()) * arg.element_size()
-    return Pointer(dtype=str(arg.dtype).removeprefix("torch."), offset=offset)
+    return CapturedPointer(dtype=str(arg.dtype).removeprefix("torch."), offset=offset)
 
 
 def _newer(item: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Triton code -> a binary for a GPU that is not there, and what it needs of that GPU.
+"""Triton code -> a binary for a GPU, here or not there: what it is, and what it needs of that GPU.
 
 What is compiled is what a launch would compile: the types, constants and alignments of its
 arguments are taken with the functions by which Triton takes them itself, in 3.6 as in 3.9.
@@ -6,10 +6,12 @@ arguments are taken with the functions by which Triton takes them itself, in 3.6
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import helion.runtime  # what compiled modules import, read before the first of them is timed
@@ -21,6 +23,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime import jit
 
+from kernelpkg.compile.helion import PINNED
+from kernelpkg.files import digest_bytes, replace_bytes
+from kernelpkg.launch.host import NotRecorded
+
 LAUNCHER: Final = helion.runtime.default_launcher
 
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
@@ -28,6 +34,12 @@ _REGISTERS: Final = 0x2F
 _FRAME: Final = 0x11
 """Attributes of `.nv.info`, EIATTR_REGCOUNT and EIATTR_FRAME_SIZE, whose values are pairs of a
 symbol and a number; cuobjdump of CUDA 12 names them."""
+_PARAMETER: Final = 0x17
+"""Attribute EIATTR_KPARAM_INFO of `.nv.info.<entry>`, one for each parameter; three words: the last
+one has the size in its upper 14 bits, the second one the place in its lower 16."""
+
+_SILENT: Final = {"TRITON_DISABLE_LINE_INFO": "1"}
+"""Line numbers would bring paths of this machine into binaries, which are the same anywhere."""
 
 
 @frozen(kw_only=True)
@@ -52,24 +64,75 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     `text` is the generated module and `name` its kernel; `args` are those of the kernel, tensors
     as [dtype, bytes from an aligned start]; `options` are num_warps and the like, `arch` the
-    architecture as in "sm_90".
+    architecture as in "sm_90". Where `keep` names a directory, the binary is put there under its
+    digest, and what is needed to launch it is returned too, as `described` has it.
     """
     target = target_of(payload["arch"])
+    os.environ.update(_SILENT)
+    try:
+        compiled = compile_launch(payload, target)
+    except Exception as error:  # whatever a compiler says of code is what is wanted
+        return {"error": _said(error)}
+    found = needs(compiled)
+    if "keep" in payload:
+        try:
+            found["code"] = described(compiled)
+        except NotRecorded as error:
+            return {**found, "error": str(error)}
+        place = Path(payload["keep"], found["code"]["cubin"])
+        if not place.exists():
+            replace_bytes(place, compiled.asm["cubin"])
+    return found
+
+
+def compile_launch(payload: Mapping[str, Any], target: GPUTarget) -> Any:
+    """Return what Triton compiles for a launch as `perform` takes it; raises what Triton raises."""
     backend = make_backend(target)
     kernel = getattr(PyCodeCache.load(payload["text"]), payload["name"])
     args = [_argument(arg) for arg in payload["args"]]
-    options = {name: value for name, value in payload["options"].items() if name not in _HOST}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Triton's, on defaults of releases to come
-            bind = jit.create_function_from_signature(kernel.signature, kernel.params, backend)
-            bound, special, _ = bind(*args, **options)
-            parsed, *parts = kernel._pack_args(backend, options, bound, special, options)
-            source = ASTSource(kernel, *parts)
-            compiled = triton.compile(source, target=target, options=parsed.__dict__)
-    except Exception as error:  # whatever a compiler says of code is what is wanted
-        return {"error": _said(error)}
-    return needs(compiled)
+    given = {**PINNED, **payload["options"]}
+    options = {name: value for name, value in given.items() if name not in _HOST}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Triton's, on defaults of releases to come
+        bind = jit.create_function_from_signature(kernel.signature, kernel.params, backend)
+        bound, special, _ = bind(*args, **options)
+        parsed, *parts = kernel._pack_args(backend, options, bound, special, options)
+        source = ASTSource(kernel, *parts)
+        return triton.compile(source, target=target, options=parsed.__dict__)
+
+
+def described(compiled: Any) -> dict[str, Any]:
+    """Return what is needed to launch a binary, as JSON: `launch.code.Code` is made of it.
+
+    Raises NotRecorded for a binary that wants more of its launch than our launcher does.
+    """
+    metadata = compiled.metadata
+    for name in ("global_scratch_size", "profile_scratch_size", "launch_cooperative_grid",
+                 "launch_pdl"):  # fmt: skip
+        if getattr(metadata, name, 0):
+            raise NotRecorded(f"its code asks for {name}={getattr(metadata, name)}")
+    if getattr(metadata, "num_ctas", 1) != 1:
+        raise NotRecorded(f"its code asks for num_ctas={metadata.num_ctas}")
+    source, cubin = compiled.src, compiled.asm["cubin"]
+    constants = {path[0]: value for path, value in source.constants.items() if len(path) == 1}
+    return {
+        "types": list(source.signature.values()),
+        "constants": {str(place): _constant(constants[place]) for place in sorted(constants)},
+        "divisible": sorted(
+            path[0] for path, attrs in source.attrs.items() if ["tt.divisibility", 16] in attrs
+        ),
+        "cubin": digest_bytes(cubin),
+        "entry": metadata.name,
+        "parameters": parameters(cubin),
+        "shared": metadata.shared,
+        "threads": 32 * metadata.num_warps,
+    }
+
+
+def _constant(value: Any) -> Any:
+    if not isinstance(value, int | float | str | None):
+        raise NotRecorded(f"its code has a constant that is a {type(value).__name__}")
+    return value
 
 
 # What Helion's launcher takes for itself; the rest it hands to Triton.
@@ -112,6 +175,18 @@ def registers(cubin: bytes) -> dict[str, int]:
     return found
 
 
+def parameters(cubin: bytes) -> list[int]:
+    """Return the bytes of each parameter of the one kernel in a binary, in their order."""
+    found = {}
+    for section, data in _sections(cubin):
+        if section.startswith(".nv.info."):
+            for attribute, value in _blocks(data):
+                if attribute == _PARAMETER:
+                    _, place, size = struct.unpack("<III", value)
+                    found[place & 0xFFFF] = size >> 18
+    return [found[place] for place in sorted(found)]
+
+
 def _sections(elf: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield the sections of a 64-bit ELF file, by name."""
     (start,) = struct.unpack_from("<Q", elf, 0x28)
@@ -125,13 +200,19 @@ def _sections(elf: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _attributes(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the attributes that are pairs of a symbol and a number, with the number."""
+    for attribute, value in _blocks(data):
+        if len(value) == 8:
+            yield attribute, struct.unpack("<II", value)[1]
+
+
+def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes that have a length, with what is in them."""
     at = 0
     while at + 4 <= len(data):
         form, attribute, length = struct.unpack_from("<BBH", data, at)
         at += 4
         if form == 4:
-            if length == 8:
-                yield attribute, struct.unpack_from("<II", data, at)[1]
+            yield attribute, data[at : at + length]
             at += length
 
 

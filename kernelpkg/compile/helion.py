@@ -13,18 +13,20 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import helion
 import torch
 from attrs import frozen
 from helion.autotuner.base_search import BaseAutotuner
+from helion.runtime import default_launcher
 from helion.runtime.ref_mode import RefMode
 from helion.runtime.settings import default_autotuner_fn
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg.errors import ConfigError, RegistrationError, suggestion
+from kernelpkg.launch.classes import is_far, size_classes
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
 
 Selector = Callable[[Sequence[Any]], "Selection"]
@@ -36,7 +38,10 @@ _PRESET: Final = {"static_shapes": False, "force_autotune": False, "autotune_eff
 """Settings under which Helion asks `autotuner_fn` and nothing else; the last two keep
 HELION_FORCE_AUTOTUNE and HELION_AUTOTUNE_EFFORT=none from going around it."""
 
-_INT32_MAX: Final = 2**31 - 1
+PINNED: Final[Mapping[str, Any]] = {"enable_fp_fusion": True}
+"""Options of Triton that decide what code computes, and whose defaults change between releases:
+Triton 3.10 no longer contracts a product and a sum, which changes every kernel of the first pack.
+What is compiled at run time is compiled with the same."""
 
 _IGNORED: Final = ("TensorOperationInWrapper",)
 """Helion warnings that say nothing of a kernel here: views in the host part are the usual form."""
@@ -74,25 +79,6 @@ class PresetConfigSearch(BaseAutotuner):  # type: ignore[misc]  # Helion carries
             What `select` says of the arguments.
         """
         return self.select(self.args)
-
-
-def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
-    """Return what compiled code depends on beside the config: which sizes and strides are 0 or 1.
-
-    Code that Helion compiled for a size of 1 gives wrong rows for larger ones, and Helion 1.4's
-    own key does not tell them apart when shapes are dynamic.
-    """
-    # Wrong rows in silence otherwise: with Helion 1.4.0's own key, 15 of 16 rows of five of the
-    # seven ops came back wrong on an H200 when a call of 16 tokens followed a call of one
-    # (2026-11-22). A row-major and a column-major scale differ in strides of 1 alone.
-    return tuple(
-        (
-            tuple(size if size < 2 else 2 for size in arg.shape),
-            tuple(stride if stride < 2 else 2 for stride in arg.stride()),
-        )
-        for arg in args
-        if isinstance(arg, torch.Tensor)
-    )
 
 
 @lru_cache(maxsize=64)
@@ -281,8 +267,7 @@ class ConfiguredHelionKernel:
             if bound._run is None:
                 self._configure(bound, selection.config)
         if "tensor_descriptor" not in str(bound._config):
-            run: Callable[..., Any] = bound._run
-            return run
+            return partial(bound._run, _launcher=partial(default_launcher, **PINNED))
 
         def launch_aligned(*args: Any) -> Any:
             # The code depends on the alignment of pointers, which Helion looks at per call.
@@ -297,11 +282,44 @@ class ConfiguredHelionKernel:
                 bound.config_spec.default_config() if config is None else to_config(config)
             )
         except helion.exc.InvalidConfig as error:
-            text = " ".join(str(error).split())
-            raise ConfigError(
-                f"kernel '{self.op_name}': Helion {HELION_VERSION} refuses the config "
-                f"{config}: {text}"
-            ) from None
+            raise self._refused(config, error) from None
+
+    def _refused(self, config: Mapping[str, Any] | None, error: Exception) -> ConfigError:
+        text = " ".join(str(error).split())
+        return ConfigError(
+            f"kernel '{self.op_name}': Helion {HELION_VERSION} refuses the config {config}: {text}"
+        )
+
+    def compiled(
+        self, args: Sequence[Any], selection: Selection, *, far: bool = False
+    ) -> tuple[Any, Callable[..., Any]]:
+        """Have Helion make the module of a config for the class of a call.
+
+        Args:
+            args: The arguments of the call.
+            selection: The config.
+            far: Whether indices have 64 bits though those of the arguments need 32.
+
+        Returns:
+            Helion's BoundKernel, and the host part, which takes `_launcher` too.
+
+        Raises:
+            ConfigError: Helion refuses the config.
+        """
+        kernel = self._wide_kernel if far else self._kernel_for(args)
+        # Helion 1.5 tells calls apart by whatever any config could make a difference of, as long
+        # as it does not know the config; so what it binds here is not kept, but by our own classes.
+        with self._forcing(selection):
+            bound = kernel.bind(tuple(args))
+        config = (
+            bound.config_spec.default_config()
+            if selection.config is None
+            else (to_config(selection.config))
+        )
+        try:
+            return bound, bound.compile_config(config)
+        except helion.exc.InvalidConfig as error:
+            raise self._refused(selection.config, error) from None
 
     def compiled_count(self) -> int:
         """Return how many kernels were compiled so far.
@@ -318,7 +336,8 @@ class ConfiguredHelionKernel:
         Helion takes 64-bit indices where a tensor has 2**31 elements; a view of fewer elements
         can lie as far apart.
         """
-        far = any(isinstance(arg, torch.Tensor) and _is_far(arg) for arg in args)
+        tensors = (arg for arg in args if isinstance(arg, torch.Tensor))
+        far = any(is_far(arg.shape, arg.stride()) for arg in tensors)
         return self._wide_kernel if far else self._kernel
 
     def _selection(self, args: Sequence[Any]) -> Selection:
@@ -340,12 +359,6 @@ class ConfiguredHelionKernel:
             return bound.config_spec.default_config() if config is None else config
 
         return PresetConfigSearch(args, select)
-
-
-def _is_far(tensor: torch.Tensor) -> bool:
-    """Whether the last element of a tensor lies out of reach of a 32-bit index."""
-    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.numel() > 0 and last > _INT32_MAX
 
 
 def to_config(config: Mapping[str, Any]) -> helion.Config:

@@ -74,6 +74,64 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     return fake
 
 
+def infer_fake_of(tree: ast.Module, name: str, path: str) -> Callable[..., Any]:
+    """Return the fake implementation of a function of a file, without importing Helion.
+
+    The file is run with something in Helion's place that does nothing but its arithmetic. `tree` is
+    that of the file, and is taken apart. Raises RegistrationError where the host code asks for
+    more, and whatever running the file raises.
+    """
+    scope: dict[str, Any] = {"__name__": f"<host part of {name}>", "__file__": path}
+    body = []
+    for node in tree.body:
+        match node:
+            case ast.Import(names=[ast.alias(name=module, asname=None)]) if _of_helion(module):
+                scope["helion"] = _Absent()
+            case ast.Import(names=[ast.alias(name=module, asname=str(bound))]) if _of_helion(
+                module
+            ):
+                scope[bound] = _Absent()
+            case ast.ImportFrom(module=str(module), names=names) if _of_helion(module):
+                scope |= {
+                    alias.asname or alias.name: getattr(_Absent(), alias.name) for alias in names
+                }
+            case _:
+                body.append(node)
+    exec(compile(ast.Module(body=body, type_ignores=[]), path, "exec"), scope)
+    return infer_fake(scope[name], tree)
+
+
+def _of_helion(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] == "helion"
+
+
+class _Absent:
+    """Stands for Helion, and for whatever is reached from it."""
+
+    __module__ = "helion"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _ARITHMETIC.get(name) or _Absent()
+
+    def __call__(self, *args: Any, **_: Any) -> Any:
+        """Return what is decorated, and for anything else something to go on with."""
+        return args[0] if args and callable(args[0]) else _Absent()
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(a // -b)
+
+
+def _next_power_of_2(n: int) -> int:
+    return 1 if n < 1 else 1 << (n - 1).bit_length()
+
+
+_cdiv.__module__ = _next_power_of_2.__module__ = "helion"
+_ARITHMETIC: Final = {"cdiv": _cdiv, "next_power_of_2": _next_power_of_2}
+
+
 def _definition(function: Callable[..., Any], tree: ast.Module | None) -> ast.FunctionDef:
     """Return the statement that defined a function: that of its tree, or one read anew."""
     code = getattr(function, "__code__", None)

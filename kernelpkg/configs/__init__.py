@@ -7,5 +7,6 @@
     picker         rules over tuned keys, compiled: a call to one key
     selection      the order of what a call may run with, tuned or not
     explain        the same in words, for one call
+    samples        calls that stand for all that get the same
 Inside only: none.
 """

@@ -14,9 +14,11 @@ import pytest
 
 import kernelpkg
 from kernelpkg.bench.reference import make_inputs
+from kernelpkg.configs.platforms import resolve
 from kernelpkg.configs.store import ConfigFile, TunedCase, write
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.builds import own_directory
 from kernelpkg.packs.read import read_kernel, read_pack
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +100,39 @@ def plant(
         return read_pack(root, "planted"), [read_kernel(root, name) for name in configs]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def stub_build() -> Callable[..., Any]:
+    """Builds a pack for an H200 with a compiler of `stub_compilers`, in one process.
+
+    Takes the root and the name of the compiler; returns what `make_build` does, of the pack's own
+    directory.
+    """
+
+    def build(root: Path, compiler: str = "made", *kernels: str, **options: Any) -> Any:
+        from kernelpkg.compile import build as module
+
+        pack = read_pack(root, "demo")
+        platform = resolve("NVIDIA H200")
+        directory = options.pop("directory", None) or own_directory(pack, platform.name)
+        specs = [read_kernel(root, name) for name in kernels or pack.kernels]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(Path(__file__).parent))
+            patch.setattr(module, "_PERFORM", f"stub_compilers:{compiler}")
+            return module.make_build(pack, specs, platform, directory, jobs=1, **options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def built_pack(
+    new_pack: Callable[[Path], Any],
+    stub_build: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The root of a pack "demo" with configs and a build for an H200, which a test may copy."""
+    demo = new_pack(tmp_path_factory.mktemp("built") / "demo")
+    demo.configs("twice")
+    stub_build(demo.root)
+    return demo.root

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from pathlib import Path
 
 import pytest
 
-from kernelpkg.check.level2 import ahead, check_compiling
+from kernelpkg.check.level2 import check_compiling
 from kernelpkg.compile.bind import Binding, NoInputs, Refused
 from kernelpkg.compile.helion import HELION_VERSION
 
@@ -96,48 +94,3 @@ def test_equal_sources_are_compiled_once(plant):
 def test_nothing_to_compile_starts_nothing(plant):
     """An op without configs takes no time."""
     assert check_compiling(*plant({SILU: {}}), perform="no:where").counts["sources"] == 0
-
-
-def test_items_are_made_ahead_in_their_order():
-    """A thread makes some before they are asked for, and not all of them."""
-    made, some = [], threading.Event()
-
-    def items():
-        for number in range(10):
-            made.append((number, threading.current_thread() is threading.main_thread()))
-            if number == 3:
-                some.set()
-            yield number
-
-    with contextlib.closing(ahead(items(), 3)) as found:
-        assert next(found) == 0
-        assert some.wait(600)
-        assert made == [(number, False) for number in range(4)]
-        assert list(found) == [*range(1, 10)]
-
-
-def test_closing_makes_no_more():
-    """What interrupts the check does not wait for all that is left."""
-    made = []
-
-    def items():
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    with contextlib.closing(ahead(items(), 2)) as found:
-        next(found)
-    assert len(made) <= 4
-
-
-def test_an_error_in_the_thread_is_raised_where_its_item_is_asked_for():
-    """Nothing that goes wrong there is lost."""
-
-    def items():
-        yield 1
-        raise LookupError("lost")
-
-    found = ahead(items(), 4)
-    assert next(found) == 1
-    with pytest.raises(LookupError, match="lost"):
-        next(found)

@@ -383,7 +383,7 @@ def test_orders_begin_with_a_fresh_kernel(perform):
     before = wrapper.get_configured_op()
     assert perform("orders", 1, 4) == {"status": "ok"}
     assert wrapper.get_configured_op() is not before
-    assert len(wrapper.dispatcher.table) == 2
+    assert len(wrapper.dispatcher.calls) == 2
 
 
 def test_what_disagrees(perform, demo):

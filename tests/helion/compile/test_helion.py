@@ -38,6 +38,13 @@ def _configured(select=lambda args: ONE, **settings):
     )
 
 
+def _host(kernel, tokens, selection):
+    """The host part that a launcher runs, with what decides its code pinned."""
+    launcher = kernel.launcher(_args(tokens), selection)
+    assert launcher.keywords["_launcher"].keywords == {"enable_fp_fusion": True}
+    return launcher.func
+
+
 def _args(tokens, width=64):
     return (torch.zeros(tokens, width), 2.0)
 
@@ -141,9 +148,9 @@ def test_equal_configs_share_a_compiled_kernel():
     """Two cases with equal configs are one bound kernel and one launcher."""
     kernel = _configured()
     again = Selection(config_id="one", config=dict(ONE.config))
-    assert kernel.launcher(_args(4), ONE) is kernel.launcher(_args(8), again)
+    assert _host(kernel, 4, ONE) is _host(kernel, 8, again)
     assert kernel.compiled_count() == 1
-    assert kernel.launcher(_args(8), TWO) is not kernel.launcher(_args(8), ONE)
+    assert _host(kernel, 8, TWO) is not _host(kernel, 8, ONE)
     assert kernel.compiled_count() == 2
 
 
@@ -151,7 +158,7 @@ def test_capture_sizes_compile_twice():
     """51 token counts with one config are two kernels: that of size 1, and the rest."""
     assert len(CAPTURE_SIZES) == 51
     kernel = _configured()
-    launchers = {id(kernel.launcher(_args(tokens), ONE)) for tokens in CAPTURE_SIZES}
+    launchers = {id(_host(kernel, tokens, ONE)) for tokens in CAPTURE_SIZES}
     assert (kernel.compiled_count(), len(launchers)) == (2, 2)
 
 
@@ -159,34 +166,9 @@ def test_capture_sizes_compile_twice():
 def test_size_one_has_its_own_code(order):
     """Code made for one row never serves several, whichever comes first."""
     kernel = _configured()
-    first, second = (kernel.launcher(_args(tokens), ONE) for tokens in order)
+    first, second = (_host(kernel, tokens, ONE) for tokens in order)
     assert first is not second
-    assert [kernel.launcher(_args(tokens), ONE) for tokens in order] == [first, second]
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "same"),
-    [
-        pytest.param((2, 64), (512, 64), True, id="tokens"),
-        pytest.param((1, 64), (2, 64), False, id="one-row"),
-        pytest.param((0, 64), (1, 64), False, id="no-row"),
-        pytest.param((4, 1), (4, 2), False, id="one-column"),
-        pytest.param((4, 4, 4), (4, 16), False, id="dimensions"),
-    ],
-)
-def test_size_classes_of_shapes(left, right, same):
-    """Sizes count by 0, 1 and more, in every dimension."""
-    found = [helion_backend.size_classes((torch.empty(shape), 1, None)) for shape in (left, right)]
-    assert (found[0] == found[1]) is same
-
-
-def test_size_classes_of_strides():
-    """A stride of 1 is told from others, for code may be made for it; an expanded one is 0."""
-    rows, columns = torch.empty(8, 4), torch.empty(4, 8).t()
-    padded, expanded = torch.empty(8, 6)[:, :4], torch.empty(1, 4).expand(8, 4)
-    classes = [helion_backend.size_classes((t,)) for t in (rows, columns, padded, expanded)]
-    assert classes[0] == classes[2]
-    assert len(set(classes)) == 3
+    assert [_host(kernel, tokens, ONE) for tokens in order] == [first, second]
 
 
 @pytest.mark.parametrize(

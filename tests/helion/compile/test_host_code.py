@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import helion
 import helion.language as hl
 import pytest
@@ -15,12 +18,15 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.compile.helion import ConfiguredHelionKernel, Selection
-from kernelpkg.compile.host_code import infer_fake
+from kernelpkg.compile.host_code import infer_fake, infer_fake_of
 from kernelpkg.errors import RegistrationError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.runtime.register import get_kernel_by_name
 
 pytestmark = pytest.mark.usefixtures("pack")
+
+ROOT = Path(__file__).parents[3]
+NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))
 
 
 def computed_sizes(x: torch.Tensor, repeat: int) -> torch.Tensor:
@@ -289,3 +295,80 @@ def test_none_by_reference_and_inferred(specs):
         kernel = get_kernel_by_name(name)
         assert (kernel._fake_impl is None) == (spec.fake_impl == "none")
     assert specs["silu_mul_fp8"].fake_impl == "infer"
+
+
+IMPORTS = {
+    "the language": ("import helion.language as hl", "hl.tile", "(a + 1) // 2"),
+    "the package": ("import helion", "helion.language.tile", "helion.cdiv(a, 2)"),
+    "by another name": ("import helion as h", "h.language.tile", "h.cdiv(a, 2)"),
+    "a function": (
+        "from helion import cdiv\nimport helion.language as hl",
+        "hl.tile",
+        "cdiv(a, 2)",
+    ),
+    "a function by another name": (
+        "from helion.language import tile as t\nfrom helion import next_power_of_2",
+        "t",
+        "next_power_of_2(a) // 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("imports", "loop", "size"), IMPORTS.values(), ids=IMPORTS)
+def test_a_file_is_run_without_helion(imports, loop, size):
+    """Whatever it imports of it; a decorator and a number of Helion's do no harm."""
+    text = f"""
+import torch
+{imports}
+
+FACTOR = 2
+
+def op(x: torch.Tensor, flip: bool = False) -> torch.Tensor:
+    a, b = x.shape
+    out = torch.empty([{size}, FACTOR], dtype=torch.float16, device=x.device)
+    for tile in {loop}(a):
+        out[tile] = x[tile]
+    return out.t() if flip else out
+"""
+    fake = infer_fake_of(ast.parse(text), "op", "kernel.py")
+    x = torch.empty(3, 4, device="meta")
+    assert (fake(x).shape, fake(x).dtype) == ((2, 2), torch.float16)
+    assert fake(x, flip=True).stride() == (1, 2)
+
+
+def test_a_host_part_that_asks_helion_for_more_is_refused():
+    text = """
+import helion.language as hl
+
+def op(x):
+    n = hl.register_block_size(x.size(0))
+    for tile in hl.tile(n):
+        x[tile] = 0
+    return x
+"""
+    with pytest.raises(RegistrationError) as caught:
+        infer_fake_of(ast.parse(text), "op", "kernel.py")
+    assert str(caught.value) == (
+        "kernel 'op': its host part calls hl.register_block_size, so its fake implementation "
+        "cannot be inferred; give one"
+    )
+
+
+INFERRED = [
+    name for name in NAMES if '"infer"' in (ROOT / f"kernels/{name}/kernel.toml").read_text()
+]
+
+
+@pytest.mark.parametrize("name", INFERRED)
+def test_kernels_of_the_first_pack_are_inferred_alike_with_helion_and_without(specs, name):
+    spec = specs[name]
+    path = Path(spec.directory, spec.source.file)
+    without = infer_fake_of(ast.parse(path.read_text()), spec.source.name, str(path))
+    function = get_kernel_by_name(f"kernelpkg::{name}").raw_kernel_func
+    for case in cases_of(spec, "test"):
+        args = make_inputs(spec, case)
+        found = [fake(*args) for fake in (without, infer_fake(function))]
+        one, other = (r if isinstance(r, tuple) else (r,) for r in found)
+        assert [(r.shape, r.stride(), r.dtype) for r in one] == [
+            (r.shape, r.stride(), r.dtype) for r in other
+        ]

@@ -1,0 +1,249 @@
+"""The compiled code of one kernel, by config and class of calls; what launches a call with it.
+
+Helion makes a module for a config and a class of calls, and Triton code of it for the facts of the
+arguments. What is launched then is a recorded launch, which needs neither; where the host part
+cannot be recorded, it is run at each call, as Helion runs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import helion
+import torch
+from attrs import define, field
+
+from kernelpkg.compile.cubin import described
+from kernelpkg.compile.helion import (
+    PINNED,
+    ConfiguredHelionKernel,
+    Selection,
+)
+from kernelpkg.launch import driver
+from kernelpkg.launch.classes import Exact, call_class, joined
+from kernelpkg.launch.code import ALIGNMENT, Code, choose, pointer_offsets, recorded
+from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, device_of, record
+
+
+def exact_of(bound: Any) -> Exact:
+    """Return which sizes, strides and whole numbers of a bound kernel's calls are in its code."""
+    known = bound.env.specialized_vars
+
+    def keyed(value: Any) -> bool:
+        """Whether Helion has code of its own for each value of a size.
+
+        Symbols are taken as they were made: one that a comparison in the host part has replaced
+        with a number since is no part of Helion's key, so other calls may get its code. A size of
+        0 or 1 has no symbol; its class says what it is.
+        """
+        if not isinstance(value, torch.SymInt):
+            return int(value) > 1
+        return bool(value.node._expr.free_symbols <= known)
+
+    names = list(bound.kernel.signature.parameters)
+    strides = {(s.base.local_name, s.idx) for s in bound.env.specialized_strides}
+    found: dict[int, tuple[bool, ...]] = {}
+    for place, (name, arg) in enumerate(zip(names, bound.fake_args, strict=False)):
+        if isinstance(arg, torch.Tensor):
+            marks = ((name, at) in strides for at in range(arg.ndim))
+            found[place] = (*map(keyed, arg.shape), *marks)
+        elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
+            found[place] = (not isinstance(arg, torch.SymInt) or keyed(arg),)
+    return found
+
+
+@define(kw_only=True)
+class _Generated:
+    """What Helion made: the host part, and the code that Triton made so far."""
+
+    host: Callable[..., Any]
+    codes: list[Code] = field(factory=list)
+
+
+class CompiledCode:
+    """The code of a kernel as it is compiled in this process.
+
+    Args:
+        configured: The kernel as Helion has it.
+    """
+
+    def __init__(self, configured: ConfiguredHelionKernel) -> None:
+        self._configured = configured
+        self._exact: dict[int, tuple[bool, ...] | None] = {}
+        self._generated: dict[tuple[object, str], _Generated] = {}
+        self._handles: dict[str, int] = {}
+        self._binaries: dict[str, bytes] = {}
+        self._lock = threading.RLock()
+        self.unrecorded: dict[str, int] = {}
+
+    def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:
+        """Compile a call with a selection and return what launches it; raises ConfigError.
+
+        What is returned is for calls with the signature of `args`, alignment included.
+        """
+        with self._lock:
+            device = device_of(args)
+            try:
+                generated = self._find(args, selection)
+                call = _recorded_call(generated.host, args, device)
+                if call.far:
+                    generated = self._find(args, selection, far=True)
+                    call = _recorded_call(generated.host, args, device)
+                return self._recorded(generated, call, args, device)
+            except NotRecorded as error:
+                reason = str(error)
+                self.unrecorded[reason] = self.unrecorded.get(reason, 0) + 1
+        return _on_device_of(device, self._configured.launcher(args, selection))
+
+    def known(
+        self, args: Sequence[Any], selection: Selection, device: torch.device | None = None
+    ) -> Callable[..., Any] | None:
+        """Return what launches a call with code that is there, or None where there is none.
+
+        `args` may be stand-ins without storage of tensors on a `device`.
+        """
+        with self._lock:
+            generated = self._generated.get(self._key(args, selection))
+            if generated is None:
+                return None
+            place = device or device_of(args)
+            try:
+                call = _recorded_call(generated.host, args, place)
+            except NotRecorded:
+                return None
+            code = None if call.far else _found(generated.codes, call, pointer_offsets(args))
+            return None if code is None else recorded(code, call, place.index or 0, self._load)
+
+    def compiled_count(self) -> int:
+        """How many modules Helion made."""
+        return len(self._generated)
+
+    def code_count(self) -> int:
+        """How many kernels Triton made of them."""
+        return sum(len(generated.codes) for generated in self._generated.values())
+
+    def _find(self, args: Sequence[Any], selection: Selection, *, far: bool = False) -> _Generated:
+        key = self._key(args, selection, far=far)
+        found = self._generated.get(key)
+        if found is None:
+            bound, host = self._configured.compiled(args, selection, far=far)
+            exact = joined(self._exact, exact_of(bound))
+            if exact != self._exact:  # classes are told apart by more than before
+                self._exact = exact
+                self._generated.clear()
+                key = self._key(args, selection, far=far)
+            found = self._generated[key] = _Generated(host=host)
+        return found
+
+    def _key(
+        self, args: Sequence[Any], selection: Selection, *, far: bool = False
+    ) -> tuple[object, str]:
+        return selection.config_id, call_class(args, self._exact, far=far)
+
+    def _recorded(
+        self, generated: _Generated, call: HostCall, args: Sequence[Any], device: torch.device
+    ) -> Callable[..., Any]:
+        offsets = pointer_offsets(args)
+        made = _found(generated.codes, call, offsets)
+        if made is None:
+            compiled = _compile(call, offsets, device)
+            made = Code.of(described(compiled))
+            self._binaries[made.cubin] = compiled.asm["cubin"]
+            if made not in generated.codes:
+                generated.codes.append(made)
+        return recorded(made, call, device.index or 0, self._load)
+
+    def _load(self, code: Code) -> int:
+        if code.cubin not in self._handles:
+            data = self._binaries[code.cubin]
+            self._handles[code.cubin] = driver.load_kernel(data, code.entry, code.shared)
+        return self._handles[code.cubin]
+
+
+@contextmanager
+def _answering_for(device: torch.device) -> Iterator[None]:
+    """Let host parts that run on stand-ins hear how many multiprocessors a GPU has."""
+    before = helion.runtime.get_num_sm
+
+    def get_num_sm(asked: torch.device, **options: Any) -> int:
+        found: int = before(device if asked.type == "meta" else asked, **options)
+        return found
+
+    helion.runtime.get_num_sm = get_num_sm
+    try:
+        yield
+    finally:
+        helion.runtime.get_num_sm = before
+
+
+def _recorded_call(host: Callable[..., Any], args: Sequence[Any], device: torch.device) -> HostCall:
+    """Record what Helion's host part does; raises NotRecorded."""
+    with _answering_for(device):
+        return record(host, args, device)
+
+
+def _found(codes: Sequence[Code], call: HostCall, offsets: Sequence[int]) -> Code | None:
+    """Return the code among some that Triton would compile for a launch, or None."""
+    code = choose(codes, call, offsets)
+    return code if code is not None and _is_exact(code, call, offsets) else None
+
+
+def _is_exact(code: Code, call: HostCall, offsets: Sequence[int]) -> bool:
+    """Whether code is just what Triton would compile for a launch, and not only right for it."""
+    for place, (kind, value) in enumerate(zip(code.types, call.args, strict=True)):
+        if isinstance(value, Pointer):
+            start = 0 if value.source < 0 else offsets[value.source]
+            aligned = (start + value.delta) % ALIGNMENT == 0
+        elif isinstance(value, int) and not isinstance(value, bool) and kind != "constexpr":
+            aligned = value % ALIGNMENT == 0
+            if value == 1:
+                return False
+        else:
+            continue
+        if aligned != (place in code.divisible):
+            return False
+    return True
+
+
+class _Address:
+    """A tensor to Triton, which looks at its dtype and its address."""
+
+    def __init__(self, pointer: Pointer, offset: int) -> None:
+        self.dtype = pointer.dtype
+        self._address = offset + pointer.delta
+
+    def data_ptr(self) -> int:
+        return self._address
+
+    @staticmethod
+    def ptr_range() -> int:
+        return 0
+
+
+def _compile(call: HostCall, offsets: Sequence[int], device: torch.device) -> Any:
+    """Have Triton compile a launch for a device; its hooks are told, as of every kernel."""
+    args = [
+        _Address(arg, 0 if arg.source < 0 else offsets[arg.source])
+        if isinstance(arg, Pointer)
+        else arg
+        for arg in call.args
+    ]
+    options: Mapping[str, Any] = {**PINNED, **call.options}
+    with torch.cuda.device(device):
+        found = call.kernel.warmup(*args, grid=call.grid, **options)
+    return found.result() if hasattr(found, "result") else found
+
+
+def _on_device_of(device: torch.device, launch: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a launcher of Triton's run on the GPU of its tensors, wherever the current one is."""
+    if torch.cuda.device_count() < 2:
+        return launch
+
+    def launch_there(*args: Any) -> Any:
+        with torch.cuda.device(device):
+            return launch(*args)
+
+    return launch_there

@@ -1,0 +1,95 @@
+"""Which calls share compiled code: those of one config and one class.
+
+Code that was made for a size of 1, or of 0, is wrong for larger ones; sizes that the host part
+specialises are numbers in it; dtypes, flags and absent arguments choose what it does; and tensors
+that 32-bit indices do not reach have code of their own. All other sizes, strides and numbers are
+arguments of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+Exact = Mapping[int, tuple[bool, ...] | None]
+"""Per argument of the op, by its place: which of its sizes are numbers in the code, and then which
+of its strides; of a whole number, whether it is one itself. None stands for a value that the
+function does not read."""
+
+
+def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
+    """Return which sizes and strides of a call are 0, 1, or more; Helion 1.4's own key does not.
+
+    Code that Helion compiled for a size of 1 gives wrong rows for larger ones, and Helion 1.4's
+    own key does not tell them apart when shapes are dynamic.
+    """
+    # Wrong rows in silence otherwise: with Helion 1.4.0's own key, 15 of 16 rows of five of the
+    # seven ops came back wrong on an H200 when a call of 16 tokens followed a call of one
+    # (2026-11-22). A row-major and a column-major scale differ in strides of 1 alone.
+    return tuple(
+        (
+            tuple(size if size < 2 else 2 for size in arg.shape),
+            tuple(stride if stride < 2 else 2 for stride in arg.stride()),
+        )
+        for arg in args
+        if isinstance(arg, torch.Tensor)
+    )
+
+
+def call_class(args: Sequence[Any], exact: Exact, *, far: bool = False) -> str:
+    """Return the class of a call as JSON, which a build is searched by.
+
+    `far` is for calls whose tensors are not far, and whose results are.
+    """
+    facts = [_fact(arg, exact.get(place, ())) for place, arg in enumerate(args)]
+    far = far or any(
+        is_far(arg.shape, arg.stride()) for arg in args if isinstance(arg, torch.Tensor)
+    )
+    return json.dumps([*facts, "far"] if far else facts)
+
+
+def is_far(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether the last element of a tensor lies out of reach of a 32-bit index.
+
+    A view of few elements can lie as far apart as one of 2**31.
+    """
+    last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    return last >= 2**31 and all(shape)
+
+
+def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
+    if exact is None and not isinstance(arg, torch.Tensor):
+        return "unused"
+    exact = exact or ()
+    match arg:
+        case torch.Tensor():
+            numbers = (*arg.shape, *arg.stride())
+            known = (*exact, *(False,) * (len(numbers) - len(exact)))
+            found = [n if fixed or n < 2 else 2 for n, fixed in zip(numbers, known, strict=True)]
+            return [str(arg.dtype).removeprefix("torch."), found]
+        case bool() | str() | None:
+            return arg
+        case int():
+            return {"int": arg if any(exact) or arg < 2 else 2}
+        case float():
+            return "float"
+        case list() | tuple():
+            return list(arg)
+    return repr(arg)
+
+
+def joined(one: Exact, other: Exact) -> dict[int, tuple[bool, ...] | None]:
+    """Return what is exact in one or the other."""
+    found = dict(one)
+    for place, marks in other.items():
+        before = found.get(place, ())
+        if before is None or marks is None:
+            found[place] = None
+            continue
+        length = max(len(before), len(marks))
+        both = zip(*((*m, *(False,) * (length - len(m))) for m in (before, marks)), strict=True)
+        found[place] = tuple(a or b for a, b in both)
+    return found

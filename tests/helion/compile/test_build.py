@@ -1,0 +1,295 @@
+"""What is compiled ahead: of each config, every class of calls and all that Triton tells apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kernelpkg import __version__
+from kernelpkg.compile import build as module
+from kernelpkg.compile.build import KernelBuilder, kernel_name, payload_of
+from kernelpkg.compile.cubin import described, parameters, perform
+from kernelpkg.configs.platforms import resolve
+from kernelpkg.errors import PackError
+from kernelpkg.launch.code import Code
+from kernelpkg.launch.host import HostCall, NotRecorded, Pointer
+from kernelpkg.packs.builds import INDEX, read_build
+from kernelpkg.packs.read import read_kernel, read_pack
+
+H200 = resolve("NVIDIA H200")
+ONE, MORE = '[["float32", [1, 1]]]', '[["float32", [2, 1]]]'
+
+
+def said(made) -> list[str]:
+    return [str(problem) for problem in made.problems]
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+def tuned(demo):
+    """The pack "demo", tuned for an H200."""
+    demo.configs("twice")
+    return demo
+
+
+def builder_of(demo) -> KernelBuilder:
+    pack, spec = read_pack(demo.root, "demo"), read_kernel(demo.root, "twice")
+    return KernelBuilder(pack, spec, H200, ("tune", "bench"))
+
+
+def test_each_class_and_each_set_of_facts_is_compiled_once(tuned):
+    """One token, which is a constant; more, as a multiple of 16 and not."""
+    builder = builder_of(tuned)
+    units = [*builder.units()]
+    assert {unit.chosen.config_id for unit in units} == {'{"block_sizes":[16],"num_warps":4}'}
+    found = [(unit.call_class, unit.payload["args"]) for unit in units]
+    pointers = [["float32", 0], ["float32", 0]]
+    assert found[0] == (ONE, [*pointers, 1, 1, 1])
+    assert {key for key, _ in found[1:]} == {MORE}
+    sizes = [args[2] for _, args in found[1:]]
+    assert [size % 16 == 0 for size in sizes] in ([False, True], [True, False])
+    assert builder.exact == {0: (False, False)}
+    assert builder.absent == {}
+
+
+def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):
+    assert {unit.chosen.config for unit in builder_of(demo).units()} == {None}
+
+
+def test_the_index_says_what_was_compiled(built_pack):
+    build = read_build(built_pack / "builds/demo/nvidia_h200")
+    assert (build.pack, build.platform, build.arch) == ("demo", "nvidia_h200", "sm_90")
+    assert build.pinned == {"enable_fp_fusion": True}
+    assert build.tools["kernelpkg"] == __version__
+    assert sorted(build.tools) == ["helion", "kernelpkg", "torch", "triton"]
+    kernel = build.kernels["twice"]
+    assert [part.call_class for part in kernel.parts] == [ONE, MORE]
+    assert [len(part.codes) for part in kernel.parts] == [1, 2]
+    assert "_launcher(_helion_twice, " in kernel.parts[0].host
+    assert "import" not in kernel.parts[0].host
+
+
+def test_what_triton_compiles_is_what_the_tests_stand_in_says(tuned, built_pack, tmp_path):
+    """The real compiler, in this process: facts, parameters and threads of a binary of an H200."""
+    stub = read_build(built_pack / "builds/demo/nvidia_h200").kernels["twice"]
+    wanted = [Code.of(code) for part in stub.parts for code in part.codes]
+    found = []
+    for unit in builder_of(tuned).units():
+        answer = perform({**unit.payload, "keep": str(tmp_path)})
+        found.append(Code.of(answer["code"]))
+        binary = (tmp_path / found[-1].cubin).read_bytes()
+        assert binary.startswith(b"\x7fELF")
+        assert parameters(binary) == list(found[-1].parameters)
+        assert tuned.root.name.encode() not in binary
+    facts = ("types", "constants", "divisible", "entry", "parameters", "shared", "threads")
+    told = [{name: getattr(code, name) for name in facts} for code in found]
+    assert all({name: getattr(code, name) for name in facts} in told for code in wanted)
+    assert len(told) == len(wanted)
+
+
+def test_the_same_bytes_on_every_run(tuned, tmp_path):
+    """Whatever the caches, the directory and the seed of hashes; another process each time."""
+    made = []
+    for number in range(2):
+        place = tmp_path / f"run{number}"
+        place.mkdir()
+        environment = {
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(place / "inductor"),
+            "TRITON_CACHE_DIR": str(place / "triton"),
+            "TMPDIR": str(place),
+            "PYTHONHASHSEED": str(number + 1),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        command = [sys.executable, "-m", "kernelpkg", "build", "--platform", "nvidia_h200"]
+        options = ["--root", str(tuned.root), "--out", "out", "--jobs", "1"]
+        done = subprocess.run(
+            [*command, *options],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        made.append(content(place / "out/nvidia_h200"))
+    assert made[0] == made[1]
+    assert len(made[0]) > 1
+
+
+def test_a_second_build_changes_nothing(tuned, stub_build):
+    directory = tuned.root / "builds/demo/nvidia_h200"
+    first = stub_build(tuned.root)
+    before = {path.name: path.stat().st_ino for path in directory.iterdir() if path.name != INDEX}
+    text = (directory / INDEX).read_bytes()
+    second = stub_build(tuned.root)
+    assert (first.complete, first.compiled, first.bytes) == (True, 3, second.bytes)
+    after = {path.name: path.stat().st_ino for path in directory.iterdir() if path.name != INDEX}
+    assert (before, text) == (after, (directory / INDEX).read_bytes())
+
+
+def test_progress_is_told(tuned, stub_build):
+    steps = []
+    stub_build(tuned.root, progress=lambda *step: steps.append(step))
+    assert steps[0] == ("making code of twice", 0, 1)
+    assert steps[-1] == ("compiled twice", 3, 3)
+
+
+def test_kernels_that_are_not_named_stay_as_they_were_built(tuned, stub_build):
+    tuned.kernel("thrice")
+    tuned.configs("thrice")
+    stub_build(tuned.root)
+    directory = tuned.root / "builds/demo/nvidia_h200"
+    before = read_build(directory).kernels
+    tuned.edit("kernels/twice/kernel.py", "* 2", "* 3")
+    stub_build(tuned.root, "made", "twice")
+    after = read_build(directory)
+    assert after.kernels["thrice"] == before["thrice"]
+    assert after.kernels["twice"] != before["twice"]
+    assert {path.name for path in directory.iterdir()} == {INDEX, *after.binaries()}
+
+
+CONFIGS = """{{
+  "edition": 1, "kernel": "NAME", "platform": "nvidia_h200", "tuned_with": {{}},
+  "configs": [{{"block_sizes": [16], "num_warps": 4}}, {}],
+  "cases": [
+    {{"key": {{"num_tokens": 1}}, "config": 0}},
+    {{"key": {{"num_tokens": 4}}, "config": 1}}
+  ]
+}}"""
+
+
+def test_a_source_that_does_not_compile_is_told_and_the_rest_is_built(demo, stub_build):
+    demo.configs("twice", CONFIGS.format('{"block_sizes": [16], "num_warps": 8}'))
+    made = stub_build(demo.root, "choosy")
+    assert said(made) == [
+        "kernels/twice/kernel.toml: KP327 config of case num_tokens="
+        f"{size} has no code for sm_90: PTXAS: no"
+        for size in (2, 16)
+    ]
+    assert not made.complete
+    assert [part.call_class for part in made.build.kernels["twice"].parts] == [ONE]
+
+
+def test_a_config_that_helion_refuses_is_told_and_the_rest_is_built(demo, stub_build):
+    demo.configs("twice", CONFIGS.format('{"block_sizes": [16, 16], "num_warps": 8}'))
+    made = stub_build(demo.root)
+    (problem,) = said(made)
+    start = "kernels/twice/kernel.toml: KP326 unverified: calls have no code in the build: "
+    assert problem.startswith(start)
+    assert problem.endswith("(case num_tokens=2)")
+    (absent,) = made.build.kernels["twice"].absent
+    assert problem == start + absent
+
+
+def test_a_build_in_which_nothing_compiles_leaves_what_was_there(tuned, stub_build):
+    stub_build(tuned.root)
+    directory = tuned.root / "builds/demo/nvidia_h200"
+    before = content(directory)
+    made = stub_build(tuned.root, "hopeless")
+    assert (made.complete, made.compiled, made.bytes) == (False, 0, 0)
+    assert content(directory) == before
+
+
+def test_a_kernel_that_cannot_be_built_keeps_no_other_from_it(tuned, stub_build):
+    tuned.kernel("thrice")
+    tuned.edit(
+        "kernels/thrice/kernel.toml",
+        '[helion]\nrequires = ">=1.4"\n',
+        '[helion]\nrequires = ">=1.4"\nsettings = { no_such = 1 }\n',
+    )
+    made = stub_build(tuned.root)
+    (problem,) = said(made)
+    start = "kernels/thrice/kernel.toml: KP325 it cannot be built: "
+    assert problem.startswith(start)
+    assert "no_such" in problem
+    assert [*made.build.kernels] == ["twice"]
+
+
+def test_a_directory_that_cannot_be_written_is_told_before_anything_is_compiled(
+    tuned, stub_build, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "KernelBuilder", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PackError) as caught:
+        stub_build(tuned.root, directory=tmp_path / "file" / "build")
+    assert str(caught.value) == (
+        f"{tmp_path / 'file' / 'build'}: KP324 cannot be written: Not a directory; what was there "
+        "is as it was"
+    )
+
+
+MODULE = """
+_BLOCK = tl.constexpr(4)
+
+@triton.jit
+def _add(a, b):
+    return a + b
+
+@triton.jit
+def _helion_scale(x, n, BLOCK: tl.constexpr):
+    tl.reduce(x, 0, _add)
+
+def scale(x, *, _launcher):
+    _launcher(_helion_scale, (1,), x, x.size(0), _BLOCK, num_warps=4)
+"""
+
+
+def test_the_kernel_is_the_one_that_is_launched():
+    """Functions of Triton stand before it, with the same decorator."""
+    assert kernel_name(MODULE, "scale") == "_helion_scale"
+    with pytest.raises(NotRecorded) as caught:
+        kernel_name(MODULE.replace("_launcher(_helion_scale", "_launcher(None"), "scale")
+    assert str(caught.value) == "its host part launches 0 kernels"
+
+
+def test_a_launch_is_json():
+    call = HostCall(
+        kernel="_helion_scale",
+        grid=(1, 1, 1),
+        args=(Pointer(source=0, delta=12, dtype=torch.bfloat16), 3, None, 0.5, True, "sum"),
+        options={"num_warps": 4},
+        allocations=(),
+        results=None,
+    )
+    payload = payload_of(call, MODULE, "sm_90")
+    assert json.loads(json.dumps(payload)) == payload
+    assert payload["args"] == [["bfloat16", 12], 3, None, 0.5, True, "sum"]
+
+
+def compiled(constants=(), **metadata):
+    """What Triton returns of a compilation, as far as it is looked at."""
+    return SimpleNamespace(
+        metadata=SimpleNamespace(name="k", shared=0, num_warps=4, **metadata),
+        src=SimpleNamespace(signature={}, attrs={}, constants=dict(constants)),
+        asm={"cubin": b""},
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (compiled(global_scratch_size=8), "its code asks for global_scratch_size=8"),
+        (compiled(profile_scratch_size=8), "its code asks for profile_scratch_size=8"),
+        (compiled(launch_cooperative_grid=True), "its code asks for launch_cooperative_grid=True"),
+        (compiled(launch_pdl=True), "its code asks for launch_pdl=True"),
+        (compiled(num_ctas=2), "its code asks for num_ctas=2"),
+        (compiled({(0,): (1, 2)}.items()), "its code has a constant that is a tuple"),
+        (compiled({(0,): torch.float32}.items()), "its code has a constant that is a dtype"),
+    ],
+    ids=["scratch", "profile", "cooperative", "pdl", "clusters", "tuple", "dtype"],
+)
+def test_a_binary_that_needs_more_of_its_launch_is_refused(code, reason):
+    with pytest.raises(NotRecorded) as caught:
+        described(code)
+    assert str(caught.value) == reason

@@ -1,0 +1,137 @@
+"""Calls share code where it is right for all of them, and only there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kernelpkg.launch.classes import call_class, is_far, joined, size_classes
+
+
+def far(size: int, stride: int) -> torch.Tensor:
+    """Rows that lie as far apart as they are told, and take no memory."""
+    return torch.empty_strided((size,), (stride,), device="meta")
+
+
+def test_a_class_says_what_code_depends_on():
+    args = (torch.empty(3, 8, dtype=torch.bfloat16), None, True, 5, 0.5, "sum", [1, 2])
+    found = call_class(args, {0: (False, True), 3: (False,)})
+    assert json.loads(found) == [
+        ["bfloat16", [2, 8, 2, 1]],
+        None,
+        True,
+        {"int": 2},
+        "float",
+        "sum",
+        [1, 2],
+    ]
+
+
+X = torch.empty(4, 8)
+SAME = {
+    "rows": ((X,), (torch.empty(7, 8),)),
+    "columns": ((X,), (torch.empty(4, 9),)),
+    "a start elsewhere": ((X,), (torch.empty(5, 8)[1:],)),
+    "numbers": ((2, 0.5), (7, 1.5)),
+}
+APART = {
+    "one row": ((X,), (torch.empty(1, 8),)),
+    "no row": ((X,), (torch.empty(0, 8),)),
+    "a column": ((X,), (torch.empty(4, 1),)),
+    "the order of strides": ((X,), (torch.empty(8, 4).t(),)),
+    "stride 0": ((X,), (torch.empty(8).expand(4, 8),)),
+    "dimensions": ((X,), (torch.empty(4, 8, 2),)),
+    "dtype": ((X,), (torch.empty(4, 8, dtype=torch.float16),)),
+    "an absent one": ((X,), (None,)),
+    "a number of 1": ((1,), (2,)),
+    "a number of 0": ((0,), (2,)),
+    "a negative number": ((-1,), (2,)),
+    "a flag": ((True,), (False,)),
+    "a flag and a number": ((True,), (1,)),
+    "a word": (("sum",), ("mean",)),
+    "a list": (([1, 2],), ([1, 3],)),
+    "a whole number and another": ((2,), (2.0,)),
+    "indices of 64 bits": ((far(2**31, 1),), (far(2**31 + 1, 1),)),
+    "a view that lies far apart": ((far(3, 2**30 - 1),), (far(3, 2**30),)),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
+def test_calls_that_share_code(one, other):
+    assert call_class(one, {}) == call_class(other, {})
+
+
+@pytest.mark.parametrize(("one", "other"), APART.values(), ids=APART)
+def test_calls_that_have_code_of_their_own(one, other):
+    assert call_class(one, {}) != call_class(other, {})
+
+
+def test_what_is_exact_tells_calls_apart():
+    assert call_class((X,), {0: (False, True)}) != call_class((torch.empty(4, 9),), {0: (0, True)})
+    assert call_class((X,), {0: (False, True)}) == call_class((torch.empty(5, 8),), {0: (0, True)})
+    strides = {0: (False, False, True)}
+    assert call_class((X,), strides) != call_class((torch.empty(4, 9),), strides)
+    assert call_class((5,), {0: (True,)}) != call_class((6,), {0: (True,)})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (far(2**31, 1), False),
+        (far(2**31 + 1, 1), True),
+        (far(1, 2**40), False),
+        (far(0, 2**40), False),
+        (torch.empty(()), False),
+    ],
+    ids=["last in reach", "out of reach", "one element", "none", "scalar"],
+)
+def test_what_32_bit_indices_do_not_reach(tensor, expected):
+    assert is_far(tensor.shape, tensor.stride()) == expected
+
+
+def test_a_call_whose_results_alone_are_far_has_a_class_of_its_own():
+    assert call_class((X,), {}, far=True) != call_class((X,), {})
+    wide = far(2**31 + 1, 1)
+    assert call_class((wide,), {}, far=True) == call_class((wide,), {})
+
+
+def test_size_classes_look_at_tensors_alone():
+    """Of each, sizes and strides of 0, of 1, and of more."""
+    assert size_classes((X, 7, None, torch.empty(1).expand(0, 1))) == (
+        ((2, 2), (2, 1)),
+        ((0, 1), (0, 1)),
+    )
+
+
+def test_joining_keeps_what_is_exact_in_either():
+    one, other = {0: (True, False), 2: (True,)}, {0: (False, False, True), 1: (False,)}
+    expected = {0: (True, False, True), 1: (False,), 2: (True,)}
+    assert joined(one, other) == joined(other, one) == expected
+    assert joined(one, {}) == one
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        pytest.param((2, 64), (512, 64), True, id="tokens"),
+        pytest.param((1, 64), (2, 64), False, id="one-row"),
+        pytest.param((0, 64), (1, 64), False, id="no-row"),
+        pytest.param((4, 1), (4, 2), False, id="one-column"),
+        pytest.param((4, 4, 4), (4, 16), False, id="dimensions"),
+    ],
+)
+def test_size_classes_of_shapes(left, right, same):
+    """Sizes count by 0, 1 and more, in every dimension."""
+    found = [size_classes((torch.empty(shape), 1, None)) for shape in (left, right)]
+    assert (found[0] == found[1]) is same
+
+
+def test_size_classes_of_strides():
+    """A stride of 1 is told from others, for code may be made for it; an expanded one is 0."""
+    rows, columns = torch.empty(8, 4), torch.empty(4, 8).t()
+    padded, expanded = torch.empty(8, 6)[:, :4], torch.empty(1, 4).expand(8, 4)
+    classes = [size_classes((t,)) for t in (rows, columns, padded, expanded)]
+    assert classes[0] == classes[2]
+    assert len(set(classes)) == 3
