@@ -15,20 +15,20 @@ from kernelpkg.configs import directories
 from kernelpkg.errors import KernelpkgError, PackError, Problem, counted, pack_error
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.builds import FOLDER, INDEX, own_directories, read_build
 from kernelpkg.packs.lock import (
     FILE,
     Lock,
     LockedConfigs,
     LockedKernel,
     LockedPack,
-    Verifier,
-    changed,
     config_path,
     read_lock,
     write_lock,
 )
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.sources import source_digest
+from kernelpkg.packs.verify import Verifier, changed
 
 Take = Callable[[KernelSpec], Mapping[str, str]]
 """Returns the fingerprints of a kernel by variant; raises KernelpkgError where it cannot."""
@@ -42,9 +42,11 @@ _CHANGES: Final = {
     "KP314": "comments",
     "KP315": "configs",
     "KP317": "fingerprint",
+    "KP318": "builds",
 }
 """Whose change it is, by code: a manifest; which kernels there are; what a source does, or only its
-comments, layout and docstrings; the schema of an op; config files; the structure of a kernel."""
+comments, layout and docstrings; the schema of an op; config files; the structure of a kernel; what
+was compiled ahead."""
 _TOOLS: Final = ("torch", "helion", "triton")
 """The tools that compiled kernels depend on; those of another Python or kernelpkg are the same."""
 
@@ -64,16 +66,18 @@ class LockPlan:
             write_lock(Path(self.pack.root), self.lock)
 
     def counts(self) -> dict[str, int]:
-        """How many kernels, files, config files and fingerprints are locked."""
-        kernels = self.lock.packs[self.pack.name].kernels.values()
+        """How many kernels, files, config files, fingerprints and builds are locked."""
+        pack = self.lock.packs[self.pack.name]
+        kernels = pack.kernels.values()
         parts = ("files", "configs", "fingerprints")
         counts = {part: sum(len(getattr(kernel, part)) for kernel in kernels) for part in parts}
-        return {"kernels": len(kernels), **counts}
+        return {"kernels": len(kernels), **counts, "builds": len(pack.builds)}
 
     def lines(self) -> tuple[str, ...]:
         """Return what was done, for people."""
-        nouns = ("kernel", "file", "config file", "fingerprint")
-        told = map(counted, self.counts().values(), nouns)
+        nouns = ("kernel", "file", "config file", "fingerprint", "build")
+        *told, builds = map(counted, self.counts().values(), nouns)
+        told += [] if builds == "0 builds" else [builds]
         done = "wrote" if self.action == "write" else "unchanged:"
         done += f" {Path(self.pack.root, FILE)}"
         return (f"{done} (pack {self.pack.name}: {', '.join(told)})",)
@@ -239,6 +243,7 @@ def compare(
             message += "the one may be slow or refused with the other"
             drift.append(Problem(path=tool, code="KP316", message=message))
     python = locked.tools.get("python") == found.tools.get("python")
+    drift += _builds(pack, locked, found)
     for name, was, is_ in changed(locked.kernels, found.kernels):
         if name in broken:
             continue
@@ -250,6 +255,18 @@ def compare(
         else:
             drift += _kernel(name, was, is_, tools, python=python)
     return tuple(sorted(drift))
+
+
+def _builds(pack: str, locked: LockedPack, found: LockedPack) -> Iterator[Problem]:
+    """Yield how the builds of a pack differ from those that were locked."""
+    for platform, was, is_ in changed(locked.builds, found.builds):
+        message = "this is not the build that was locked"
+        if was is None:
+            message = "this build came in after the pack was locked"
+        elif is_ is None:
+            message = "this build was locked, and is not there any more"
+        path = f"{FOLDER}/{pack}/{platform}/{INDEX}"
+        yield Problem(path=path, code="KP318", message=message)
 
 
 def change_of(problem: Problem) -> str:
@@ -349,8 +366,9 @@ class Inventory:
 def take_inventory(pack: PackSpec, tools: Mapping[str, str]) -> Inventory:
     """Read all that belongs to a pack: what `load` reads of it, and nothing of an operator's.
 
-    Those are the manifests, the Python files that they name, and the config files of all
-    platforms. What else lies beside them is not read by kernelpkg, and so not locked either.
+    Those are the manifests, the Python files that they name, the config files of all platforms, and
+    the indices of builds, which name their binaries. What else lies beside them is not read by
+    kernelpkg, and so not locked either.
     """
     own = evolve(pack, overlays=())
     kernels: dict[str, LockedKernel] = {}
@@ -361,8 +379,19 @@ def take_inventory(pack: PackSpec, tools: Mapping[str, str]) -> Inventory:
             specs[name], kernels[name] = _read_kernel(own, name)
         except PackError as error:
             problems += error.problems
+    builds: dict[str, str] = {}
+    for platform, directory in own_directories(pack).items():
+        try:
+            builds[platform] = read_build(directory).digest
+        except PackError as error:
+            builds[platform] = ""  # is not as it was locked
+            problems += error.problems
     found = LockedPack(
-        version=pack.version, manifest=pack.digest, tools=dict(tools), kernels=kernels
+        version=pack.version,
+        manifest=pack.digest,
+        tools=dict(tools),
+        kernels=kernels,
+        builds=builds,
     )
     return Inventory(pack=found, specs=specs, problems=tuple(problems))
 

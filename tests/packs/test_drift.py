@@ -9,6 +9,7 @@ from attrs import evolve
 
 from kernelpkg.errors import ConfigError, PackError, Problem
 from kernelpkg.files import digest_bytes
+from kernelpkg.packs.builds import Build, read_build, write_build
 from kernelpkg.packs.drift import (
     LockPlan,
     change_of,
@@ -76,6 +77,7 @@ def test_the_document_says_what_is_locked(demo):
         "files": 3,
         "configs": 0,
         "fingerprints": 1,
+        "builds": 0,
         "remarks": [],
     }
 
@@ -230,6 +232,46 @@ def test_the_document_of_a_check_has_every_change(demo):
     }
 
 
+def put_build(demo, arch: str = "sm_90") -> str:
+    """Put a build of no kernels beside the pack; return its digest."""
+    build = Build(pack="demo", platform="nvidia_h200", arch=arch, tools={}, pinned={}, kernels={})
+    directory = demo.root / "builds" / "demo" / "nvidia_h200"
+    write_build(build, directory, lambda name: b"")
+    return read_build(directory).digest
+
+
+def test_builds_are_locked_by_the_digests_of_their_indices(demo):
+    plan(demo)
+    digest = put_build(demo)
+    assert lines(check(demo)) == [
+        "builds/demo/nvidia_h200/index.json: KP318 this build came in after the pack was locked"
+    ]
+    found = plan(demo)
+    told = "(pack demo: 1 kernel, 3 files, 0 config files, 0 fingerprints, 1 build)"
+    assert found.lines() == (f"wrote {demo.root / FILE} {told}",)
+    assert found.to_json()["builds"] == 1
+    assert read_lock(demo.root).packs["demo"].builds == {"nvidia_h200": digest}
+    assert check(demo).ok
+    assert plan(demo).action == "unchanged"
+    put_build(demo, "sm_89")
+    changed = "builds/demo/nvidia_h200/index.json: KP318 this is not the build that was locked"
+    assert lines(check(demo)) == [changed]
+
+
+def test_a_build_that_is_damaged_is_not_locked(demo):
+    put_build(demo)
+    plan(demo)
+    path = demo.root / "builds" / "demo" / "nvidia_h200" / "index.json"
+    path.write_text("{")
+    said = f"{path}: KP321 is damaged; run 'kernelpkg build' again, or restore it"
+    with pytest.raises(PackError) as caught:
+        plan(demo)
+    assert str(caught.value) == said
+    found = check(demo)
+    assert [str(problem) for problem in found.problems] == [said]
+    assert not found.ok
+
+
 def test_a_kernel_that_is_broken_by_now_says_which_files_changed(demo):
     plan(demo)
     demo.edit("kernels/twice/kernel.py", "def twice", "def twice(")
@@ -329,6 +371,21 @@ DRIFT = {
         ["kernels/twice: KP317 variant dtype=bfloat16 is none any more since the kernel was locked",
         "kernels/twice: KP317 variant dtype=float16 came in since the kernel was locked"]),
 }  # fmt: skip
+
+
+BUILDS = {
+    "changed": ({"nvidia_h200": A}, {"nvidia_h200": B}, "this is not the build that was locked"),
+    "came in": ({}, {"nvidia_h200": A}, "this build came in after the pack was locked"),
+    "gone": ({"nvidia_h200": A}, {}, "this build was locked, and is not there any more"),
+}
+
+
+@pytest.mark.parametrize(("locked", "found", "said"), BUILDS.values(), ids=BUILDS)
+def test_a_build_that_changed_is_told_by_its_own_line(locked, found, said):
+    (problem,) = compare("demo", evolve(PACK, builds=locked), evolve(PACK, builds=found))
+    assert str(problem) == f"builds/demo/nvidia_h200/index.json: KP318 {said}"
+    assert change_of(problem) == "builds"
+    assert drifted(evolve(PACK, builds=found), locked=evolve(PACK, builds=found)) == []
 
 
 @pytest.mark.parametrize(("found", "said"), DRIFT.values(), ids=DRIFT)

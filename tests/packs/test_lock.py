@@ -23,15 +23,14 @@ from kernelpkg.packs.lock import (
     LockedConfigs,
     LockedKernel,
     LockedPack,
-    Verifier,
     dumps,
     has_lock,
-    make_verifier,
     read_lock,
     toolchain,
     write_lock,
 )
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.packs.verify import Verifier, make_verifier
 
 DIGEST = "4dfd75ba6701bbfb754b7d9ffaf7601bb1cda1a86f08138e72af1992f70679d1"
 A, B = f"sha256-{'a' * 64}", f"sha256-{'b' * 64}"
