@@ -24,6 +24,9 @@ _PLACES: Final = {
     "get_registered_kernels": "runtime.register",
     "register_kernel": "runtime.register",
     "unload": "runtime.register",
+    "OpWarmth": "runtime.warm",
+    "WarmReport": "runtime.warm",
+    "warm": "runtime.warm",
     "KernelReport": "runtime.prepare",
     "LoadReport": "runtime.prepare",
     "ConfiguredHelionKernel": "compile.helion",
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from kernelpkg.runtime.register import get_registered_kernels as get_registered_kernels
     from kernelpkg.runtime.register import register_kernel as register_kernel
     from kernelpkg.runtime.register import unload as unload
+    from kernelpkg.runtime.warm import OpWarmth as OpWarmth
+    from kernelpkg.runtime.warm import WarmReport as WarmReport
+    from kernelpkg.runtime.warm import warm as warm
 
 
 def __getattr__(name: str) -> Any:

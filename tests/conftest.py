@@ -35,6 +35,8 @@ SLOW = (
     "vllm/wheel/",
     "gpu/",
     "autotune/test_run.py::test_kills_at_random_moments_damage_and_lose_nothing",
+    "launch/test_fuzz.py",
+    "launch/test_native.py::test_c_and_python_tell_calls_apart_alike",
     "jobs/test_pool.py",
     "jobs/test_ray_pool.py",
     "properties/",
@@ -48,6 +50,8 @@ SLOW = (
     "helion/check/test_level3.py",
     "helion/cli/test_load.py::test_the_whole_program_loads_the_first_pack",
     "helion/compile/",
+    "helion/runtime/test_prebuilt.py::test_loading_and_a_first_call_import_no_helion",
+    "helion/test_docs_adding.py::test_builds_go_as_they_are_written",
     "helion/vllm/test_plugin.py",
     "helion/vllm/vendor/test_op_inputs.py",
 )
@@ -148,7 +152,7 @@ def copied(tmp_path: Path) -> Callable[[str], PackDirectory]:
 @pytest.fixture(autouse=True)
 def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test see the environment of who runs it, or ops that another left in "demo"."""
-    names = ("CONFIGS", "DISABLE", "NO_PROGRESS", "PATH")
+    names = ("BUILDS", "CONFIGS", "DISABLE", "LAUNCHER", "NO_PROGRESS", "PATH")
     for name in (f"KERNELPKG_{word}" for word in names):
         monkeypatch.delenv(name, raising=False)
     yield

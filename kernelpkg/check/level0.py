@@ -27,10 +27,11 @@ from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, 
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
-from kernelpkg.packs.lock import FILE, Verifier, read_lock
+from kernelpkg.packs.lock import FILE, read_lock
 from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
 from kernelpkg.packs.routes import axis_name_problems, condition_problems
 from kernelpkg.packs.sources import source_digest
+from kernelpkg.packs.verify import Verifier
 
 LEVELS: Final[Mapping[int, str]] = {
     0: "reads all files, without torch",

@@ -14,6 +14,8 @@ Inside only:
     lock        `lock`
     doctor      `doctor`
     vllm        `vendor`, `import` and `export`
+    build       `build`
+    warm        `warm`
 """
 
 from __future__ import annotations

@@ -26,6 +26,13 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def process_count(text: str) -> int:
+    """Take a number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of processes")
+    return int(text)
+
+
 def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 

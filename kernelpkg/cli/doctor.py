@@ -130,24 +130,29 @@ def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
         # It imports torch, whose failure is a finding here.
+        from kernelpkg.launch import native
         from kernelpkg.runtime.torch_ops import detect
 
-        found = detect("auto")
+        found, launcher = detect("auto"), native.status()
     except UsageError as error:
         return (Finding(name="run", status="missing", text=str(error)),)
     except (ImportError, OSError, RuntimeError) as error:
         text = f"torch cannot be imported: {' '.join(str(error).split())}; install it again"
         return (Finding(name="run", status="missing", text=text),)
-    cpu = Finding(name="cpu", status="ok", text="ops run in Helion's interpreter, for tests")
+    quick: Literal["ok", "limited"] = "ok" if launcher.startswith("C ") else "limited"
+    cpu = (
+        Finding(name="launcher", status=quick, text=launcher),
+        Finding(name="cpu", status="ok", text="ops run in Helion's interpreter, for tests"),
+    )
     if found.device == "cpu":
         text = "PyTorch sees no GPU, so nothing is compiled"
-        return (cpu, Finding(name="gpu", status="limited", text=text))
+        return (*cpu, Finding(name="gpu", status="limited", text=text))
     text = f"{found.gpu}, platform {found.platform.name}: "
     if found.interpret:
         text += "HELION_INTERPRET is set, so nothing is compiled; unset it"
-        return (cpu, Finding(name="gpu", status="limited", text=text))
+        return (*cpu, Finding(name="gpu", status="limited", text=text))
     if not any(map(shutil.which, (environment.get("CC") or "cc", *_COMPILERS))):
         text += "Triton needs a C compiler, and there is none; install gcc"
-        return (cpu, Finding(name="gpu", status="missing", text=text))
-    text += "ops are compiled at their first call"
-    return (cpu, Finding(name="gpu", status="ok", text=text))
+        return (*cpu, Finding(name="gpu", status="missing", text=text))
+    text += "ops without a build are compiled at their first call"
+    return (*cpu, Finding(name="gpu", status="ok", text=text))

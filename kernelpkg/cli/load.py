@@ -7,7 +7,15 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json, print_table
+from kernelpkg.cli.console import (
+    FINE,
+    FOUND,
+    ProgressBar,
+    complain,
+    folder,
+    print_json,
+    print_table,
+)
 from kernelpkg.errors import KernelpkgError
 
 
@@ -20,6 +28,11 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     option(
         "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"
     )
+    option(
+        "--builds", type=folder, action="append", default=[], metavar="DIR",
+        help="a directory of builds that goes before the pack's; may be repeated",
+    )  # fmt: skip
+    option("--prebuilt-only", action="store_true", help="let nothing be compiled, on a GPU")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             smoke=options.smoke,
             configs=options.configs,
             locked=options.locked,
+            builds=options.builds,
+            prebuilt=options.prebuilt_only,
             progress=progress.step,
         )
     complain((*report.notes, *report.failures()))

@@ -22,6 +22,8 @@ _EPILOG: Final = """\
 exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage, 130 interrupted
 environment: KERNELPKG_PATH         directories that hold packs, separated by colons
              KERNELPKG_CONFIGS      directories of configs that go before those of packs
+             KERNELPKG_BUILDS       directories of builds that go before those of packs
+             KERNELPKG_LAUNCHER     who launches kernels: c, python or auto
              KERNELPKG_DISABLE      ops that are not registered, separated by commas
              KERNELPKG_NO_PROGRESS  no progress bars
              KERNELPKG_VLLM_ROUTES  native ops of vLLM that are answered: all, none, or a list
@@ -39,6 +41,8 @@ _COMMANDS: Final = {
     "vendor": ("vllm", "write the pack into vLLM's sources"),
     "autotune": ("autotune", "search configs on this machine's GPUs"),
     "check": ("check", "check a pack: manifests, sources and configs"),
+    "build": ("build", "compile a pack ahead, for GPUs that need not be there"),
+    "warm": ("warm", "make ops ready on this machine's GPU, and say what that takes"),
     "lock": ("lock", "record what the pack is, or say what has changed since"),
     "coverage": ("coverage", "say what calls get which config"),
     "doctor": ("doctor", "say what runs on this machine, and why not more"),
@@ -46,8 +50,8 @@ _COMMANDS: Final = {
 """The module of each command, which adds it, and what it does; in the order of messages."""
 
 _GROUPS: Final = {
-    "kernels and packs": ("new", "list", "load", "schema", "doctor"),
-    "tuned configs": ("explain", "coverage", "check", "autotune", "lock"),
+    "kernels and packs": ("new", "list", "load", "warm", "schema", "doctor"),
+    "tuned configs": ("explain", "coverage", "check", "autotune", "build", "lock"),
     "vLLM": ("vendor", "import", "export"),
 }
 """The commands in the order of the help."""

@@ -5,7 +5,9 @@
     register            the registry of kernels, and `register_kernel`
     torch_ops           ops put into PyTorch and taken back; the device of this process
     dispatch            a call by its signature: one look-up, or the first launch
+    warm                ops made ready before the calls that count
 Inside only:
     without_manifest    what a kernel without a manifest takes, and its configs
-    backend             what runs a call: Helion's compiler, or its interpreter
+    backend             what runs a call: a build's code, Helion's compiler, or its interpreter
+    prebuilt            the code that a build has for one kernel
 """

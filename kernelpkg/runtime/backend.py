@@ -1,4 +1,4 @@
-"""What runs the calls of an op: Helion's compiler on a GPU, its interpreter elsewhere.
+"""What runs the calls of an op: code of a build, Helion's compiler, or its interpreter on a CPU.
 
 Before: `register`, which makes one for each op. After: `dispatch`, which asks it at first calls.
 """
@@ -6,48 +6,75 @@ Before: `register`, which makes one for each op. After: `dispatch`, which asks i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kernelpkg.compile import helion
 from kernelpkg.configs.selection import Chosen
+from kernelpkg.errors import ConfigError
+from kernelpkg.launch import driver, native
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.runtime.dispatch import Launch
+from kernelpkg.runtime.prebuilt import BuiltCode, NotBuilt
 from kernelpkg.runtime.torch_ops import asked_to_interpret
+
+if TYPE_CHECKING:  # Helion takes seconds to import, and code of a build does without it
+    from kernelpkg.compile import helion
+    from kernelpkg.compile.code import CompiledCode
 
 Select = Callable[[Sequence[Any]], Chosen]
 """Returns what a call runs with; raises ConfigError where nothing may run."""
 
 
 class HelionBackend:
-    """Runs the calls of one op with Helion; nothing is compiled before the first call.
+    """Runs the calls of one op; nothing is compiled before the first call.
 
-    `fake` is the op's fake implementation, which makes results without their values; `select`
-    names the config of a call that comes from Helion itself.
+    `function` returns the Helion function and `settings` its settings, when something has to be
+    compiled or interpreted. `fake` is the op's fake implementation, which makes results without
+    their values; `select` names the config of a call that comes from Helion itself. What `built`
+    lacks is compiled, or refused where only `prebuilt` code may run.
     """
 
     def __init__(
         self,
         *,
         op_name: str,
-        function: Callable[..., Any],
-        settings: Mapping[str, Any],
+        function: Callable[[], Callable[..., Any]],
+        settings: Callable[[], Mapping[str, Any]],
         schema: OpSchema,
         fake: Callable[..., Any],
         select: Select,
+        built: BuiltCode | None = None,
+        prebuilt: bool = False,
     ) -> None:
         self.op_name = op_name
-        self.function = function
-        self.settings = dict(settings)
+        self.built = built
+        self.fallbacks: dict[str, int] = {}
+        self._make_function = function
+        self._make_settings = settings
         self._schema = schema
         self._fake = fake
         self._select = select
+        self._prebuilt = prebuilt
         self._configured: helion.ConfiguredHelionKernel | None = None
+        self._code: CompiledCode | None = None
+
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """The Helion function."""
+        return self._make_function()
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its settings, as Helion takes them."""
+        return dict(self._make_settings())
 
     def configured(self) -> helion.ConfiguredHelionKernel:
         """Return the kernel as Helion has it, with both hooks from one picker."""
         if self._configured is None:
+            from kernelpkg.compile import helion
+
             self._configured = helion.ConfiguredHelionKernel(
                 op_name=self.op_name,
                 raw_kernel_func=self.function,
@@ -56,13 +83,57 @@ class HelionBackend:
             )
         return self._configured
 
+    def code(self) -> CompiledCode:
+        """Return what is compiled in this process."""
+        if self._code is None:
+            from kernelpkg.compile.code import CompiledCode
+
+            self._code = CompiledCode(self.configured())
+        return self._code
+
     def forget(self) -> None:
         """Drop what was compiled."""
-        self._configured = None
+        self._configured = self._code = None
 
     def compile(self, args: Sequence[Any], chosen: Chosen) -> Launch:
-        """Compile a call with its config; returns what launches it on the GPU of its tensors."""
-        return _on_device_of(args, self.configured().launcher(args, _selection(chosen)))
+        """Return what launches a call with its config: code of the build, or compiled here.
+
+        Raises ConfigError where Helion refuses the config, or where nothing may be compiled.
+        """
+        if self.built is not None:
+            try:
+                return self.built.launcher(args, chosen.config_id)
+            except NotBuilt as error:
+                self._count(str(error))
+                if self._prebuilt:
+                    message = f"op '{self.op_name}': {error}, and only prebuilt code may run"
+                    raise ConfigError(f"{message}; build it for such calls") from None
+        return self.code().launcher(args, _selection(chosen))
+
+    def ready(
+        self, args: Sequence[Any], chosen: Chosen, device: torch.device | None = None
+    ) -> Launch | None:
+        """Return what launches a call if that needs no compilation, else None.
+
+        `args` may be stand-ins without storage of tensors on a `device`.
+        """
+        if self.built is not None:
+            try:
+                return self.built.launcher(args, chosen.config_id, device)
+            except NotBuilt as error:
+                self._count(str(error))
+        return None if self._code is None else self._code.known(args, _selection(chosen), device)
+
+    def is_compiled(self, launch: Launch) -> bool:
+        """Whether a launcher has nothing left to compile: Triton's own does so when it launches."""
+        return native.choose().is_recorded(launch)
+
+    def compiled_count(self) -> int:
+        """How many kernels were compiled in this process."""
+        return 0 if self._code is None else self._code.code_count()
+
+    def _count(self, reason: str) -> None:
+        self.fallbacks[reason] = self.fallbacks.get(reason, 0) + 1
 
     def interpret(self, *args: Any) -> Any:
         """Run a call in Helion's interpreter, on the device of its tensors."""
@@ -94,23 +165,14 @@ class HelionBackend:
 
     def unfit(self) -> tuple[type[Exception], ...]:
         """The errors by which a launch says that its config needs more than this GPU has."""
-        return helion.out_of_resources()
+        if self._configured is None:
+            return (driver.OutOfResources,)
+        from kernelpkg.compile import helion
+
+        return (driver.OutOfResources, *helion.out_of_resources())
 
 
 def _selection(chosen: Chosen) -> helion.Selection:
+    from kernelpkg.compile import helion
+
     return helion.Selection(config_id=chosen.config_id, config=chosen.config)
-
-
-def _on_device_of(args: Sequence[Any], launch: Launch) -> Launch:
-    """Let a launcher run on the GPU of its tensors; Triton launches on the current one."""
-    if torch.cuda.device_count() < 2:
-        return launch
-    index = next(arg for arg in args if isinstance(arg, torch.Tensor)).get_device()
-
-    def launch_there(*args: Any) -> Any:
-        if torch.cuda.current_device() == index:
-            return launch(*args)
-        with torch.cuda.device(index):
-            return launch(*args)
-
-    return launch_there

@@ -8,21 +8,17 @@ Before: `runtime/register`. After: the launch, by `compile/helion` through a Bac
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from types import CodeType
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from kernelpkg.configs.selection import Chosen
-from kernelpkg.errors import CallError, ConfigError
+from kernelpkg.errors import CallError, ConfigError, KernelpkgError
+from kernelpkg.launch import native
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import Scalar
 
 Launch = Callable[..., Any]
 """Takes the arguments of the op and returns its result."""
-
-TABLE_LIMIT: Final = 65_536
-"""How many signatures an op remembers before it forgets them all."""
 
 
 class Acceptance(Protocol):
@@ -53,6 +49,15 @@ class Backend(Protocol):
     def compile(self, args: Sequence[Any], chosen: Chosen) -> Launch:
         """Return the launcher of a call with a config."""
 
+    def ready(self, args: Sequence[Any], chosen: Chosen, device: Any = None) -> Launch | None:
+        """Return the launcher of a call with a config if nothing has to be compiled, else None.
+
+        `args` may be stand-ins without storage of tensors on a `device`.
+        """
+
+    def is_compiled(self, launch: Launch) -> bool:
+        """Whether a launcher that `compile` returned has nothing left to compile."""
+
     def interpret(self, *args: Any) -> Any:
         """Run a call where nothing is compiled."""
 
@@ -69,13 +74,17 @@ class Backend(Protocol):
         """The errors by which a launch says that its config needs more than this GPU has."""
 
 
+class NotReady(KernelpkgError):
+    """A call that cannot be answered without compiling something."""
+
+
 class Dispatcher:
     """Answers the calls of one op.
 
-    A signature is all that a launch depends on: per tensor its shape, strides, dtype and device,
-    and every scalar. A call whose signature was seen costs one look-up and the launch; a new one
-    is held against the manifest, its config is picked, and its launcher is made, under a lock.
-    `acceptance` is asked for at the first call.
+    A signature is all that a launch depends on: per tensor its shape, strides, dtype, device and
+    the alignment of its pointer, and every scalar. A call whose signature was seen costs one
+    look-up and the launch; a new one is held against the manifest, its config is picked, and its
+    launcher is made, under a lock. `acceptance` is asked for at the first call.
     """
 
     def __init__(
@@ -91,62 +100,41 @@ class Dispatcher:
         self.schema = schema
         self._acceptance = acceptance
         self.plan = plan
-        self.table: dict[Any, Launch] = {}
         self.backend = backend
         self._lock = threading.RLock()
+        self.calls = make_calls(
+            schema,
+            self.resolve,
+            grad_enabled=backend.records_gradients,
+            check_grad=self.check_grad,
+        )
 
     def implementation(self) -> Launch:
         """Return the function of the op's arguments that is registered with PyTorch."""
-        params, key, grad = [], [], []
-        space: dict[str, Any] = {
-            "find": self.table.get,
-            "resolve": self.resolve,
-            "grad_enabled": self.backend.records_gradients,
-            "check_grad": self.check_grad,
-        }
-        for place, arg in enumerate(self.schema.args):
-            name = f"a{place}"
-            if arg.default is NO_DEFAULT:
-                params.append(name)
-            else:
-                space[f"d{place}"] = arg.default
-                params.append(f"{name}=d{place}")
-            key.append(key_code(name, arg))
-            if arg.is_tensor:
-                grad.append(grad_code(name, arg))
-        names = ", ".join(f"a{place}" for place in range(len(self.schema.args)))
-        code = (
-            f"def call({', '.join(params)}):\n"
-            f"    if grad_enabled() and ({' or '.join(grad) or 'False'}):\n"
-            f"        check_grad(({names},))\n"
-            f"    key = ({', '.join(key)},)\n"
-            "    launch = find(key)\n"
-            "    if launch is None:\n"
-            f"        return resolve(key, ({names},))\n"
-            f"    return launch({names})\n"
-        )
-        exec(_compiled(code), space)
-        call: Launch = space["call"]
+        call: Launch = self.calls.call
         return call
 
-    def resolve(self, key: Any, args: Sequence[Any]) -> Any:
+    def resolve(self, args: Sequence[Any]) -> Any:
         """Answer a call whose signature is new, and remember its launcher.
 
         Raises CallError where the call is not accepted, and ConfigError where no config may run.
         """
-        return self.first_call(key, args)[1]
+        return self.first_call(args)[1]
 
-    def first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
-        """Do as `resolve` does, and return the launcher too, for who keeps it by the same key."""
+    def first_call(self, args: Sequence[Any], *, compiling: bool = True) -> tuple[Launch, Any]:
+        """Do as `resolve` does, and return the launcher too, for who keeps it by the signature.
+
+        Raises NotReady where something would have to be compiled, and nothing may be.
+        """
         # First calls of one signature come from several threads at once under vLLM; without the
         # lock each would compile, and Helion's caches are not made for that.
         with self._lock:
-            known = self.table.get(key)
+            known: Launch | None = self.calls.get(args)
             if known is None:
-                return self._first_call(key, args)
+                return self._first_call(args, compiling=compiling)
         return known, known(*args)  # another thread was here first
 
-    def _first_call(self, key: Any, args: Sequence[Any]) -> tuple[Launch, Any]:
+    def _first_call(self, args: Sequence[Any], *, compiling: bool) -> tuple[Launch, Any]:
         axes = self._acceptance().axes_of(args)
         launch = self.backend.empty(args)
         if launch is None and self.backend.interprets(args):
@@ -154,11 +142,27 @@ class Dispatcher:
         if launch is not None:
             result = launch(*args)
         else:
-            launch, result = self._first_launch(axes, args)
-        if len(self.table) >= TABLE_LIMIT:
-            self.table.clear()
-        self.table[key] = launch
+            launch, result = self._launch(axes, args, run=True, compiling=compiling)
+        self.calls.put(args, launch)
         return launch, result
+
+    def prepare(self, args: Sequence[Any]) -> None:
+        """Make the launcher of a call without launching it.
+
+        Raises CallError where the call is not accepted, ConfigError where no config may run, and
+        NotReady where the launcher compiles when it first launches.
+        """
+        with self._lock:
+            if self.calls.get(args) is not None or self.backend.interprets(args):
+                return
+            axes = self._acceptance().axes_of(args)
+            if self.backend.empty(args) is not None:
+                return
+            launch = self._launch(axes, args, run=False, compiling=True)[0]
+            # What is known here may be launched while a CUDA graph is captured.
+            if not self.backend.is_compiled(launch):
+                raise NotReady(f"{self.op}: code for this call is compiled when it is first made")
+            self.calls.put(args, launch)
 
     def check_grad(self, args: Sequence[Any]) -> None:
         """Raise CallError for a tensor that requires grad, where gradients are recorded.
@@ -174,20 +178,25 @@ class Dispatcher:
                     "detach it, or call the op under torch.no_grad()"
                 )
 
-    def _first_launch(self, axes: Sequence[Scalar], args: Sequence[Any]) -> tuple[Launch, Any]:
-        """Launch with the best config that this GPU can run.
+    def _launch(
+        self, axes: Sequence[Scalar], args: Sequence[Any], *, run: bool, compiling: bool
+    ) -> tuple[Launch, Any]:
+        """Return the launcher of the best config that this GPU can run, and the result if `run`.
 
         One tuned for this very call must run; any other may need more than this GPU has, and then
         the next one is tried.
         """
         failed = ""
         for chosen in self.plan.options(axes, args):
-            launch = self.backend.compile(args, chosen)
-            if chosen.outcome == "exact" and chosen.mode == "tuned":
-                return launch, launch(*args)  # falling through would hide a broken config
             try:
-                return launch, launch(*args)
+                known = None if compiling else self.backend.ready(args, chosen)
+                if known is None and not compiling:
+                    raise NotReady(f"{self.op}: code for this call was not made ahead")
+                launch = known or self.backend.compile(args, chosen)
+                return launch, launch(*args) if run else None
             except self.backend.unfit() as error:
+                if chosen.outcome == "exact" and chosen.mode == "tuned":
+                    raise  # falling through would hide a broken config
                 failed = f" ({chosen.reason}: {' '.join(str(error).split())})"
         told = ", ".join(
             f"{name} = {value}"
@@ -199,21 +208,29 @@ class Dispatcher:
         )
 
 
-@lru_cache(maxsize=1024)
-def _compiled(code: str) -> CodeType:
-    """Compile the code of an implementation, which ops with like arguments share; 0.15 ms each."""
-    return compile(code, "<dispatch>", "exec", dont_inherit=True)
+def make_calls(
+    schema: OpSchema,
+    resolve: Callable[[tuple[Any, ...]], Any],
+    *,
+    args: Sequence[OpArg] | None = None,
+    **options: Any,
+) -> Any:
+    """Return the look-up of calls of a schema, in C or in Python: `launch.calls.Calls`.
+
+    `args` are those of the schema unless given: a native op may have other defaults.
+    """
+    found = schema.args if args is None else args
+    defaults = tuple(arg.default for arg in found if arg.default is not NO_DEFAULT)
+    kinds = "".join(map(_kind, found))
+    return native.choose().make_calls(kinds, resolve, defaults=defaults, **options)
 
 
-def key_code(name: str, arg: OpArg) -> str:
-    """Write what a signature holds of an argument; flat, for a tuple costs its making and hash."""
-    if not arg.is_tensor:
-        return name
-    facts = f"{name}.shape, {name}.stride(), {name}.dtype, {name}.get_device()"
-    return f"None if {name} is None else ({facts})" if arg.optional else facts
+_KINDS: Final[Mapping[str, str]] = {
+    "Tensor": "t", "int": "i", "SymInt": "i", "float": "f", "bool": "b", "str": "s", "int[]": "l",
+}  # fmt: skip
 
 
-def grad_code(name: str, arg: OpArg) -> str:
-    """Write whether a tensor requires grad, which a signature does not hold."""
-    given = f"{name} is not None and " if arg.optional else ""
-    return f"{given}{name}.requires_grad"
+def _kind(arg: OpArg) -> str:
+    """The letter that `Calls` knows an argument by."""
+    letter = _KINDS.get(arg.type, "o")
+    return letter.upper() if arg.optional and letter != "o" else letter

@@ -24,10 +24,11 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
+from kernelpkg.packs.builds import Build, find_build
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
-from kernelpkg.packs.lock import Verifier, make_verifier
 from kernelpkg.packs.read import collector_at_rest, pack_problem, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
+from kernelpkg.packs.verify import Verifier, make_verifier
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.prepare import KernelReport, LoadReport, Preparation, Ready
 from kernelpkg.runtime.register import (
@@ -60,6 +61,8 @@ def load(
     strict: bool = False,
     configs: Sequence[str | os.PathLike[str]] = (),
     locked: bool = False,
+    builds: Sequence[str | os.PathLike[str]] = (),
+    prebuilt: bool = False,
     progress: Progress = lambda *_: None,
     environment: Mapping[str, str] | None = None,
 ) -> LoadReport:
@@ -83,6 +86,10 @@ def load(
             without any, those of KERNELPKG_CONFIGS.
         locked: Load only kernels that are as the pack's kernelpkg.lock says. A pack of an installed
             package that came with a lock is held to it in any case.
+        builds: Directories of builds that go before the pack's own, in the order of preference;
+            without any, those of KERNELPKG_BUILDS.
+        prebuilt: Let nothing be compiled: a kernel without a build that fits fails, and so does a
+            call that the build has no code for.
         progress: Called with what is about to be done, how many steps are done, and of how many.
         environment: Holds the KERNELPKG_ variables; that of the process unless given.
 
@@ -116,12 +123,32 @@ def load(
         if spec.namespace in torch_ops.RESERVED:
             message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
             raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
+        here = _platform(spec, machine)
+        build, notes = _find_build(
+            spec,
+            here,
+            builds,
+            environment,
+            verifier,
+            demanded=prebuilt,
+            interpret=machine.interpret,
+        )
     except PackError as error:
         if strict:
             raise
         return report(detect(device), (), problems=error.problems)
     with _LOCK, collector_at_rest():
-        reports, notes = _load(spec, verifier, machine, environment, smoke=smoke, progress=progress)
+        preparation = Preparation(
+            pack=spec,
+            machine=machine,
+            here=here,
+            verifier=verifier,
+            taken=partial(_taken, _identity(spec)),
+            build=build,
+            prebuilt=prebuilt,
+        )
+        reports, noted = _load(preparation, environment, smoke=smoke, progress=progress)
+        notes = (*notes, *noted)
     problems = tuple(problem for kernel in reports for problem in kernel.problems)
     found = report(machine, reports, problems=problems, notes=notes)
     if strict and not found.ok:
@@ -129,26 +156,45 @@ def load(
     return found
 
 
-def _load(
+def _find_build(
     pack: PackSpec,
+    here: Platform,
+    given: Sequence[str | os.PathLike[str]],
+    environment: Mapping[str, str],
     verifier: Verifier,
-    machine: Machine,
+    *,
+    demanded: bool,
+    interpret: bool,
+) -> tuple[Build | None, tuple[Problem, ...]]:
+    """Return the build for this GPU, or None and why the one that is there is not used.
+
+    Raises PackError for one that was asked for, by `given` or as `demanded`, and for one that is
+    not as it was locked, where that has to be kept to.
+    """
+    if interpret:
+        return None, ()
+    try:
+        locked = verifier.builds if verifier.required else None
+        return find_build(pack, here.name, given, environment, locked=locked), ()
+    except PackError as error:
+        unlocked = any(problem.code == "KP304" for problem in error.problems)
+        if given or demanded or unlocked:
+            raise
+        return None, error.problems
+
+
+def _load(
+    preparation: Preparation,
     environment: Mapping[str, str],
     *,
     smoke: bool,
     progress: Progress,
 ) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
+    pack, machine, verifier = preparation.pack, preparation.machine, preparation.verifier
     names, root = pack.kernels, _identity(pack)
     torch_ops.know_this_module()
     steps = len(names) * (2 if smoke else 1)
     disabled = disabled_ops(environment)
-    preparation = Preparation(
-        pack=pack,
-        machine=machine,
-        here=_platform(pack, machine),
-        verifier=verifier,
-        taken=partial(_taken, root),
-    )
     prepared: list[Ready | KernelReport] = []
     for number, name in enumerate(names):
         progress(f"reading {name}", number, steps)

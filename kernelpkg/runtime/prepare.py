@@ -5,7 +5,7 @@ Nothing is registered here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,7 +14,6 @@ from attrs import asdict, evolve, frozen
 from attrs.filters import exclude
 
 from kernelpkg.bench.reference import CaseInputs
-from kernelpkg.compile import helion, host_code
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection
@@ -22,9 +21,12 @@ from kernelpkg.errors import PackError, Problem, RegistrationError, counted, pac
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
-from kernelpkg.packs.lock import LockedKernel, LockState, Verifier
+from kernelpkg.packs.builds import Build
+from kernelpkg.packs.lock import LockedKernel
 from kernelpkg.packs.read import problem_at, read_kernel
 from kernelpkg.packs.sources import Pins, load_function
+from kernelpkg.packs.verify import LockState, Verifier
+from kernelpkg.runtime.prebuilt import BuiltCode
 from kernelpkg.runtime.register import HelionKernelWrapper
 from kernelpkg.runtime.torch_ops import Machine
 
@@ -46,8 +48,9 @@ class Ready:
 class Preparation:
     """What the kernels of a pack are made ready with.
 
-    `here` is the platform that calls on CUDA tensors run on. `taken` says why the name of an op
-    cannot be had, or returns None.
+    `here` is the platform that calls on CUDA tensors run on. `build` is asked before anything is
+    compiled, and with `prebuilt` nothing is. `taken` says why the name of an op cannot be had, or
+    returns None.
     """
 
     pack: PackSpec
@@ -55,6 +58,8 @@ class Preparation:
     here: Platform
     verifier: Verifier
     taken: Callable[[str], str | None]
+    build: Build | None = None
+    prebuilt: bool = False
 
     def prepare(self, report: KernelReport) -> Ready:
         """Read and check the kernel that a report is about.
@@ -97,13 +102,20 @@ class Preparation:
                 problems.append(problem_at(spec, "KP153", str(error), "helion"))
             return None
 
-        attempt(lambda: _check_requires(spec))
-        settings = attempt(lambda: helion.check_settings(spec.settings, spec.name))
+        build, unfit = self._fitting(spec, files)
+        if self.prebuilt and build is None and not self.machine.interpret:
+            again = "; run 'kernelpkg build' again" if self.build is not None else ""
+            message = f"cannot run prebuilt: {unfit}{again}"
+            problems.append(problem_at(spec, "KP328", message, "kernel"))
+        if build is None:  # else Helion is imported when a call needs what the build lacks
+            attempt(lambda: _check_requires(spec))
+            attempt(lambda: _settings(spec))
         functions = {
             reference: attempt(partial(_function, spec, reference, pins, files))
             for reference in _references(spec, tests=locked is None)
+            if build is None or reference.file != spec.source.file
         }
-        function = functions[spec.source]
+        function = functions.get(spec.source)
         custom = None if spec.picker is None else functions[spec.picker]
         dropped: list[Problem] = []
         selection = attempt(
@@ -118,9 +130,8 @@ class Preparation:
             )
         )
         fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
-        if spec.fake_impl == "infer" and function is not None:
-            tree = files.tree(Path(spec.directory, spec.source.file), spec.source.file)
-            fake = attempt(lambda: host_code.infer_fake(function, tree))
+        if spec.fake_impl == "infer" and (function is not None or build is not None):
+            fake = attempt(lambda: _inferred(spec, function, files))
         taken = self.taken(report.op)
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
@@ -132,25 +143,72 @@ class Preparation:
         wrapper = HelionKernelWrapper(
             op_name=spec.name,
             namespace=self.pack.namespace,
-            raw_kernel_func=function,
+            raw_kernel_func=partial(_source, spec, function),
             schema=spec.schema,
             fake_impl=fake,
-            helion_settings=settings,
+            helion_settings=partial(_settings, spec),
             acceptance=lambda: CallCheck(spec, report.op),
             plan=selection,
             input_generator=lambda: CaseInputs(spec, self.machine.device),
+            built=None if build is None else BuiltCode(build, spec.name, spec.source.name),
+            prebuilt=self.prebuilt,
+            spec=spec,
         )
         report = _described(report, self.pack, spec, selection, self.machine)
+        if build is not None:
+            reasons = (f"build {build.shown}", report.reason)
+            report = evolve(report, mode="prebuilt", reason="; ".join(filter(None, reasons)))
+        elif unfit and self.build is not None:
+            report = evolve(report, reason="; ".join(filter(None, [report.reason, unfit])))
         lock = self.verifier.state(self.pack, spec.name, differs=bool(differing))
         return Ready(
             spec=spec,
-            digest=_digest(self.pack, spec, files),
+            digest=_digest(self.pack, spec, files, build, prebuilt=self.prebuilt),
             wrapper=wrapper,
             report=evolve(report, lock=lock, problems=tuple(dropped)),
         )
 
+    def _fitting(self, spec: KernelSpec, files: Files) -> tuple[Build | None, str]:
+        """Return the build if it fits a kernel and this GPU, or None and why not."""
+        if self.machine.interpret:
+            return None, ""
+        if self.build is None:
+            return None, f"there is no build for {self.here.name}; run 'kernelpkg build'"
+        names = ("kernel.toml", spec.source.file)
+        digests = {name: files.digest(Path(spec.directory, name)) for name in names}
+        wrong = self.build.problem(self.here.arch, spec.name, digests)
+        return (
+            (self.build, "") if wrong is None else (None, f"the build {self.build.shown} {wrong}")
+        )
+
+
+def _settings(spec: KernelSpec) -> Mapping[str, Any]:
+    from kernelpkg.compile import helion
+
+    return helion.check_settings(spec.settings, spec.name)
+
+
+def _source(spec: KernelSpec, function: Any) -> Any:
+    """Return the Helion function; of a kernel that is prebuilt, it is loaded now."""
+    return function or load_function(Path(spec.directory), spec.source)
+
+
+def _inferred(spec: KernelSpec, function: Any, files: Files) -> Any:
+    from kernelpkg.compile import host_code
+
+    path = Path(spec.directory, spec.source.file)
+    tree = files.tree(path, spec.source.file)
+    if function is not None:
+        return host_code.infer_fake(function, tree)
+    try:
+        return host_code.infer_fake_of(tree, spec.source.name, str(path))
+    except Exception:  # the file needs the real Helion to run, or is wrong, which is told then
+        return host_code.infer_fake(load_function(Path(spec.directory), spec.source, files))
+
 
 def _check_requires(spec: KernelSpec) -> None:
+    from kernelpkg.compile import helion
+
     wrong = helion.requires_problem(spec.requires)
     if wrong is not None:
         raise PackError(problems=(problem_at(spec, "KP151", wrong, "helion", "requires"),))
@@ -210,10 +268,13 @@ def _described(
     )
 
 
-def _digest(pack: PackSpec, spec: KernelSpec, files: Files) -> str:
-    """The digest of all that makes up the op of a kernel: what was read for it."""
+def _digest(
+    pack: PackSpec, spec: KernelSpec, files: Files, build: Build | None, *, prebuilt: bool
+) -> str:
+    """The digest of all that makes up the op of a kernel: what was read for it, and its build."""
     platforms = [dict(pack.platforms), pack.variants]
-    return digest_value([spec.digest, platforms, files.digests(Path(pack.root))])
+    built = [None if build is None else (build.shown, build.digest), prebuilt]
+    return digest_value([spec.digest, platforms, files.digests(Path(pack.root)), built])
 
 
 LoadStatus = Literal["registered", "failed", "disabled"]

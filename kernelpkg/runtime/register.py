@@ -11,18 +11,22 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, overload
 
-from kernelpkg.compile import helion, host_code
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import ConfigError, RegistrationError
 from kernelpkg.manifest.guards import check_devices
 from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
+from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
+from kernelpkg.runtime.prebuilt import BuiltCode
 from kernelpkg.runtime.torch_ops import RegisteredOp
 from kernelpkg.runtime.without_manifest import AnyCall, ConfigPicker, PickedPlan
+
+if TYPE_CHECKING:
+    from kernelpkg.compile import helion
 
 InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
 """Returns the arguments of one call for each case."""
@@ -49,13 +53,16 @@ class HelionKernelWrapper:
     Args:
         op_name: The name of the op, without namespace.
         namespace: The op is `torch.ops.<namespace>.<op_name>`.
-        raw_kernel_func: The Helion function, without a decorator.
+        raw_kernel_func: Returns the Helion function, without a decorator, when it is needed.
         schema: The schema of the op, with the arguments of the function.
         fake_impl: Makes the results of a call without values; None for an op that returns nothing.
-        helion_settings: Helion settings, as `check_settings` returns them.
+        helion_settings: Returns Helion settings, as `check_settings` returns them.
         acceptance: Makes what calls are held against, at the first call.
         plan: Names the configs of a call.
         input_generator: Returns the arguments of each case.
+        built: Code of a build, which is asked before anything is compiled.
+        prebuilt: Whether code of a build is all that may run on a GPU.
+        spec: The manifest, for a kernel that has one.
     """
 
     def __init__(
@@ -63,17 +70,20 @@ class HelionKernelWrapper:
         *,
         op_name: str,
         namespace: str,
-        raw_kernel_func: Callable[..., Any],
+        raw_kernel_func: Callable[[], Callable[..., Any]],
         schema: OpSchema,
         fake_impl: Callable[..., Any] | None,
-        helion_settings: Mapping[str, Any],
+        helion_settings: Callable[[], Mapping[str, Any]],
         acceptance: Callable[[], Acceptance],
         plan: Plan,
         input_generator: InputGenerator | None = None,
+        built: BuiltCode | None = None,
+        prebuilt: bool = False,
+        spec: KernelSpec | None = None,
     ) -> None:
+        self.spec = spec
         self.op_name = op_name
         self.namespace = namespace
-        self.raw_kernel_func = raw_kernel_func
         self.schema = schema
         self.backend = HelionBackend(
             op_name=op_name,
@@ -82,8 +92,9 @@ class HelionKernelWrapper:
             schema=schema,
             fake=self.fake,
             select=self._select,
+            built=built,
+            prebuilt=prebuilt,
         )
-        self.helion_settings = self.backend.settings
         self.plan = plan
         self._fake_impl = fake_impl
         self._make_acceptance = acceptance
@@ -97,6 +108,16 @@ class HelionKernelWrapper:
             plan=plan,
             backend=self.backend,
         )
+
+    @property
+    def raw_kernel_func(self) -> Callable[..., Any]:
+        """The Helion function, without a decorator."""
+        return self.backend.function
+
+    @property
+    def helion_settings(self) -> Mapping[str, Any]:
+        """Helion settings, as they are given to it."""
+        return self.backend.settings
 
     @property
     def qualified(self) -> str:
@@ -198,6 +219,8 @@ class HelionKernelWrapper:
         Returns:
             A helion.Config, which is not stored.
         """
+        from kernelpkg.compile import helion
+
         return helion.run_autotune(
             self.raw_kernel_func, self.helion_settings, inputs, autotune_effort
         )
@@ -238,7 +261,7 @@ class HelionKernelWrapper:
 
     def start_anew(self) -> None:
         """Forget what was compiled and which calls were seen, as if no call had been made."""
-        self.dispatcher.table.clear()
+        self.dispatcher.calls.clear()
         self.backend.forget()
 
     def tell(self, follower: Follower) -> None:
@@ -317,6 +340,8 @@ def register_kernel(
     Raises:
         RegistrationError: The name is taken, or the signature or the settings are refused.
     """
+    from kernelpkg.compile import helion, host_code
+
     name = None if callable(op_name) else op_name
 
     def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
@@ -338,10 +363,10 @@ def register_kernel(
         wrapper = HelionKernelWrapper(
             op_name=called,
             namespace=namespace,
-            raw_kernel_func=function,
+            raw_kernel_func=lambda: function,
             schema=schema,
             fake_impl=host_code.infer_fake(function) if infers else fake_impl,
-            helion_settings=settings,
+            helion_settings=lambda: settings,
             acceptance=AnyCall,
             plan=PickedPlan(called, config_picker, directory),
             input_generator=input_generator,

@@ -34,6 +34,7 @@ def machine(monkeypatch):
             platform=SimpleNamespace(name="nvidia_h200"),
         ),
         error=None,
+        launcher="C (compiled, and fits)",
         compilers={"cc"},
     )
 
@@ -51,6 +52,9 @@ def machine(monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", version)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "kernelpkg.runtime.torch_ops", SimpleNamespace(detect=detect))
+    launcher = SimpleNamespace(status=lambda: state.launcher)
+    monkeypatch.setitem(sys.modules, "kernelpkg.launch.native", launcher)
+    monkeypatch.setattr("kernelpkg.launch.native", launcher, raising=False)
     monkeypatch.setattr("shutil.which", lambda name: name if name in state.compilers else None)
     monkeypatch.setattr("platform.python_version", lambda: "3.11.7")
     return state
@@ -67,18 +71,19 @@ PACKAGES = [
     ("helion", "ok", "1.5.1"),
     ("triton", "ok", "3.9.0"),
 ]
+LAUNCHER = ("launcher", "ok", "C (compiled, and fits)")
 CPU = ("cpu", "ok", "ops run in Helion's interpreter, for tests")
 
 
 def test_a_machine_with_a_gpu_compiles():
-    text = "NVIDIA H200, platform nvidia_h200: ops are compiled at their first call"
-    assert rows() == [*PACKAGES, CPU, ("gpu", "ok", text)]
+    text = "NVIDIA H200, platform nvidia_h200: ops without a build are compiled at their first call"
+    assert rows() == [*PACKAGES, LAUNCHER, CPU, ("gpu", "ok", text)]
 
 
 def test_a_machine_without_a_gpu_interprets(machine):
     machine.found.device = "cpu"
     text = "PyTorch sees no GPU, so nothing is compiled"
-    assert rows() == [*PACKAGES, CPU, ("gpu", "limited", text)]
+    assert rows() == [*PACKAGES, LAUNCHER, CPU, ("gpu", "limited", text)]
 
 
 def test_an_interpreter_that_was_asked_for_is_said(machine):
@@ -86,6 +91,7 @@ def test_an_interpreter_that_was_asked_for_is_said(machine):
     assert rows(HELION_INTERPRET="1", KERNELPKG_VLLM_ROUTES="all")[4:] == [
         ("environment", "ok", "HELION_INTERPRET is '1'"),
         ("environment", "ok", "KERNELPKG_VLLM_ROUTES is 'all'"),
+        LAUNCHER,
         CPU,
         (
             "gpu",
@@ -179,13 +185,14 @@ def test_the_command_prints_a_table(demo, capsys):
     assert cli.main(["doctor", "--root", str(demo.root)]) == 0
     assert capsys.readouterr() == (
         (
-            "python  ok  3.11.7\n"
-            "torch   ok  2.13.0+cpu\n"
-            "helion  ok  1.5.1\n"
-            "triton  ok  3.9.0\n"
-            f"packs   ok  demo in {demo.root} (from --root)\n"
-            "cpu     ok  ops run in Helion's interpreter, for tests\n"
-            "gpu     ok  NVIDIA H200, platform nvidia_h200: ops are compiled at their first call\n"
+            "python    ok  3.11.7\n"
+            "torch     ok  2.13.0+cpu\n"
+            "helion    ok  1.5.1\n"
+            "triton    ok  3.9.0\n"
+            f"packs     ok  demo in {demo.root} (from --root)\n"
+            "launcher  ok  C (compiled, and fits)\n"
+            "cpu       ok  ops run in Helion's interpreter, for tests\n"
+            "gpu       ok  NVIDIA H200, platform nvidia_h200: ops without a build are compiled at their first call\n"
         ),
         "",
     )
@@ -202,3 +209,9 @@ def test_the_command_prints_a_document_and_status_1_where_something_is_missing(
         "status": "missing",
         "text": "is not installed; pip install 'torch>=2.11'",
     }
+
+
+def test_a_launcher_in_python_is_a_limit(machine):
+    """Calls cost more with it; why it is used is said."""
+    machine.launcher = "Python (not compiled: no C compiler was there)"
+    assert ("launcher", "limited", machine.launcher) in rows()

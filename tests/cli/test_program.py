@@ -50,7 +50,7 @@ USAGE = {
     "no-command": ([], f"the following arguments are required: COMMAND; {HELP}"),
     "unknown-command": (["lod"], f"'lod' is not a command; did you mean 'load'?; {HELP}"),
     "far-command": (["xyz"],
-        "'xyz' is not a command; known are load, list, new, schema, explain, import, export, vendor, autotune, check, lock, coverage, doctor; " + HELP),
+        "'xyz' is not a command; known are load, list, new, schema, explain, import, export, vendor, autotune, check, build, warm, lock, coverage, doctor; " + HELP),
     "unknown-option": (["list", "--jsn"],
         "'--jsn' is not an argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
     "shortened-option": (["autotune", "--case=3"],
@@ -119,11 +119,12 @@ def test_help_names_every_command_and_the_exit_statuses(capsys):
     assert (
         "exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage, 130 interrupted\n" in out
     )
-    for name in ("PATH", "CONFIGS", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
+    for name in ("PATH", "CONFIGS", "BUILDS", "LAUNCHER", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
         assert f" KERNELPKG_{name} " in out
 
 
 PAGES = {
+    "build": "guide/builds.md",
     "check": "guide/check.md",
     "coverage": "guide/coverage.md",
     "lock": "reference/lock.md",

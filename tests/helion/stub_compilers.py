@@ -1,10 +1,14 @@
-"""Compilers for tests: what `check_compiling` starts in place of the real one."""
+"""Compilers for tests: what `check_compiling` and `make_build` start in place of the real one."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
+
+from kernelpkg.files import digest_bytes
 
 
 def hungry(payload):
@@ -32,3 +36,41 @@ def endless(payload):
 def confused(payload):
     """Fails in a way that nobody foresaw."""
     raise LookupError("no such pass")
+
+
+def made(payload):
+    """Makes what the driver of tests takes for a binary, and says of it what Triton would say."""
+    types, constants, divisible, parameters = [], {}, [], []
+    for place, arg in enumerate(payload["args"]):
+        if arg == 1:
+            types.append("constexpr")
+            constants[str(place)] = 1
+            continue
+        types.append("*fp32" if isinstance(arg, list) else "i32")
+        parameters.append(8 if isinstance(arg, list) else 4)
+        if (arg[1] if isinstance(arg, list) else arg) % 16 == 0:
+            divisible.append(place)
+    facts = [payload["text"], payload["name"], types, divisible, payload["options"]]
+    data = b"\x7fELF\x02" + bytes(59) + json.dumps(facts, sort_keys=True).encode()
+    code = {
+        "types": types,
+        "constants": constants,
+        "divisible": divisible,
+        "cubin": digest_bytes(data),
+        "entry": payload["name"],
+        "parameters": [*parameters, 8, 8],
+        "shared": 0,
+        "threads": 32 * payload["options"]["num_warps"],
+    }
+    Path(payload["keep"], code["cubin"]).write_bytes(data)
+    return {"registers": 32, "shared": 0, "spills": 0, "warps": 4, "code": code}
+
+
+def choosy(payload):
+    """Makes what has four warps."""
+    return made(payload) if payload["options"]["num_warps"] == 4 else {"error": "PTXAS: no"}
+
+
+def hopeless(payload):
+    """Makes nothing."""
+    return {"error": "PTXAS: no"}

@@ -36,7 +36,7 @@ def test_test_grid(name, specs):
     assert {0, 1, 3, 17} <= {case.values["num_tokens"] for case in cases}
     wrong = [check_case(specs[name], kernel, case, device="cpu") for case in cases]
     assert [problem for problem in wrong if problem is not None] == []
-    kernel.dispatcher.table.clear()
+    kernel.dispatcher.calls.clear()
 
 
 def test_grid_covers_all_options(name, specs):

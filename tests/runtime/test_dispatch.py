@@ -1,41 +1,46 @@
-"""From a call to a launch: signatures, the table, and what is done once; without torch."""
+"""From a call to a launch: signatures, what is remembered of them, and what is done once."""
 
 from __future__ import annotations
 
 import gc
 import threading
 import time
+from functools import partial
 
 import pytest
+import torch
+from attrs import evolve
 
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import CallError, ConfigError
+from kernelpkg.launch import native
 from kernelpkg.manifest.guards import check_devices
-from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.opschema import NO_DEFAULT, parse_schema
 from kernelpkg.runtime import dispatch
-from kernelpkg.runtime.dispatch import Dispatcher
+from kernelpkg.runtime.dispatch import Dispatcher, NotReady, make_calls
 
 SCHEMA = parse_schema(
     "(Tensor(a!) out, Tensor x, Tensor? bias, int n, float eps=1e-6, bool fast=False) -> ()"
 )
 
 
-class Tensor:
-    """What a signature reads of a tensor."""
+@pytest.fixture(autouse=True, params=["python", "c"])
+def launcher(request, monkeypatch):
+    """Both launchers, of which the one in C may not have been compiled here."""
+    if request.param == "c":
+        extension, problem = native.load_extension()
+        if extension is None:
+            pytest.skip(problem)
+    monkeypatch.setenv(native.VARIABLE, request.param)
 
-    def __init__(self, *shape, strides=None, dtype="f32", device=-1, grad=False):
-        self.shape = shape
-        self._strides = strides or (1,) * len(shape)
-        self.dtype = dtype
-        self.device = "cpu" if device < 0 else f"cuda:{device}"
-        self._index = device
-        self.requires_grad = grad
 
-    def stride(self):
-        return self._strides
-
-    def get_device(self):
-        return self._index
+def tensor(*shape, strides=None, dtype=torch.float32, grad=False, offset=0):
+    """A tensor whose address is so many elements beyond a multiple of 64 bytes."""
+    strides = strides or torch.empty(shape, device="meta").stride()
+    steps = zip(shape, strides, strict=True)
+    whole = torch.zeros(offset + 1 + sum((size - 1) * stride for size, stride in steps))
+    found = whole.to(dtype).as_strided(shape, strides, offset)
+    return found.requires_grad_(grad)
 
 
 class Acceptance:
@@ -74,6 +79,8 @@ class Bench:
         self.platform = "nvidia_h200"
         self.interpret = lambda *args: self.launched.append(("interpreted", args))
         self.empty = lambda args: None
+        self.ready = lambda args, chosen: None
+        self.is_compiled = lambda launch: True
         self.interprets = lambda args: False
         vars(self).update(changes)
         self.dispatcher = Dispatcher(
@@ -104,7 +111,7 @@ class Bench:
 
 
 def _args(**changes):
-    args = {"out": Tensor(4, 8), "x": Tensor(4, 8), "bias": None, "n": 3, "eps": 1e-6}
+    args = {"out": tensor(4, 8), "x": tensor(4, 8), "bias": None, "n": 3, "eps": 1e-6}
     return tuple({**args, "fast": False, **changes}.values())
 
 
@@ -115,7 +122,7 @@ def test_a_repeated_call_looks_up_once():
         assert bench.call(*_args()) == "best"
     assert (bench.acceptance.calls, bench.picked, len(bench.compiled)) == (1, 1, 1)
     assert len(bench.launched) == 5
-    assert len(bench.dispatcher.table) == 1
+    assert len(bench.dispatcher.calls) == 1
 
 
 def test_a_repeated_call_keeps_nothing():
@@ -134,11 +141,11 @@ def test_a_repeated_call_keeps_nothing():
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"x": Tensor(5, 8)}, id="shape"),
-        pytest.param({"x": Tensor(4, 8, strides=(16, 1))}, id="strides"),
-        pytest.param({"x": Tensor(4, 8, dtype="f16")}, id="dtype"),
-        pytest.param({"x": Tensor(4, 8, device=1)}, id="device"),
-        pytest.param({"bias": Tensor(8)}, id="presence"),
+        pytest.param({"x": tensor(5, 8)}, id="shape"),
+        pytest.param({"x": tensor(4, 8, strides=(16, 1))}, id="strides"),
+        pytest.param({"x": tensor(4, 8, dtype=torch.int32)}, id="dtype"),
+        pytest.param({"x": tensor(4, 8, offset=1)}, id="alignment"),
+        pytest.param({"bias": tensor(8)}, id="presence"),
         pytest.param({"n": 4}, id="int"),
         pytest.param({"eps": 1e-5}, id="float"),
         pytest.param({"fast": True}, id="bool"),
@@ -155,6 +162,29 @@ def test_all_that_a_launch_depends_on(changes):
     assert len(bench.compiled) == 2
 
 
+class OnAnotherDevice:
+    """Stands for a tensor of a GPU: equal to one on the CPU in all but its device."""
+
+    requires_grad = False
+
+    def __init__(self, same):
+        self.shape, self.dtype = same.shape, same.dtype
+        self.stride, self.data_ptr = same.stride, same.data_ptr
+        self.device = torch.device("cuda", 1)
+
+    @staticmethod
+    def get_device():
+        return 1
+
+
+def test_a_tensor_on_another_device():
+    """It is no call that was made before, whatever else is equal."""
+    bench, x = Bench(), tensor(4, 8)
+    for same, count in ((x, 1), (OnAnotherDevice(x), 2), (x, 2)):
+        bench.call(*_args(x=same))
+        assert len(bench.compiled) == count
+
+
 def test_left_out_defaults():
     """PyTorch leaves out trailing arguments that equal their defaults; launchers get them all."""
     bench = Bench()
@@ -164,13 +194,33 @@ def test_left_out_defaults():
     assert [args[4:] for _, args in bench.launched] == [(1e-6, False)] * 2
 
 
+def test_the_defaults_of_a_native_op():
+    """Where a look-up stands in a native op's place, what is left out is that op's default."""
+    native_args = [evolve(arg, default=NO_DEFAULT) for arg in SCHEMA.args[:4]]
+    native_args += [evolve(SCHEMA.args[4], default=1e-3), evolve(SCHEMA.args[5], default=True)]
+    asked = []
+    calls = make_calls(
+        SCHEMA,
+        asked.append,
+        args=native_args,
+        grad_enabled=lambda: False,
+        check_grad=asked.append,
+    )
+    given = _args()[:4]
+    calls.call(*given)
+    assert asked.pop() == (*given, 1e-3, True)
+    calls.put((*given, 1e-3, True), lambda *args: args[4:])
+    assert calls.call(*given) == calls.call(*given, 1e-3) == (1e-3, True)
+    assert asked == []
+
+
 def test_a_refused_call_is_not_remembered():
     """It is refused each time, nothing is compiled, and good calls stay good."""
     bench = Bench()
     for _ in range(2):
         with pytest.raises(CallError, match="n is negative"):
             bench.call(*_args(n=-1))
-    assert (bench.compiled, bench.dispatcher.table) == ([], {})
+    assert (bench.compiled, len(bench.dispatcher.calls)) == ([], 0)
     assert bench.call(*_args()) == "best"
 
 
@@ -179,7 +229,7 @@ def test_a_failed_launch_is_not_remembered():
     bench = Bench(fails=["best"])
     with pytest.raises(Unfit):
         bench.call(*_args())
-    assert bench.dispatcher.table == {}
+    assert len(bench.dispatcher.calls) == 0
     bench.fails.clear()
     assert bench.call(*_args()) == "best"
     assert bench.compiled == ["best", "best"]
@@ -229,13 +279,13 @@ def test_no_config(options, fails, why):
         f"ns::op: no config for this call on nvidia_h200 (n = 3, eps = 1e-06){why}; "
         "tune one, or let [miss] action be 'default'"
     )
-    assert bench.dispatcher.table == {}
+    assert len(bench.dispatcher.calls) == 0
 
 
 def test_gradients():
     """A tensor that requires grad is refused while gradients are recorded, and only then."""
     bench = Bench()
-    args = _args(x=Tensor(4, 8, grad=True))
+    args = _args(x=tensor(4, 8, grad=True))
     assert bench.call(*args) == "best"
     bench.recording = True
     for _ in range(2):
@@ -255,9 +305,9 @@ def test_devices():
     check_devices("ns::op", SCHEMA, _args())
     check_devices("ns::op", SCHEMA, _args()[:3])
     with pytest.raises(CallError) as caught:
-        check_devices("ns::op", SCHEMA, _args(bias=Tensor(8, device=1)))
+        check_devices("ns::op", SCHEMA, _args(bias=torch.empty(8, device="meta")))
     assert str(caught.value) == (
-        "ns::op: argument 'bias' is on cuda:1, and 'out' on cpu; all must be on one device"
+        "ns::op: argument 'bias' is on meta, and 'out' on cpu; all must be on one device"
     )
 
 
@@ -272,15 +322,101 @@ def test_empty_and_interpreted_calls_compile_nothing():
         assert (bench.acceptance.calls, bench.picked, bench.compiled) == (1, 0, [])
 
 
-def test_the_table_is_bounded(monkeypatch):
-    """When it is full it is emptied, and calls go on being right."""
-    monkeypatch.setattr(dispatch, "TABLE_LIMIT", 10)
+def test_what_is_remembered_is_bounded(monkeypatch):
+    """When it is full each new signature takes an old one's place, and calls go on being right."""
+    monkeypatch.setattr(dispatch, "make_calls", partial(make_calls, limit=10))
     bench = Bench()
     for n in range(35):
         assert bench.call(*_args(n=n)) == "best"
-        assert len(bench.dispatcher.table) <= 10
+        assert len(bench.dispatcher.calls) == min(n + 1, 10)
     assert bench.call(*_args(n=34)) == "best"
     assert len(bench.compiled) == 35
+    for n in range(35):
+        assert bench.call(*_args(n=n)) == "best"
+    assert len(bench.dispatcher.calls) == 10
+
+
+def test_a_call_that_has_no_signature_is_answered_each_time():
+    """A number that no signature holds goes the long way, and to the same launch."""
+    bench = Bench()
+    for _ in range(2):
+        assert bench.call(*_args(n=2**70)) == "best"
+    assert (len(bench.launched), len(bench.dispatcher.calls)) == (2, 0)
+
+
+def test_the_first_call_returns_its_launcher():
+    """Who keeps launchers elsewhere gets them with the results, known ones too."""
+    bench = Bench()
+    launch, result = bench.dispatcher.first_call(_args())
+    assert (result, bench.launched.pop()[0]) == ("best", "best")
+    again, result = bench.dispatcher.first_call(_args())
+    assert again is launch
+    assert (result, len(bench.launched), bench.acceptance.calls) == ("best", 1, 1)
+
+
+def test_a_first_call_that_may_compile_nothing():
+    """It is answered where its code is there, and refused and forgotten where it is not."""
+    bench = Bench()
+    for _ in range(2):
+        with pytest.raises(NotReady) as caught:
+            bench.dispatcher.first_call(_args(), compiling=False)
+    assert str(caught.value) == "ns::op: code for this call was not made ahead"
+    assert (bench.compiled, len(bench.dispatcher.calls)) == ([], 0)
+    bench.ready = lambda args, chosen: lambda *args: "ready"
+    assert bench.dispatcher.first_call(_args(), compiling=False)[1] == "ready"
+    assert (bench.compiled, bench.call(*_args())) == ([], "ready")
+
+
+def test_a_known_call_compiles_nothing():
+    """What was compiled once answers also where nothing may be compiled."""
+    bench = Bench()
+    bench.call(*_args())
+    assert bench.dispatcher.first_call(_args(), compiling=False)[1] == "best"
+
+
+def test_a_call_is_made_ready_without_being_made():
+    """It is checked, picked and compiled; the call itself is only a launch."""
+    bench = Bench()
+    for _ in range(2):
+        bench.dispatcher.prepare(_args())
+    assert (bench.acceptance.calls, bench.picked, bench.compiled) == (1, 1, ["best"])
+    assert bench.launched == []
+    assert bench.call(*_args()) == "best"
+    assert (bench.acceptance.calls, bench.compiled, len(bench.launched)) == (1, ["best"], 1)
+
+
+def test_a_call_that_cannot_be_made_ready():
+    """It is refused in the words of the call."""
+    with pytest.raises(CallError, match="n is negative"):
+        Bench().dispatcher.prepare(_args(n=-1))
+    with pytest.raises(ConfigError, match="no config for this call on nvidia_h200"):
+        Bench(()).dispatcher.prepare(_args())
+
+
+def test_a_launcher_that_compiles_later_makes_nothing_ready():
+    """What is known has nothing to compile, so that it may be launched during a capture."""
+    bench = Bench(is_compiled=lambda launch: False)
+    with pytest.raises(NotReady) as caught:
+        bench.dispatcher.prepare(_args())
+    assert str(caught.value) == "ns::op: code for this call is compiled when it is first made"
+    assert len(bench.dispatcher.calls) == 0
+    assert bench.call(*_args()) == "best"
+    bench.dispatcher.prepare(_args())
+    assert bench.call(*_args()) == "best"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"interprets": lambda args: True}, id="interpreted"),
+        pytest.param({"empty": lambda args: lambda *args: None}, id="empty"),
+    ],
+)
+def test_nothing_to_make_ready(changes):
+    """Where nothing is compiled, nothing is picked before the call either."""
+    bench = Bench(**changes)
+    bench.dispatcher.prepare(_args())
+    assert (bench.picked, bench.launched, len(bench.dispatcher.calls)) == (0, [], 0)
 
 
 def test_threads_compile_a_signature_once():
@@ -320,4 +456,4 @@ def test_an_op_may_call_itself_for_another_signature():
 
     bench.compile = nested
     assert bench.call(*_args(n=2)) == "best"
-    assert len(bench.dispatcher.table) == 3
+    assert len(bench.dispatcher.calls) == 3

@@ -12,6 +12,7 @@ import torch
 import kernelpkg
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.errors import ConfigError, PackError, RegistrationError
+from kernelpkg.launch.host import NotRecorded
 from kernelpkg.runtime import without_manifest
 from kernelpkg.runtime.register import (
     get_kernel_by_name,
@@ -290,8 +291,13 @@ def tuned(tmp_path):
     return tmp_path
 
 
-def test_configs_and_picker(tuned):
+def test_configs_and_picker(tuned, monkeypatch):
     """The picker names a tuned key; None is the case {}; equal configs compile once."""
+
+    def no_gpu(*_):
+        raise NotRecorded("there is no GPU to compile for")
+
+    monkeypatch.setattr("kernelpkg.compile.code._compile", no_gpu)
     kernel = _picked(tuned)
     configured = kernel.get_configured_op()
     for rows, config in ((2, SMALL), (4, SMALL), (5, LARGE), (100, LARGE), (500, SMALL)):
@@ -300,7 +306,8 @@ def test_configs_and_picker(tuned):
         chosen = next(kernel.plan.options((), args))
         assert chosen.reason == ("the case {}" if rows == 500 else "the picker's case")
         kernel.backend.compile(args, chosen)
-    assert configured.compiled_count() == 2
+    assert configured.compiled_count() == kernel.backend.code().compiled_count() == 2
+    assert kernel.backend.code().unrecorded == {"there is no GPU to compile for": 5}
     assert torch.equal(kernel(torch.ones(2, 3)), torch.full((2, 3), 2.0))
 
 

@@ -306,7 +306,7 @@ def test_no_tokens_do_not_reach_helion(name, make_args, monkeypatch):
     def reached():
         raise AssertionError("Helion was asked for a call without tokens")
 
-    kernel.dispatcher.table.clear()
+    kernel.dispatcher.calls.clear()
     monkeypatch.setattr(kernel.backend, "configured", reached)
     for _ in range(2):
         result = kernel(*make_args(name, num_tokens=0))
@@ -314,7 +314,7 @@ def test_no_tokens_do_not_reach_helion(name, make_args, monkeypatch):
             assert (result.shape[0], result.dtype) == (0, torch.float8_e4m3fn)
         else:
             assert result is None
-    kernel.dispatcher.table.clear()
+    kernel.dispatcher.calls.clear()
 
 
 def test_keywords_and_defaults(make_args):
@@ -343,7 +343,7 @@ def test_keywords_and_defaults(make_args):
 def test_threads_calling_at_once(make_args):
     """First calls of one op from several threads at once are all answered, and alike."""
     kernel = get_kernel_by_name("silu_mul_fp8")
-    kernel.dispatcher.table.clear()
+    kernel.dispatcher.calls.clear()
     kernel.backend.forget()
     args = {tokens: make_args("silu_mul_fp8", num_tokens=tokens) for tokens in (2, 3)}
     ready, found, failed = threading.Barrier(6), [], []
@@ -364,4 +364,4 @@ def test_threads_calling_at_once(make_args):
     assert len(found) == 6
     for tokens, result in found:
         assert torch.equal(_bytes(result), _bytes(torch.ops.kernelpkg.silu_mul_fp8(*args[tokens])))
-    assert len(kernel.dispatcher.table) == 2
+    assert len(kernel.dispatcher.calls) == 2

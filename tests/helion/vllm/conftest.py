@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from kernelpkg.vllm.override import NativeOverride, RouteReport
+from kernelpkg.vllm.override import NativeOverride
+from kernelpkg.vllm.route_counts import RouteReport
 from kernelpkg.vllm.routes import RouteTable, load_pack
 
 PLACE = "KERNELPKG_VLLM_ROUTES"

@@ -23,21 +23,23 @@ from kernelpkg.bench.reference import compare_all, make_inputs
 from kernelpkg.errors import ConfigError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import kernel_names, read_pack
-from kernelpkg.runtime.dispatch import TABLE_LIMIT
+from kernelpkg.runtime.dispatch import make_calls
 from kernelpkg.runtime.register import get_kernel_by_name
-from kernelpkg.vllm.override import (
+from kernelpkg.vllm.override import capturing_on
+from kernelpkg.vllm.route_counts import (
+    CAPTURE,
     GRAD,
+    LATE,
     OTHERS,
     REASON_LIMIT,
     UNSEEN,
-    CallCount,
     RouteReport,
-    capturing_on,
 )
 
 ROOT = Path(__file__).parents[3]
 STAND_INS = runpy.run_path(str(ROOT / "benchmarks" / "native_ops.py"))
 NATIVE = tuple(STAND_INS["SCHEMAS"])
+NOT_FLOAT = "argument 'input' has dtype float64, and must have float32"
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_who_answers(bench, twice, routed):
         ours=3,
         native={
             "'num_tokens <= 4' does not hold": 1,
-            "argument 'input' has dtype float64, and must have float32": 2,
+            NOT_FLOAT: 2,
         },
     )
     assert twice == [(5,), (3,), (3,)]
@@ -129,21 +131,30 @@ def test_a_signature_is_looked_at_once(bench, twice, routed):
     bench.override._check = None  # whoever asked it would fail
     kernel = get_kernel_by_name("demo::twice")
     assert kernel is not None
-    kernel.dispatcher.table.clear()
+    kernel.dispatcher.calls.clear()
     call()
     call(dtype=torch.float64)
     assert (bench.report.ours, bench.report.passed) == (2, 2)
 
 
-def test_the_table_is_bounded(bench, twice, routed):
-    """A route forgets all signatures when it has too many, and goes on."""
-    bench.install(root=routed())
-    call()
-    bench.override._table.update(dict.fromkeys(range(TABLE_LIMIT)))
-    call(4)
-    assert len(bench.override._table) == 1
-    call()
-    assert bench.counts == (3, {})
+def remembered(bench: Any) -> Any:
+    """What the only route remembers of calls of the only dispatch key."""
+    (calls,) = bench.override._calls
+    return calls
+
+
+def test_what_is_remembered_is_bounded(bench, twice, routed, monkeypatch):
+    """A route that is full forgets one signature for each new one, and no count."""
+    monkeypatch.setattr("kernelpkg.vllm.override.make_calls", partial(make_calls, limit=4))
+    bench.install(root=routed('when = ["num_tokens <= 6"]'))
+    for _ in range(2):
+        for size in range(1, 9):
+            call(size)
+            assert len(remembered(bench)) <= 4
+    call(8)
+    assert len(remembered(bench)) == 4
+    assert bench.counts == (12, {"'num_tokens <= 6' does not hold": 5})
+    assert len(twice) == 5
 
 
 def test_reasons_are_bounded(bench, twice, routed):
@@ -157,6 +168,24 @@ def test_reasons_are_bounded(bench, twice, routed):
     assert len(found) <= REASON_LIMIT + 1
     assert found[OTHERS] > 1
     assert sum(found.values()) == calls
+
+
+def test_conditions_are_told_apart_from_any_number_of_sentences(bench, twice, routed):
+    """What a route itself says has a count of its own, also when it comes late."""
+    bench.install(root=routed('when = ["num_tokens < 90"]\neager = ["num_tokens != 2"]'))
+    for size in range(REASON_LIMIT + 20):
+        torch.ops._C.twice(torch.ones(2, size))
+    with torch.no_grad():
+        call(90)
+    for _ in range(2):
+        call(2)
+    torch.ops._C.twice(torch.ones(3, requires_grad=True))
+    bench.capturing = True
+    call(4)
+    found = bench.counts[1]
+    for reason in ("'num_tokens < 90' does not hold", GRAD, UNSEEN):
+        assert found[reason] == 1
+    assert found[f"'num_tokens != 2' does not hold, and {CAPTURE}"] == 1
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -229,7 +258,7 @@ def test_arguments_left_out_and_by_name(bench, native, tmp_path, make_args, spec
         found = compare_all(specs[name].schema, (got, None), (want, None), specs[name].accuracy)
         assert [agreement.problem for agreement in found] == [None, None]
     assert bench.counts == (len(forms), {})
-    assert len(bench.override._table) == 1
+    assert len(remembered(bench)) == 1
     assert native.calls == []
 
 
@@ -247,7 +276,7 @@ def test_a_default_that_only_the_native_op_lacks(bench, native, tmp_path, make_a
 
 
 def test_a_captured_call(bench, twice, routed):
-    """Nothing new is looked at during a capture; what was seen before is ours then too."""
+    """Nothing is loaded or compiled during a capture; what was seen before is ours then too."""
     bench.install(root=routed())
     bench.capturing = True
     call()
@@ -258,6 +287,141 @@ def test_a_captured_call(bench, twice, routed):
     bench.capturing = True
     call()
     assert bench.counts == (2, {UNSEEN: 2})
+
+
+def test_a_captured_call_that_our_op_knows(bench, twice, routed):
+    """It is ours though the route never saw it, for there is a launcher; others are not."""
+    bench.install(root=routed())
+    call(3)
+    torch.ops.demo.twice(torch.ones(5))
+    bench.capturing = True
+    for _ in range(2):
+        call(5)
+        call(4)
+    assert (bench.counts, twice) == ((3, {UNSEEN: 2}), [(4,), (4,)])
+    bench.capturing = False
+    call(5)
+    assert (bench.counts, bench.loads) == ((4, {UNSEEN: 2}), 1)
+
+
+def test_a_captured_call_that_was_made_ready(bench, twice, routed, monkeypatch):
+    """A launcher that was made without a launch answers the first call, in a capture."""
+    bench.install(root=routed())
+    call(3)
+    kernel = get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    with monkeypatch.context() as on_a_gpu:
+        on_a_gpu.setattr(kernel.backend, "interprets", lambda args: False)
+        on_a_gpu.setattr(kernel.backend, "compile", lambda args, chosen: lambda x: x + x)
+        on_a_gpu.setattr(kernel.backend, "is_compiled", lambda launch: True)
+        kernel.dispatcher.prepare((torch.ones(7),))
+    bench.capturing = True
+    call(7)
+    assert (bench.counts, twice) == ((2, {}), [])
+
+
+def test_a_captured_call_before_the_pack_is_loaded(bench, twice, routed):
+    """A kernel that the route has not opened is not asked, though the op is there."""
+    root = routed()
+    bench.install(root=root)
+    kernelpkg.load(root=root)
+    torch.ops.demo.twice(torch.ones(3))
+    bench.capturing = True
+    call(3)
+    assert (bench.loads, bench.counts) == (0, (0, {UNSEEN: 1}))
+
+
+def test_conditions_hold_for_captured_calls_too(bench, twice, routed):
+    """A signature that fails them is the native op's, though our op knows it."""
+    bench.install(root=routed('when = ["num_tokens <= 4"]'))
+    call(3)
+    torch.ops.demo.twice(torch.ones(5))
+    bench.capturing = True
+    call(5)
+    bench.capturing = False
+    call(5)
+    reason = "'num_tokens <= 4' does not hold"
+    assert (bench.counts, twice) == ((1, {reason: 2}), [(5,), (5,)])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param('eager = ["num_tokens > 9"]', "'num_tokens > 9' does not hold, and ", id="1"),
+        pytest.param("capture_only = true", "", id="all"),
+    ],
+)
+def test_a_captured_call_that_is_not_worth_it_outside(bench, twice, routed, text, reason):
+    """One that our op knew needs no eager call of ours, for nothing is left to compile."""
+    bench.install(root=routed(text))
+    call(3)
+    torch.ops.demo.twice(torch.ones(5))
+    bench.capturing = True
+    call(5)
+    bench.capturing = False
+    call(5)
+    bench.capturing = True
+    call(5)
+    assert (bench.counts, twice) == ((3, {f"{reason}{CAPTURE}": 1}), [(5,)])
+
+
+def test_a_captured_call_of_an_op_that_was_unloaded(bench, twice, routed):
+    """Its launchers are gone with it."""
+    bench.install(root=routed())
+    call(3)
+    torch.ops.demo.twice(torch.ones(5))
+    kernelpkg.unload("demo::twice")
+    bench.capturing = True
+    call(5)
+    assert (bench.counts, twice) == ((1, {UNSEEN: 1}), [(5,)])
+
+
+@pytest.mark.parametrize(
+    ("text", "capturing", "accepted", "reason"),
+    [
+        pytest.param("", False, True, None, id="any call"),
+        pytest.param("", False, False, NOT_FLOAT, id="declined"),
+        pytest.param("capture_only = true", False, True, CAPTURE, id="eager"),
+        pytest.param("capture_only = true", True, True, None, id="captured"),
+        pytest.param("capture_only = true", True, False, NOT_FLOAT, id="both"),
+        pytest.param(
+            'eager = ["num_tokens > 4"]',
+            *(False, True, f"'num_tokens > 4' does not hold, and {CAPTURE}"),
+            id="small and eager",
+        ),
+        pytest.param('eager = ["num_tokens > 4"]', True, True, None, id="small, captured"),
+        pytest.param('eager = ["num_tokens > 2"]', False, True, None, id="large"),
+        pytest.param('eager = ["num_tokens > 4"]', True, False, NOT_FLOAT, id="small, declined"),
+    ],
+)
+def test_a_signature_that_was_seen(bench, twice, routed, text, capturing, accepted, reason):
+    """Its launcher answers, unless this is an eager call and the route leaves such alone."""
+    bench.install(root=routed(text))
+    given = {} if accepted else {"dtype": torch.float64}
+    call(3, **given)
+    before, bench.capturing = bench.report, capturing
+    twice.clear()
+    for _ in range(2):
+        call(3, **given)
+    counted = 0 if reason is None else 2
+    assert len(twice) == counted
+    assert bench.report.ours - before.ours == 2 - counted
+    assert dict(bench.report.native).get(reason, 0) - before.native.get(reason, 0) == counted
+    assert bench.report.passed - before.passed == counted
+
+
+def test_each_signature_has_its_own_first_call(bench, twice, routed):
+    """Sizes, strides and the alignment of addresses tell the launches of calls apart."""
+    bench.install(root=routed("capture_only = true"))
+    x = torch.arange(9.0)
+    forms = [x[:3], x[:4], x[1:4], x[:6:2]]
+    for times in range(1, 4):
+        for form in forms:
+            assert torch.equal(torch.ops._C.twice(form), form * 2)
+        ours, reasons = bench.counts
+        assert ours + sum(reasons.values()) == times * len(forms)
+        assert reasons.get(CAPTURE, 0) == (times - 1) * ours
+    assert ours >= 3
 
 
 def test_eager_calls_that_are_not_worth_it(bench, twice, routed):
@@ -280,7 +444,7 @@ def test_a_route_of_captures_only(bench, twice, routed):
     for _ in range(3):
         call()
     call(dtype=torch.float64)
-    assert bench.counts == (1, {"no CUDA graph is being captured": 3})
+    assert bench.counts == (1, {CAPTURE: 2, NOT_FLOAT: 1})
     bench.capturing = True
     call()
     assert bench.report.ours == 2
@@ -375,7 +539,7 @@ def test_a_graph_that_breaks_at_the_op(bench, routed, caplog):
     assert bench.counts == (2, {"'num_tokens <= 4' does not hold": 1})
     traced = [text.partition(",")[0] for text in caplog.messages if "start compiling" in text]
     assert traced
-    assert not any("<route" in text or "/kernelpkg/" in text for text in traced)
+    assert not any("<calls>" in text or "/kernelpkg/" in text for text in traced)
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
@@ -536,16 +700,51 @@ def test_an_op_that_fails_at_its_first_call(bench, twice, routed, demo):
     assert bench.warned == [failed]
 
 
+def test_a_call_after_the_first_request(bench, twice, routed, monkeypatch):
+    """Nothing is compiled then: what has no code is the native op's, what has some is ours."""
+    bench.install(root=routed())
+    call(3)
+    kernel = get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    monkeypatch.setattr("kernelpkg.vllm.override.engine_serves", lambda: True)
+    monkeypatch.setattr(kernel.backend, "interprets", lambda args: False)
+    for _ in range(2):
+        call(4)
+        call(3)
+    assert (bench.counts, twice) == ((3, {LATE: 2}), [(4,), (4,)])
+    monkeypatch.setattr(kernel.backend, "ready", lambda args, chosen: lambda x: x + x)
+    call(5)
+    assert (bench.counts, bench.warned) == ((4, {LATE: 2}), [])
+
+
+def test_code_that_cannot_be_made_ready(bench, twice, routed, monkeypatch):
+    """The call that was the occasion has been answered by our op, and by no other; it is said."""
+    bench.install(root=routed())
+    call(3)
+    kernel = get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    monkeypatch.setattr(kernel.backend, "interprets", lambda args: False)
+    monkeypatch.setattr(kernel.backend, "compile", lambda args, chosen: lambda x: x + x)
+
+    def failing(*args: Any) -> None:
+        raise RuntimeError("no\n memory")
+
+    monkeypatch.setattr("kernelpkg.vllm.override.warm_classes", failing)
+    call(4)
+    call(5)
+    assert (bench.counts, twice) == ((3, {}), [])
+    assert bench.warned == ["op 'demo::twice' is not ready for all sizes: RuntimeError: no memory"]
+
+
 def test_an_op_that_fails_later(bench, twice, routed, monkeypatch):
     """What a remembered launcher raises is the caller's: it may have written already."""
     bench.install(root=routed())
     call()
-    (key,) = bench.override._table
 
     def failing(*args: Any) -> None:
         raise ConfigError("launched, and failed")
 
-    bench.override._table[key] = (failing, bench.override._ours.add)
+    remembered(bench).put((torch.arange(3.0),), failing)
     with pytest.raises(ConfigError, match="launched, and failed"):
         call()
     assert twice == []
@@ -671,16 +870,30 @@ def test_an_op_whose_schema_was_edited(bench, twice, routed, demo):
     assert twice == [(3,)]
 
 
-def test_reading_a_count_does_not_count():
-    """What it has come to is read as often as one likes."""
-    calls = CallCount()
+def test_reading_counts_does_not_count(bench, twice, routed):
+    """What they have come to is read as often as one likes."""
+    bench.install(root=routed('when = ["num_tokens <= 4"]'))
     for _ in range(3):
-        calls.add()
-    assert (calls.value, calls.value) == (3, 3)
+        call(3)
+        call(5)
+    reports = [bench.report for _ in range(5)]
+    assert [(found.ours, found.passed) for found in reports] == [(3, 3)] * 5
 
 
-def test_no_count_is_lost_between_threads():
-    """Threads that count at once count all."""
-    calls = CallCount()
-    in_threads(8, lambda _: [calls.add() for _ in range(10_000)])
-    assert calls.value == 80_000
+def test_no_count_is_lost_between_threads(bench, twice, routed):
+    """Threads that call at once are all counted, while others read the counts."""
+    bench.install(root=routed('when = ["num_tokens <= 4"]'))
+    calls, threads = 2000, 6
+    small, large = torch.ones(3), torch.ones(5)
+
+    def work(number: int) -> None:
+        for turn in range(calls):
+            torch.ops._C.twice(small if turn % 2 else large)
+            if turn % 100 == 0:
+                assert bench.report.ours <= calls * threads
+
+    call(3)
+    remembered(bench).put((small,), lambda x: x)
+    in_threads(threads, work)
+    half = calls * threads // 2
+    assert bench.counts == (1 + half, {"'num_tokens <= 4' does not hold": half})

@@ -248,7 +248,7 @@ def test_a_release_of_vllm_that_the_pack_is_not_for(run, site):
     )
     said = "pack 'kernelpkg' is for vLLM >=0.33,<0.34, and 0.40.0 is installed"
     assert found["reports"] == [[name, "off", said] for name in NATIVE]
-    assert found["records"][0][2].splitlines()[1:] == [f"manifests/kernelpkg.toml:20: KP845 {said}"]
+    assert found["records"][0][2].splitlines()[1:] == [f"manifests/kernelpkg.toml:21: KP845 {said}"]
 
 
 def test_an_extension_without_an_op(run, site):

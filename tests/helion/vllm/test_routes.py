@@ -14,7 +14,7 @@ from torch.library import Library
 
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.runtime.register import get_kernel_by_name
-from kernelpkg.vllm.override import RouteReport
+from kernelpkg.vllm.route_counts import RouteReport
 from kernelpkg.vllm.routes import report_table
 
 PLACE = "KERNELPKG_VLLM_ROUTES"

@@ -1,0 +1,167 @@
+"""The command `build`: a pack is compiled ahead for platforms, with or without their GPUs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from kernelpkg.check import level0
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json, process_count
+from kernelpkg.configs import directories, platforms
+from kernelpkg.configs.store import config_id
+from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
+from kernelpkg.manifest.cases import shown_bytes
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs import builds, find
+from kernelpkg.packs.read import read_kernel, read_pack
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command and its arguments."""
+    option = command("build", run).add_argument
+    option("ops", nargs="*", metavar="OP", help="ops to build; all without any")
+    option(
+        "--platform",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a GPU to build for; may be repeated; without any, all that have configs",
+    )
+    option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
+    option("--tests", action="store_true", help="build for the grids of tests too")
+    option("--jobs", type=process_count, metavar="N", help="processes at once")
+    option("--check", action="store_true", help="build nothing, say whether builds are current")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build; 0 where everything compiled."""
+    place, name = find.find_pack(options.pack, options.root, os.environ)
+    pack = read_pack(place.path, name)
+    kernels = find.chosen_kernels(pack, options.ops)
+    there = {platform for kernel in kernels for platform in directories.platforms_of(pack, kernel)}
+    asked = [word for text in options.platform for word in text.split(",")]
+    chosen = level0.chosen_platforms(pack, asked, sorted(there)) or sorted(there)
+    if not chosen:
+        raise UsageError("no platform has configs; name one with --platform")
+    specs, broken = _read(pack, kernels)
+    found = []
+    for platform in chosen:
+        here = platforms.platform_of(pack, platform)
+        if not (here.arch or "").startswith("sm_"):
+            raise UsageError(f"{platform} is not an NVIDIA GPU, and builds are for those alone")
+        directory = (options.out or Path(pack.root, builds.FOLDER, pack.name)) / here.name
+        if options.check:
+            found.append(_current(pack, specs, here, directory, as_json=options.json))
+        else:
+            found.append(_build(options, pack, specs, here, directory))
+    if options.json:
+        print_json({"builds": [document for document, _ in found]})
+    return FINE if all(ok for _, ok in found) and not broken else FOUND
+
+
+def _read(pack: PackSpec, kernels: Sequence[str]) -> tuple[list[KernelSpec], bool]:
+    """Read kernels; return those that are sound, and whether others are not, which is told."""
+    specs: list[KernelSpec] = []
+    problems: list[Problem] = []
+    for kernel in kernels:
+        try:
+            specs.append(read_kernel(Path(pack.root), kernel))
+        except PackError as error:
+            problems += error.problems
+    if not specs:
+        raise PackError(problems=tuple(problems))
+    complain(problems)
+    return specs, bool(problems)
+
+
+_Outcome = tuple[dict[str, Any], bool]
+"""What is told of one build, as JSON, and whether nothing is wrong."""
+
+
+def _current(
+    pack: PackSpec,
+    specs: list[KernelSpec],
+    here: platforms.Platform,
+    directory: Path,
+    *,
+    as_json: bool,
+) -> _Outcome:
+    """Say whether a build is there and of the kernels as they are now."""
+    wrong: list[str] = []
+    try:
+        build = builds.read_build(directory)
+        if build.pack != pack.name:
+            wrong.append(f"{directory} is a build of pack '{build.pack}'; run 'kernelpkg build'")
+        for spec in specs if not wrong else ():
+            problem = build.problem(here.arch, spec.name, builds.digests_of(spec))
+            problem = problem or _lacking(pack, spec, here, build)
+            if problem is not None:
+                wrong.append(f"{directory} {problem}; run 'kernelpkg build'")
+        for digest in sorted(build.binaries()):
+            build.cubin(digest)
+    except PackError as error:
+        wrong += map(str, error.problems)
+    complain(wrong)
+    if not wrong and not as_json:
+        print(f"{directory} is current")
+    return {"platform": here.name, "directory": str(directory), "current": not wrong}, not wrong
+
+
+def _lacking(
+    pack: PackSpec, spec: KernelSpec, here: platforms.Platform, build: builds.Build
+) -> str | None:
+    """Say that configs of the pack came in after it was built, or return None."""
+    if here.name not in directories.platforms_of(evolve(pack, overlays=()), spec.name):
+        return None
+    stored = directories.read_configs(evolve(pack, overlays=()), spec, here.name).content()
+    known = {part.config for part in build.kernels[spec.name].parts}
+    lacking = {*map(config_id, stored.configs)} - known
+    if not lacking or build.kernels[spec.name].absent:  # of which the build says why
+        return None
+    return f"lacks {counted(len(lacking), 'config')} of kernel '{spec.name}'"
+
+
+def _build(
+    options: argparse.Namespace,
+    pack: PackSpec,
+    specs: list[KernelSpec],
+    here: platforms.Platform,
+    directory: Path,
+) -> _Outcome:
+    try:
+        from kernelpkg.compile.build import make_build
+    except ImportError as error:
+        raise KernelpkgError(f"kernelpkg: '{error.name}' cannot be imported ({error})") from None
+    start = time.perf_counter()
+    uses = ("tune", "bench", "test") if options.tests else ("tune", "bench")
+    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+        made = make_build(
+            pack, specs, here, directory, uses=uses, jobs=options.jobs, progress=progress.step
+        )
+    complain(made.problems)
+    files = len(made.build.binaries())
+    seconds = time.perf_counter() - start
+    if not options.json:
+        print(
+            f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
+            f"{counted(made.compiled, 'source')} compiled, {counted(files, 'binary', 'binaries')}, "
+            f"{shown_bytes(made.bytes)} ({seconds:.1f} s)"
+        )
+    return {
+        "platform": here.name,
+        "directory": str(directory),
+        "arch": made.build.arch,
+        "compiled": made.compiled,
+        "binaries": files,
+        "bytes": made.bytes,
+        "seconds": round(seconds, 3),
+        "problems": [problem.to_json() for problem in made.problems],
+    }, made.complete
