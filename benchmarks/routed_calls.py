@@ -21,7 +21,7 @@ from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Route
 from kernelpkg.packs.routes import Routing
-from kernelpkg.runtime.dispatch import Dispatcher
+from kernelpkg.runtime.dispatch import Dispatcher, Plan
 from kernelpkg.vllm.override import NativeOverride
 
 NEVER = (parse_expr("num_tokens < 0"),)
@@ -48,6 +48,17 @@ class StandInKernel:
 
     schema: OpSchema
     dispatcher: Dispatcher
+    spec: None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the dispatcher."""
+        return self.dispatcher.plan
+
+    @property
+    def qualified(self) -> str:
+        """The name of the op."""
+        return self.dispatcher.op
 
     def tell(self, follower: object) -> None:
         """Say nothing: this kernel is never given back."""

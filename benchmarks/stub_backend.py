@@ -21,6 +21,14 @@ class StubBackend:
         """Return the function."""
         return self.interpret
 
+    def ready(self, *_: Any) -> Callable[..., Any]:
+        """Return the function."""
+        return self.interpret
+
+    def is_compiled(self, _: Any) -> bool:
+        """Say that nothing is left to compile."""
+        return True
+
     def empty(self, _: Any) -> None:
         """Say that no output is empty."""
 

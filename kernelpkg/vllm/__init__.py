@@ -6,7 +6,8 @@
 Inside only:
     routes              the table of routes of a process
     override            one native op that an op of a pack answers
-    route_conditions    the code that decides on each call of one
+    route_conditions    the conditions of a route, asked once for each signature
+    route_counts        what became of the calls of one: how many which side answered, and why
     native_ops          native ops as PyTorch has them
     config_format       the text of vLLM's config files
     tree                a tree of vLLM's sources, read without importing it

@@ -1,42 +1,45 @@
 """One native op in PyTorch's dispatcher: overridden by an op of a pack, counted, given back.
 
-`routes` keeps these, one for each route of the process; `route_conditions` writes the function that
-takes the native op's place.
+`routes` keeps these, one for each route of the process. In the native op's place stands a look-up
+by signature, as for ops of a pack; who answers the calls of a signature is found out at the first.
 """
 
 from __future__ import annotations
 
-import itertools
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from logging import Logger
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import torch
-from attrs import field, frozen
 from torch.library import Library
 
+from kernelpkg.configs.samples import free_axes
+from kernelpkg.configs.selection import ConfigSelection
 from kernelpkg.errors import CallError, KernelpkgError, Problem
+from kernelpkg.expr.language import Expr
+from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.spec import Scalar
 from kernelpkg.packs.routes import Routing, route_problem, schema_problem
-from kernelpkg.runtime.dispatch import TABLE_LIMIT, Dispatcher, Launch
+from kernelpkg.runtime.dispatch import Launch, NotReady, make_calls
+from kernelpkg.runtime.warm import WarmKernel, warm_classes
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, keyset_of
-from kernelpkg.vllm.route_conditions import conditions, routed_code
-
-REASON_LIMIT: Final = 50
-"""How many sentences of refused calls a route tells apart; they name sizes, and have no end."""
-
-GRAD: Final = "an argument requires grad"
-CAPTURE: Final = "no CUDA graph is being captured"
-UNSEEN: Final = "first seen while a CUDA graph was being captured"
-OTHERS: Final = "not accepted, for other reasons"
-
-RouteStatus = Literal["routed", "waiting", "off"]
-
-_Entry = tuple[Launch | None, Callable[[], int]]
-"""Who answers the calls of a signature: a launcher, or None for the native op; and their count."""
+from kernelpkg.vllm.route_conditions import unmet
+from kernelpkg.vllm.route_counts import (
+    CAPTURE,
+    GRAD,
+    LATE,
+    OURS,
+    UNSEEN,
+    RouteCounts,
+    RouteReport,
+    RouteStatus,
+)
 
 _MADE: Final[list[Any]] = []
 """All that native ops were ever overridden with, for a call that has begun must find it.
@@ -46,62 +49,23 @@ with four threads calling, every one soon failed an assertion of PyTorch (2.13, 
 """
 
 
+def engine_serves() -> bool:
+    """Whether the engine of this process is past its start: vLLM watches for compilation then."""
+    monitor = sys.modules.get("vllm.utils.jit_monitor")
+    return monitor is not None and bool(monitor.is_active())
+
+
 class RouteOff(KernelpkgError):
     """The op of a route cannot be had; its text is the reason that is reported."""
 
 
-class Kernel(Protocol):
+class Kernel(WarmKernel, Protocol):
     """What a route needs of a registered kernel; `register.HelionKernelWrapper` is one."""
 
     schema: OpSchema
-    dispatcher: Dispatcher
 
     def tell(self, follower: NativeOverride) -> None:
         """Let `follower.forget` be called when the op is given back."""
-
-
-class CallCount:
-    """A count of calls that stays exact with any number of threads, and takes no lock.
-
-    One call of `add` is one step of an `itertools.count`, which nothing interrupts; what it has
-    come to can be read of its text alone without another step.
-    """
-
-    __slots__ = ("_steps", "add")
-
-    def __init__(self) -> None:
-        self._steps = itertools.count()
-        self.add = self._steps.__next__
-
-    @property
-    def value(self) -> int:
-        return int(repr(self._steps).removeprefix("count(").removesuffix(")"))
-
-
-@frozen(kw_only=True)
-class RouteReport:
-    """What became of one route of a pack, and of the calls of its native op since.
-
-    Attributes:
-        target: The native op, as in "_C::per_token_group_fp8_quant".
-        op: The op of the pack, with its namespace.
-        status: "routed", "waiting" (for the native op to be there) or "off".
-        reason: Why it is not routed.
-        ours: How many calls the op of the pack answered.
-        native: How many went on to the native op while the route stood, by the reason for it.
-    """
-
-    target: str
-    op: str
-    status: RouteStatus
-    reason: str = ""
-    ours: int = 0
-    native: Mapping[str, int] = field(factory=dict)
-
-    @property
-    def passed(self) -> int:
-        """The calls that went on to the native op, for whatever reason."""
-        return sum(self.native.values())
 
 
 def capturing_on(key: str) -> Callable[[], bool]:
@@ -118,7 +82,9 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     frames = torch._C._dynamo.eval_frame
     skip = frames._FrameAction.SKIP
-    frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
+    code = getattr(function, "__code__", None)  # that of a function in C is not compiled anyway
+    if code is not None:
+        frames.set_code_exec_strategy(code, frames._FrameExecStrategy(skip, skip))
     return function
 
 
@@ -126,10 +92,13 @@ class NativeOverride:
     """One native op that an op of a pack answers, from when it is there until it is given back.
 
     A call goes to the native op unless the route's conditions hold, no gradient is recorded, and
-    its signature is one that the op accepts. The first call of a signature finds that out, but
-    never while a CUDA graph is being captured, for nothing may be compiled then. Conditions on
-    eager calls, and `capture_only`, do not keep our op from answering the first call of its size
-    and scalars: that is how its code comes to be compiled before a capture needs it.
+    its signature is one that the op accepts. The first call of a signature finds that out. While a
+    CUDA graph is being captured nothing may be compiled, so that our op answers a signature that is
+    new to the route only where its kernel has a launcher for it. Conditions on eager calls, and
+    `capture_only`, do not keep our op from answering the first call of its signature: that is how
+    its code comes to be compiled before a capture needs it. The first call of a layer, told apart
+    by all that is not a free size, makes code ready for all its sizes; and once the engine serves
+    requests, nothing is compiled: the native op answers what would be.
 
     `open_kernel` returns the kernel of the op, loading its pack if need be, or raises RouteOff.
     """
@@ -154,10 +123,13 @@ class NativeOverride:
         self._kernel: Kernel | None = None
         self._library: Library | None = None
         self._check = CallCheck(routing.spec, routing.op)
-        self._table: dict[Any, _Entry] = {}
-        self._seen: set[Any] = set()
-        self._ours = CallCount()
-        self._reasons: dict[str, CallCount] = {}
+        self._calls: list[Any] = []  # one look-up for each dispatch key
+        self._layers: set[tuple[object, ...]] = set()  # whose code was made ready for all sizes
+        self._unmet = unmet(routing, routing.route.when)
+        self._unmet_eager = unmet(routing, routing.route.eager)
+        says = map(_says, routing.route.when)
+        says_eager = map(_says_eager, routing.route.eager)
+        self._counts = RouteCounts((GRAD, UNSEEN, CAPTURE, LATE, *says, *says_eager))
         self._answering = threading.RLock()  # held while the pack is loaded and code compiled
         self._keeping = threading.Lock()  # held while something is put down, and never longer
 
@@ -179,16 +151,14 @@ class NativeOverride:
 
     def report(self) -> RouteReport:
         """Return what became of the route and of its calls up to now."""
-        with self._keeping:
-            counts = {reason: calls.value for reason, calls in self._reasons.items()}
         status = self.status
         return RouteReport(
             target=self.target,
             op=self.op,
             status=status,
             reason=self._absent if status == "waiting" else self.off,
-            ours=self._ours.value,
-            native={reason: count for reason, count in counts.items() if count},
+            ours=self._counts.ours(),
+            native=self._counts.native(),
         )
 
     def connect(self, module: str | None) -> Problem | None:
@@ -259,74 +229,95 @@ class NativeOverride:
         """Drop the launchers of a kernel that was given back; the next call asks for it anew."""
         with self._keeping:
             self._kernel = None
-            self._table.clear()
-            self._seen.clear()
+            self._layers.clear()
+            for calls in self._calls:
+                calls.clear()
 
     def _call(self, native: NativeOp, key: str) -> Launch:
         """Return the function that is called in place of the native kernel of a dispatch key."""
-        code, space = routed_code(self.routing, native.schema.args)
-        for kind, found in zip(("when", "eager"), conditions(self.routing), strict=True):
-            for place, condition in enumerate(found):
-                reason = f"'{condition.text}' does not hold"
-                reason += f", and {CAPTURE}" if kind == "eager" else ""
-                space[f"by_{kind}{place}"] = self._count(reason).add
-        space |= {
-            "native": native.kernels[key].call_boxed,
-            "keyset": keyset_of(key),
-            "resolve": lambda key, args: self._resolve(space, key, args),
-            "find": self._table.get,
-            "seen": self._seen,
-            "see": self._see,
-            "grad_enabled": torch.is_grad_enabled,
-            "capturing": capturing_on(key),
-            "by_grad": self._count(GRAD).add,
-            "by_capture": self._count(CAPTURE).add,
-        }
-        exec(compile(code, f"<route {self.target}>", "exec"), space)
-        return _untraced(space["call"])
+        passed = partial(native.kernels[key].call_boxed, keyset_of(key))
+        capturing = _untraced(capturing_on(key))
 
-    def _count(self, reason: str) -> CallCount:
-        with self._keeping:
-            if reason not in self._reasons and len(self._reasons) >= REASON_LIMIT:
-                reason = OTHERS
-            return self._reasons.setdefault(reason, CallCount())
+        def resolve(args: Sequence[Any]) -> Any:
+            return self._resolve(calls, passed, capturing, args)
 
-    def _resolve(self, space: Mapping[str, Any], key: Any, args: Sequence[Any]) -> Any:
+        def with_grad(args: Sequence[Any]) -> Any:
+            self._counts.count(GRAD)
+            return passed(*args)
+
+        calls = make_calls(
+            self.routing.spec.schema,
+            _untraced(resolve),
+            args=native.schema.args,
+            grad_enabled=torch.is_grad_enabled,
+            check_grad=_untraced(with_grad),
+            capturing=capturing,
+        )
+        self._calls.append(calls)
+        self._counts.include(calls)
+        call: Launch = calls.call
+        return _untraced(call)
+
+    def _resolve(
+        self, calls: Any, passed: Launch, capturing: Callable[[], bool], args: Sequence[Any]
+    ) -> Any:
         """Answer a call whose signature is new, and remember who answers such calls."""
-        native, keyset = space["native"], space["keyset"]
-        if self.off or space["capturing"]():
-            self._count(self.off or UNSEEN).add()
-            return native(keyset, *args)
+        if self.off:
+            self._counts.count(self.off)
+            return passed(*args)
+        if capturing():
+            return self._captured_call(calls, passed, args)
         with self._answering:
-            fresh = key not in self._table
-            if fresh:
-                (launch, count), result = self._first_call(key, args)
-        if not fresh:
-            return space["call"](*args)  # another thread was here first
-        count()
-        return native(keyset, *args) if launch is None else result
+            known = calls.get(args)
+            if known is None:
+                return self._first_call(calls, passed, args)
+        return calls.call(*args)  # another thread was here first
 
-    def _first_call(self, key: Any, args: Sequence[Any]) -> tuple[_Entry, Any]:
-        """Let our op answer, if it can; returns who answers such calls, and the result if it did.
+    def _captured_call(self, calls: Any, passed: Launch, args: Sequence[Any]) -> Any:
+        """Answer a call while a graph is captured, when nothing may be loaded or compiled.
+
+        Our op answers what it has a launcher for, be it that the op was called by its own name.
+        """
+        wrong = self._unmet(*args)
+        if wrong is not None:
+            return self._pass_on(calls, passed, args, _says(wrong))
+        kernel = self._kernel
+        launch = None if kernel is None else kernel.dispatcher.calls.get(args)
+        if kernel is None or launch is None:
+            self._counts.count(UNSEEN)
+            return passed(*args)
+        result = launch(*args)
+        self._counts.count(None)
+        self._take(calls, passed, args, kernel, launch)
+        return result
+
+    def _first_call(self, calls: Any, passed: Launch, args: Sequence[Any]) -> Any:
+        """Let our op answer, if it can, else the native op; remembers who answers such calls.
 
         Where our op fails, the native op answers, for nothing was launched; but interpreted code
         may have written by then, and what is read and written cannot be had back: it raises.
         """
         kernel: Kernel | None = None
+        wrong = self._unmet(*args)
+        if wrong is not None:
+            return self._pass_on(calls, passed, args, _says(wrong))
         try:
-            self._check.axes_of(args)
+            axes = self._check.axes_of(args)
             kernel = self._opened()
-            launch, result = kernel.dispatcher.first_call(key, args)
+            compiling = not engine_serves()
+            launch, result = kernel.dispatcher.first_call(args, compiling=compiling)
         except CallError as error:
-            reason = str(error).removeprefix(f"{self.op}: ")
-            return self._remember(key, (None, self._count(reason).add)), None
+            return self._pass_on(calls, passed, args, str(error).removeprefix(f"{self.op}: "))
+        except NotReady:
+            return self._pass_on(calls, passed, args, LATE)
         except RouteOff as error:
             self.turn_off(str(error))
-            return (None, self._count(self.off).add), None
+            self._counts.count(self.off)
+            return passed(*args)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            entry = self._remember(key, (None, self._count(f"failed: {text}").add))
             if kernel is not None and self._half_written(kernel, args):
+                self._remember(calls, args, passed, self._counts.counter(f"failed: {text}"))
                 raise
             if not self._warned:
                 self._warned = True
@@ -335,8 +326,75 @@ class NativeOverride:
                     "on: %s",
                     *(self.op, self.target, text),
                 )
-            return entry, None
-        return self._remember(key, (launch, self._ours.add), kernel), result
+            return self._pass_on(calls, passed, args, f"failed: {text}")
+        self._counts.count(None)
+        self._take(calls, passed, args, kernel, launch)
+        if compiling:
+            self._prepare(kernel, axes, args)
+        return result
+
+    def _pass_on(self, calls: Any, passed: Launch, args: Sequence[Any], reason: str) -> Any:
+        """Let the native op answer a call, and all others of its signature, for a reason."""
+        self._remember(calls, args, passed, self._counts.counter(reason))
+        self._counts.count(reason)
+        return passed(*args)
+
+    def _take(
+        self, calls: Any, passed: Launch, args: Sequence[Any], kernel: Kernel, launch: Launch
+    ) -> None:
+        """Remember that our op answers the calls of a signature, or only those of captures."""
+        eager = self._passes_eager(args)
+        if eager is None:
+            self._remember(calls, args, launch, OURS, kernel=kernel)
+        else:
+            counter = self._counts.counter(eager)
+            self._remember(calls, args, passed, counter, kernel=kernel, captured=launch)
+
+    def _prepare(self, kernel: Kernel, axes: Sequence[Scalar], args: Sequence[Any]) -> None:
+        """Make code ready for all calls of a layer at its first one, as far as that can be done.
+
+        That one has been answered, so that whatever goes wrong here is said and not raised.
+        """
+        selection, spec = kernel.plan, self.routing.spec
+        if not isinstance(selection, ConfigSelection) or kernel.dispatcher.backend.interprets(args):
+            return
+        values = {axis.name: value for axis, value in zip(spec.axes, axes, strict=True)}
+        free = free_axes(selection)
+        layer = tuple((name, value) for name, value in values.items() if name not in free)
+        with self._keeping:
+            if layer in self._layers:
+                return
+            self._layers.add(layer)
+        device = next(arg for arg in args if isinstance(arg, torch.Tensor)).device
+        try:
+            found = warm_classes(kernel, [Case(values=values, use=(), grid=0)], device)
+            problems = found.problems
+        except Exception as error:
+            problems = [line_of(error)]
+        for problem in problems:
+            self._logger.warning("op '%s' is not ready for all sizes: %s", self.op, problem)
+
+    def _passes_eager(self, args: Sequence[Any]) -> str | None:
+        """Say why calls of a signature are ours only while a graph is captured, or return None."""
+        if self.routing.route.capture_only:
+            return CAPTURE
+        wrong = self._unmet_eager(*args)
+        return None if wrong is None else _says_eager(wrong)
+
+    def _remember(
+        self,
+        calls: Any,
+        args: Sequence[Any],
+        launch: Launch,
+        counter: int,
+        *,
+        kernel: Kernel | None = None,
+        captured: Launch | None = None,
+    ) -> None:
+        with self._keeping:
+            if not self.off and (kernel is None or kernel is self._kernel):
+                captured = captured and _untraced(captured)
+                calls.put(args, _untraced(launch), counter, captured, OURS)
 
     def _opened(self) -> Kernel:
         kernel = self._kernel
@@ -353,19 +411,13 @@ class NativeOverride:
         kept = any(args[place] is not None for place in self.routing.kept)
         return kept and kernel.dispatcher.backend.interprets(args)
 
-    def _see(self, glance: Any) -> None:
-        with self._keeping:
-            if len(self._seen) >= TABLE_LIMIT:
-                self._seen.clear()
-            self._seen.add(glance)
 
-    def _remember(self, key: Any, entry: _Entry, kernel: Kernel | None = None) -> _Entry:
-        with self._keeping:
-            if not self.off and (kernel is None or kernel is self._kernel):
-                if len(self._table) >= TABLE_LIMIT:
-                    self._table.clear()
-                self._table[key] = entry
-        return entry
+def _says(condition: Expr) -> str:
+    return f"'{condition.text}' does not hold"
+
+
+def _says_eager(condition: Expr) -> str:
+    return f"{_says(condition)}, and {CAPTURE}"
 
 
 def line_of(error: Exception) -> str:

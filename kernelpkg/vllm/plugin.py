@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kernelpkg.vllm.native_ops import NativeOp
-    from kernelpkg.vllm.override import RouteReport
+    from kernelpkg.vllm.route_counts import RouteReport
     from kernelpkg.vllm.routes import RouteTable
 
 ROUTES_VARIABLE: Final = "KERNELPKG_VLLM_ROUTES"

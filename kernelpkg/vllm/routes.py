@@ -24,7 +24,8 @@ from kernelpkg.packs.read import pack_problem, read_pack
 from kernelpkg.packs.routes import read_routing
 from kernelpkg.runtime.torch_ops import DEVICES
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, import_ops, is_defined
-from kernelpkg.vllm.override import Kernel, NativeOverride, RouteOff, RouteReport, line_of
+from kernelpkg.vllm.override import Kernel, NativeOverride, RouteOff, line_of
+from kernelpkg.vllm.route_counts import RouteReport
 
 ALL: Final = "all"
 REVOKED: Final = "revoked"

@@ -1,26 +1,24 @@
-"""The code that decides on a call: conditions, signatures, and who answers."""
+"""The conditions of a route, as functions of the arguments of a call."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import evolve, frozen
+from attrs import define, frozen
 
-from kernelpkg.expr.language import evaluate, parse_expr
+from kernelpkg.expr.language import Expr, evaluate
 from kernelpkg.packs.routes import Routing
-from kernelpkg.vllm.route_conditions import conditions, routed_code
+from kernelpkg.vllm.route_conditions import unmet
 
 
 @frozen
 class Fake:
-    """What conditions and signatures read of a tensor."""
+    """What conditions read of a tensor."""
 
     shape: tuple[int, ...]
     dtype: str = "torch.float32"
-    requires_grad: bool = False
 
     @property
     def ndim(self) -> int:
@@ -29,9 +27,6 @@ class Fake:
     def stride(self, place: int | None = None) -> Any:
         steps = tuple(itertools.accumulate(self.shape[:0:-1], lambda a, b: a * b, initial=1))[::-1]
         return steps if place is None else steps[place]
-
-    def get_device(self) -> int:
-        return -1
 
     def is_contiguous(self) -> bool:
         return True
@@ -60,6 +55,7 @@ def test_conditions_are_what_the_language_says(routed_pack, texts):
     listed = ", ".join(f'"{text}"' for text in texts)
     routing = routed_pack.routing(f"when = [{listed}]")
     names = routing.spec.schema.arg_names
+    asked = unmet(routing, routing.route.when)
     tensors = [Fake((3, 8)), Fake((1, 4), "torch.float16"), Fake((2, 5)), Fake((4,))]
     seen = set()
     for x, bias, group, flag in itertools.product(
@@ -67,16 +63,15 @@ def test_conditions_are_what_the_language_says(routed_pack, texts):
     ):
         args = (Fake((3,)), x, bias, group, 1e-6, flag)
         want = _first_that_fails(routing, dict(zip(names, args, strict=True)))
-        got = _called(routing, args)
-        assert got == want, args
+        got = asked(*args)
+        assert got is want, args
         seen.add(got)
     assert seen, texts
 
 
-def _first_that_fails(routing: Routing, args: dict[str, Any]) -> str:
-    """The text of the first condition that does not hold, or nothing."""
-    for condition in conditions(routing)[0]:
-        expr = parse_expr(condition.text)
+def _first_that_fails(routing: Routing, args: dict[str, Any]) -> Expr | None:
+    """The first condition that does not hold, if any."""
+    for expr in routing.route.when:
         try:
             axes = {
                 axis.name: evaluate(axis.expr, args)
@@ -84,155 +79,60 @@ def _first_that_fails(routing: Routing, args: dict[str, Any]) -> str:
                 if axis.name in expr.names()
             }
             if not evaluate(expr, {**args, **axes}):
-                return condition.text
+                return expr
         except (IndexError, ZeroDivisionError):
-            return condition.text
-    return ""
-
-
-def _function(routing: Routing, said: list[str], **changes: Any) -> Callable[..., Any]:
-    """The function that takes the native op's place; `said` gets what becomes of its calls."""
-
-    def note(what: str) -> Callable[..., None]:
-        return lambda *_: said.append(what)
-
-    code, space = routed_code(routing, routing.spec.schema.args)
-    space |= {
-        "native": note("native"),
-        "keyset": "keyset",
-        "resolve": note("resolved"),
-        "find": lambda key: None,
-        "grad_enabled": lambda: False,
-        "capturing": lambda: False,
-        "by_grad": note("grad"),
-        "by_capture": note("not capturing"),
-    }
-    for kind, found in zip(("when", "eager"), conditions(routing), strict=True):
-        space |= {f"by_{kind}{n}": note(condition.text) for n, condition in enumerate(found)}
-    space |= changes
-    exec(code, space)
-    return space["call"]
-
-
-def _called(routing: Routing, args: tuple[Any, ...], **changes: Any) -> str:
-    """Call the code of a route and return what became of the call, in words."""
-    said: list[str] = []
-    want = ("keyset", *args)
-    changes["native"] = lambda *given: said.append(f"native {given == want}")
-    _function(routing, said, **changes)(*args)
-    assert said[-1] in ("resolved", "native True")
-    return said[0] if said[0] != "resolved" else ""
+            return expr
+    return None
 
 
 ARGS = (Fake((3,)), Fake((3, 8)), None, 2, 1e-6, False)
 
 
-def test_cheap_conditions_come_first(routed_pack):
-    """What reads no tensor is asked before what does, and each axis is read once."""
-    routing = routed_pack.routing(
-        'when = ["num_tokens * groups < 9", "x.is_contiguous()", "group == 2", "flag"]'
-    )
-    when, eager = conditions(routing)
-    assert [condition.text for condition in when] == [
-        "flag",
-        "group == 2",
-        "x.is_contiguous()",
-        "num_tokens * groups < 9",
-    ]
-    assert eager == ()
-    code = routed_code(routing, routing.spec.schema.args)[0]
-    assert code.count("_x.shape") == 1
+def test_the_first_that_does_not_hold_is_named(routed_pack):
+    """They are asked in the order of the manifest, and no more of them than have to be."""
+    routing = routed_pack.routing('when = ["num_tokens == 3", "flag", "group == 3"]')
+    asked = unmet(routing, routing.route.when)
+    first, second, third = routing.route.when
+    assert asked(*ARGS) is second
+    assert asked(*ARGS[:5], True) is third
+    assert asked(*ARGS[:3], 3, 1e-6, True) is None
+    assert asked(Fake((4,)), Fake((4, 8)), *ARGS[2:]) is first
 
 
-def test_trailing_arguments_have_the_native_defaults(routed_pack):
-    """PyTorch leaves out what equals its default, so the native op's default is what is meant."""
-    routing = routed_pack.routing('when = ["flag"]')
-    args = routing.spec.schema.args
-    native = (*args[:4], evolve(args[4], default=1e-3), evolve(args[5], default=True))
-    code, space = routed_code(routing, native)
-    assert code.splitlines()[0] == (
-        "def call(_out, _x, _bias, _group, _eps=default_eps, _flag=default_flag):"
-    )
-    assert (space["default_eps"], space["default_flag"]) == (1e-3, True)
-
-
-@pytest.mark.parametrize(
-    ("text", "capturing", "launch", "said"),
-    [
-        pytest.param("", False, True, ["counted", "launched"], id="any call"),
-        pytest.param("", False, False, ["counted", "native"], id="declined"),
-        pytest.param("capture_only = true", False, True, ["not capturing", "native"], id="eager"),
-        pytest.param("capture_only = true", True, True, ["counted", "launched"], id="captured"),
-        pytest.param("capture_only = true", True, False, ["counted", "native"], id="both"),
-        pytest.param('eager = ["flag"]', False, True, ["flag", "native"], id="small and eager"),
-        pytest.param('eager = ["flag"]', True, True, ["counted", "launched"], id="small, captured"),
-        pytest.param('eager = ["not flag"]', False, True, ["counted", "launched"], id="large"),
-        pytest.param('eager = ["flag"]', True, False, ["counted", "native"], id="small, declined"),
-    ],
-)
-def test_a_signature_that_was_seen(routed_pack, text, capturing, launch, said):
-    """Its launcher answers, unless this is an eager call and the route leaves such alone."""
-    got: list[str] = []
-    seen: set[Any] = set()
-    launcher = (lambda *args: got.append("launched")) if launch else None
-    call = _function(
-        routed_pack.routing(text),
-        got,
-        find=lambda key: (launcher, lambda: got.append("counted")),
-        seen=seen,
-        see=seen.add,
-        capturing=lambda: capturing,
-    )
-    for _ in range(2):
-        got.clear()
-        call(*ARGS)
-    assert got == said
-
-
-def test_a_tensor_that_requires_grad(routed_pack):
-    """It is asked for at every call, and only where gradients are recorded."""
+def test_no_conditions(routed_pack):
+    """They are all met, also by a call that could not be read."""
     routing = routed_pack.routing("")
-    args = (ARGS[0], Fake((3, 8), requires_grad=True), *ARGS[2:])
-    assert _called(routing, args) == ""
-    assert _called(routing, args, grad_enabled=lambda: True) == "grad"
-    assert _called(routing, ARGS, grad_enabled=lambda: True) == ""
+    assert unmet(routing, routing.route.when)(*[None] * len(ARGS)) is None
 
 
-@pytest.mark.parametrize("text", ['eager = ["num_tokens > 4"]', "capture_only = true"])
-def test_what_is_seen_at_a_glance(routed_pack, text):
-    """The first eager call of a size, scalars and given tensors goes on; the others do not."""
-    got: list[str] = []
-    seen: set[Any] = set()
-    capturing, bias = [False], Fake((4,))
-    call = _function(
-        routed_pack.routing(text),
-        got,
-        seen=seen,
-        see=seen.add,
-        capturing=lambda: capturing[0],
-        by_capture=lambda: None,
-        by_eager0=lambda: None,
-    )
-    for args in (ARGS, (*ARGS[:3], 4, *ARGS[4:]), (*ARGS[:2], bias, *ARGS[3:])):
-        for want in ("resolved", "native", "native"):
-            call(*args)
-            assert got.pop() == want
-    assert len(seen) == 3
-    capturing[0] = True
-    call(*ARGS)
-    assert got == ["resolved"]
-    large = (Fake((5,)), Fake((5, 8)), *ARGS[2:])
-    capturing[0] = False
-    got.clear()
-    for _ in range(2):
-        call(*large)
-    assert got == (["resolved", "resolved"] if "num" in text else ["resolved", "native"])
+@define
+class Counted:
+    """A tensor that counts how often its shape is read."""
+
+    fake: Fake
+    reads: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        self.reads += 1
+        return self.fake.shape
 
 
-def test_an_eager_condition_that_cannot_be_read(routed_pack):
-    """It does not hold, and what it would have read is there for what comes after it."""
+def test_an_axis_is_read_once(routed_pack):
+    """Conditions that name the same axis share its value."""
+    routing = routed_pack.routing('when = ["num_tokens < 9", "num_tokens > 1", "num_tokens == 3"]')
+    x = Counted(fake=Fake((3, 8)))
+    assert unmet(routing, routing.route.when)(ARGS[0], x, *ARGS[2:]) is None
+    assert x.reads == 1
+
+
+def test_a_condition_that_cannot_be_read(routed_pack):
+    """It does not hold, and those after it are not asked."""
     texts = '"out.shape[3] == x.shape[0] + bias.shape[0]", "groups == 2", "groups * group == 4"'
     routing = routed_pack.routing(f"eager = [{texts}]")
+    asked = unmet(routing, routing.route.eager)
     for args in (ARGS, (*ARGS[:3], 0, *ARGS[4:])):
-        assert _called(routing, args, seen=set(), see=lambda glance: None) == ""
-        assert _called(routing, args, capturing=lambda: True) == ""
+        assert asked(*args) is routing.route.eager[0]
+    later = unmet(routing, routing.route.eager[1:])
+    assert later(*ARGS[:3], 0, *ARGS[4:]) is routing.route.eager[1], "it divides by zero"
+    assert unmet(routing, routing.route.when)(*ARGS) is None

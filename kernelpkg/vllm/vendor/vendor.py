@@ -19,8 +19,9 @@ from kernelpkg import __version__
 from kernelpkg.errors import PackError, Problem, collecting, counted, pack_error
 from kernelpkg.files import Files, digest_bytes, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
-from kernelpkg.packs.lock import has_lock, make_verifier
+from kernelpkg.packs.lock import has_lock
 from kernelpkg.packs.read import read_kernel
+from kernelpkg.packs.verify import make_verifier
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
 from kernelpkg.vllm.vendor.files import (
     Drift,

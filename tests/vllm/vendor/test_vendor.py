@@ -13,8 +13,8 @@ import pytest
 
 from kernelpkg import cli
 from kernelpkg.errors import PackError
-from kernelpkg.packs.lock import Verifier
 from kernelpkg.packs.read import read_pack
+from kernelpkg.packs.verify import Verifier
 from kernelpkg.vllm.vendor import vendor
 from kernelpkg.vllm.vendor.vendor import plan_vendoring
 
