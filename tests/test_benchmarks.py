@@ -51,7 +51,7 @@ RUNS = {
     "routes_gpu": (CALL, "side", SIDES * 6, 1),
     "vendor": (PROCESS, "process", ["pass", "import torch", "first", "again", "check"], 3),
 }  # fmt: skip
-ON_A_GPU = {"bench_gpu", "bench_native_gpu"}
+ON_A_GPU = {f"bench_{name}" for name in ("engine_gpu", "gpu", "native_gpu", "startup_gpu")}
 
 
 def test_every_benchmark_is_run_here():
@@ -75,5 +75,6 @@ def test_dispatch(tmp_path):
     """All seven ops of the first pack are called on both sides."""
     document = run("bench_dispatch", tmp_path)
     heads = ("op_name", "arguments", "tensors", "op", "floor", "over_floor", "implementation")
-    check(document, *heads, "op_median", "floor_median")
+    heads += ("op_median", "floor_median", "python_over_floor", "c_over_floor", "c_without_grad")
+    check(document, *heads)
     assert len(document["results"]) == 7

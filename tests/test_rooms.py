@@ -83,6 +83,7 @@ def test_light_commands_import_neither_torch_nor_helion(demo, tmp_path):
     given = "num_tokens=4 intermediate_size=4096 --platform nvidia_h200"
     commands = ["list", "list --json", "schema", "schema pack", f"explain silu_mul_fp8 {given}"]
     commands += [f"coverage --svg {tmp_path}/map.svg", "check silu_mul_fp8", "lock --check"]
+    commands += ["build --check --platform nvidia_h200"]
     commands += [f"lock --no-fingerprints --root {demo.root}"]
     code = (
         "import sys; from kernelpkg.cli import main\n"

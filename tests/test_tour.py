@@ -65,7 +65,7 @@ def test_from_a_pack_to_a_launch():
 
     # runtime/dispatch: a signature that was seen is one look-up; a call not accepted is refused.
     torch.ops.demo.twice(torch.zeros(3))
-    assert len(kernel.dispatcher.table) == 1
+    assert len(kernel.dispatcher.calls) == 1
     with pytest.raises(kernelpkg.CallError, match="dtype"):
         torch.ops.demo.twice(torch.ones(3, dtype=torch.float64))
 

@@ -54,7 +54,7 @@ def public() -> dict[str, list[Function | ast.ClassDef]]:
     ours = [find(f"kernelpkg.{place}", name) for name, place in errors_last]
     plugin = tree_of("kernelpkg.vllm.plugin").body
     functions = [node for node in plugin if isinstance(node, Function) and node.name[0] != "_"]
-    report = find("kernelpkg.vllm.override", "RouteReport")  # what some of them return
+    report = find("kernelpkg.vllm.route_counts", "RouteReport")  # what some of them return
     return {"kernelpkg": ours, "kernelpkg.plugin": [*functions, report]}
 
 

@@ -95,8 +95,7 @@ def test_edges(name: str, edge: str, tokens: int, device: str) -> None:
 def test_no_wrong_rows(name: str, order: tuple[int, ...], device: str) -> None:
     """One kernel called with one token and with many gives right rows, in both orders."""
     spec, fresh = SPECS[name], kernel(name)
-    fresh.dispatcher.table.clear()
-    fresh.backend.forget()
+    fresh.start_anew()
     for tokens in order:
         assert check_case(spec, fresh, sized(spec, tokens), device=device) is None
     assert_compiled(spec, fresh, order, device)
@@ -112,7 +111,7 @@ def assert_compiled(spec: KernelSpec, kernel: Any, counts: Any, device: str) -> 
         chosen = next(kernel.plan.options(axes))
         wanted.add((chosen.config_id, tokens == 1))
     if device == "cuda":
-        assert kernel.get_configured_op().compiled_count() == len(wanted)
+        assert kernel.backend.code().compiled_count() == len(wanted)
     assert len(wanted) <= len(set(counts))
 
 
@@ -120,13 +119,12 @@ def assert_compiled(spec: KernelSpec, kernel: Any, counts: Any, device: str) -> 
 def test_equal_configs_share_code(name: str, device: str) -> None:
     """Fifty-one token counts compile a kernel per distinct config and size class, no more."""
     spec, fresh = SPECS[name], kernel(name)
-    fresh.dispatcher.table.clear()
-    fresh.backend.forget()
+    fresh.start_anew()
     counts = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
     assert len(counts) == 51
     for tokens in counts:
         fresh(*make_inputs(spec, sized(spec, tokens), device=device))
-    assert len(fresh.dispatcher.table) == 51
+    assert len(fresh.dispatcher.calls) == 51
     assert_compiled(spec, fresh, counts, device)
 
 
@@ -191,8 +189,7 @@ def test_cuda_graph(name: str, device: str) -> None:
 def test_first_calls_from_threads(name: str, device: str) -> None:
     """Several threads may make the first call of an op at once."""
     spec, fresh = SPECS[name], kernel(name)
-    fresh.dispatcher.table.clear()
-    fresh.backend.forget()
+    fresh.start_anew()
     problems: list[str | None] = []
     threads = [
         threading.Thread(
@@ -211,9 +208,9 @@ def test_first_calls_from_threads(name: str, device: str) -> None:
 def test_empty_call_launches_nothing(name: str, device: str) -> None:
     """No tokens: outputs of the right shape, and no kernel is compiled."""
     spec, fresh = SPECS[name], kernel(name)
-    fresh.backend.forget()
+    fresh.start_anew()
     result = fresh(*make_inputs(spec, sized(spec, 0), device=device))
-    assert fresh.backend._configured is None
+    assert (fresh.backend._configured, fresh.backend._code) == (None, None)
     assert result is None or result.numel() == 0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernelpkg import get_kernel_by_name
 from kernelpkg.bench.reference import compare_all, make_inputs
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec
@@ -384,6 +385,38 @@ def test_nothing_is_compiled_while_a_graph_is_captured(name: str, device: str) -
     assert all(
         same_bits(a, b) for a, b in zip(args, want, strict=True) if isinstance(a, torch.Tensor)
     )
+
+
+@pytest.mark.usefixtures("shipped")
+@each_op
+@pytest.mark.parametrize("known_by", ["a call", "preparing"])
+def test_what_our_op_knows_is_ours_in_a_capture(name: str, known_by: str, device: str) -> None:
+    """A signature that the route never saw is answered by its launcher, if there is one."""
+    spec = SPECS[name]
+    native_op(name)(*packed(spec, inputs(spec, base(spec), 16, device)))
+    kernel = get_kernel_by_name(f"kernelpkg::{name}")
+    assert kernel is not None
+    kernel.start_anew()
+    args = packed(spec, inputs(spec, base(spec), 24, device))
+    start, want = copies(args), copies(args)
+    if known_by == "a call":
+        kernel(*copies(args))
+    else:
+        kernel.dispatcher.prepare(args)
+    before = counts(name)
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        native_op(name)(*args)
+    assert counts(name) == (before[0] + 1, before[1])
+    for place, value in enumerate(start):
+        if isinstance(value, torch.Tensor):
+            args[place].copy_(value)
+    graph.replay()
+    plugin.original(f"_C::{name}")(*want)
+    torch.cuda.synchronize()
+    found = compare_all(spec.schema, (args, None), (want, None), spec.accuracy)
+    assert not [agreement.problem for agreement in found if agreement.problem]
 
 
 @pytest.mark.usefixtures("shipped")
