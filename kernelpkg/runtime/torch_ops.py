@@ -16,6 +16,7 @@ from torch.library import Library
 from kernelpkg.configs import platforms
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import RegistrationError, UsageError
+from kernelpkg.launch import native
 
 DEVICES: Final = ("CPU", "CUDA")
 """The dispatch keys that every op has an implementation for."""
@@ -77,6 +78,7 @@ class RegisteredOp:
             for key in DEVICES:
                 self._library.impl(name, implementation, key)
             torch.library.register_fake(self.qualified, fake, lib=self._library)
+            native.enable_quick_dispatch(self.call)
         except Exception as error:
             self.close()
             text = " ".join(str(error).split())
