@@ -99,7 +99,9 @@ def _current(
     try:
         build = builds.read_build(directory)
         if build.pack != pack.name:
-            wrong.append(f"{directory} is a build of pack '{build.pack}'; run 'kernelpkg build'")
+            wrong.append(f"{directory} is a build of pack '{build.pack}'; name another directory")
+        elif build.platform != here.name:
+            wrong.append(f"{directory} is a build for {build.platform}; run 'kernelpkg build'")
         for spec in specs if not wrong else ():
             problem = build.problem(here.arch, spec.name, builds.digests_of(spec))
             problem = problem or _lacking(pack, spec, here, build)
@@ -124,6 +126,8 @@ def _lacking(
     stored = directories.read_configs(evolve(pack, overlays=()), spec, here.name).content()
     known = {part.config for part in build.kernels[spec.name].parts}
     lacking = {*map(config_id, stored.configs)} - known
+    if not known:
+        return f"has no code of kernel '{spec.name}'"
     if not lacking or build.kernels[spec.name].absent:  # of which the build says why
         return None
     return f"lacks {counted(len(lacking), 'config')} of kernel '{spec.name}'"

@@ -45,6 +45,7 @@ from kernelpkg.packs.builds import (
     Build,
     BuiltKernel,
     BuiltPart,
+    check_foreign,
     check_writable,
     digests_of,
     with_others,
@@ -298,6 +299,7 @@ def make_build(
     compiles, what was there stays. Raises PackError where nothing can be written, and then what was
     there is as it was.
     """
+    check_foreign(directory, pack.name)
     check_writable(directory)
     devices = [f"cpu:{number}" for number in range(jobs or os.cpu_count() or 1)]
     making = _Making(

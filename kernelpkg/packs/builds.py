@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +19,12 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from kernelpkg import __version__
-from kernelpkg.errors import PackError, pack_error
+from kernelpkg.errors import PackError, Problem, pack_error
 from kernelpkg.files import digest_bytes, digest_value, read_file, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 EDITION: Final = 1
+_BINARY: Final = re.compile("sha256-[0-9a-f]{64}")
 INDEX: Final = "index.json"
 FOLDER: Final = "builds"
 """Where the builds of all packs of a root are: `builds/<pack>/<platform>/`."""
@@ -79,6 +81,10 @@ class Build:
     def shown(self) -> str:
         """Where it is, for messages."""
         return str(self.directory)
+
+    def is_own(self, pack: PackSpec) -> bool:
+        """Whether it is the one beside a pack, and not an operator's."""
+        return self.directory == own_directory(pack, self.platform)
 
     def problem(self, arch: str | None, name: str, files: Mapping[str, str]) -> str | None:
         """Say why it does not fit a kernel here, or return None.
@@ -180,6 +186,19 @@ def with_others(build: Build, directory: Path, names: Collection[str]) -> Build:
     return evolve(build, kernels={**others, **build.kernels})
 
 
+def check_foreign(directory: Path, pack: str) -> None:
+    """Raise PackError where a build of another pack is in a directory, which stays as it is."""
+    if not os.path.exists(directory / INDEX):
+        return
+    try:
+        before = read_build(directory).pack
+    except PackError:
+        return  # one that cannot be read is replaced
+    if before != pack:
+        message = f"is a build of pack '{before}', and '{pack}' is built; name another directory"
+        raise pack_error(f"{directory}/{INDEX}", "KP323", message)
+
+
 def check_writable(directory: Path) -> None:
     """Raise PackError where it is known before a build that it cannot be put in a directory."""
     there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
@@ -265,7 +284,7 @@ def _build(directory: Path, content: Mapping[str, Any], digest: str) -> Build:
             ),
             absent=tuple(kernel["absent"]),
         )
-    return Build(
+    found = Build(
         directory=directory,
         pack=content["pack"],
         platform=content["platform"],
@@ -275,46 +294,79 @@ def _build(directory: Path, content: Mapping[str, Any], digest: str) -> Build:
         kernels=kernels,
         digest=digest,
     )
+    _check_types(found)
+    return found
 
 
-def find_build(
+def _check_types(build: Build) -> None:
+    """Raise TypeError or ValueError where an index holds what a build cannot."""
+    texts = [build.pack, build.platform, build.arch, *build.tools.values(), *build.pinned]
+    for kernel in build.kernels.values():
+        texts += [*kernel.files.values(), *kernel.absent]
+        for part in kernel.parts:
+            texts += [part.config, part.call_class, part.host.replace("\n", " "), part.kernel]
+            for code in part.codes:
+                texts += [code["entry"], *code["types"]]
+                numbers = [*code["parameters"], *code["divisible"], code["shared"], code["threads"]]
+                if not all(type(number) is int and 0 <= number < 2**31 for number in numbers):
+                    raise ValueError
+                if not _BINARY.fullmatch(code["cubin"]) or not isinstance(code["constants"], dict):
+                    raise ValueError
+    if not all(isinstance(text, str) and "\n" not in text[:200] for text in texts if text):
+        raise TypeError
+
+
+def find_builds(
     pack: PackSpec,
     platform: str,
     given: Sequence[str | os.PathLike[str]],
     environment: Mapping[str, str],
     *,
     locked: Mapping[str, str] | None = None,
-) -> Build | None:
-    """Return the first build of a pack for a platform that is there, or None.
+) -> tuple[tuple[Build, ...], tuple[Problem, ...]]:
+    """Return the builds of a pack for a platform, best first, and what is wrong with others.
 
     Those in directories that were given go first; without any, those of KERNELPKG_BUILDS, which may
     hold builds of other packs too; then the pack's own. `locked` are the digests of these, by
-    platform, where a lock has to be kept to. Raises PackError where directories were given and none
-    has a build, and for a build that is not as it should be.
+    platform, where a lock has to be kept to; what an operator names goes over it, as configs do.
+    Raises PackError where directories were given and none has a build that is as it should be, and
+    for an own one that is not the one that was locked.
     """
-    words = environment.get(VARIABLE, "").split(os.pathsep)
-    for word in given or filter(None, words):
+    found: list[Build] = []
+    problems: list[Problem] = []
+    words = [word for word in environment.get(VARIABLE, "").split(os.pathsep) if word]
+    for word in given or words:
         directory = _inside(Path(word), pack.name, platform)
         if directory is None:
+            if not given and not os.path.isdir(word):
+                message = f"is in {VARIABLE}, and is not a directory; correct it"
+                problems.append(Problem(path=str(word), code="KP320", message=message))
             continue
-        build = read_build(directory)
-        if build.pack == pack.name:
-            return build
-        if given:
-            message = f"is a build of pack '{build.pack}', and '{pack.name}' is loaded; "
-            message += "name the directory of another one"
-            raise pack_error(f"{directory}/{INDEX}", "KP323", message)
-    if given:
+        try:
+            build = read_build(directory)
+            if build.pack == pack.name:
+                found.append(build)
+            elif given:
+                message = f"is a build of pack '{build.pack}', and '{pack.name}' is loaded; "
+                message += "name the directory of another one"
+                raise pack_error(f"{directory}/{INDEX}", "KP323", message)
+        except PackError as error:
+            problems += error.problems
+    if given and not found:
         message = f"has no build of pack '{pack.name}' for {platform}; run 'kernelpkg build' first"
-        raise pack_error(str(given[0]), "KP320", message)
+        none = Problem(path=str(given[0]), code="KP320", message=message)
+        raise PackError(problems=tuple(problems) or (none,))
     own = own_directory(pack, platform)
-    if not os.path.exists(own / INDEX):
-        return None
-    build = read_build(own)
-    if locked is not None and locked.get(platform) != build.digest:
-        message = "is not the build that was locked; restore it, or run 'kernelpkg lock'"
-        raise pack_error(f"{own}/{INDEX}", "KP304", message)
-    return build
+    if os.path.exists(own / INDEX):
+        try:
+            found.append(read_build(own))
+        except PackError as error:
+            problems += error.problems
+        else:
+            if locked is not None and locked.get(platform) != found[-1].digest:
+                message = "is not the build that was locked; restore it, or run 'kernelpkg lock'"
+                raise pack_error(f"{own}/{INDEX}", "KP304", message)
+    return tuple(found), tuple(problems)
 
 
 def own_directory(pack: PackSpec, platform: str) -> Path:

@@ -24,11 +24,11 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
-from kernelpkg.packs.builds import Build, find_build
+from kernelpkg.packs.builds import Build, find_builds
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
 from kernelpkg.packs.read import collector_at_rest, pack_problem, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
-from kernelpkg.packs.verify import Verifier, make_verifier
+from kernelpkg.packs.verify import make_verifier
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.prepare import KernelReport, LoadReport, Preparation, Ready
 from kernelpkg.runtime.register import (
@@ -124,15 +124,13 @@ def load(
             message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
             raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
         here = _platform(spec, machine)
-        build, notes = _find_build(
-            spec,
-            here,
-            builds,
-            environment,
-            verifier,
-            demanded=prebuilt,
-            interpret=machine.interpret,
-        )
+        builds_here: tuple[Build, ...] = ()
+        notes: tuple[Problem, ...] = ()
+        if not machine.interpret:
+            must = verifier.builds if verifier.required else None
+            builds_here, notes = find_builds(spec, here.name, builds, environment, locked=must)
+            if prebuilt and not builds_here and notes:
+                raise PackError(problems=notes)
     except PackError as error:
         if strict:
             raise
@@ -144,7 +142,7 @@ def load(
             here=here,
             verifier=verifier,
             taken=partial(_taken, _identity(spec)),
-            build=build,
+            builds=builds_here,
             prebuilt=prebuilt,
         )
         reports, noted = _load(preparation, environment, smoke=smoke, progress=progress)
@@ -154,33 +152,6 @@ def load(
     if strict and not found.ok:
         raise PackError(problems=found.failures())
     return found
-
-
-def _find_build(
-    pack: PackSpec,
-    here: Platform,
-    given: Sequence[str | os.PathLike[str]],
-    environment: Mapping[str, str],
-    verifier: Verifier,
-    *,
-    demanded: bool,
-    interpret: bool,
-) -> tuple[Build | None, tuple[Problem, ...]]:
-    """Return the build for this GPU, or None and why the one that is there is not used.
-
-    Raises PackError for one that was asked for, by `given` or as `demanded`, and for one that is
-    not as it was locked, where that has to be kept to.
-    """
-    if interpret:
-        return None, ()
-    try:
-        locked = verifier.builds if verifier.required else None
-        return find_build(pack, here.name, given, environment, locked=locked), ()
-    except PackError as error:
-        unlocked = any(problem.code == "KP304" for problem in error.problems)
-        if given or demanded or unlocked:
-            raise
-        return None, error.problems
 
 
 def _load(

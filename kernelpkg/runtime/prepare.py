@@ -48,7 +48,7 @@ class Ready:
 class Preparation:
     """What the kernels of a pack are made ready with.
 
-    `here` is the platform that calls on CUDA tensors run on. `build` is asked before anything is
+    `here` is the platform that calls on CUDA tensors run on. `builds` are asked before anything is
     compiled, and with `prebuilt` nothing is. `taken` says why the name of an op cannot be had, or
     returns None.
     """
@@ -58,7 +58,7 @@ class Preparation:
     here: Platform
     verifier: Verifier
     taken: Callable[[str], str | None]
-    build: Build | None = None
+    builds: tuple[Build, ...] = ()
     prebuilt: bool = False
 
     def prepare(self, report: KernelReport) -> Ready:
@@ -104,7 +104,7 @@ class Preparation:
 
         build, unfit = self._fitting(spec, files)
         if self.prebuilt and build is None and not self.machine.interpret:
-            again = "; run 'kernelpkg build' again" if self.build is not None else ""
+            again = "; run 'kernelpkg build' again" if self.builds else ""
             message = f"cannot run prebuilt: {unfit}{again}"
             problems.append(problem_at(spec, "KP328", message, "kernel"))
         if build is None:  # else Helion is imported when a call needs what the build lacks
@@ -158,9 +158,11 @@ class Preparation:
         if build is not None:
             reasons = (f"build {build.shown}", report.reason)
             report = evolve(report, mode="prebuilt", reason="; ".join(filter(None, reasons)))
-        elif unfit and self.build is not None:
+        elif unfit and self.builds:
             report = evolve(report, reason="; ".join(filter(None, [report.reason, unfit])))
         lock = self.verifier.state(self.pack, spec.name, differs=bool(differing))
+        if lock == "locked" and build is not None and not build.is_own(self.pack):
+            lock = "overlaid"
         return Ready(
             spec=spec,
             digest=_digest(self.pack, spec, files, build, prebuilt=self.prebuilt),
@@ -172,14 +174,17 @@ class Preparation:
         """Return the build if it fits a kernel and this GPU, or None and why not."""
         if self.machine.interpret:
             return None, ""
-        if self.build is None:
+        if not self.builds:
             return None, f"there is no build for {self.here.name}; run 'kernelpkg build'"
         names = ("kernel.toml", spec.source.file)
         digests = {name: files.digest(Path(spec.directory, name)) for name in names}
-        wrong = self.build.problem(self.here.arch, spec.name, digests)
-        return (
-            (self.build, "") if wrong is None else (None, f"the build {self.build.shown} {wrong}")
-        )
+        reasons = []
+        for build in self.builds:
+            wrong = build.problem(self.here.arch, spec.name, digests)
+            if wrong is None:
+                return build, ""
+            reasons.append(f"the build {build.shown} {wrong}")
+        return None, "; ".join(reasons)
 
 
 def _settings(spec: KernelSpec) -> Mapping[str, Any]:

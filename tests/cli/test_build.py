@@ -27,6 +27,16 @@ from kernelpkg.packs.read import read_kernel
 
 ROOT = Path(__file__).parents[2]
 BINARY = digest_bytes(b"binary")
+CODE = {
+    "types": ["*fp32"],
+    "constants": {},
+    "divisible": [0],
+    "parameters": [8],
+    "cubin": BINARY,
+    "entry": "k",
+    "shared": 0,
+    "threads": 128,
+}
 CONFIG = '{"block_sizes":[16],"num_warps":4}'
 
 
@@ -40,9 +50,7 @@ def own(demo) -> Path:
 
 def build_of(demo, config: str = CONFIG) -> Build:
     """A build as one of the pack would be, with a binary that is none."""
-    part = BuiltPart(
-        config=config, call_class="[]", host="", kernel="k", codes=({"cubin": BINARY},)
-    )
+    part = BuiltPart(config=config, call_class="[]", host="", kernel="k", codes=(CODE,))
     kernel = BuiltKernel(files=digests_of(read_kernel(demo.root, "twice")), exact={}, parts=(part,))
     return Build(
         pack="demo",
@@ -231,7 +239,7 @@ STALE = {
     ),
     "pack": (
         lambda demo: put(demo, evolve(build_of(demo), pack="other")),
-        "{} is a build of pack 'other'; run 'kernelpkg build'",
+        "{} is a build of pack 'other'; name another directory",
     ),
     "architecture": (
         lambda demo: put(demo, evolve(build_of(demo), arch="sm_80")),

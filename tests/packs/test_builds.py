@@ -20,10 +20,11 @@ from kernelpkg.packs.builds import (
     Build,
     BuiltKernel,
     BuiltPart,
+    check_foreign,
     check_writable,
     digests_of,
     dumps,
-    find_build,
+    find_builds,
     read_build,
     with_others,
     write_build,
@@ -35,7 +36,8 @@ ONE, TWO, THREE = BINARIES
 
 
 def code(digest: str) -> dict[str, object]:
-    return {"cubin": digest, "entry": "k", "types": ["*fp32"], "shared": 0}
+    facts = {"types": ["*fp32"], "constants": {}, "divisible": [0], "parameters": [8]}
+    return {**facts, "cubin": digest, "entry": "k", "shared": 0, "threads": 128}
 
 
 def part(config: str, *digests: str, host: str = "def twice(input):\n    pass\n") -> BuiltPart:
@@ -76,9 +78,16 @@ def listed(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def find(demo, given=(), environment=None, **options) -> Build | None:
+def find_all(demo, given=(), environment=None, **options):
     pack = read_pack(demo.root, "demo")
-    return find_build(pack, "nvidia_h200", given, environment or {}, **options)
+    return find_builds(pack, "nvidia_h200", given, environment or {}, **options)
+
+
+def find(demo, given=(), environment=None, **options) -> Build | None:
+    """The best build, where nothing is wrong with others."""
+    found, problems = find_all(demo, given, environment, **options)
+    assert problems == ()
+    return found[0] if found else None
 
 
 def test_a_build_is_read_as_it_was_written(tmp_path):
@@ -272,17 +281,33 @@ def test_of_several_directories_the_first_that_has_a_build_is_taken(demo, tmp_pa
     first, second = put(tmp_path / "first/nvidia_h200"), put(tmp_path / "second")
     places = [tmp_path / name for name in ("missing", "empty", "first", "second")]
     environment = {"KERNELPKG_BUILDS": os.pathsep.join(map(str, places))}
-    assert find(demo, environment=environment).directory == first
+    found, problems = find_all(demo, environment=environment)
+    assert [build.directory for build in found] == [first, second]
+    assert list(map(str, problems)) == [
+        f"{places[0]}: KP320 is in KERNELPKG_BUILDS, and is not a directory; correct it"
+    ]
     assert find(demo, places).directory == first
     assert find(demo, [places[3]], environment).directory == second
 
 
 def test_directories_of_the_environment_may_have_builds_of_other_packs_alone(demo, tmp_path):
     foreign = put(tmp_path / "foreign", evolve(BUILD, pack="other"))
-    environment = {"KERNELPKG_BUILDS": f"{foreign}{os.pathsep}{tmp_path / 'missing'}"}
+    environment = {"KERNELPKG_BUILDS": str(foreign)}
     assert find(demo, environment=environment) is None
     own = put(demo.root / "builds/demo/nvidia_h200")
     assert find(demo, environment=environment).directory == own
+
+
+def test_a_build_that_is_damaged_hides_no_other(demo, tmp_path):
+    """Every build that is as it should be is there, best first, and what is wrong is said."""
+    spoiled, good = put(tmp_path / "spoiled"), put(tmp_path / "good")
+    (spoiled / INDEX).write_text("{}")
+    own = put(demo.root / "builds/demo/nvidia_h200")
+    environment = {"KERNELPKG_BUILDS": f"{spoiled}{os.pathsep}{good}"}
+    for given, variables in (([], environment), ([spoiled, good], {})):
+        found, (problem,) = find_all(demo, given, variables)
+        assert [build.directory for build in found] == [good, own]
+        assert (problem.path, problem.code) == (f"{spoiled / INDEX}", "KP322")
 
 
 def test_a_directory_that_is_given_must_have_a_build_of_the_pack(demo, tmp_path):
@@ -309,7 +334,7 @@ def test_a_build_that_was_not_locked_is_refused_where_a_lock_must_be_kept_to(dem
             "'kernelpkg lock'"
         )
     given = put(tmp_path / "given")
-    assert find(demo, [given], locked={}).directory == given
+    assert find(demo, [given], locked={"nvidia_h200": digest}).directory == given
 
 
 def test_kernels_that_are_not_built_now_are_kept_from_the_build_that_is_there(tmp_path):
@@ -386,3 +411,47 @@ def test_a_directory_that_cannot_be_written_is_known_before_a_build(tmp_path, mo
     place = tmp_path / "not" / "there"
     assert said(lambda: check_writable(place)) == failed(place, "Permission denied")
     assert asked == [tmp_path]
+
+
+def spoil(path: Path, change) -> None:
+    """Change an index as a tool would that knows how its digest is made."""
+    content = json.loads((path / INDEX).read_text())
+    content.pop("digest")
+    change(content)
+    (path / INDEX).write_text(json.dumps({**content, "digest": digest_value(content)}))
+
+
+def first_code(content):
+    return content["kernels"]["twice"]["parts"][0]["codes"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(tools=None),
+        lambda c: c.update(pack=5),
+        lambda c: c["kernels"]["twice"].update(files=[1]),
+        lambda c: first_code(c).__setitem__(0, None),
+        lambda c: first_code(c)[0].update(cubin="../../k"),
+        lambda c: first_code(c)[0].update(cubin=5),
+        lambda c: first_code(c)[0].update(threads=-1),
+        lambda c: first_code(c)[0].update(shared=10**400),
+        lambda c: first_code(c)[0].pop("entry"),
+    ],
+)
+def test_an_index_of_wrong_types_is_damaged_though_its_digest_fits(tmp_path, change):
+    place = put(tmp_path / "build")
+    spoil(place, change)
+    assert said(lambda: read_build(place)) == (
+        f"{place / INDEX}: KP321 is damaged; run 'kernelpkg build' again, or restore it"
+    )
+
+
+def test_a_build_of_another_pack_is_not_written_over(tmp_path):
+    place = put(tmp_path / "build")
+    check_foreign(place, "demo")
+    check_foreign(tmp_path / "missing", "other")
+    assert said(lambda: check_foreign(place, "other")) == (
+        f"{place / INDEX}: KP323 is a build of pack 'demo', and 'other' is built; name another "
+        "directory"
+    )
