@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import helion
 import torch
@@ -24,7 +24,14 @@ from kernelpkg.compile.helion import (
 )
 from kernelpkg.launch import driver
 from kernelpkg.launch.classes import Exact, call_class, joined
-from kernelpkg.launch.code import ALIGNMENT, Code, choose, pointer_offsets, recorded
+from kernelpkg.launch.code import (
+    ALIGNMENT,
+    Code,
+    choose,
+    count_reason,
+    pointer_offsets,
+    recorded,
+)
 from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, device_of, record
 
 
@@ -53,6 +60,10 @@ def exact_of(bound: Any) -> Exact:
         elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
             found[place] = (not isinstance(arg, torch.SymInt) or keyed(arg),)
     return found
+
+
+_RECORDING: Final = threading.RLock()
+"""Held while a function of Helion is replaced: kernels are recorded by several threads."""
 
 
 @define(kw_only=True)
@@ -94,8 +105,7 @@ class CompiledCode:
                     call = _recorded_call(generated.host, args, device)
                 return self._recorded(generated, call, args, device)
             except NotRecorded as error:
-                reason = str(error)
-                self.unrecorded[reason] = self.unrecorded.get(reason, 0) + 1
+                count_reason(self.unrecorded, str(error))
         return _on_device_of(device, self._configured.launcher(args, selection))
 
     def known(
@@ -114,7 +124,9 @@ class CompiledCode:
                 call = _recorded_call(generated.host, args, place)
             except NotRecorded:
                 return None
-            code = None if call.far else _found(generated.codes, call, pointer_offsets(args))
+            if call.far:
+                return None
+            code = choose(generated.codes, call, pointer_offsets(args))
             return None if code is None else recorded(code, call, place.index or 0, self._load)
 
     def compiled_count(self) -> int:
@@ -181,7 +193,7 @@ def _answering_for(device: torch.device) -> Iterator[None]:
 
 def _recorded_call(host: Callable[..., Any], args: Sequence[Any], device: torch.device) -> HostCall:
     """Record what Helion's host part does; raises NotRecorded."""
-    with _answering_for(device):
+    with _RECORDING, _answering_for(device):
         return record(host, args, device)
 
 

@@ -272,7 +272,10 @@ class ConfiguredHelionKernel:
         def launch_aligned(*args: Any) -> Any:
             # The code depends on the alignment of pointers, which Helion looks at per call.
             with self._forcing(selection):
-                return kernel(*args)
+                found = kernel.bind(args)
+                if found._run is None:
+                    self._configure(found, selection.config)
+            return found._run(*args, _launcher=partial(default_launcher, **PINNED))
 
         return launch_aligned
 

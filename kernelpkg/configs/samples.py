@@ -54,11 +54,14 @@ def spread(selection: ConfigSelection, cases: Iterable[Case]) -> Iterator[Case]:
     sizes = [samples(selection, axis) for axis in free]
     seen = set[tuple[str, ...]]()
     for case in cases:
-        fixed = tuple(repr(value) for name, value in case.values.items() if name not in free)
+        absent = {name for name in free if case.values.get(name) is None}
+        fixed = tuple(repr(v) for n, v in case.values.items() if n not in free or n in absent)
         if fixed in seen:
             continue
         seen.add(fixed)
         for values in itertools.product(*sizes):
-            near = evolve(case, values={**case.values, **dict(zip(free, values, strict=True))})
+            chosen = zip(free, values, strict=True)
+            changes = {name: size for name, size in chosen if name not in absent}
+            near = evolve(case, values={**case.values, **changes})
             if near.size() != 0 and guard_problem(selection.spec, near) is None:
                 yield near

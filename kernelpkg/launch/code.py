@@ -129,6 +129,17 @@ def choose(codes: Sequence[Code], call: HostCall, offsets: Sequence[int]) -> Cod
     return max(found, key=lambda code: code.special, default=None)
 
 
+REASON_LIMIT: Final = 50
+"""How many reasons for calls that take the long way are told apart; they may name sizes."""
+
+
+def count_reason(counts: dict[str, int], reason: str) -> None:
+    """Count a call that was not launched as recorded, or not from a build, by the reason."""
+    if reason not in counts and len(counts) >= REASON_LIMIT:
+        reason = "other reasons"
+    counts[reason] = counts.get(reason, 0) + 1
+
+
 def recorded(
     code: Code, call: HostCall, device: int, load: Callable[[Code], int]
 ) -> Callable[..., Any]:
@@ -147,7 +158,10 @@ def recorded(
         if isinstance(value, Pointer):
             params.append((value.source, value.delta))
         else:
-            params.append(_NUMBERS[kind].pack(value))
+            try:
+                params.append(_NUMBERS[kind].pack(value))
+            except (OverflowError, struct.error):
+                raise NotRecorded(f"{value} does not fit into the {kind} of its code") from None
     params += [_SCRATCH] * (len(code.parameters) - len(params))
     if [8 if isinstance(param, tuple) else len(param) for param in params] != [*code.parameters]:
         raise NotRecorded("its code takes other parameters than Triton gives code of its kind")

@@ -14,6 +14,7 @@ import torch
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import ConfigError
 from kernelpkg.launch import driver, native
+from kernelpkg.launch.code import count_reason
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.runtime.dispatch import Launch
 from kernelpkg.runtime.prebuilt import BuiltCode, NotBuilt
@@ -133,7 +134,12 @@ class HelionBackend:
         return 0 if self._code is None else self._code.code_count()
 
     def _count(self, reason: str) -> None:
-        self.fallbacks[reason] = self.fallbacks.get(reason, 0) + 1
+        count_reason(self.fallbacks, reason)
+
+    def long_ways(self) -> dict[str, int]:
+        """Why calls were not launched from the build, or not as recorded, and how many."""
+        compiled = {} if self._code is None else self._code.unrecorded
+        return {**self.fallbacks, **compiled}
 
     def interpret(self, *args: Any) -> Any:
         """Run a call in Helion's interpreter, on the device of its tensors."""

@@ -164,6 +164,19 @@ class Dispatcher:
                 raise NotReady(f"{self.op}: code for this call is compiled when it is first made")
             self.calls.put(args, launch)
 
+    def make_ready(
+        self, args: Sequence[Any], real: Callable[[], Sequence[Any]], chosen: Chosen, device: Any
+    ) -> bool:
+        """Have the code of calls like `args` with a config; returns whether it was compiled.
+
+        `args` have no storage; what has to be compiled is compiled with what `real` returns.
+        """
+        with self._lock:
+            if self.backend.ready(args, chosen, device) is not None:
+                return False
+            self.backend.compile(real(), chosen)
+            return True
+
     def check_grad(self, args: Sequence[Any]) -> None:
         """Raise CallError for a tensor that requires grad, where gradients are recorded.
 

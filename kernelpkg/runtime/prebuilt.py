@@ -87,7 +87,9 @@ class BuiltCode:
                     raise NotBuilt("its results need indices of 64 bits")
                 code = choose(part.codes, call, pointer_offsets(args))
                 if code is None:
-                    raise NotBuilt("the build has no code for the alignment of its arguments")
+                    raise NotBuilt(
+                        "the build has no code for the types and alignments of its arguments"
+                    )
                 return recorded(code, call, index, self._load)
             except NotRecorded as error:
                 raise NotBuilt(str(error)) from None

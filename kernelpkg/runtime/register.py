@@ -259,8 +259,19 @@ class HelionKernelWrapper:
                 for follower in tuple(self._followers):
                     follower.forget()
 
+    def fallbacks(self) -> Mapping[str, int]:
+        """Say which calls took a longer way than a recorded launch of prebuilt code.
+
+        Returns:
+            How many signatures did, by the reason: what the build lacks, or what cannot be
+            recorded; nothing where no build is used and all is recorded.
+        """
+        return self.backend.long_ways()
+
     def start_anew(self) -> None:
         """Forget what was compiled and which calls were seen, as if no call had been made."""
+        for follower in tuple(self._followers):
+            follower.forget()
         self.dispatcher.calls.clear()
         self.backend.forget()
 

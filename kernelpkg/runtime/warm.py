@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -194,7 +195,7 @@ def warm_classes(kernel: WarmKernel, cases: Iterable[Case], device: torch.device
     Code that is there, or in a build, is found without storage; what has to be compiled is
     compiled with tensors on the device.
     """
-    spec, selection, backend = kernel.spec, kernel.plan, kernel.dispatcher.backend
+    spec, selection = kernel.spec, kernel.plan
     found = OpWarmth(op=kernel.qualified)
     if spec is None or not isinstance(selection, ConfigSelection):
         return found
@@ -206,10 +207,8 @@ def warm_classes(kernel: WarmKernel, cases: Iterable[Case], device: torch.device
             chosen = next(selection.options(axes, args), None)
             if chosen is None:
                 continue
-            if backend.ready(args, chosen, device) is None:
-                real = make_stand_ins(spec, case, device=device, evaluate=evaluate)
-                backend.compile(real, chosen)
-                found.compiled += 1
+            real = partial(make_stand_ins, spec, case, device=device, evaluate=evaluate)
+            found.compiled += kernel.dispatcher.make_ready(args, real, chosen, device)
         except (KernelpkgError, CaseProblem, torch.OutOfMemoryError) as error:
             found.problems.append(f"case {case}: {' '.join(str(error).split())}")
             continue

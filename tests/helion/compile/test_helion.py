@@ -288,10 +288,10 @@ def _kernel_of_descriptors(kernel, calls):
     class Stub:
         def bind(self, args):
             calls.append(("bind", kernel.key(*args)[0]))
-            return SimpleNamespace(_run=lambda *args: None, _config="indexing tensor_descriptor")
+            return SimpleNamespace(_run=self.run, _config="indexing tensor_descriptor")
 
-        def __call__(self, *args):
-            calls.append(("call", kernel.key(*args)[0]))
+        def run(self, *args, **options):
+            calls.append(("run", *options))
 
     return Stub()
 
@@ -302,7 +302,7 @@ def test_descriptors_go_through_helion_with_their_selection():
     kernel._kernel = _kernel_of_descriptors(kernel, calls)
     launch = kernel.launcher(_args(4), TWO)
     launch(*_args(4))
-    assert calls == [("bind", "two"), ("call", "two")]
+    assert calls == [("bind", "two"), ("bind", "two"), ("run", "_launcher")]
     assert kernel.key(*_args(4))[0] == "one"
 
 

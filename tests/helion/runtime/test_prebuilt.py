@@ -143,7 +143,7 @@ def far() -> torch.Tensor:
     return bind._untouched(torch.empty(2**31 + 1, device="meta"))
 
 
-ALIGNMENT = "the build has no code for the alignment of its arguments"
+ALIGNMENT = "the build has no code for the types and alignments of its arguments"
 CLASS = "the build has no code of its config for calls of its class"
 LACKS = {
     "alignment": (lambda: torch.ones(9)[1:], ALIGNMENT),
