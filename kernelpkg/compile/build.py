@@ -30,6 +30,7 @@ from kernelpkg.compile.bind import (
     Target,
     Unbound,
 )
+from kernelpkg.compile.host_code import unread_arguments
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.samples import FACTOR, spread
 from kernelpkg.configs.selection import Chosen, ConfigSelection, read_selection
@@ -98,18 +99,10 @@ def build_cases(
     yield from spread(selection, cases)
 
 
-def unread_arguments(spec: KernelSpec) -> list[int]:
+def _unread(spec: KernelSpec) -> list[int]:
     """Return the places of the arguments that a kernel's function never reads."""
     tree = ast.parse(read_file(Path(spec.directory, spec.source.file)))
-    function = next(
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name == spec.source.name
-    )
-    read = {n.id for body in function.body for n in ast.walk(body) if isinstance(n, ast.Name)}
-    if not read.isdisjoint({"locals", "eval", "exec", "vars"}):
-        return []
-    return [place for place, name in enumerate(spec.schema.arg_names) if name not in read]
+    return unread_arguments(tree, spec.source.name, spec.schema.arg_names)
 
 
 class KernelBuilder:
@@ -127,8 +120,8 @@ class KernelBuilder:
         self._selection = read_selection(pack, spec, platform, custom=custom)
         self._cases = tuple(build_cases(pack, self._selection, uses))
         self._binder = Binder(spec)
-        self.exact: dict[int, tuple[bool, ...] | None] = dict.fromkeys(unread_arguments(spec))
-        self.absent: dict[str, None] = {}
+        self.exact: dict[int, tuple[bool, ...] | None] = dict.fromkeys(_unread(spec))
+        self._causes: dict[str, dict[str, None]] = {}
 
     def units(self) -> Iterator[Unit]:
         """Yield every compilation once, in the order of the cases.
@@ -212,8 +205,17 @@ class KernelBuilder:
         """Give up what Helion holds, which is much; what was found stays."""
         del self._binder
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Why calls have no code, each cause once."""
+        found = []
+        for cause, cases in self._causes.items():
+            more = f", and {len(cases) - 1} more" if len(cases) > 1 else ""
+            found.append(f"{cause} (case {next(iter(cases))}{more})")
+        return tuple(found)
+
     def _lacks(self, case: Case, error: Exception) -> None:
-        self.absent.setdefault(f"{error} (case {case})")
+        self._causes.setdefault(str(error), {})[str(case)] = None
 
 
 def kernel_name(text: str, host: str) -> str:

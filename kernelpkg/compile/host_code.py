@@ -13,7 +13,7 @@ import inspect
 import re
 import textwrap
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kernelpkg.errors import RegistrationError
@@ -99,6 +99,15 @@ def infer_fake_of(tree: ast.Module, name: str, path: str) -> Callable[..., Any]:
                 body.append(node)
     exec(compile(ast.Module(body=body, type_ignores=[]), path, "exec"), scope)
     return infer_fake(scope[name], tree)
+
+
+def unread_arguments(tree: ast.Module, name: str, arguments: Sequence[str]) -> list[int]:
+    """Return the places of the arguments that a function of a file never reads."""
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+    read = {n.id for body in function.body for n in ast.walk(body) if isinstance(n, ast.Name)}
+    if not read.isdisjoint({"locals", "eval", "exec", "vars"}):
+        return []
+    return [place for place, argument in enumerate(arguments) if argument not in read]
 
 
 def _of_helion(module: str) -> bool:

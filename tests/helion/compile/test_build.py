@@ -59,7 +59,7 @@ def test_each_class_and_each_set_of_facts_is_compiled_once(tuned):
     sizes = [args[2] for _, args in found[1:]]
     assert [size % 16 == 0 for size in sizes] in ([False, True], [True, False])
     assert builder.exact == {0: (False, False)}
-    assert builder.absent == {}
+    assert builder.absent == ()
 
 
 def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):

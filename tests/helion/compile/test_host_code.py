@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.compile.helion import ConfiguredHelionKernel, Selection
-from kernelpkg.compile.host_code import infer_fake, infer_fake_of
+from kernelpkg.compile.host_code import infer_fake, infer_fake_of, unread_arguments
 from kernelpkg.errors import RegistrationError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.runtime.register import get_kernel_by_name
@@ -372,3 +372,18 @@ def test_kernels_of_the_first_pack_are_inferred_alike_with_helion_and_without(sp
         assert [(r.shape, r.stride(), r.dtype) for r in one] == [
             (r.shape, r.stride(), r.dtype) for r in other
         ]
+
+
+@pytest.mark.parametrize(
+    ("body", "unread"),
+    [
+        ("return a + len([c])", [1]),
+        ("return a, b, c", []),
+        ("return locals()", []),
+        ("pass", [0, 1, 2]),
+    ],
+)
+def test_arguments_that_a_function_never_reads(body, unread):
+    """Code does not depend on them; what reads names as texts may read any."""
+    tree = ast.parse(f"def f(a, b, c):\n    {body}\n")
+    assert unread_arguments(tree, "f", ("a", "b", "c")) == unread

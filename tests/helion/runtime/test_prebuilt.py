@@ -15,14 +15,19 @@ import torch
 from attrs import evolve
 
 import kernelpkg
+from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import bind
 from kernelpkg.configs import platforms
+from kernelpkg.configs.samples import spread
+from kernelpkg.configs.selection import read_selection
 from kernelpkg.errors import ConfigError, PackError, UsageError
 from kernelpkg.launch import driver, native, recorded
+from kernelpkg.launch.classes import call_class
+from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.packs.builds import INDEX, read_build, write_build
 from kernelpkg.packs.drift import plan_lock
 from kernelpkg.packs.lock import toolchain
-from kernelpkg.packs.read import read_pack
+from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.runtime import load as module
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.torch_ops import Machine
@@ -426,3 +431,33 @@ def test_warming_what_is_not_there(built, gpu):
     load(built)
     with pytest.raises(UsageError, match="'twcie' is not an op that was loaded from a manifest"):
         kernelpkg.warm("twcie")
+
+
+LAYERS = [
+    ("per_token_group_fp8_quant", {"hidden_size": 4096, "column_major": True}),
+    ("rms_norm_per_block_quant", {"hidden_size": 4096, "has_residual": True}),
+    ("rms_norm_per_block_quant", {"hidden_size": 4096, "has_residual": False}),
+    ("silu_and_mul_per_block_quant", {"intermediate_size": 12288}),
+    ("fused_qk_norm_rope", {"num_heads_q": 32}),
+]
+"""What vLLM 0.33.0's engine calls for a model in the shape of Qwen3-8B-FP8."""
+
+
+@pytest.mark.parametrize(("name", "axes"), LAYERS, ids=str)
+def test_the_build_of_the_first_pack_has_code_for_the_layers_of_an_engine(name, axes):
+    """Of every size: a call that lacks some is compiled at the start of a server (2026-11-29)."""
+    root = Path(__file__).parents[3]
+    pack, spec = read_pack(root, "kernelpkg"), read_kernel(root, name)
+    kernel = read_build(root / "builds/kernelpkg/nvidia_h200").kernels[name]
+    parts = {(part.config, part.call_class) for part in kernel.parts}
+    engine = {"has_scale_ub": False, "is_scale_transposed": True, **axes}
+    first = cases_of(spec, "tune")[0].values
+    values = {axis.name: {**first, **spec.defaults, **engine}.get(axis.name) for axis in spec.axes}
+    selection = read_selection(pack, spec, H200.platform)
+    found = []
+    for case in spread(selection, [Case(values=values, use=(), grid=0)]):
+        args = make_stand_ins(spec, case, device="meta")
+        chosen = next(selection.options([*case.values.values()], args))
+        found.append((chosen.config_id, call_class(args, kernel.exact)))
+    assert len(found) > 20
+    assert set(found) <= parts
