@@ -220,6 +220,13 @@ def with_other_tools(demo):
     put(demo, evolve(build_of(demo), tools={"kernelpkg": "0.0.9"}))
 
 
+def without_code(demo):
+    """A build of kernels of which none could be compiled."""
+    build = build_of(demo)
+    kernels = {n: evolve(k, parts=(), absent=("why",)) for n, k in build.kernels.items()}
+    put(demo, evolve(build, kernels=kernels))
+
+
 STALE = {
     "source": (
         lambda demo: demo.edit("kernels/twice/kernel.py", "* 2", "* 3"),
@@ -244,6 +251,14 @@ STALE = {
     "architecture": (
         lambda demo: put(demo, evolve(build_of(demo), arch="sm_80")),
         "{} is for sm_80, and this GPU is sm_90; run 'kernelpkg build'",
+    ),
+    "platform": (
+        lambda demo: put(demo, evolve(build_of(demo), platform="nvidia_h100")),
+        "{} is a build for nvidia_h100; run 'kernelpkg build'",
+    ),
+    "no code": (
+        without_code,
+        "{} has no code of kernel 'twice'; run 'kernelpkg build'",
     ),
     "kernelpkg": (
         with_other_tools,

@@ -352,3 +352,11 @@ def test_a_recorded_call_launches(stub, launcher, monkeypatch):
         record = stub.last()
         assert [*record.params[:2]] == [x.data_ptr() + 4, 7]
         assert [*record.grid, *record.block] == [3, 1, 1, 128, 1, 1]
+
+
+def test_a_number_that_its_code_cannot_hold_is_not_recorded():
+    """Triton would pass infinity; such a call takes the longer way."""
+    code = code_of("fp32", parameters=[4])
+    with pytest.raises(NotRecorded) as caught:
+        recorded(code, call_of(1e39), -1, lambda _: 1)
+    assert str(caught.value) == "1e+39 does not fit into the fp32 of its code"
