@@ -409,7 +409,7 @@ class _Making:
                     files=builder.files,
                     exact=builder.exact,
                     parts=tuple(parts.get(name, {}).values()),
-                    absent=tuple(builder.absent),
+                    absent=builder.absent,
                 )
                 for name, builder in self.builders.items()
             },

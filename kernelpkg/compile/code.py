@@ -16,17 +16,13 @@ import helion
 import torch
 from attrs import define, field
 
-from kernelpkg.compile.cubin import described
-from kernelpkg.compile.helion import (
-    PINNED,
-    ConfiguredHelionKernel,
-    Selection,
-)
-from kernelpkg.launch import driver
+from kernelpkg.compile.cubin import Address, described
+from kernelpkg.compile.helion import PINNED, ConfiguredHelionKernel, Selection
 from kernelpkg.launch.classes import Exact, call_class, joined
 from kernelpkg.launch.code import (
     ALIGNMENT,
     Code,
+    Handles,
     choose,
     count_reason,
     pointer_offsets,
@@ -85,8 +81,8 @@ class CompiledCode:
         self._configured = configured
         self._exact: dict[int, tuple[bool, ...] | None] = {}
         self._generated: dict[tuple[object, str], _Generated] = {}
-        self._handles: dict[str, int] = {}
         self._binaries: dict[str, bytes] = {}
+        self._handles = Handles(self._binaries.__getitem__)
         self._lock = threading.RLock()
         self.unrecorded: dict[str, int] = {}
 
@@ -127,7 +123,9 @@ class CompiledCode:
             if call.far:
                 return None
             code = choose(generated.codes, call, pointer_offsets(args))
-            return None if code is None else recorded(code, call, place.index or 0, self._load)
+            return (
+                None if code is None else recorded(code, call, place.index or 0, self._handles.load)
+            )
 
     def compiled_count(self) -> int:
         """How many modules Helion made."""
@@ -166,13 +164,7 @@ class CompiledCode:
             self._binaries[made.cubin] = compiled.asm["cubin"]
             if made not in generated.codes:
                 generated.codes.append(made)
-        return recorded(made, call, device.index or 0, self._load)
-
-    def _load(self, code: Code) -> int:
-        if code.cubin not in self._handles:
-            data = self._binaries[code.cubin]
-            self._handles[code.cubin] = driver.load_kernel(data, code.entry, code.shared)
-        return self._handles[code.cubin]
+        return recorded(made, call, device.index or 0, self._handles.load)
 
 
 @contextmanager
@@ -220,25 +212,10 @@ def _is_exact(code: Code, call: HostCall, offsets: Sequence[int]) -> bool:
     return True
 
 
-class _Address:
-    """A tensor to Triton, which looks at its dtype and its address."""
-
-    def __init__(self, pointer: Pointer, offset: int) -> None:
-        self.dtype = pointer.dtype
-        self._address = offset + pointer.delta
-
-    def data_ptr(self) -> int:
-        return self._address
-
-    @staticmethod
-    def ptr_range() -> int:
-        return 0
-
-
 def _compile(call: HostCall, offsets: Sequence[int], device: torch.device) -> Any:
     """Have Triton compile a launch for a device; its hooks are told, as of every kernel."""
     args = [
-        _Address(arg, 0 if arg.source < 0 else offsets[arg.source])
+        Address(arg.dtype, arg.delta + (0 if arg.source < 0 else offsets[arg.source]))
         if isinstance(arg, Pointer)
         else arg
         for arg in call.args

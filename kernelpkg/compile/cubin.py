@@ -42,8 +42,8 @@ _SILENT: Final = {"TRITON_DISABLE_LINE_INFO": "1"}
 """Line numbers would bring paths of this machine into binaries, which are the same anywhere."""
 
 
-@frozen(kw_only=True)
-class _Pointer:
+@frozen
+class Address:
     """A tensor to Triton: it looks at nothing but the dtype and the address."""
 
     dtype: torch.dtype
@@ -219,7 +219,7 @@ def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _argument(arg: Any) -> Any:
     if not isinstance(arg, list):
         return arg
-    return _Pointer(dtype=getattr(torch, arg[0]), offset=arg[1])
+    return Address(getattr(torch, arg[0]), arg[1])
 
 
 def _said(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from attrs import frozen
 
-from kernelpkg.launch import native
+from kernelpkg.launch import driver, native
 from kernelpkg.launch.host import HostCall, NotRecorded, Pointer
 
 ALIGNMENT: Final = 16
@@ -138,6 +138,24 @@ def count_reason(counts: dict[str, int], reason: str) -> None:
     if reason not in counts and len(counts) >= REASON_LIMIT:
         reason = "other reasons"
     counts[reason] = counts.get(reason, 0) + 1
+
+
+class Handles:
+    """The handles of code: a binary is loaded when it is first asked for, and once.
+
+    `read` returns a binary by its digest, or raises. One thread at a time.
+    """
+
+    def __init__(self, read: Callable[[str], bytes]) -> None:
+        self._read = read
+        self._found: dict[str, int] = {}
+
+    def load(self, code: Code) -> int:
+        """Return the handle of a code; raises LaunchError, and what `read` does."""
+        if code.cubin not in self._found:
+            data = self._read(code.cubin)
+            self._found[code.cubin] = driver.load_kernel(data, code.entry, code.shared)
+        return self._found[code.cubin]
 
 
 def recorded(

@@ -2,7 +2,7 @@
 
 What runs a call is passed in as a `Backend`, so that nothing here knows Helion.
 
-Before: `runtime/register`. After: the launch, by `compile/helion` through a Backend.
+Before: `runtime/register`. After: the launch, by `launch/` through a Backend.
 """
 
 from __future__ import annotations

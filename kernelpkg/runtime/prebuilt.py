@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from kernelpkg.errors import KernelpkgError, PackError
-from kernelpkg.launch import driver
 from kernelpkg.launch.classes import call_class
-from kernelpkg.launch.code import Code, choose, pointer_offsets, recorded
+from kernelpkg.launch.code import Code, Handles, choose, pointer_offsets, recorded
 from kernelpkg.launch.host import HostFunction, NotRecorded, device_of, make_host, record
 from kernelpkg.packs.builds import Build, BuiltKernel, BuiltPart
 from kernelpkg.runtime.dispatch import Launch
@@ -61,7 +60,7 @@ class BuiltCode:
             (part.config, part.call_class): _Part(part, function) for part in self._kernel.parts
         }
         self._hosts: dict[tuple[str, str, int], HostFunction] = {}
-        self._handles: dict[str, int] = {}
+        self._handles = Handles(build.cubin)
         self._lock = threading.RLock()
 
     def launcher(
@@ -90,14 +89,8 @@ class BuiltCode:
                     raise NotBuilt(
                         "the build has no code for the types and alignments of its arguments"
                     )
-                return recorded(code, call, index, self._load)
+                return recorded(code, call, index, self._handles.load)
             except NotRecorded as error:
                 raise NotBuilt(str(error)) from None
             except PackError as error:
                 raise NotBuilt(str(error.problems[0])) from None
-
-    def _load(self, code: Code) -> int:
-        if code.cubin not in self._handles:
-            data = self.build.cubin(code.cubin)
-            self._handles[code.cubin] = driver.load_kernel(data, code.entry, code.shared)
-        return self._handles[code.cubin]
