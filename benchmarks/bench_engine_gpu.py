@@ -1,6 +1,7 @@
 """A whole vLLM engine with routes and without, in turns: its start, and time for the same tokens.
 
-Dummy weights in the shape of Qwen3-8B-FP8. Each round starts both sides in processes of their own.
+Dummy weights in the shape of Qwen3-8B-FP8. Each round starts both sides in processes of their own,
+and each side has caches of its own: they are empty in the first round and full in later ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ SETTINGS = {
 }
 
 
-def engine(model: str, eager: bool, monitor: str, seconds: float) -> dict[str, Any]:
+def engine(model: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Start an engine, time the mixes, and send requests of random lengths for some seconds."""
     begin = time.perf_counter()
     from vllm import LLM, SamplingParams
@@ -73,8 +76,8 @@ def engine(model: str, eager: bool, monitor: str, seconds: float) -> dict[str, A
         gpu_memory_utilization=0.5,
         enable_prefix_caching=False,
         attention_config={"backend": "TRITON_ATTN"},
-        enforce_eager=eager,
-        jit_monitor_mode=monitor,
+        enforce_eager=asked["eager"],
+        jit_monitor_mode=asked["monitor"],
         compilation_config={
             "pass_config": {
                 "fuse_norm_quant": True,
@@ -97,86 +100,131 @@ def engine(model: str, eager: bool, monitor: str, seconds: float) -> dict[str, A
         llm.generate(prompts, params, use_tqdm=False)
         return time.perf_counter() - start
 
-    best = [min(run(*mix) for _ in range(3)) for mix in MIXES]
-    until, sent = time.perf_counter() + seconds, 0
+    mixes = [MIXES[place] for place in asked["mixes"]]
+    times = [[run(*mix) for _ in range(asked["repeats"])] for mix in mixes]
+    kernels = gpu_times(partial(run, *mixes[-1])) if asked["profile"] else {}
+    until, sent = time.perf_counter() + asked["seconds"], 0
     while time.perf_counter() < until:
         run(rng.randint(1, 48), rng.randint(1, 2048), rng.randint(1, 24))
         sent += 1
-    found = {"import": imported - begin, "start": started - imported, "best": best, "sent": sent}
-    if os.environ.get("KERNELPKG_VLLM_ROUTES"):
-        from kernelpkg import plugin
-
-        found["routes"] = [
-            {"native": r.target, "ours": r.ours, "passed": dict(r.native)} for r in plugin.report()
-        ]
-        found["compiled"] = _compiled()
-    return found
+    found = {"import": imported - begin, "start": started - imported, "times": times, "sent": sent}
+    return {**found, "kernels": kernels, **_ours()}
 
 
-def _compiled() -> dict[str, int]:
-    """How many kernels of ours were compiled in this process, by op."""
-    from kernelpkg import get_registered_kernels
+def _ours() -> dict[str, Any]:
+    """Who answered, what was compiled, and why, in a process that has routes."""
+    if not os.environ.get("KERNELPKG_VLLM_ROUTES"):
+        return {}
+    from kernelpkg import get_registered_kernels, plugin
 
+    kernels = get_registered_kernels()
     return {
-        name: kernel.backend.compiled_count() for name, kernel in get_registered_kernels().items()
+        "routes": [
+            {"native": r.target, "ours": r.ours, "passed": dict(r.native)} for r in plugin.report()
+        ],
+        "compiled": {name: kernel.backend.compiled_count() for name, kernel in kernels.items()},
+        "fallbacks": {name: dict(kernel.fallbacks()) for name, kernel in kernels.items()},
     }
 
 
-def side(routes: str, options: Any, model: str) -> dict[str, Any]:
-    environment = {**os.environ, **SETTINGS, "KERNELPKG_VLLM_ROUTES": routes}
-    out = Path(model, f"{routes or 'native'}.json")
+def gpu_times(run: Callable[[], object]) -> dict[str, float]:
+    """Return the milliseconds of the GPU in each kernel of a run, by name."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        run()
+    return {event.key: event.self_device_time_total / 1000 for event in seen.key_averages()}
+
+
+def side(routes: str, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Run one side in a process and with caches of its own."""
+    name = routes or "native"
+    caches = {
+        variable: str(Path(model, name, variable.lower()))
+        for variable in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+    }
+    environment = {**os.environ, **SETTINGS, **caches, "KERNELPKG_VLLM_ROUTES": routes}
+    out = Path(model, f"{name}.json")
     words = [sys.executable, "-W", "ignore", __file__, "--child", model, str(out)]
-    words += [str(int(options.eager)), options.monitor, str(options.seconds)]
-    log = Path(model, "log.txt")
-    with log.open("w") as file:
-        done = subprocess.run(words, env=environment, stdout=file, stderr=file, check=False)
-    if done.returncode:
-        raise SystemExit(
-            f"routes '{routes}' ended with {done.returncode}: {log.read_text()[-3000:]}"
+    with Path(model, f"{name}.txt").open("w+") as log:
+        done = subprocess.run(
+            [*words, json.dumps(asked)], env=environment, stdout=log, stderr=log, check=False
         )
+        log.seek(0)
+        told = log.read()
+    if done.returncode:
+        raise SystemExit(f"routes '{routes}' ended with {done.returncode}: {told[-3000:]}")
     found: dict[str, Any] = json.loads(out.read_text())
+    times = ", ".join(f"{min(times):.3f}" for times in found["times"])
+    print(f"{name}: {found['start']:.1f} s to start; {times} s", flush=True)
     return found
+
+
+def _starts(native: list[float], ours: list[float]) -> list[tuple[str, float, float]]:
+    """Return the seconds of both sides with empty caches and, after more rounds, with full ones."""
+    full = [("full", min(native[1:]), min(ours[1:]))] if native[1:] else []
+    return [("empty", native[0], ours[0]), *full]
+
+
+def _changed(native: dict[str, float], ours: dict[str, float]) -> list[str]:
+    """Return a line for each kernel whose GPU time differs by more than a hundredth of all."""
+    whole = sum(native.values()), sum(ours.values())
+    lines = [f"  {whole[0]:10.2f} {whole[1]:10.2f} ms of the GPU in all"]
+    for name in sorted({*native, *ours}):
+        one, other = native.get(name, 0.0), ours.get(name, 0.0)
+        if abs(one - other) > whole[0] / 100:
+            lines.append(f"  {one:10.2f} {other:10.2f} {name[:90]}")
+    return lines
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        model, out, eager, monitor, seconds = sys.argv[2:7]
-        found = engine(model, eager == "1", monitor, float(seconds))
-        Path(out).write_text(json.dumps(found))
+        model, out, asked = sys.argv[2:5]
+        Path(out).write_text(json.dumps(engine(model, json.loads(asked))))
         return
     parser = report.options(__doc__)
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
     parser.add_argument("--monitor", default="warn", help="mode of vLLM's JIT monitor: warn, error")
     parser.add_argument("--seconds", type=float, default=0.0, help="of requests of random lengths")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=4, help="of each mix, in each round")
+    parser.add_argument("--mixes", type=int, nargs="+", default=[*range(len(MIXES))])
+    parser.add_argument("--profile", action="store_true", help="kernels of the last mix, by time")
     parser.add_argument("--routes-only", action="store_true", help="one side, for the monitor")
     options = parser.parse_args()
-    rows, starts = [], []
+    asked = {**vars(options), "json": None}
+    sides = ("all",) if options.routes_only else ("", "all")
     with tempfile.TemporaryDirectory() as model:
         Path(model, "config.json").write_text(json.dumps(MODEL))
-        sides = ("all",) if options.routes_only else ("", "all")
         found = [
-            {name: side(name, options, model) for name in sides} for _ in range(options.rounds)
+            {name: side(name, asked, model) for name in sides[:: -1 if number % 2 else 1]}
+            for number in range(options.rounds)
         ]
     last = found[-1]["all"]
+    print("compiled:", last["compiled"], "fallbacks:", last["fallbacks"])
+    for route in last["routes"]:
+        print(f"{route['native']}: {route['ours']} calls are ours; passed: {route['passed']}")
     if options.routes_only:
-        rows = [{"native op": r["native"], "ours": r["ours"], "passed": sum(r["passed"].values())}
-                for r in last["routes"]]  # fmt: skip
-        print(f"{last['sent']} batches of random lengths; compiled: {last['compiled']}")
-        report.finish("engine", rows, [], options.json)
+        print(f"{last['sent']} batches of random lengths")
         return
-    for place, mix in enumerate(MIXES):
-        native, ours = (min(r[name]["best"][place] for r in found) for name in ("", "all"))
-        row = dict(zip(("requests", "prompt", "new"), mix, strict=True))
+    rows = []
+    for place, number in enumerate(options.mixes):
+        native, ours = (min(min(r[name]["times"][place]) for r in found) for name in ("", "all"))
+        row = dict(zip(("requests", "prompt", "new"), MIXES[number], strict=True))
         rows.append({**row, "native s": native, "routed s": ours, "ratio": ours / native})
-    starts = [min(r[name]["start"] for r in found) for name in ("", "all")]
-    targets = [report.target("start with routes over without", starts[1] - starts[0], 2.0, "s")]
+    starts = _starts(*([r[name]["start"] for r in found] for name in ("", "all")))
+    what = "start with routes over without"
+    targets = [
+        report.target(f"{what}, {caches} caches", ours - native, 2.0, "s")
+        for caches, native, ours in starts
+    ]
     most = 1.0 if options.eager else 0.95
     targets += [
         report.target(f"time of {row['requests']} requests", row["ratio"], most, "x")
         for row in rows
     ]
-    print("routes:", last["routes"], "compiled:", last["compiled"], "starts:", starts)
+    if options.profile:
+        print("\n".join(_changed(found[-1][""]["kernels"], last["kernels"])))
     report.finish("engine", rows, targets, options.json)
 
 
