@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,13 +12,38 @@ from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, strides_of
 from kernelpkg.manifest.spec import KernelSpec
 
 
-def make_stand_ins(
+def each_stand_in(
     spec: KernelSpec, case: Case, *, device: str | torch.device, evaluate: Evaluator | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of a case in each layout that its calls may have.
+
+    Strides that may be anything are padded first, and then as small as they can be: code may tell
+    a stride of 1 from larger ones, and the scales of one token have it. Raises CaseProblem.
+    """
+    padded = make_stand_ins(spec, case, device=device, evaluate=evaluate)
+    yield padded
+    if spec.generator is None:
+        dense = make_stand_ins(spec, case, device=device, evaluate=evaluate, dense=True)
+        if _strides(dense) != _strides(padded):
+            yield dense
+
+
+def _strides(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    return [arg.stride() for arg in args if isinstance(arg, torch.Tensor)]
+
+
+def make_stand_ins(
+    spec: KernelSpec,
+    case: Case,
+    *,
+    device: str | torch.device,
+    evaluate: Evaluator | None = None,
+    dense: bool = False,
 ) -> tuple[Any, ...]:
     """Return the arguments of one call, in order; tensors of device "meta" have no storage.
 
-    A kernel whose inputs come from a function of its own has them made, on a CPU. Raises
-    CaseProblem where the arguments cannot be made.
+    Strides that may be anything are padded, or `dense`. A kernel whose inputs come from a function
+    of its own has them made, on a CPU. Raises CaseProblem where the arguments cannot be made.
     """
     if spec.generator is not None:
         place = "cpu" if torch.device(device).type == "meta" else device
@@ -37,7 +63,7 @@ def make_stand_ins(
             shape = tuple(value_of(dim.expr, case.values) for dim in variant.shape)
             if any(type(size) is not int or size < 0 for size in shape):
                 raise CaseProblem("KP133", f"case {case}: argument '{arg.name}' has no such shape")
-            strides = strides_of(shape, variant, case.values, value_of)
+            strides = strides_of(shape, variant, case.values, value_of, dense=dense)
             dtype = getattr(torch, value_of(variant.dtype, case.values))
             found.append(torch.empty_strided(shape, strides, dtype=dtype, device=device))
     return tuple(found)

@@ -277,9 +277,17 @@ def sizes(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> It
 
 
 def strides_of(
-    shape: tuple[int, ...], variant: ArgVariant, values: Mapping[str, Scalar], evaluate: Evaluator
+    shape: tuple[int, ...],
+    variant: ArgVariant,
+    values: Mapping[str, Scalar],
+    evaluate: Evaluator,
+    *,
+    dense: bool = False,
 ) -> tuple[int, ...]:
-    """Return strides in elements: as the manifest says, and padded where it says nothing."""
+    """Return strides in elements: as the manifest says, and padded where it says "*".
+
+    `dense` makes those as small as they can be: along one element, where no step is made, 1.
+    """
     if variant.strides is None:
         return tuple(
             math.prod(max(1, size) for size in shape[at + 1 :]) for at in range(len(shape))
@@ -289,10 +297,16 @@ def strides_of(
     found = []
     for size, stride in reversed(list(zip(shape, strides, strict=True))):
         if stride is None:
-            stride = -(-span // _ALIGN) * _ALIGN  # noqa: PLW2901  # free, so it is chosen here
+            stride = _free_stride(size, span, dense=dense)  # noqa: PLW2901
             span = max(span, stride * size)
         found.append(stride)
     return tuple(reversed(found))
+
+
+def _free_stride(size: int, span: int, *, dense: bool) -> int:
+    if dense:
+        return span if size > 1 else 1
+    return -(-span // _ALIGN) * _ALIGN
 
 
 def _width(dtype: str) -> int:
