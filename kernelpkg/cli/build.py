@@ -11,12 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
-
 from kernelpkg.check import level0
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json, process_count
 from kernelpkg.configs import directories, platforms
-from kernelpkg.configs.store import config_id
 from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
 from kernelpkg.manifest.cases import shown_bytes
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -103,8 +100,7 @@ def _current(
         elif build.platform != here.name:
             wrong.append(f"{directory} is a build for {build.platform}; run 'kernelpkg build'")
         for spec in specs if not wrong else ():
-            problem = build.problem(here.arch, spec.name, builds.digests_of(spec))
-            problem = problem or _lacking(pack, spec, here, build)
+            problem = builds.stale(build, pack, spec, here.arch)
             if problem is not None:
                 wrong.append(f"{directory} {problem}; run 'kernelpkg build'")
         for digest in sorted(build.binaries()):
@@ -115,22 +111,6 @@ def _current(
     if not wrong and not as_json:
         print(f"{directory} is current")
     return {"platform": here.name, "directory": str(directory), "current": not wrong}, not wrong
-
-
-def _lacking(
-    pack: PackSpec, spec: KernelSpec, here: platforms.Platform, build: builds.Build
-) -> str | None:
-    """Say that configs of the pack came in after it was built, or return None."""
-    if here.name not in directories.platforms_of(evolve(pack, overlays=()), spec.name):
-        return None
-    stored = directories.read_configs(evolve(pack, overlays=()), spec, here.name).content()
-    known = {part.config for part in build.kernels[spec.name].parts}
-    lacking = {*map(config_id, stored.configs)} - known
-    if not known:
-        return f"has no code of kernel '{spec.name}'"
-    if not lacking or build.kernels[spec.name].absent:  # of which the build says why
-        return None
-    return f"lacks {counted(len(lacking), 'config')} of kernel '{spec.name}'"
 
 
 def _build(

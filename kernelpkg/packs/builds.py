@@ -19,7 +19,9 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 
 from kernelpkg import __version__
-from kernelpkg.errors import PackError, Problem, pack_error
+from kernelpkg.configs import directories
+from kernelpkg.configs.store import config_id
+from kernelpkg.errors import PackError, Problem, counted, pack_error
 from kernelpkg.files import digest_bytes, digest_value, read_file, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
@@ -130,6 +132,26 @@ def digests_of(spec: KernelSpec) -> dict[str, str]:
     """Return the digests of a kernel's files that decide what is compiled, by name."""
     names = {"kernel.toml", spec.source.file}
     return {name: digest_bytes(read_file(Path(spec.directory, name))) for name in sorted(names)}
+
+
+def stale(build: Build, pack: PackSpec, spec: KernelSpec, arch: str | None) -> str | None:
+    """Say why a build of a pack is not of a kernel and of its configs as they are now, or None.
+
+    Configs of overlays do not count. Raises PackError where a config file is broken.
+    """
+    problem = build.problem(arch, spec.name, digests_of(spec))
+    own = evolve(pack, overlays=())
+    if problem is not None or build.platform not in directories.platforms_of(own, spec.name):
+        return problem
+    kernel = build.kernels[spec.name]
+    known = {part.config for part in kernel.parts}
+    if not known:
+        return f"has no code of kernel '{spec.name}'"
+    file = directories.read_configs(own, spec, build.platform).content()
+    lacking = {config_id(file.configs[case.config]) for case in file.cases} - known
+    if not lacking or kernel.absent:  # of which the build says why
+        return None
+    return f"lacks {counted(len(lacking), 'config')} of kernel '{spec.name}'"
 
 
 def dumps(build: Build) -> str:

@@ -216,6 +216,16 @@ def test_a_build_that_is_current_is_said_to_be(demo, capsys):
     assert err == ""
 
 
+def test_a_config_that_is_of_no_case_is_not_lacked(demo):
+    """`check` says so; no build has it."""
+    demo.configs("twice")
+    path = "configs/twice/nvidia_h200.json"
+    demo.edit(path, '"configs": [', '"configs": [{"block_sizes": [32], "num_warps": 4}, ')
+    demo.edit(path, '"config": 0', '"config": 1')
+    put(demo)
+    assert run(demo, "--check") == 0
+
+
 def with_other_tools(demo):
     put(demo, evolve(build_of(demo), tools={"kernelpkg": "0.0.9"}))
 
