@@ -2,7 +2,7 @@
 
     level0          reads all files, without torch; also puts the levels together
     level1          binds every variant with Helion on the CPU, and holds configs against it
-    level2          compiles every distinct config for its GPU, which need not be here
+    level2          compiles what a build has, for GPUs that need not be here, and judges it
     level3          runs every tuned case, and calls around them, against the reference
     config_files    config files as level 0 sees them: strangers, copies, and those that lack
 Inside only:

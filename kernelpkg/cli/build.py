@@ -148,4 +148,4 @@ def _build(
         "bytes": made.bytes,
         "seconds": round(seconds, 3),
         "problems": [problem.to_json() for problem in made.problems],
-    }, made.complete
+    }, made.sound

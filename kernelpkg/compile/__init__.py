@@ -5,8 +5,9 @@
     bind         a kernel bound on the CPU as for a GPU
     variants     which calls of a kernel need code of their own
     search       Helion's autotuner: one case, seeds, a budget
+    units        what is compiled of a kernel: each config, for each class of its calls
     build        a pack compiled ahead for a platform
     code         the compiled code of a kernel in this process, by config and class
-Inside only:
     cubin        Triton code to a binary: what it is, and what it needs of a GPU
+Inside only: none.
 """

@@ -159,7 +159,7 @@ def _dividing_as_on_a_gpu() -> Iterator[None]:
 class CapturedLaunch:
     """What the host part of a kernel gives Triton: the generated module's text and a call.
 
-    Tensors are `CapturedPointer`s in `args`; `options` are keywords such as num_warps.
+    Tensors are in `args` as `pointer` writes them; `options` are keywords such as num_warps.
     """
 
     text: str
@@ -167,13 +167,20 @@ class CapturedLaunch:
     args: tuple[Any, ...]
     options: Mapping[str, Any]
 
+    def payload(self, arch: str) -> dict[str, Any]:
+        """Return it as `cubin.perform` takes it, as JSON, for an architecture."""
+        return {
+            "text": self.text,
+            "name": self.name,
+            "args": [*self.args],
+            "options": dict(self.options),
+            "arch": arch,
+        }
 
-@frozen(kw_only=True)
-class CapturedPointer:
-    """A tensor as code sees it: its dtype, and its bytes from an aligned start."""
 
-    dtype: str
-    offset: int
+def pointer(dtype: torch.dtype, offset: int) -> list[Any]:
+    """Return a tensor as code sees it, as JSON: its dtype, and its bytes from an aligned start."""
+    return [str(dtype).removeprefix("torch."), offset]
 
 
 @frozen(kw_only=True, eq=False)
@@ -277,7 +284,7 @@ class Binding:
         return name
 
     def launch(self, config: Config) -> CapturedLaunch:
-        """Return the launch of this case's call with a config; raises Refused."""
+        """Return the launch of this case's call with a config; raises Refused, NoInputs."""
         calls: list[CapturedLaunch] = []
 
         def launcher(kernel: Any, grid: Any, *args: Any, **options: Any) -> None:
@@ -394,8 +401,7 @@ def _untouched(tensor: torch.Tensor) -> torch.Tensor:
 def _passed(arg: Any) -> Any:
     if not isinstance(arg, torch.Tensor):
         return arg
-    offset = int(arg.storage_offset()) * arg.element_size()
-    return CapturedPointer(dtype=str(arg.dtype).removeprefix("torch."), offset=offset)
+    return pointer(arg.dtype, int(arg.storage_offset()) * arg.element_size())
 
 
 def _newer(item: Any) -> bool:

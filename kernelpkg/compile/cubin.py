@@ -65,7 +65,8 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
     `text` is the generated module and `name` its kernel; `args` are those of the kernel, tensors
     as [dtype, bytes from an aligned start]; `options` are num_warps and the like, `arch` the
     architecture as in "sm_90". Where `keep` names a directory, the binary is put there under its
-    digest, and what is needed to launch it is returned too, as `described` has it.
+    digest, and what is needed to launch it is returned too as `code`, which `described` makes; or
+    as `absent`, why our launcher cannot.
     """
     target = target_of(payload["arch"])
     os.environ.update(_SILENT)
@@ -78,7 +79,7 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found["code"] = described(compiled)
         except NotRecorded as error:
-            return {**found, "error": str(error)}
+            return {**found, "absent": str(error)}
         place = Path(payload["keep"], found["code"]["cubin"])
         if not place.exists():
             replace_bytes(place, compiled.asm["cubin"])

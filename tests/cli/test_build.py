@@ -76,8 +76,8 @@ class Made:
     bytes: int = 2048
 
     @property
-    def complete(self) -> bool:
-        return not self.problems
+    def sound(self) -> bool:
+        return not any(problem.severity == "error" for problem in self.problems)
 
 
 @pytest.fixture
@@ -144,6 +144,14 @@ def test_the_document_of_a_build(demo, maker, capsys):
     assert second["platform"] == "nvidia_b200"
     options = {"uses": ("tune", "bench", "test"), "jobs": 3}
     assert maker.asked[0] == (["thrice"], "nvidia_h200", demo.root / "out/nvidia_h200", options)
+
+
+def test_what_a_build_cannot_have_is_told_and_exits_0(demo, maker, capsys):
+    """Its calls are compiled when they come."""
+    problem = Problem(path="kernels/twice", code="KP326", severity="unverified", message="no")
+    maker.problems = (problem,)
+    assert run(demo, "--platform", "nvidia_h200") == 0
+    assert f"{problem}\n" in capsys.readouterr().err
 
 
 def test_a_kernel_that_is_broken_keeps_no_other_from_being_built(demo, maker, capsys):

@@ -149,7 +149,8 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
             told.append((number, [spec.name for spec in specs], platforms, jobs, device))
             progress("", 0, 1)
             found = Problem(path="x", code=f"KP2{3 + number}0", message="is so", level=number)
-            return Checked(findings=(found,), counts={f"level_{number}": number})
+            counts = {"sources": 0, "prebuilt": 3, "resources": []} if number == 2 else {}
+            return Checked(findings=(found,), counts={f"level_{number}": number, **counts})
 
         return run
 
@@ -171,7 +172,7 @@ def test_levels_are_cumulative_and_get_what_they_take(check, monkeypatch):
             f"level {number}: {number > 0:d} error{'' if number else 's'}, 0 unverified"
             for number in range(4)
         ],
-        "checked: 1 kernel, 0 files, 0 cases, 0 configs, 1 level 1, 2 level 2, 3 level 3",
+        "checked: 1 kernel, 0 files, 0 cases, 0 configs, 1 level 1, 2 level 2, 0 sources, 3 prebuilt, 3 level 3",
     ]
 
 

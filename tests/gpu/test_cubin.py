@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from kernelpkg.bench.reference import make_inputs
-from kernelpkg.check.level2 import payload_of
 from kernelpkg.compile import cubin
 from kernelpkg.compile.bind import Binder, Target
 from kernelpkg.compile.helion import to_config
@@ -38,7 +37,7 @@ def test_code_and_needs_are_those_of_the_gpu(name):
         variant = one.variants[0]
         without = binder.bind(variant.largest, Target.of(platform)).launch(one.config)
         assert platform.arch is not None
-        said = cubin.perform(json.loads(json.dumps(payload_of(without, platform.arch))))
+        said = cubin.perform(json.loads(json.dumps(without.payload(platform.arch))))
         args = make_inputs(spec, variant.largest, device="cuda")
         bound = binder._kernel(Target(capability=None)).bind(args)
         assert bound.to_triton_code(to_config(one.config)) == without.text, one.config

@@ -119,7 +119,7 @@ def stub_build() -> Callable[..., Any]:
         specs = [read_kernel(root, name) for name in kernels or pack.kernels]
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(str(Path(__file__).parent))
-            patch.setattr(module, "_PERFORM", f"stub_compilers:{compiler}")
+            patch.setattr(module, "PERFORM", f"stub_compilers:{compiler}")
             return module.make_build(pack, specs, platform, directory, jobs=1, **options)
 
     return build

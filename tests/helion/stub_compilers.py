@@ -71,6 +71,14 @@ def choosy(payload):
     return made(payload) if payload["options"]["num_warps"] == 4 else {"error": "PTXAS: no"}
 
 
+def scratchy(payload):
+    """Makes what has four warps; the rest wants more of its launch than our launcher gives."""
+    if payload["options"]["num_warps"] == 4:
+        return made(payload)
+    needs = {"registers": 32, "shared": 0, "spills": 0, "warps": 8}
+    return {**needs, "absent": "its code asks for global_scratch_size=8"}
+
+
 def hopeless(payload):
     """Makes nothing."""
     return {"error": "PTXAS: no"}

@@ -309,8 +309,21 @@ def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
     ]
 
 
+ONE_SIZE = [
+    (MANIFEST, "[2048, 2880, 4096, 8192, 11008, 14336]", "[2048]"),
+    (MANIFEST, "[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]", "[16, 32]"),
+]
+"""The grid cut down, for every size of it is compiled for."""
+
+AT = f"configs/{SILU}/{{}}.json:7: {{}}config 0 (case {{}})"
+ONE, MORE = (f"num_tokens={n}, intermediate_size=2048, in_dtype=bfloat16" for n in (1, 2))
+
+
 def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
-    """Spills, and code that a GPU cannot run; levels 0 and 1 pass them."""
+    """Spills, and code that a GPU cannot run; levels 0 and 1 pass them.
+
+    One token has code of its own, and is a second case of both.
+    """
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     wide = {
         "block_sizes": [1024, 1],
@@ -319,23 +332,22 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
         "pid_type": "persistent_blocked",
     }
     files = {H200: [(SMALL, wide)], "nvidia_a100": [(SMALL, GOOD)], "some_gpu": [(SMALL, GOOD)]}
-    pack, specs = plant({SILU: files})
+    pack, specs = plant({SILU: files}, ONE_SIZE)
     assert level_0(pack, specs) - {"KP202"} == set()
     assert {f.code for f in check_bindings(pack, specs).findings} == {"KP248"}
     checked = check_compiling(pack, specs, jobs=1)
-    (row,) = checked.counts["resources"]
-    assert row["registers"] == 32
-    assert row["spills"] > 0
+    one, more = checked.counts["resources"]
+    assert [row["case"]["num_tokens"] for row in (one, more)] == [1, 2]
+    assert one["registers"] == more["registers"] == 32
+    assert min(one["spills"], more["spills"]) > 0
+    worst = max((one, more), key=lambda row: row["spills"])
+    cases = f"{MORE if worst is more else ONE}, and 1 more"
     assert lines(checked) == [
-        (
-            f"configs/{SILU}/nvidia_a100.json:7: KP250 {LABEL}: it does not compile for sm_80: "
-            'CompilationError: ValueError("type fp8e4nv not supported in this architecture. The '
-            "supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")"
-        ),
-        (
-            f"configs/{SILU}/{H200}.json:7: KP256 unverified: {LABEL}: {row['spills']} bytes of "
-            f"each thread do not fit into registers on {H200}; what that costs only a GPU can tell"
-        ),
+        AT.format("nvidia_a100", "KP250 ", f"{ONE}, and 1 more") + ": it does not compile for "
+        'sm_80: CompilationError: ValueError("type fp8e4nv not supported in this architecture. '
+        "The supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")",
+        AT.format(H200, "KP256 unverified: ", cases) + f": {worst['spills']} bytes of each "
+        f"thread do not fit into registers on {H200}; what that costs only a GPU can tell",
         (
             f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not "
             "known; nothing is compiled"
@@ -346,41 +358,42 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
 STUBS = {
     "too much shared memory": (
         "hungry",
-        (
-            f"KP252 {LABEL}: a block needs 300000 bytes of shared memory, and {H200} has 232448; "
-            "tune it again"
-        ),
+        "KP252 ",
+        f"a block needs 300000 bytes of shared memory, and {H200} has 232448; tune it again",
     ),
     "compiler hangs": (
         "endless",
-        f"KP254 {LABEL}: compiling it for sm_90 took longer than 1 s, and was ended",
+        "KP254 ",
+        "compiling it for sm_90 took longer than 1 s, and was ended",
     ),
     "compiler fails": (
         "confused",
-        f"KP250 {LABEL}: it does not compile for sm_90: LookupError: no such pass",
+        "KP250 ",
+        "it does not compile for sm_90: LookupError: no such pass",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", STUBS)
 def test_fault_of_a_compiler(fault, plant, monkeypatch):
-    """Whatever a compiler does over a config is a finding of that config."""
+    """Whatever a compiler does over a config is one finding of that config."""
     monkeypatch.syspath_prepend(HERE)
-    name, line = STUBS[fault]
-    pack, specs = plant({SILU: {H200: [(SMALL, GOOD)]}})
+    name, code, text = STUBS[fault]
+    pack, specs = plant({SILU: {H200: [(SMALL, GOOD)]}}, ONE_SIZE)
     perform = f"stub_compilers:{name}"
     checked = check_compiling(pack, specs, jobs=1, perform=perform, timeout=1)
-    assert f"configs/{SILU}/{H200}.json:7: {line}" in lines(checked)
+    found = [line for line in lines(checked) if code in line]
+    assert found == [AT.format(H200, code, f"{ONE}, and 1 more") + f": {text}"]
 
 
 def test_a_compiler_that_crashes_keeps_no_other_config_from_compiling(plant, monkeypatch):
     """The config is told, with the signal; the next one is compiled by a new process."""
     monkeypatch.syspath_prepend(HERE)
     pairs = [(SMALL, {**GOOD, "num_warps": 8}), ({**SMALL, "num_tokens": 32}, GOOD)]
-    pack, specs = plant({SILU: {H200: pairs}})
+    pack, specs = plant({SILU: {H200: pairs}}, ONE_SIZE)
     checked = check_compiling(pack, specs, jobs=1, perform="stub_compilers:fragile")
     (line,) = lines(checked)
-    start = f"configs/{SILU}/{H200}.json:7: KP253 {LABEL}: the compiler crashed for sm_90: "
+    start = AT.format(H200, "KP253 ", f"{ONE}, and 1 more") + ": the compiler crashed for sm_90: "
     assert line.startswith(start)
     assert "SIGSEGV" in line
     assert [row["config"] for row in checked.counts["resources"]] == [1]

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import triton
 
-from kernelpkg.check.level2 import payload_of, resource_rows
+from kernelpkg.check.level2 import resource_rows
+from kernelpkg.compile import cubin
 from kernelpkg.compile.bind import Binder, Target
 from kernelpkg.compile.cubin import perform, registers, target_of
 from kernelpkg.compile.variants import known_cases, variants_of
+from kernelpkg.launch.host import NotRecorded
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +28,34 @@ def launch(specs):
 def test_needs_of_an_architecture(arch, launch, monkeypatch, tmp_path):
     """Every thread has registers, and this kernel no shared memory and nothing to spill."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    found = perform(payload_of(launch, arch))
+    found = perform(launch.payload(arch))
     assert 8 < found.pop("registers") < 128
     assert found == {"shared": 0, "spills": 0, "warps": 2}
 
 
 def test_registers_are_those_that_cuobjdump_says(launch, monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    found = perform(payload_of(launch, "sm_90"))
-    (cubin,) = tmp_path.rglob("*.cubin")
+    found = perform(launch.payload("sm_90"))
+    (file,) = tmp_path.rglob("*.cubin")
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    said = subprocess.run([tool, "-res-usage", cubin], capture_output=True, text=True, check=True)
+    said = subprocess.run([tool, "-res-usage", file], capture_output=True, text=True, check=True)
     text = said.stdout + said.stderr
     assert f"REG:{found['registers']} " in text
-    assert registers(cubin.read_bytes()) == {"registers": found["registers"], "spills": 0}
+    assert registers(file.read_bytes()) == {"registers": found["registers"], "spills": 0}
+
+
+def test_a_binary_that_our_launcher_cannot_launch_compiles(launch, monkeypatch, tmp_path):
+    """It says why, beside what it needs; nothing is kept."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+
+    def refuse(_):
+        raise NotRecorded("its code asks for launch_pdl=True")
+
+    monkeypatch.setattr(cubin, "described", refuse)
+    found = perform({**launch.payload("sm_90"), "keep": str(tmp_path)})
+    assert found.pop("absent") == "its code asks for launch_pdl=True"
+    assert sorted(found) == ["registers", "shared", "spills", "warps"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_an_architecture_of_another_kind_is_refused():
@@ -51,6 +67,6 @@ def test_the_table_has_the_worst_of_each_op_and_platform():
     row = {"kernel": "k", "platform": "p", "shared": 8, "spills": 0}
     rows = [{**row, "registers": 32}, {**row, "registers": None, "shared": 64}]
     assert resource_rows(rows) == [
-        ("op", "platform", "sources", "registers", "shared", "spills"),
+        ("op", "platform", "classes", "registers", "shared", "spills"),
         ("k", "p", "2", "32", "64", "0"),
     ]

@@ -1,0 +1,120 @@
+"""What is compiled of a kernel: the classes of its calls, and the facts that Triton tells apart."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kernelpkg.compile.units import KernelBuilder, kernel_name, launch_of
+from kernelpkg.configs.platforms import resolve
+from kernelpkg.launch.host import HostCall, NotRecorded, Pointer
+from kernelpkg.packs.read import read_kernel, read_pack
+
+H200 = resolve("NVIDIA H200")
+ONE, MORE = '[["float32", [1, 1]]]', '[["float32", [2, 1]]]'
+
+
+def builder_of(demo) -> KernelBuilder:
+    pack, spec = read_pack(demo.root, "demo"), read_kernel(demo.root, "twice")
+    return KernelBuilder(pack, spec, H200)
+
+
+def test_each_class_and_each_set_of_facts_is_compiled_once(demo):
+    """One token, which is a constant; more, as a multiple of 16 and not."""
+    demo.configs("twice")
+    builder = builder_of(demo)
+    units = [*builder.units()]
+    assert {unit.chosen.config_id for unit in units} == {'{"block_sizes":[16],"num_warps":4}'}
+    found = [(unit.call_class, unit.payload["args"]) for unit in units]
+    pointers = [["float32", 0], ["float32", 0]]
+    assert found[0] == (ONE, [*pointers, 1, 1, 1])
+    assert {key for key, _ in found[1:]} == {MORE}
+    sizes = [args[2] for _, args in found[1:]]
+    assert [size % 16 == 0 for size in sizes] in ([False, True], [True, False])
+    assert builder.exact == {0: (False, False)}
+    assert builder.absent == ()
+
+
+def test_classes_are_those_of_the_units(demo):
+    """They can be told without Helion where it is known which sizes are exact."""
+    demo.configs("twice")
+    builder = builder_of(demo)
+    units = [*builder.units()]
+    classes = [*builder.classes(builder.exact)]
+    assert [use.key for use in classes] == [*dict.fromkeys(unit.key for unit in units)]
+    assert [use.case.values["num_tokens"] for use in classes] == [1, 2]
+
+
+def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):
+    assert {unit.chosen.config for unit in builder_of(demo).units()} == {None}
+
+
+GENERATOR = """
+def make(axes, generator, device):
+    {}
+    return (torch.randn(axes["num_tokens"], device=device),)
+"""
+
+
+def with_generator(demo, line):
+    host = demo.root / "kernels/twice/host.py"
+    host.write_text(host.read_text() + GENERATOR.format(line))
+    before, after = "[inputs]\n", '[inputs]\ngenerator = "host.py:make"\n'
+    demo.edit("kernels/twice/kernel.toml", before, after)
+    return builder_of(demo)
+
+
+def test_inputs_of_a_function_are_made_without_data(demo):
+    builder = with_generator(demo, "assert type(torch.empty(1)).__name__ == 'FakeTensor'")
+    assert {unit.call_class for unit in builder.units()} == {ONE, MORE}
+
+
+def test_inputs_that_cannot_be_made_are_told(demo):
+    builder = with_generator(demo, "raise OSError('no file')")
+    assert [*builder.units()] == []
+    assert [str(problem) for problem in builder.problems()] == [
+        (
+            "kernels/twice/kernel.toml: KP326 unverified: calls have no code in the build: "
+            "OSError: no file (case num_tokens=1, and 2 more)"
+        )
+    ]
+
+
+MODULE = """
+_BLOCK = tl.constexpr(4)
+
+@triton.jit
+def _add(a, b):
+    return a + b
+
+@triton.jit
+def _helion_scale(x, n, BLOCK: tl.constexpr):
+    tl.reduce(x, 0, _add)
+
+def scale(x, *, _launcher):
+    _launcher(_helion_scale, (1,), x, x.size(0), _BLOCK, num_warps=4)
+"""
+
+
+def test_the_kernel_is_the_one_that_is_launched():
+    """Functions of Triton stand before it, with the same decorator."""
+    assert kernel_name(MODULE, "scale") == "_helion_scale"
+    with pytest.raises(NotRecorded) as caught:
+        kernel_name(MODULE.replace("_launcher(_helion_scale", "_launcher(None"), "scale")
+    assert str(caught.value) == "its host part launches 0 kernels"
+
+
+def test_a_launch_is_json():
+    call = HostCall(
+        kernel="_helion_scale",
+        grid=(1, 1, 1),
+        args=(Pointer(source=0, delta=12, dtype=torch.bfloat16), 3, None, 0.5, True, "sum"),
+        options={"num_warps": 4},
+        allocations=(),
+        results=None,
+    )
+    payload = launch_of(call, MODULE).payload("sm_90")
+    assert json.loads(json.dumps(payload)) == payload
+    assert payload["args"] == [["bfloat16", 12], 3, None, 0.5, True, "sum"]
