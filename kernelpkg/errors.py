@@ -118,6 +118,12 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
+def error_line(error: Exception) -> str:
+    """Return what an error says, on one line; one that was not foreseen has its class before it."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, KernelpkgError) else f"{type(error).__name__}: {text}"
+
+
 class CallError(KernelpkgError, ValueError):
     """A call of an op that its manifest does not accept; raised before anything is launched."""
 

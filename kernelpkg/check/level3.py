@@ -334,7 +334,7 @@ def _compared(
         try:
             wrong = disagreement(spec, call, case, device=device)
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
-            if called or isinstance(error, CaseProblem | KernelpkgError):
+            if called or isinstance(error, KernelpkgError):
                 raise
             text = " ".join(str(error).split())
             raise CaseProblem("KP268", f"{type(error).__name__}: {text}") from None

@@ -25,6 +25,7 @@ from kernelpkg.cli.console import (
     INTERRUPTED,
     ProgressBar,
     complain,
+    count,
     folder,
     print_json,
     print_table,
@@ -59,9 +60,9 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     option("--platform", metavar="NAME", help="tune GPUs of this platform only")
     option("--effort", choices=tuple(_SECONDS), default="quick", help="of Helion's search (quick)")
     option(
-        "--budget", type=_whole, metavar="SECONDS", help="the most that the search of a case takes"
+        "--budget", type=count, metavar="SECONDS", help="the most that the search of a case takes"
     )
-    option("--case-timeout", type=_whole, metavar="SECONDS", help="when a case is given up")
+    option("--case-timeout", type=count, metavar="SECONDS", help="when a case is given up")
     option(
         "--margin",
         type=_percent,
@@ -71,7 +72,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     option(
         "--portfolio",
-        type=_whole,
+        type=count,
         metavar="N",
         help="search N cases only, and give each case the best of what they found",
     )
@@ -87,12 +88,6 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     where.add_argument("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
     where.add_argument("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
     option("--dry-run", action="store_true", help="tune nothing, say what would be")
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)
 
 
 def _percent(text: str) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelpkg.check import level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, print_json, process_count
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, print_json
 from kernelpkg.configs import directories, platforms
 from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
 from kernelpkg.manifest.cases import shown_bytes
@@ -34,7 +34,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
     option("--tests", action="store_true", help="build for the grids of tests too")
-    option("--jobs", type=process_count, metavar="N", help="processes at once")
+    option("--jobs", type=count, metavar="N", help="processes at once")
     option("--check", action="store_true", help="build nothing, say whether builds are current")
 
 

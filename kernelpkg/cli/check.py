@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from kernelpkg.check import config_files, level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_table, process_count, tell
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, print_table, tell
 from kernelpkg.configs import directories
 from kernelpkg.errors import Checked, KernelpkgError
 from kernelpkg.packs import find
@@ -32,7 +32,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     option(
         "--platform", action="append", default=[], metavar="NAME", help="look at its configs only"
     )
-    option("--jobs", type=process_count, metavar="N", help="processes at once, for levels above 0")
+    option("--jobs", type=count, metavar="N", help="processes at once, for levels above 0")
     option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs")
 
 

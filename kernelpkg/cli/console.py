@@ -26,10 +26,10 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def process_count(text: str) -> int:
-    """Take a number of processes."""
+def count(text: str) -> int:
+    """Take a number of what there has to be one of."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of processes")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
 
 

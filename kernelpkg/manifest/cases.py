@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from kernelpkg.errors import KernelpkgError
 from kernelpkg.expr.language import Expr, compile_exprs
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
 
@@ -17,7 +18,7 @@ MAX_CASES: Final = 10_000
 """How many cases a kernel may have; each of those for tuning costs minutes on a GPU."""
 
 
-class CaseProblem(ValueError):
+class CaseProblem(KernelpkgError, ValueError):
     """A grid that does not make cases; carries the code of its problem."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -19,7 +19,7 @@ from torch.library import Library
 
 from kernelpkg.configs.samples import free_axes
 from kernelpkg.configs.selection import ConfigSelection
-from kernelpkg.errors import CallError, KernelpkgError, Problem
+from kernelpkg.errors import CallError, KernelpkgError, Problem, error_line
 from kernelpkg.expr.language import Expr
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.guards import CallCheck
@@ -169,7 +169,7 @@ class NativeOverride:
         try:
             wrong = self._connect(module)
         except Exception as error:  # one route leaves the others alone
-            wrong = "KP846", f"cannot be overridden: {line_of(error)}"
+            wrong = "KP846", f"cannot be overridden: {error_line(error)}"
         if wrong is None:
             return None
         code, text = wrong
@@ -370,7 +370,7 @@ class NativeOverride:
             found = warm_classes(kernel, [Case(values=values, use=(), grid=0)], device)
             problems = found.problems
         except Exception as error:
-            problems = [line_of(error)]
+            problems = [error_line(error)]
         for problem in problems:
             self._logger.warning("op '%s' is not ready for all sizes: %s", self.op, problem)
 
@@ -418,9 +418,3 @@ def _says(condition: Expr) -> str:
 
 def _says_eager(condition: Expr) -> str:
     return f"{_says(condition)}, and {CAPTURE}"
-
-
-def line_of(error: Exception) -> str:
-    """Return what an error says, on one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, KernelpkgError) else f"{type(error).__name__}: {text}"

@@ -16,7 +16,7 @@ from typing import Final
 from attrs import evolve
 from packaging.specifiers import SpecifierSet
 
-from kernelpkg.errors import PackError, Problem, UsageError, aligned, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, aligned, error_line, suggestion
 from kernelpkg.manifest.spec import PackSpec, Route
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops, find_pack
 from kernelpkg.packs.lock import has_lock
@@ -24,7 +24,7 @@ from kernelpkg.packs.read import pack_problem, read_pack
 from kernelpkg.packs.routes import read_routing
 from kernelpkg.runtime.torch_ops import DEVICES
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, import_ops, is_defined
-from kernelpkg.vllm.override import Kernel, NativeOverride, RouteOff, line_of
+from kernelpkg.vllm.override import Kernel, NativeOverride, RouteOff
 from kernelpkg.vllm.route_counts import RouteReport
 
 ALL: Final = "all"
@@ -266,7 +266,7 @@ class RouteTable:
         try:
             missing = dict(self._load(pack, environment))
         except Exception as error:  # whatever it is, vLLM goes on with its own ops
-            reason = f"pack '{pack.name}' cannot be loaded: {line_of(error)}"
+            reason = f"pack '{pack.name}' cannot be loaded: {error_line(error)}"
             missing = {f"{pack.namespace}::{kernel}": reason for kernel in pack.kernels}
         reasons: dict[str, None] = {}
         with self._lock:
@@ -296,7 +296,7 @@ def _report(found: NativeOverride | RouteReport) -> RouteReport:
 
 def _lines_of(error: Exception) -> list[str]:
     """Return what an error says: all problems of a pack, and one line for any other error."""
-    return [*map(str, error.problems)] if isinstance(error, PackError) else [line_of(error)]
+    return [*map(str, error.problems)] if isinstance(error, PackError) else [error_line(error)]
 
 
 def _chosen(words: Iterable[str], pack: PackSpec) -> tuple[list[Route], list[str]]:

@@ -128,7 +128,7 @@ def test_configs_of_an_operator_are_checked(demo, check, tmp_path):
         (["--platform", "zzz"],
             "kernelpkg: 'zzz' is not a platform that is known here; the pack has files for none\n"),
         (["--jobs", "0"],
-            "kernelpkg: argument --jobs: '0' is not a number of processes; 'kernelpkg check --help' says what there is\n"),
+            "kernelpkg: argument --jobs: '0' is not a whole number from 1 on; 'kernelpkg check --help' says what there is\n"),
         (["--level", "4"],
             "kernelpkg: '4' is not a value of --level; known are 0, 1, 2, 3; 'kernelpkg check --help' says what there is\n"),
         (["--levle", "1"],
