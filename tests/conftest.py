@@ -51,6 +51,7 @@ SLOW = (
     "helion/cli/test_load.py::test_the_whole_program_loads_the_first_pack",
     "helion/compile/",
     "helion/runtime/test_prebuilt.py::test_loading_and_a_first_call_import_no_helion",
+    "helion/runtime/test_warm.py",
     "helion/test_docs_adding.py::test_builds_go_as_they_are_written",
     "helion/vllm/test_plugin.py",
     "helion/vllm/vendor/test_op_inputs.py",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, folder, print_json
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, folder, print_json
 from kernelpkg.errors import UsageError
 
 
@@ -32,6 +32,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="a directory of builds that goes before the pack's; may be repeated",
     )
+    option("--jobs", type=count, metavar="N", help="threads that compile at once")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             builds=options.builds,
         )
         complain((*report.notes, *report.failures()))
-        found = warm(*options.ops, sizes=sizes, progress=progress.step)
+        found = warm(*options.ops, sizes=sizes, jobs=options.jobs, progress=progress.step)
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)
     if options.json:
         print_json(found.to_json())

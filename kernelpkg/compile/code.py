@@ -8,16 +8,19 @@ cannot be recorded, it is run at each call, as Helion runs it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import Any
 
 import helion
 import torch
+import triton
 from attrs import define, field
 
 from kernelpkg.compile.cubin import Address, described
-from kernelpkg.compile.helion import PINNED, ConfiguredHelionKernel, Selection
+from kernelpkg.compile.helion import PINNED, WORKING, ConfiguredHelionKernel, Selection
 from kernelpkg.launch.classes import Exact, call_class, joined
 from kernelpkg.launch.code import (
     ALIGNMENT,
@@ -58,10 +61,6 @@ def exact_of(bound: Any) -> Exact:
     return found
 
 
-_RECORDING: Final = threading.RLock()
-"""Held while a function of Helion is replaced: kernels are recorded by several threads."""
-
-
 @define(kw_only=True)
 class _Generated:
     """What Helion made: the host part, and the code that Triton made so far."""
@@ -80,6 +79,7 @@ class CompiledCode:
     def __init__(self, configured: ConfiguredHelionKernel) -> None:
         self._configured = configured
         self._exact: dict[int, tuple[bool, ...] | None] = {}
+        self._bound: dict[str, Any] = {}
         self._generated: dict[tuple[object, str], _Generated] = {}
         self._binaries: dict[str, bytes] = {}
         self._handles = Handles(self._binaries.__getitem__)
@@ -94,15 +94,22 @@ class CompiledCode:
         with self._lock:
             device = device_of(args)
             try:
-                generated = self._find(args, selection)
-                call = _recorded_call(generated.host, args, device)
-                if call.far:
-                    generated = self._find(args, selection, far=True)
-                    call = _recorded_call(generated.host, args, device)
+                generated, call = self._generate(args, selection, device)
                 return self._recorded(generated, call, args, device)
             except NotRecorded as error:
                 count_reason(self.unrecorded, str(error))
         return _on_device_of(device, self._configured.launcher(args, selection))
+
+    def begin(self, args: Sequence[Any], selection: Selection) -> None:
+        """Have the code of a call compiled; within `compiling_in_threads` that is only begun.
+
+        Raises ConfigError. What Triton says of the code is what `launcher` raises later.
+        """
+        with self._lock, suppress(NotRecorded):
+            device, offsets = device_of(args), pointer_offsets(args)
+            generated, call = self._generate(args, selection, device)
+            if _found(generated.codes, call, offsets) is None:
+                _begin(call, offsets, device)
 
     def known(
         self, args: Sequence[Any], selection: Selection, device: torch.device | None = None
@@ -112,20 +119,21 @@ class CompiledCode:
         `args` may be stand-ins without storage of tensors on a `device`.
         """
         with self._lock:
-            generated = self._generated.get(self._key(args, selection))
+            place = call_class(args, self._exact)
+            generated = self._generated.get((selection.config_id, place))
             if generated is None:
                 return None
-            place = device or device_of(args)
+            device = device or device_of(args)
             try:
-                call = _recorded_call(generated.host, args, place)
+                call = _recorded_call(generated.host, args, device)
             except NotRecorded:
                 return None
             if call.far:
                 return None
             code = choose(generated.codes, call, pointer_offsets(args))
-            return (
-                None if code is None else recorded(code, call, place.index or 0, self._handles.load)
-            )
+            if code is None:
+                return None
+            return recorded(code, call, device.index or 0, self._handles.load)
 
     def compiled_count(self) -> int:
         """How many modules Helion made."""
@@ -135,23 +143,35 @@ class CompiledCode:
         """How many kernels Triton made of them."""
         return sum(len(generated.codes) for generated in self._generated.values())
 
+    def _generate(
+        self, args: Sequence[Any], selection: Selection, device: torch.device
+    ) -> tuple[_Generated, HostCall]:
+        """Return what Helion makes of a call, and what its host part launches with."""
+        generated = self._find(args, selection)
+        call = _recorded_call(generated.host, args, device)
+        if call.far:
+            generated = self._find(args, selection, far=True)
+            call = _recorded_call(generated.host, args, device)
+        return generated, call
+
     def _find(self, args: Sequence[Any], selection: Selection, *, far: bool = False) -> _Generated:
-        key = self._key(args, selection, far=far)
-        found = self._generated.get(key)
+        """Return what Helion makes of a config for the class of a call, which it binds once."""
+        place = call_class(args, self._exact, far=far)
+        found = self._generated.get((selection.config_id, place))
         if found is None:
-            bound, host = self._configured.compiled(args, selection, far=far)
+            # Helion 1.5 tells calls apart by whatever any config could make a difference of, as
+            # long as it does not know the config; so what it binds is kept by classes of our own.
+            bound = self._bound.get(place) or self._configured.bind(args, far=far)
+            host = self._configured.host_part(bound, selection)
             exact = joined(self._exact, exact_of(bound))
             if exact != self._exact:  # classes are told apart by more than before
                 self._exact = exact
                 self._generated.clear()
-                key = self._key(args, selection, far=far)
-            found = self._generated[key] = _Generated(host=host)
+                self._bound.clear()  # one may have been bound to other sizes than those of `args`
+                return self._find(args, selection, far=far)
+            self._bound[place] = bound
+            found = self._generated[selection.config_id, place] = _Generated(host=host)
         return found
-
-    def _key(
-        self, args: Sequence[Any], selection: Selection, *, far: bool = False
-    ) -> tuple[object, str]:
-        return selection.config_id, call_class(args, self._exact, far=far)
 
     def _recorded(
         self, generated: _Generated, call: HostCall, args: Sequence[Any], device: torch.device
@@ -185,7 +205,7 @@ def _answering_for(device: torch.device) -> Iterator[None]:
 
 def _recorded_call(host: Callable[..., Any], args: Sequence[Any], device: torch.device) -> HostCall:
     """Record what Helion's host part does; raises NotRecorded."""
-    with _RECORDING, _answering_for(device):
+    with WORKING, _answering_for(device):
         return record(host, args, device)
 
 
@@ -213,6 +233,12 @@ def _is_exact(code: Code, call: HostCall, offsets: Sequence[int]) -> bool:
 
 
 def _compile(call: HostCall, offsets: Sequence[int], device: torch.device) -> Any:
+    """Have Triton compile a launch for a device, and wait for it."""
+    found = _begin(call, offsets, device)
+    return found.result() if hasattr(found, "result") else found
+
+
+def _begin(call: HostCall, offsets: Sequence[int], device: torch.device) -> Any:
     """Have Triton compile a launch for a device; its hooks are told, as of every kernel."""
     args = [
         Address(arg.dtype, arg.delta + (0 if arg.source < 0 else offsets[arg.source]))
@@ -222,8 +248,28 @@ def _compile(call: HostCall, offsets: Sequence[int], device: torch.device) -> An
     ]
     options: Mapping[str, Any] = {**PINNED, **call.options}
     with torch.cuda.device(device):
-        found = call.kernel.warmup(*args, grid=call.grid, **options)
-    return found.result() if hasattr(found, "result") else found
+        return call.kernel.warmup(*args, grid=call.grid, **options)
+
+
+def compiling_in_threads(steps: Iterable[Callable[[], None]], threads: int) -> None:
+    """Take steps that begin to compile, and let so many threads compile meanwhile; wait for them.
+
+    Helion works in this thread. Triton compiles each code once, and keeps it for who asks next;
+    whatever fails is tried again then, and raises there.
+    """
+
+    def take() -> None:
+        with triton.AsyncCompileMode(pool, ignore_errors=True):
+            for step in steps:
+                with suppress(Exception):
+                    step()
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        # In a context of its own: Triton 3.6 does not leave its mode where a step is interrupted.
+        copy_context().run(take)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _on_device_of(device: torch.device, launch: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,6 +43,10 @@ PINNED: Final[Mapping[str, Any]] = {"enable_fp_fusion": True}
 Triton 3.10 no longer contracts a product and a sum, which changes every kernel of the first pack.
 What is compiled at run time is compiled with the same."""
 
+WORKING: Final = threading.RLock()
+"""Held while Helion works: kernels are compiled by several threads, and Helion 1.4 changes a table
+of PyTorch meanwhile. It holds Python's own lock for nearly all of that time anyway."""
+
 _IGNORED: Final = ("TensorOperationInWrapper",)
 """Helion warnings that say nothing of a kernel here: views in the host part are the usual form."""
 
@@ -236,16 +240,19 @@ class ConfiguredHelionKernel:
         """
         return self._interpreter(*args)
 
-    def bind(self, args: Sequence[Any]) -> Any:
+    def bind(self, args: Sequence[Any], *, far: bool = False) -> Any:
         """Return what Helion makes of a call before it has a config; nothing is compiled.
 
         Args:
             args: The arguments of the call.
+            far: Whether indices have 64 bits though those of the arguments need 32.
 
         Returns:
-            Helion's BoundKernel.
+            Helion's BoundKernel, which is good for every config.
         """
-        return self._kernel_for(args).bind(tuple(args))
+        kernel = self._wide_kernel if far else self._kernel_for(args)
+        with WORKING, self._forcing(Selection(config_id=None, config=None)):
+            return kernel.bind(tuple(args))
 
     def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:
         """Compile a call with a given selection and return what launches it.
@@ -262,7 +269,7 @@ class ConfiguredHelionKernel:
             ConfigError: Helion refuses the config.
         """
         kernel = self._kernel_for(args)
-        with self._forcing(selection):
+        with WORKING, self._forcing(selection):
             bound = kernel.bind(tuple(args))
             if bound._run is None:
                 self._configure(bound, selection.config)
@@ -271,7 +278,7 @@ class ConfiguredHelionKernel:
 
         def launch_aligned(*args: Any) -> Any:
             # The code depends on the alignment of pointers, which Helion looks at per call.
-            with self._forcing(selection):
+            with WORKING, self._forcing(selection):
                 found = kernel.bind(args)
                 if found._run is None:
                     self._configure(found, selection.config)
@@ -293,45 +300,40 @@ class ConfiguredHelionKernel:
             f"kernel '{self.op_name}': Helion {HELION_VERSION} refuses the config {config}: {text}"
         )
 
-    def compiled(
-        self, args: Sequence[Any], selection: Selection, *, far: bool = False
-    ) -> tuple[Any, Callable[..., Any]]:
-        """Have Helion make the module of a config for the class of a call.
+    def host_part(self, bound: Any, selection: Selection) -> Callable[..., Any]:
+        """Have Helion make the module of a config.
 
         Args:
-            args: The arguments of the call.
+            bound: What `bind` returned.
             selection: The config.
-            far: Whether indices have 64 bits though those of the arguments need 32.
 
         Returns:
-            Helion's BoundKernel, and the host part, which takes `_launcher` too.
+            The host part of the module, which takes `_launcher` too.
 
         Raises:
             ConfigError: Helion refuses the config.
         """
-        kernel = self._wide_kernel if far else self._kernel_for(args)
-        # Helion 1.5 tells calls apart by whatever any config could make a difference of, as long
-        # as it does not know the config; so what it binds here is not kept, but by our own classes.
-        with self._forcing(selection):
-            bound = kernel.bind(tuple(args))
-        config = (
-            bound.config_spec.default_config()
-            if selection.config is None
-            else (to_config(selection.config))
-        )
-        try:
-            return bound, bound.compile_config(config)
-        except helion.exc.InvalidConfig as error:
-            raise self._refused(selection.config, error) from None
+        with WORKING:
+            config = (
+                bound.config_spec.default_config()
+                if selection.config is None
+                else to_config(selection.config)
+            )
+            try:
+                found: Callable[..., Any] = bound.compile_config(config)
+            except helion.exc.InvalidConfig as error:
+                raise self._refused(selection.config, error) from None
+        return found
 
     def compiled_count(self) -> int:
-        """Return how many kernels were compiled so far.
+        """Return how many kernels were compiled so far, for calls through Helion.
 
         Returns:
             A count over both index widths.
         """
         kernels = (self._kernel, self._wide_kernel)
-        return len({id(bound) for kernel in kernels for bound in kernel._bound_kernels.values()})
+        bound = [found for kernel in kernels for found in kernel._bound_kernels.values()]
+        return len({id(found) for found in bound if found._run is not None})
 
     def _kernel_for(self, args: Sequence[Any]) -> Any:
         """Return the kernel that can address all elements of a call.

@@ -6,6 +6,7 @@ Before: `register`, which makes one for each op. After: `dispatch`, which asks i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class HelionBackend:
         self._schema = schema
         self._fake = fake
         self._select = select
-        self._prebuilt = prebuilt
+        self.prebuilt = prebuilt
         self._configured: helion.ConfiguredHelionKernel | None = None
         self._code: CompiledCode | None = None
 
@@ -105,11 +106,18 @@ class HelionBackend:
             try:
                 return self.built.launcher(args, chosen.config_id)
             except NotBuilt as error:
-                self._count(str(error))
-                if self._prebuilt:
+                count_reason(self.fallbacks, str(error))
+                if self.prebuilt:
                     message = f"op '{self.op_name}': {error}, and only prebuilt code may run"
                     raise ConfigError(f"{message}; build it for such calls") from None
         return self.code().launcher(args, _selection(chosen))
+
+    def begin(self, args: Sequence[Any], chosen: Chosen) -> None:
+        """Begin to compile a call, within `compile.code.compiling_in_threads`.
+
+        Raises ConfigError where Helion refuses the config.
+        """
+        self.code().begin(args, _selection(chosen))
 
     def ready(
         self, args: Sequence[Any], chosen: Chosen, device: torch.device | None = None
@@ -119,10 +127,8 @@ class HelionBackend:
         `args` may be stand-ins without storage of tensors on a `device`.
         """
         if self.built is not None:
-            try:
+            with suppress(NotBuilt):  # counted where the call is answered in another way
                 return self.built.launcher(args, chosen.config_id, device)
-            except NotBuilt as error:
-                self._count(str(error))
         return None if self._code is None else self._code.known(args, _selection(chosen), device)
 
     def is_compiled(self, launch: Launch) -> bool:
@@ -132,9 +138,6 @@ class HelionBackend:
     def compiled_count(self) -> int:
         """How many kernels were compiled in this process."""
         return 0 if self._code is None else self._code.code_count()
-
-    def _count(self, reason: str) -> None:
-        count_reason(self.fallbacks, reason)
 
     def long_ways(self) -> dict[str, int]:
         """Why calls were not launched from the build, or not as recorded, and how many."""

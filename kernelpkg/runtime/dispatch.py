@@ -44,10 +44,18 @@ class Plan(Protocol):
 
 
 class Backend(Protocol):
-    """Runs the calls of one op; `backend.HelionBackend` does so with Helion."""
+    """Runs the calls of one op; `backend.HelionBackend` does so with Helion.
+
+    Where it is `prebuilt`, it compiles nothing.
+    """
+
+    prebuilt: bool
 
     def compile(self, args: Sequence[Any], chosen: Chosen) -> Launch:
         """Return the launcher of a call with a config."""
+
+    def begin(self, args: Sequence[Any], chosen: Chosen) -> None:
+        """Begin to compile a call with a config, in other threads where there are some for it."""
 
     def ready(self, args: Sequence[Any], chosen: Chosen, device: Any = None) -> Launch | None:
         """Return the launcher of a call with a config if nothing has to be compiled, else None.
@@ -57,6 +65,9 @@ class Backend(Protocol):
 
     def is_compiled(self, launch: Launch) -> bool:
         """Whether a launcher that `compile` returned has nothing left to compile."""
+
+    def compiled_count(self) -> int:
+        """How many kernels were compiled in this process."""
 
     def interpret(self, *args: Any) -> Any:
         """Run a call where nothing is compiled."""
@@ -146,11 +157,12 @@ class Dispatcher:
         self.calls.put(args, launch)
         return launch, result
 
-    def prepare(self, args: Sequence[Any]) -> None:
+    def prepare(self, args: Sequence[Any], *, compiling: bool = True) -> None:
         """Make the launcher of a call without launching it.
 
         Raises CallError where the call is not accepted, ConfigError where no config may run, and
-        NotReady where the launcher compiles when it first launches.
+        NotReady where the launcher compiles when it first launches, or something would have to be
+        compiled, and nothing may be.
         """
         with self._lock:
             if self.calls.get(args) is not None or self.backend.interprets(args):
@@ -158,24 +170,33 @@ class Dispatcher:
             axes = self._acceptance().axes_of(args)
             if self.backend.empty(args) is not None:
                 return
-            launch = self._launch(axes, args, run=False, compiling=True)[0]
+            launch = self._launch(axes, args, run=False, compiling=compiling)[0]
             # What is known here may be launched while a CUDA graph is captured.
             if not self.backend.is_compiled(launch):
                 raise NotReady(f"{self.op}: code for this call is compiled when it is first made")
             self.calls.put(args, launch)
 
-    def make_ready(
-        self, args: Sequence[Any], real: Callable[[], Sequence[Any]], chosen: Chosen, device: Any
-    ) -> bool:
-        """Have the code of calls like `args` with a config; returns whether it was compiled.
+    def begin(self, args: Sequence[Any], chosen: Chosen | None = None) -> None:
+        """Begin to compile a call, with the config that it gets or another one.
 
-        `args` have no storage; what has to be compiled is compiled with what `real` returns.
+        What goes wrong with it is raised where it is compiled; some of that is raised here too.
         """
         with self._lock:
-            if self.backend.ready(args, chosen, device) is not None:
-                return False
-            self.backend.compile(real(), chosen)
-            return True
+            if chosen is None:
+                axes = self._acceptance().axes_of(args)
+                chosen = next(self.plan.options(axes, args), None)
+            if chosen is not None:
+                self.backend.begin(args, chosen)
+
+    def is_ready(self, args: Sequence[Any], chosen: Chosen, device: Any) -> bool:
+        """Whether code of calls like `args`, which have no storage, is there with a config."""
+        with self._lock:
+            return self.backend.ready(args, chosen, device) is not None
+
+    def compile(self, args: Sequence[Any], chosen: Chosen) -> None:
+        """Have the code of a call with a config."""
+        with self._lock:
+            self.backend.compile(args, chosen)
 
     def check_grad(self, args: Sequence[Any]) -> None:
         """Raise CallError for a tensor that requires grad, where gradients are recorded.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -13,11 +14,11 @@ from attrs import define, evolve, field, frozen
 
 from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.configs.samples import spread
-from kernelpkg.configs.selection import ConfigSelection
-from kernelpkg.errors import KernelpkgError, Progress, UsageError, suggestion
-from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, guard_problem
+from kernelpkg.configs.selection import Chosen, ConfigSelection
+from kernelpkg.errors import Progress, UsageError, error_line, suggestion
+from kernelpkg.manifest.cases import Case, Evaluator, cases_of, guard_problem
 from kernelpkg.manifest.spec import KernelSpec, Scalar
-from kernelpkg.runtime.dispatch import Dispatcher, Plan
+from kernelpkg.runtime.dispatch import Dispatcher, NotReady, Plan
 from kernelpkg.runtime.register import (
     HelionKernelWrapper,
     get_kernel_by_name,
@@ -102,6 +103,7 @@ def warm(
     *ops: str,
     sizes: Mapping[str, Scalar | Sequence[Scalar]] | None = None,
     device: str | torch.device = "cuda",
+    jobs: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> WarmReport:
     """Make registered ops ready, so that calls of some sizes neither compile nor look anything up.
@@ -113,6 +115,7 @@ def warm(
         sizes: Values of axes, as {"num_tokens": [1, 2, 4], "hidden_size": 4096}; an axis that is
             not named has the values of the tuning grid. An op without an axis ignores it.
         device: The GPU.
+        jobs: How many threads compile at once; one for each core unless given.
         progress: Called with what is about to be done, how many steps are done, and of how many.
 
     Returns:
@@ -126,12 +129,11 @@ def warm(
     place = torch.device(device)
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", torch.cuda.current_device())
-    found = []
-    for number, kernel in enumerate(kernels):
-        progress(f"warming {kernel.op_name}", number, len(kernels))
-        found.append(_warm(kernel, sizes or {}, place))
-    progress("done", len(kernels), len(kernels))
-    return WarmReport(ops=tuple(found), seconds=time.perf_counter() - start)
+    found = [_Op(kernel=kernel, device=place) for kernel in kernels]
+    steps = [_Sized(op=op, case=case) for op in found for case in sized_cases(op.spec, sizes or {})]
+    _take(steps, jobs, progress)
+    seconds = time.perf_counter() - start
+    return WarmReport(ops=tuple(op.found for op in found), seconds=seconds)
 
 
 def _kernels(ops: Sequence[str]) -> list[HelionKernelWrapper]:
@@ -145,28 +147,6 @@ def _kernels(ops: Sequence[str]) -> list[HelionKernelWrapper]:
             hint = suggestion(name, [*known, *(qualified.split("::")[1] for qualified in known)])
             raise UsageError(f"'{name}' is not an op that was loaded from a manifest{hint}")
         found.append(kernel)
-    return found
-
-
-def _warm(
-    kernel: HelionKernelWrapper,
-    sizes: Mapping[str, Scalar | Sequence[Scalar]],
-    device: torch.device,
-) -> OpWarmth:
-    spec = kernel.spec
-    assert spec is not None
-    found = OpWarmth(op=kernel.qualified)
-    evaluate = Evaluator()
-    for case in sized_cases(spec, sizes):
-        try:
-            args = make_stand_ins(spec, case, device=device, evaluate=evaluate)
-            before = kernel.backend.compiled_count()
-            kernel.dispatcher.prepare(args)
-        except (KernelpkgError, CaseProblem, torch.OutOfMemoryError) as error:
-            found.problems.append(f"case {case}: {' '.join(str(error).split())}")
-            continue
-        found.ready += 1
-        found.compiled += kernel.backend.compiled_count() > before
     return found
 
 
@@ -189,28 +169,154 @@ def sized_cases(spec: KernelSpec, sizes: Mapping[str, Scalar | Sequence[Scalar]]
                 yield near
 
 
-def warm_classes(kernel: WarmKernel, cases: Iterable[Case], device: torch.device) -> OpWarmth:
+def warm_classes(
+    kernel: WarmKernel, cases: Iterable[Case], device: torch.device, jobs: int | None = None
+) -> OpWarmth:
     """Make the code ready for all calls that differ from some cases in their free sizes alone.
 
     Code that is there, or in a build, is found without storage; what has to be compiled is
-    compiled with tensors on the device.
+    compiled with tensors on the device, in so many threads.
     """
-    spec, selection = kernel.spec, kernel.plan
-    found = OpWarmth(op=kernel.qualified)
-    if spec is None or not isinstance(selection, ConfigSelection):
-        return found
-    evaluate = Evaluator()
-    for case in spread(selection, cases):
-        axes = [case.values.get(axis.name) for axis in spec.axes]
+    op = _Op(kernel=kernel, device=device)
+    steps: list[_Step] = []
+    if kernel.spec is not None and isinstance(kernel.plan, ConfigSelection):
+        for case in spread(kernel.plan, cases):
+            axes = [case.values.get(axis.name) for axis in op.spec.axes]
+            with op.noting(case):
+                args = op.args(case, "meta")
+                chosen = next(kernel.plan.options(axes, args), None)
+                if chosen is not None:
+                    steps.append(_Class(op=op, case=case, chosen=chosen, args=args))
+    _take(steps, jobs)
+    return op.found
+
+
+@define(kw_only=True)
+class _Op:
+    """An op in work, and what became of it so far."""
+
+    kernel: WarmKernel
+    device: torch.device
+    found: OpWarmth = field(init=False)
+    evaluate: Evaluator = field(factory=Evaluator)
+
+    def __attrs_post_init__(self) -> None:
+        self.found = OpWarmth(op=self.kernel.qualified)
+
+    @property
+    def spec(self) -> KernelSpec:
+        """Its manifest, which what is warmed has."""
+        assert self.kernel.spec is not None
+        return self.kernel.spec
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What answers its calls."""
+        return self.kernel.dispatcher
+
+    def args(self, case: Case, device: torch.device | str = "") -> tuple[Any, ...]:
+        """Return the arguments of a call without values, and on "meta" without storage."""
+        place = device or self.device
+        return make_stand_ins(self.spec, case, device=place, evaluate=self.evaluate)
+
+    @contextmanager
+    def noting(self, case: Case) -> Iterator[None]:
+        """Go on behind whatever goes wrong with a case: another one may be fine."""
         try:
-            args = make_stand_ins(spec, case, device="meta", evaluate=evaluate)
-            chosen = next(selection.options(axes, args), None)
-            if chosen is None:
-                continue
-            real = partial(make_stand_ins, spec, case, device=device, evaluate=evaluate)
-            found.compiled += kernel.dispatcher.make_ready(args, real, chosen, device)
-        except (KernelpkgError, CaseProblem, torch.OutOfMemoryError) as error:
-            found.problems.append(f"case {case}: {' '.join(str(error).split())}")
-            continue
-        found.ready += 1
-    return found
+            yield
+        except Exception as error:
+            self.found.problems.append(f"case {case}: {error_line(error)}")
+
+
+class _Step(Protocol):
+    """A case that is made ready."""
+
+    @property
+    def op(self) -> _Op:
+        """Its op."""
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+
+    def find(self) -> bool:
+        """Make it ready and return True, if nothing has to be compiled for that."""
+
+    def begin(self) -> None:
+        """Begin to compile what it lacks; what goes wrong is what `compile` raises."""
+
+    def compile(self) -> None:
+        """Make it ready, with what has to be compiled for that."""
+
+
+def _take(steps: Sequence[_Step], jobs: int | None, progress: Progress = lambda *_: None) -> None:
+    """Make cases ready: first those that have code, so that the others are compiled at once.
+
+    Helion works in this thread, and in so many others Triton compiles what Helion has made.
+    """
+    lacking = []
+    for step in steps:
+        with step.op.noting(step.case):
+            if step.find():
+                step.op.found.ready += 1
+            else:
+                lacking.append(step)
+    compiled = [step for step in lacking if not step.op.dispatcher.backend.prebuilt]
+    if compiled:
+        from kernelpkg.compile.code import compiling_in_threads
+
+        compiling_in_threads(_beginnings(compiled, progress), jobs or os.cpu_count() or 1)
+    for step in lacking:
+        backend = step.op.dispatcher.backend
+        before = backend.compiled_count()
+        with step.op.noting(step.case):
+            step.compile()
+            step.op.found.ready += 1
+            step.op.found.compiled += backend.compiled_count() > before
+
+
+def _beginnings(steps: Sequence[_Step], progress: Progress) -> Iterator[Callable[[], None]]:
+    for number, step in enumerate(steps):
+        progress(f"compiling {step.op.kernel.qualified}", number, len(steps))
+        yield step.begin
+    progress("compiling the rest", len(steps), len(steps))
+
+
+@frozen(kw_only=True)
+class _Sized:
+    """A case of which the launch of one call is made."""
+
+    op: _Op
+    case: Case
+
+    def find(self) -> bool:
+        try:
+            self.op.dispatcher.prepare(self.op.args(self.case), compiling=False)
+        except NotReady:
+            return False
+        return True
+
+    def begin(self) -> None:
+        self.op.dispatcher.begin(self.op.args(self.case))
+
+    def compile(self) -> None:
+        self.op.dispatcher.prepare(self.op.args(self.case))
+
+
+@frozen(kw_only=True)
+class _Class:
+    """A case of which all calls of its class get code; `args` have no storage."""
+
+    op: _Op
+    case: Case
+    chosen: Chosen
+    args: tuple[Any, ...]
+
+    def find(self) -> bool:
+        return self.op.dispatcher.is_ready(self.args, self.chosen, self.op.device)
+
+    def begin(self) -> None:
+        self.op.dispatcher.begin(self.op.args(self.case), self.chosen)
+
+    def compile(self) -> None:
+        self.op.dispatcher.compile(self.op.args(self.case), self.chosen)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import helion
 import torch
 
 from kernelpkg.compile import code
+from kernelpkg.compile.helion import Selection
 
 
 def test_kernels_are_recorded_one_at_a_time():
@@ -35,3 +37,45 @@ def test_kernels_are_recorded_one_at_a_time():
         thread.join()
     assert wrong == []
     assert helion.runtime.get_num_sm is before
+
+
+class Configured:
+    """What stands for Helion: `later` are the sizes that a config makes exact once it has code."""
+
+    def __init__(self, later=()):
+        self.bound, self.later = [], later
+
+    def bind(self, args, *, far):
+        self.bound.append(args[0].size(0))
+        return SimpleNamespace(size=args[0].size(0), exact={})
+
+    def host_part(self, bound, selection):
+        if selection.config_id in self.later:
+            bound.exact = {0: (True, False)}
+        return lambda: (bound.size, selection.config_id)
+
+
+def test_configs_share_what_helion_binds(monkeypatch):
+    """Most of what Helion takes is binding, which knows no config: once for each class."""
+    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    configured = Configured()
+    compiled = code.CompiledCode(configured)
+    found = [
+        compiled._find((torch.ones(size),), Selection(config_id=config, config=None)).host()
+        for config in ("one", "two")
+        for size in (5, 7, 1)
+    ]
+    assert found == [(5, "one")] * 2 + [(1, "one")] + [(5, "two")] * 2 + [(1, "two")]
+    assert (configured.bound, compiled.compiled_count()) == ([5, 1], 4)
+
+
+def test_what_was_bound_to_another_size_is_not_used_where_that_is_exact(monkeypatch):
+    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    configured = Configured(later=("two",))
+    compiled = code.CompiledCode(configured)
+    found = [
+        compiled._find((torch.ones(size),), Selection(config_id=config, config=None)).host()
+        for size, config in ((5, "one"), (7, "two"), (5, "two"), (7, "one"))
+    ]
+    assert found == [(5, "one"), (7, "two"), (5, "two"), (7, "one")]
+    assert configured.bound == [5, 7, 5]
