@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, folder, print_json
-from kernelpkg.errors import UsageError
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, folder, tell
+from kernelpkg.errors import UsageError, counted
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Warm; 0 where everything is ready."""
     sizes = dict(map(_values, options.sizes))
     from kernelpkg.runtime.load import load
+    from kernelpkg.runtime.register import get_kernel_by_name
     from kernelpkg.runtime.warm import warm
 
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
@@ -52,10 +53,11 @@ def run(options: argparse.Namespace) -> int:
         complain((*report.notes, *report.failures()))
         found = warm(*options.ops, sizes=sizes, jobs=options.jobs, progress=progress.step)
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)
-    if options.json:
-        print_json(found.to_json())
-    else:
-        print(found.summary())
+    kernels = filter(None, (get_kernel_by_name(op.op) for op in found.ops))
+    ways = [(kernel.qualified, *way) for kernel in kernels for way in kernel.fallbacks().items()]
+    lines = [f"{op}: {counted(n, 'signature')} by a longer way: {why}" for op, why, n in ways]
+    fallbacks = [{"op": op, "reason": why, "signatures": n} for op, why, n in ways]
+    tell(options, {**found.to_json(), "fallbacks": fallbacks}, [found.summary(), *lines])
     ready = report.ok and not any(op.problems for op in found.ops)
     return FINE if ready else FOUND
 

@@ -94,8 +94,9 @@ class HelionBackend:
         return self._code
 
     def forget(self) -> None:
-        """Drop what was compiled."""
+        """Drop what was compiled, and what was counted."""
         self._configured = self._code = None
+        self.fallbacks.clear()
 
     def compile(self, args: Sequence[Any], chosen: Chosen) -> Launch:
         """Return what launches a call with its config: code of the build, or compiled here.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from logging import Logger
 from typing import Any, Final, Protocol
@@ -63,6 +63,9 @@ class Kernel(WarmKernel, Protocol):
     """What a route needs of a registered kernel; `register.HelionKernelWrapper` is one."""
 
     schema: OpSchema
+
+    def fallbacks(self) -> Mapping[str, int]:
+        """Say how many signatures take a longer way than a launch of prebuilt code, and why."""
 
     def tell(self, follower: NativeOverride) -> None:
         """Let `follower.forget` be called when the op is given back."""
@@ -151,7 +154,7 @@ class NativeOverride:
 
     def report(self) -> RouteReport:
         """Return what became of the route and of its calls up to now."""
-        status = self.status
+        status, kernel = self.status, self._kernel
         return RouteReport(
             target=self.target,
             op=self.op,
@@ -159,6 +162,7 @@ class NativeOverride:
             reason=self._absent if status == "waiting" else self.off,
             ours=self._counts.ours(),
             native=self._counts.native(),
+            longer={} if kernel is None else kernel.fallbacks(),
         )
 
     def connect(self, module: str | None) -> Problem | None:

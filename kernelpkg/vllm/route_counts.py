@@ -34,6 +34,8 @@ class RouteReport:
         reason: Why it is not routed.
         ours: How many calls the op of the pack answered.
         native: How many went on to the native op while the route stood, by the reason for it.
+        longer: How many signatures of the op are not launched as recorded, with code of its build,
+            by the reason for it; `HelionKernelWrapper.fallbacks` counts them.
     """
 
     target: str
@@ -42,6 +44,7 @@ class RouteReport:
     reason: str = ""
     ours: int = 0
     native: Mapping[str, int] = field(factory=dict)
+    longer: Mapping[str, int] = field(factory=dict)
 
     @property
     def passed(self) -> int:

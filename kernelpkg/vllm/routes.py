@@ -16,7 +16,15 @@ from typing import Final
 from attrs import evolve
 from packaging.specifiers import SpecifierSet
 
-from kernelpkg.errors import PackError, Problem, UsageError, aligned, error_line, suggestion
+from kernelpkg.errors import (
+    PackError,
+    Problem,
+    UsageError,
+    aligned,
+    counted,
+    error_line,
+    suggestion,
+)
 from kernelpkg.manifest.spec import PackSpec, Route
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops, find_pack
 from kernelpkg.packs.lock import has_lock
@@ -338,6 +346,8 @@ def report_table(reports: Iterable[RouteReport]) -> str:
     for report in reports:
         why = [report.reason] if report.reason else []
         why += [f"{count} {reason}" for reason, count in report.native.items()]
+        for reason, count in report.longer.items():
+            why.append(f"{counted(count, 'signature')} of ours by a longer way: {reason}")
         cells = (report.target, report.op, report.status, str(report.ours), str(report.passed))
         rows.append((*cells, why[0] if why else ""))
         rows += [("", "", "", "", "", line) for line in why[1:]]

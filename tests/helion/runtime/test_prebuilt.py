@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ import torch
 from attrs import evolve
 
 import kernelpkg
+from kernelpkg import cli
 from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import bind
 from kernelpkg.configs import platforms
@@ -425,6 +428,24 @@ def test_warming_says_what_is_not_ready(built, gpu):
     assert "case num_tokens=4: op 'twice': " in found.problems[0]
     assert report.to_json()["ops"][0]["problems"] == found.problems
     assert report.summary().startswith("1 ops: 0 calls ready, 0 of them compiled")
+
+
+def test_the_command_says_which_calls_take_a_longer_way(
+    lacking, gpu, compiler, monkeypatch, capsys
+):
+    """One token, of which the build has no code: it is compiled, once, and counted once."""
+    monkeypatch.setattr("kernelpkg.runtime.warm.warm", partial(kernelpkg.warm, device="cpu"))
+    monkeypatch.setattr(HelionBackend, "is_compiled", lambda *_: True)
+    arguments = ["warm", "--root", str(lacking.root), "--sizes", "num_tokens=1,4", "--jobs", "2"]
+    assert cli.main(arguments) == 0
+    out, err = capsys.readouterr()
+    line = f"demo::twice: 1 signature by a longer way: {CLASS}"
+    assert (out.splitlines()[1:], err, len(compiler.calls)) == ([line], "", 1)
+    kernelpkg.unload("demo::twice")
+    assert cli.main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["fallbacks"] == [{"op": "demo::twice", "reason": CLASS, "signatures": 1}]
+    assert document["ops"][0]["ready"] == 2
 
 
 def test_warming_what_is_not_there(built, gpu):

@@ -112,6 +112,17 @@ def test_who_answers(bench, twice, routed):
     assert bench.warned == []
 
 
+def test_which_of_our_calls_take_a_longer_way(bench, twice, routed, monkeypatch):
+    """The kernel counts them; a route that no call has come to has none."""
+    bench.install(root=routed())
+    assert bench.report.longer == {}
+    call(3)
+    kernel = get_kernel_by_name("demo::twice")
+    assert kernel is not None
+    kernel.backend.fallbacks["the build has none"] = 2
+    assert bench.report.longer == {"the build has none": 2}
+
+
 def test_nothing_is_loaded_before_a_call_is_accepted(bench, twice, routed):
     """The pack is loaded once, by the first call that our op will answer."""
     bench.install(root=routed('when = ["num_tokens <= 4"]'))

@@ -464,7 +464,13 @@ def test_something_unforeseen(bench, new_bench, define_native, routed, monkeypat
 def test_the_table_of_reports():
     """Each reason stands on its own line, below that of the status."""
     reports = [
-        RouteReport(target="_C::a", op="demo::a", status="routed", ours=7),
+        RouteReport(
+            target="_C::a",
+            op="demo::a",
+            status="routed",
+            ours=7,
+            longer={"its host part uses item": 2},
+        ),
         RouteReport(
             target="_C::bb",
             op="demo::b",
@@ -476,7 +482,8 @@ def test_the_table_of_reports():
     ]
     assert report_table(reports) == (
         "native op  op       status  ours  native  why\n"
-        "_C::a      demo::a  routed  7     0\n"
+        "_C::a      demo::a  routed  7     0       "
+        "2 signatures of ours by a longer way: its host part uses item\n"
         "_C::bb     demo::b  off     1     23      revoked\n"
         "                                          20 'n <= 4' does not hold\n"
         "                                          3 an argument requires grad"
