@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,24 +11,23 @@ from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, strides_of
 from kernelpkg.manifest.spec import KernelSpec
 
 
-def each_stand_in(
-    spec: KernelSpec, case: Case, *, device: str | torch.device, evaluate: Evaluator | None = None
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the arguments of a case in each layout that its calls may have.
+def layouts_of(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> tuple[bool, ...]:
+    """Return whether strides are dense in each layout that the calls of a case may have.
 
     Strides that may be anything are padded first, and then as small as they can be: code may tell
     a stride of 1 from larger ones, and the scales of one token have it. Raises CaseProblem.
     """
-    padded = make_stand_ins(spec, case, device=device, evaluate=evaluate)
-    yield padded
-    if spec.generator is None:
-        dense = make_stand_ins(spec, case, device=device, evaluate=evaluate, dense=True)
-        if _strides(dense) != _strides(padded):
-            yield dense
-
-
-def _strides(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
-    return [arg.stride() for arg in args if isinstance(arg, torch.Tensor)]
+    if spec.generator is not None:
+        return (False,)
+    padded, dense = (
+        [
+            arg.stride()
+            for arg in make_stand_ins(spec, case, device="meta", evaluate=evaluate, dense=dense)
+            if isinstance(arg, torch.Tensor)
+        ]
+        for dense in (False, True)
+    )
+    return (False,) if padded == dense else (False, True)
 
 
 def make_stand_ins(

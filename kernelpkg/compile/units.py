@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from attrs import asdict, evolve, frozen
 
-from kernelpkg.bench.stand_ins import make_stand_ins
+from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
 from kernelpkg.compile.bind import (
     Binder,
     Binding,
@@ -252,34 +252,34 @@ class KernelBuilder:
         evaluate = Evaluator()
         reached: set[tuple[str, str]] = set()
         for case in self._cases:
-            args = self._arguments(case, evaluate)
-            if args is None:
-                continue
             axes: list[Scalar] = [case.values.get(axis.name) for axis in self.spec.axes]
-            chosen = next(self._selection.options(axes, args), None)
-            if chosen is not None:
-                reached.add((chosen.config_id, repr(facts_of(self.spec, case))))
-                yield case, args, chosen
+            for args in self._arguments(case, evaluate):
+                chosen = next(self._selection.options(axes, args), None)
+                if chosen is not None:
+                    reached.add((chosen.config_id, repr(facts_of(self.spec, case))))
+                    yield case, args, chosen
         for one in self._filed:
             name = config_id(one.config)
             for variant in one.variants:
                 if (name, repr(variant.facts)) in reached:
                     continue
-                args = self._arguments(variant.largest, evaluate)
-                if args is not None:
+                for args in self._arguments(variant.largest, evaluate):
                     yield variant.largest, args, _filed_choice(one)
 
-    def _arguments(self, case: Case, evaluate: Evaluator) -> tuple[Any, ...] | None:
-        """Return the arguments of a case without storage, or None where there are none."""
+    def _arguments(self, case: Case, evaluate: Evaluator) -> Iterator[tuple[Any, ...]]:
+        """Yield the arguments of a case without storage, in each layout; none where it has none."""
         try:
             if self.spec.generator is None:
-                return make_stand_ins(self.spec, case, device="meta", evaluate=evaluate)
-            return tuple(map(stand_in, arguments_of(self.spec, case)[1]))
+                for dense in layouts_of(self.spec, case, evaluate):
+                    yield make_stand_ins(
+                        self.spec, case, device="meta", evaluate=evaluate, dense=dense
+                    )
+            else:
+                yield tuple(map(stand_in, arguments_of(self.spec, case)[1]))
         except CaseProblem:  # flags that no grid has together, and no call can have
-            return None
+            return
         except (NoInputs, ArithmeticError, RuntimeError, TypeError) as error:
             self._note(case, error)
-            return None
 
     def _use(self, case: Case, args: Sequence[Any], chosen: Chosen, exact: Exact) -> ConfigUse:
         return ConfigUse(

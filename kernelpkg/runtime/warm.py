@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from attrs import define, evolve, field, frozen
 
-from kernelpkg.bench.stand_ins import make_stand_ins
+from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
 from kernelpkg.configs.samples import spread
 from kernelpkg.configs.selection import Chosen, ConfigSelection
 from kernelpkg.errors import Progress, UsageError, error_line, suggestion
@@ -130,7 +130,12 @@ def warm(
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", torch.cuda.current_device())
     found = [_Op(kernel=kernel, device=place) for kernel in kernels]
-    steps = [_Sized(op=op, case=case) for op in found for case in sized_cases(op.spec, sizes or {})]
+    steps = [
+        _Sized(op=op, case=case, dense=dense)
+        for op in found
+        for case in sized_cases(op.spec, sizes or {})
+        for dense in op.layouts(case)
+    ]
     _take(steps, jobs, progress)
     seconds = time.perf_counter() - start
     return WarmReport(ops=tuple(op.found for op in found), seconds=seconds)
@@ -182,11 +187,13 @@ def warm_classes(
     if kernel.spec is not None and isinstance(kernel.plan, ConfigSelection):
         for case in spread(kernel.plan, cases):
             axes = [case.values.get(axis.name) for axis in op.spec.axes]
-            with op.noting(case):
-                args = op.args(case, "meta")
-                chosen = next(kernel.plan.options(axes, args), None)
-                if chosen is not None:
-                    steps.append(_Class(op=op, case=case, chosen=chosen, args=args))
+            for dense in op.layouts(case):
+                with op.noting(case):
+                    args = op.args(case, dense, "meta")
+                    chosen = next(kernel.plan.options(axes, args), None)
+                    if chosen is not None:
+                        step = _Class(op=op, case=case, dense=dense, chosen=chosen, args=args)
+                        steps.append(step)
     _take(steps, jobs)
     return op.found
 
@@ -214,10 +221,16 @@ class _Op:
         """What answers its calls."""
         return self.kernel.dispatcher
 
-    def args(self, case: Case, device: torch.device | str = "") -> tuple[Any, ...]:
+    def layouts(self, case: Case) -> tuple[bool, ...]:
+        """Return the layouts of a case, as `layouts_of` does; none where it has no arguments."""
+        with self.noting(case):
+            return layouts_of(self.spec, case, self.evaluate)
+        return ()
+
+    def args(self, case: Case, dense: bool, device: torch.device | str = "") -> tuple[Any, ...]:
         """Return the arguments of a call without values, and on "meta" without storage."""
         place = device or self.device
-        return make_stand_ins(self.spec, case, device=place, evaluate=self.evaluate)
+        return make_stand_ins(self.spec, case, device=place, evaluate=self.evaluate, dense=dense)
 
     @contextmanager
     def noting(self, case: Case) -> Iterator[None]:
@@ -239,6 +252,10 @@ class _Step(Protocol):
     def case(self) -> Case:
         """The case."""
 
+    @property
+    def dense(self) -> bool:
+        """Whether it is the second layout of the case."""
+
     def find(self) -> bool:
         """Make it ready and return True, if nothing has to be compiled for that."""
 
@@ -258,7 +275,7 @@ def _take(steps: Sequence[_Step], jobs: int | None, progress: Progress = lambda 
     for step in steps:
         with step.op.noting(step.case):
             if step.find():
-                step.op.found.ready += 1
+                step.op.found.ready += not step.dense
             else:
                 lacking.append(step)
     compiled = [step for step in lacking if not step.op.dispatcher.backend.prebuilt]
@@ -271,7 +288,7 @@ def _take(steps: Sequence[_Step], jobs: int | None, progress: Progress = lambda 
         before = backend.compiled_count()
         with step.op.noting(step.case):
             step.compile()
-            step.op.found.ready += 1
+            step.op.found.ready += not step.dense
             step.op.found.compiled += backend.compiled_count() > before
 
 
@@ -288,19 +305,20 @@ class _Sized:
 
     op: _Op
     case: Case
+    dense: bool
 
     def find(self) -> bool:
         try:
-            self.op.dispatcher.prepare(self.op.args(self.case), compiling=False)
+            self.op.dispatcher.prepare(self.op.args(self.case, self.dense), compiling=False)
         except NotReady:
             return False
         return True
 
     def begin(self) -> None:
-        self.op.dispatcher.begin(self.op.args(self.case))
+        self.op.dispatcher.begin(self.op.args(self.case, self.dense))
 
     def compile(self) -> None:
-        self.op.dispatcher.prepare(self.op.args(self.case))
+        self.op.dispatcher.prepare(self.op.args(self.case, self.dense))
 
 
 @frozen(kw_only=True)
@@ -309,6 +327,7 @@ class _Class:
 
     op: _Op
     case: Case
+    dense: bool
     chosen: Chosen
     args: tuple[Any, ...]
 
@@ -316,7 +335,7 @@ class _Class:
         return self.op.dispatcher.is_ready(self.args, self.chosen, self.op.device)
 
     def begin(self) -> None:
-        self.op.dispatcher.begin(self.op.args(self.case), self.chosen)
+        self.op.dispatcher.begin(self.op.args(self.case, self.dense), self.chosen)
 
     def compile(self) -> None:
-        self.op.dispatcher.compile(self.op.args(self.case), self.chosen)
+        self.op.dispatcher.compile(self.op.args(self.case, self.dense), self.chosen)

@@ -18,7 +18,7 @@ from attrs import evolve
 
 import kernelpkg
 from kernelpkg import cli
-from kernelpkg.bench.stand_ins import make_stand_ins
+from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
 from kernelpkg.compile import bind
 from kernelpkg.configs import platforms
 from kernelpkg.configs.samples import spread
@@ -456,6 +456,7 @@ def test_warming_what_is_not_there(built, gpu):
 
 LAYERS = [
     ("per_token_group_fp8_quant", {"hidden_size": 4096, "column_major": True}),
+    ("per_token_group_fp8_quant", {"hidden_size": 12288, "column_major": True}),
     ("rms_norm_per_block_quant", {"hidden_size": 4096, "has_residual": True}),
     ("rms_norm_per_block_quant", {"hidden_size": 4096, "has_residual": False}),
     ("silu_and_mul_per_block_quant", {"intermediate_size": 12288}),
@@ -477,8 +478,9 @@ def test_the_build_of_the_first_pack_has_code_for_the_layers_of_an_engine(name, 
     selection = read_selection(pack, spec, H200.platform)
     found = []
     for case in spread(selection, [Case(values=values, use=(), grid=0)]):
-        args = make_stand_ins(spec, case, device="meta")
-        chosen = next(selection.options([*case.values.values()], args))
-        found.append((chosen.config_id, call_class(args, kernel.exact)))
+        for dense in layouts_of(spec, case):
+            args = make_stand_ins(spec, case, device="meta", dense=dense)
+            chosen = next(selection.options([*case.values.values()], args))
+            found.append((chosen.config_id, call_class(args, kernel.exact)))
     assert len(found) > 20
     assert set(found) <= parts
