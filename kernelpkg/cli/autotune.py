@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from kernelpkg.cli.console import (
     ProgressBar,
     complain,
     count,
+    ended_like_ctrl_c,
     folder,
     print_json,
     print_table,
@@ -150,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(options, here, plans(here))
     # After `_on_gpus`: `ray.init` takes SIGTERM, and has given it back by now.
-    with _ended_like_ctrl_c() as ended, ProgressBar() as progress:
+    with ended_like_ctrl_c() as ended, ProgressBar() as progress:
         results = autotune(
             pack,
             kernels,
@@ -193,30 +193,6 @@ def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
             if locked.get(path) != digest_bytes(Path(root, path).read_bytes()):
                 return [f"{lock.FILE} has other configs than there are now; run 'kernelpkg lock'"]
     return []
-
-
-@contextlib.contextmanager
-def _ended_like_ctrl_c() -> Iterator[list[int]]:
-    """End a run at SIGTERM, as batch systems send it, and at SIGHUP as at Ctrl-C.
-
-    The list gets the exit status that shells give these ends.
-    """
-    ended: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        ended.append(128 + number)
-        raise KeyboardInterrupt  # by default the process just ends: no table, and no status
-
-    before = {
-        number: signal.signal(number, end)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL  # else nohup, or whoever runs this, has it
-    }
-    try:
-        yield ended
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:

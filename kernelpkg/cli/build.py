@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from kernelpkg.check import level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, print_json
+from kernelpkg.cli.console import (
+    FINE,
+    FOUND,
+    ProgressBar,
+    complain,
+    count,
+    ended_like_ctrl_c,
+    print_json,
+)
 from kernelpkg.configs import directories, platforms
 from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
 from kernelpkg.manifest.cases import shown_bytes
@@ -126,7 +134,11 @@ def _build(
         raise KernelpkgError(f"kernelpkg: '{error.name}' cannot be imported ({error})") from None
     start = time.perf_counter()
     uses = ("tune", "bench", "test") if options.tests else ("tune", "bench")
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with (
+        ended_like_ctrl_c(),
+        ProgressBar() as progress,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
         made = make_build(
             pack, specs, here, directory, uses=uses, jobs=options.jobs, progress=progress.step
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +55,32 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def complain(lines: Iterable[object]) -> None:
     for line in lines if sys.stderr is not None else ():  # it may be closed
         print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def ended_like_ctrl_c() -> Iterator[list[int]]:
+    """End a run at SIGTERM, as batch systems send it, and at SIGHUP as at Ctrl-C.
+
+    The list gets the exit status that shells give these ends.
+    """
+    ended: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        ended.append(128 + number)
+        raise KeyboardInterrupt(
+            128 + number
+        )  # by default the process just ends, and tidies nothing
+
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL  # else nohup, or whoever runs this, has it
+    }
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class ProgressBar:

@@ -78,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = "the output" if error.filename is None else error.filename
         print(f"kernelpkg: {place}: {error.strerror}", file=sys.stderr)
         return FOUND
-    except KeyboardInterrupt:
-        return _failed(INTERRUPTED, "kernelpkg: interrupted", given)
+    except KeyboardInterrupt as error:  # of another signal, it has the status
+        status = error.args[0] if error.args else INTERRUPTED
+        return _failed(status, "kernelpkg: interrupted", given)
 
 
 def _failed(status: int, text: str, given: Sequence[str]) -> int:

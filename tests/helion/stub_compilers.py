@@ -33,6 +33,12 @@ def endless(payload):
     time.sleep(600)
 
 
+def hanging(payload):
+    """Says which process it is, and never ends."""
+    Path(payload["keep"], "started").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def confused(payload):
     """Fails in a way that nobody foresaw."""
     raise LookupError("no such pass")

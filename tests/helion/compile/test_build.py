@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,6 +135,50 @@ def test_kernels_that_are_not_named_stay_as_they_were_built(tuned, stub_build):
     assert after.kernels["thrice"] == before["thrice"]
     assert after.kernels["twice"] != before["twice"]
     assert {path.name for path in directory.iterdir()} == {INDEX, *after.binaries()}
+
+
+PROGRAM = """
+import signal, sys
+from kernelpkg import cli
+from kernelpkg.compile import build
+sys.path.insert(0, sys.argv[1])
+build._PERFORM = "stub_compilers:hanging"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+sys.exit(cli.main(["build", "--root", sys.argv[2], "--jobs", "1", "--json"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "ctrl-c"]
+)
+def test_a_build_that_is_ended_leaves_nothing_but_what_was_there(
+    tuned, stub_build, tmp_path, number, status
+):
+    """In the midst of a compilation: its process is ended, and its directory removed."""
+    stub_build(tuned.root)
+    directory = tuned.root / "builds/demo/nvidia_h200"
+    before, place = content(directory), tmp_path / "temporary"
+    place.mkdir()
+    path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    environment = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": os.pathsep.join(path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, path[0], str(tuned.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as process:
+        while not (worker := "".join(p.read_text() for p in place.glob("*/started"))):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (status, "kernelpkg: interrupted\n")
+    assert json.loads(out) == {"errors": ["kernelpkg: interrupted"]}
+    assert [*place.glob("kernelpkg-*")] == []
+    assert not Path("/proc", worker).exists()
+    assert content(directory) == before
 
 
 CONFIGS = """{{
