@@ -31,54 +31,71 @@ class Platform:
     shared_memory: int | None = None
 
 
+UNNAMED: Final = "unknown_gpu"
+"""The platform of a GPU whose driver gives it no name, as ROCm's may, and no architecture."""
+
 # Of each architecture its family, the most shared memory that a block may opt in to (KiB), and the
 # base platforms in the order in which others borrow from them: the most often tuned first.
 # NVIDIA: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD: LDS
 # per work group in the CDNA2, CDNA3 and CDNA4 instruction set references.
 _ARCHITECTURES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "sm_70": ("volta", 96, ("tesla_v100",)),
-    "sm_80": ("ampere", 163, ("nvidia_a100",)),
-    "sm_86": ("ampere", 99, ("nvidia_a10", "nvidia_a10g")),
+    "sm_75": ("turing", 64, ("tesla_t4",)),
+    "sm_80": ("ampere", 163, ("nvidia_a100", "nvidia_a800", "nvidia_a30", "nvidia_a100x")),
+    "sm_86": ("ampere", 99, ("nvidia_a10", "nvidia_a10g", "nvidia_a40", "nvidia_a16", "nvidia_a2")),
+    "sm_87": ("ampere", 163, ("orin",)),
     "sm_89": ("ada", 99, ("nvidia_l40s", "nvidia_l4", "nvidia_rtx_6000_ada_generation",
-                          "nvidia_geforce_rtx_4090")),
-    "sm_90": ("hopper", 227, ("nvidia_h100", "nvidia_h200", "nvidia_gh200", "nvidia_h20")),
+                          "nvidia_geforce_rtx_4090", "nvidia_l40", "nvidia_l20", "nvidia_l2")),
+    "sm_90": ("hopper", 227, ("nvidia_h100", "nvidia_h200", "nvidia_gh200", "nvidia_h20",
+                              "nvidia_h800")),
     "sm_100": ("blackwell", 227, ("nvidia_b200", "nvidia_gb200", "nvidia_b100")),
     "sm_103": ("blackwell", 227, ("nvidia_b300", "nvidia_gb300")),
+    "sm_110": ("blackwell", 227, ("nvidia_thor",)),
     "sm_120": ("blackwell", 99, ("nvidia_rtx_pro_6000_blackwell", "nvidia_geforce_rtx_5090")),
-    "gfx90a": ("cdna2", 64, ("amd_instinct_mi250x",)),
+    "sm_121": ("blackwell", 99, ("nvidia_gb10",)),
+    "gfx90a": ("cdna2", 64, ("amd_instinct_mi250x", "amd_instinct_mi210")),
     "gfx942": ("cdna3", 64, ("amd_instinct_mi300x", "amd_instinct_mi325x", "amd_instinct_mi308x",
                              "amd_instinct_mi300a")),
     "gfx950": ("cdna4", 160, ("amd_instinct_mi355x", "amd_instinct_mi350x")),
 }  # fmt: skip
 _BASES = {base: arch for arch, (*_, bases) in _ARCHITECTURES.items() for base in bases}
+_ORDER = {base: place for place, base in enumerate(_BASES)}
+
+# Product lines whose names tell the architecture of each of their GPUs.
+_LINES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(line), arch)
+    for line, arch in (
+        (r"nvidia_geforce_(gtx_16|rtx_20)\d\d(_.*)?|(nvidia_)?quadro_rtx_.*", "sm_75"),
+        (r"nvidia_geforce_rtx_30\d\d(_.*)?|nvidia_rtx_a\d+(_.*)?", "sm_86"),
+        (r"nvidia_geforce_rtx_40\d\d(_.*)?|nvidia_rtx_\d+_(sff_)?ada_generation(_.*)?", "sm_89"),
+        (r"nvidia_geforce_rtx_50\d\d(_.*)?|nvidia_rtx_pro_\d+_blackwell(_.*)?", "sm_120"),
+    )
+)
 
 # Families of one vendor by age: configs are borrowed from the nearest first.
 _VENDORS: tuple[tuple[str, ...], ...] = (
-    ("volta", "ampere", "ada", "hopper", "blackwell"),
+    ("volta", "turing", "ampere", "ada", "hopper", "blackwell"),
     ("cdna2", "cdna3", "cdna4"),
 )
 
-# Names that say more than the base: form factor, memory, cooling. The H100, A100, V100 and MI300X
-# ones are vLLM 0.33.0's (vllm/kernels/helion/utils.py).
-_VARIANTS: dict[str, tuple[str, ...]] = {
-    "tesla_v100": ("sxm2_16gb", "sxm2_32gb", "pcie_16gb", "pcie_32gb", "sxm3_32gb"),
-    "nvidia_a100": ("sxm4_40gb", "sxm4_80gb", "pcie_40gb", "pcie_80gb", "80gb_pcie"),
-    "nvidia_h100": ("pcie", "sxm5", "80gb_hbm3", "nvl"),
-    "nvidia_h200": ("nvl", "141gb_hbm3e"),
-    "nvidia_gh200": ("480gb", "120gb", "144g_hbm3e"),
-    "nvidia_h20": ("3e",),
-    "nvidia_b300": ("sxm6_ac",),
-    "nvidia_rtx_pro_6000_blackwell":
-        ("workstation_edition", "max_q_workstation_edition", "server_edition"),
-    "nvidia_geforce_rtx_4090": ("d",),
-    "nvidia_geforce_rtx_5090": ("d",),
-    "amd_instinct_mi250x": ("mi250",),
-    "amd_instinct_mi300x": ("hf", "vf"),
-    "amd_instinct_mi325x": ("vf",),
-}  # fmt: skip
+# Words behind the name of a base that make variants of it: form factor, memory, cooling, and the
+# share of the memory that a virtual GPU has. It has the whole GPU by turns.
+_VARIANT: Final = re.compile(
+    r"sxm\d?|pcie|nvl|oam|hf|vf|ac|\d+gb?|hbm\d\w?|3e|d|\d+[abcq]"
+    r"|nvgpu|max|q|workstation|server|edition"
+)
 
-_BASE_OF: dict[str, str] = {
-    f"{base}_{suffix}": base for base, suffixes in _VARIANTS.items() for suffix in suffixes
+# An instance of a divided GPU, by itself or of a virtual one: a part of the multiprocessors.
+_INSTANCE: Final = re.compile(r"_(mig_\d+[cg]_.+|\d_\d+c(me)?)$")
+
+# Names that AMD's tools have for the same GPU: without the X, or of both that it may be.
+_SAME: dict[str, str] = {
+    "amd_instinct_mi250": "amd_instinct_mi250x",
+    "amd_instinct_mi250x_mi250": "amd_instinct_mi250x",
+    "amd_instinct_mi308": "amd_instinct_mi308x",
+    "amd_instinct_mi325": "amd_instinct_mi325x",
+    "amd_instinct_mi350": "amd_instinct_mi350x",
+    "amd_instinct_mi355": "amd_instinct_mi355x",
 }
 
 
@@ -95,8 +112,8 @@ def canonical(name: str) -> str:
 
 
 def known() -> tuple[str, ...]:
-    """Return the names of all GPUs that have a known architecture."""
-    return (*_BASES, *_BASE_OF)
+    """Return the names of the GPUs that others are variants of, or near."""
+    return tuple(_BASES)
 
 
 def stranger(name: str) -> str:
@@ -106,27 +123,55 @@ def stranger(name: str) -> str:
 
 
 def resolve(
-    name: str, *, extra: Mapping[str, str] = {}, variants: Literal["together", "apart"] = "together"
+    name: str,
+    *,
+    extra: Mapping[str, str] = {},
+    variants: Literal["together", "apart"] = "together",
+    arch: str | None = None,
 ) -> Platform:
     """Return the platform of a GPU by its name, or of a platform by its own.
 
     `extra` names the platforms of further GPUs. With `variants` apart, a variant has configs of
-    its own and shares none with its base, unless `extra` names its platform.
+    its own and shares none with its base, unless `extra` names its platform. An instance of a GPU
+    always has, and borrows from the whole one first. `arch` is the architecture of this machine's
+    GPU, and counts where the name tells none.
     """
     gpu = canonical(name)
     further = {canonical(key): canonical(platform) for key, platform in extra.items()}
-    base = further.get(gpu, gpu)
-    base = _BASE_OF.get(base, base)
-    arch = _BASES.get(base)
-    family, shared, _ = _ARCHITECTURES[arch] if arch else (None, None, ())
+    own = further.get(gpu, gpu)
+    instance = _INSTANCE.search(own)
+    base = _base(own[: instance.start()] if instance else own)
+    arch = _arch(base) or arch
+    family, shared, _ = _ARCHITECTURES.get(arch or "", (None, None, ()))
+    shared_name = base + (instance[0] if instance else "")
     return Platform(
-        name=base if variants == "together" else further.get(gpu, gpu),
+        name=shared_name if variants == "together" else own,
         gpu=gpu,
         base=base,
         family=family,
         arch=arch,
         shared_memory=None if shared is None else shared * 1024,
     )
+
+
+def _base(name: str) -> str:
+    """Return the platform that a GPU is a variant of, or the name itself."""
+    words = re.sub("^grid_", "nvidia_", name).split("_")
+    while True:
+        found = "_".join(words)
+        found = _SAME.get(found, found)
+        if found in _BASES:
+            return found
+        if not words or not _VARIANT.fullmatch(words.pop()):
+            return name
+
+
+def _arch(base: str) -> str | None:
+    """Return the architecture that a name tells, which may be its own."""
+    if base in _ARCHITECTURES:
+        return base
+    lines = (arch for line, arch in _LINES if line.fullmatch(base))
+    return _BASES.get(base) or next(lines, None)
 
 
 def platform_of(pack: PackSpec, name: str) -> Platform:
@@ -175,5 +220,5 @@ def _distance(here: Platform, there: Platform, name: str) -> tuple[int, ...] | N
         1 if here.arch == there.arch else 2,
         abs(ages.index(here.family) - ages.index(there.family)),
         ages.index(there.family),
-        list(_BASES).index(there.base),
+        _ORDER.get(there.base, len(_ORDER)),
     )

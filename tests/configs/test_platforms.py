@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from kernelpkg.configs.platforms import (
     Platform,
@@ -101,7 +102,80 @@ def test_variants_apart_have_their_own_platform():
     assert (apart.base, apart.arch, apart.shared_memory) == ("nvidia_h100", "sm_90", 227 * KIB)
 
 
-@pytest.mark.parametrize("name", ["NVIDIA Rubin R100", "cpu", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"])
+NAMES = {
+    "NVIDIA H100 80GB HBM2e": ("nvidia_h100", "nvidia_h100", "sm_90"),
+    "NVIDIA H800": ("nvidia_h800", "nvidia_h800", "sm_90"),
+    "NVIDIA A800-SXM4-80GB": ("nvidia_a800", "nvidia_a800", "sm_80"),
+    "NVIDIA A100-SXM-64GB": ("nvidia_a100", "nvidia_a100", "sm_80"),
+    "NVIDIA A30": ("nvidia_a30", "nvidia_a30", "sm_80"),
+    "NVIDIA A40": ("nvidia_a40", "nvidia_a40", "sm_86"),
+    "NVIDIA L40": ("nvidia_l40", "nvidia_l40", "sm_89"),
+    "NVIDIA L20": ("nvidia_l20", "nvidia_l20", "sm_89"),
+    "NVIDIA H20-3e": ("nvidia_h20", "nvidia_h20", "sm_90"),
+    "NVIDIA RTX A6000": ("nvidia_rtx_a6000", "nvidia_rtx_a6000", "sm_86"),
+    "NVIDIA GeForce RTX 3090": ("nvidia_geforce_rtx_3090", "nvidia_geforce_rtx_3090", "sm_86"),
+    "NVIDIA GeForce RTX 4090 D": ("nvidia_geforce_rtx_4090", "nvidia_geforce_rtx_4090", "sm_89"),
+    "NVIDIA GeForce RTX 4090 Laptop GPU":
+        ("nvidia_geforce_rtx_4090_laptop_gpu", "nvidia_geforce_rtx_4090_laptop_gpu", "sm_89"),
+    "NVIDIA GeForce RTX 5070 Ti": ("nvidia_geforce_rtx_5070_ti", "nvidia_geforce_rtx_5070_ti", "sm_120"),
+    "NVIDIA RTX 4000 SFF Ada Generation":
+        ("nvidia_rtx_4000_sff_ada_generation", "nvidia_rtx_4000_sff_ada_generation", "sm_89"),
+    "NVIDIA RTX PRO 4500 Blackwell":
+        ("nvidia_rtx_pro_4500_blackwell", "nvidia_rtx_pro_4500_blackwell", "sm_120"),
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition":
+        ("nvidia_rtx_pro_6000_blackwell", "nvidia_rtx_pro_6000_blackwell", "sm_120"),
+    "NVIDIA GB10": ("nvidia_gb10", "nvidia_gb10", "sm_121"),
+    "NVIDIA Thor": ("nvidia_thor", "nvidia_thor", "sm_110"),
+    "Orin (nvgpu)": ("orin", "orin", "sm_87"),
+    "Tesla T4": ("tesla_t4", "tesla_t4", "sm_75"),
+    "AMD Instinct MI300X OAM": ("amd_instinct_mi300x", "amd_instinct_mi300x", "gfx942"),
+    "AMD Instinct MI325 OAM": ("amd_instinct_mi325x", "amd_instinct_mi325x", "gfx942"),
+    "AMD Instinct MI210": ("amd_instinct_mi210", "amd_instinct_mi210", "gfx90a"),
+    "NVIDIA H100 80GB HBM3 MIG 1g.10gb": ("nvidia_h100_mig_1g_10gb", "nvidia_h100", "sm_90"),
+    "NVIDIA H200 MIG 1g.18gb+me": ("nvidia_h200_mig_1g_18gb_me", "nvidia_h200", "sm_90"),
+    "NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb": ("nvidia_a100_mig_1c_3g_20gb", "nvidia_a100", "sm_80"),
+    "NVIDIA A100-40C": ("nvidia_a100", "nvidia_a100", "sm_80"),
+    "GRID A100-10C": ("nvidia_a100", "nvidia_a100", "sm_80"),
+    "NVIDIA A100-1-5CME": ("nvidia_a100_1_5cme", "nvidia_a100", "sm_80"),
+    "gfx942": ("gfx942", "gfx942", "gfx942"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "platform", "base", "arch"), [(k, *v) for k, v in NAMES.items()])
+def test_variants_instances_and_virtual_gpus_are_known(name, platform, base, arch):
+    """A whole GPU is its base's; an instance has configs of its own; all of them may borrow."""
+    found = resolve(name)
+    assert (found.name, found.base, found.arch) == (platform, base, arch)
+    assert resolve(platform) == evolve(found, gpu=platform)
+    tuned = ("nvidia_h200", "amd_instinct_mi300x", "nvidia_a100")
+    assert found.name in tuned or chain(found, tuned) != ()
+
+
+def test_an_instance_borrows_from_its_own_gpu_first():
+    here = resolve("NVIDIA A100-SXM4-40GB MIG 1g.5gb")
+    assert chain(here, ("nvidia_h100", "nvidia_a30", "nvidia_a100"))[:2] == (
+        "nvidia_a100",
+        "nvidia_a30",
+    )
+    apart = resolve("NVIDIA A100-SXM4-40GB MIG 1g.5gb", variants="apart")
+    assert apart == evolve(here, name="nvidia_a100_sxm4_40gb_mig_1g_5gb")
+
+
+def test_the_architecture_of_a_gpu_whose_name_says_none_is_that_of_the_machine():
+    """The name's own counts before it; one that the table does not have borrows from nobody."""
+    found = resolve("NVIDIA H100X Server", arch="sm_90")
+    assert (found.name, found.family, found.shared_memory) == (
+        "nvidia_h100x_server",
+        "hopper",
+        227 * KIB,
+    )
+    assert chain(found, ("nvidia_a100", "nvidia_h200")) == ("nvidia_h200", "nvidia_a100")
+    assert resolve("NVIDIA A100", arch="sm_90").arch == "sm_80"
+    rubin = resolve("NVIDIA Rubin R100", arch="sm_107")
+    assert (rubin.arch, rubin.family, chain(rubin, ALL)) == ("sm_107", None, ())
+
+
+@pytest.mark.parametrize("name", ["NVIDIA Rubin R100", "cpu", "unknown_gpu"])
 def test_unknown_gpus_are_their_own_platform(name):
     """Nothing is guessed about a GPU that the table does not name."""
     own = canonical(name)
