@@ -153,11 +153,13 @@ def facts() -> dict[str, str]:
     """
     import torch
 
+    from kernelpkg.bench.gpu import current_gpu
+
     if not torch.cuda.is_available():
         raise RuntimeError("CUDA error: no CUDA-capable device is detected")
     versions = toolchain()
     tools = {name: versions[name] for name in _TOOLS if name in versions}
-    return {"gpu": torch.cuda.get_device_name(), **tools}
+    return {"gpu": current_gpu().called, **tools}
 
 
 def perform(payload: Mapping[str, Any]) -> dict[str, str]:

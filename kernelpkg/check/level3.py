@@ -18,6 +18,7 @@ from typing import Any, Final
 import torch
 from attrs import evolve, field, frozen
 
+from kernelpkg.bench.gpu import current_gpu
 from kernelpkg.bench.reference import disagreement, make_inputs
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
 from kernelpkg.configs.directories import place_of
@@ -258,7 +259,7 @@ def _lines_of(pack: PackSpec, kernel: str, platform: str) -> Mapping[Any, int]:
 def facts() -> dict[str, str]:
     """What this process runs on, and the bytes of memory that are free there."""
     if torch.cuda.is_available():
-        return {"gpu": torch.cuda.get_device_name(), "free": str(torch.cuda.mem_get_info()[0])}
+        return {"gpu": current_gpu().called, "free": str(torch.cuda.mem_get_info()[0])}
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

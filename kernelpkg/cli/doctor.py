@@ -129,7 +129,9 @@ def _variable(name: str, value: str) -> Finding:
 def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
-        # It imports torch, whose failure is a finding here.
+        # They import torch, whose failure is a finding here.
+        import torch
+
         from kernelpkg.launch import native
         from kernelpkg.runtime.torch_ops import detect
 
@@ -148,6 +150,9 @@ def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
         text = "PyTorch sees no GPU, so nothing is compiled"
         return (*cpu, Finding(name="gpu", status="limited", text=text))
     text = f"{found.gpu}, platform {found.platform.name}: "
+    if not torch.cuda.is_available():
+        text += "CUDA does not start on it; update the driver, or install another torch"
+        return (*cpu, Finding(name="gpu", status="missing", text=text))
     if found.interpret:
         text += "HELION_INTERPRET is set, so nothing is compiled; unset it"
         return (*cpu, Finding(name="gpu", status="limited", text=text))

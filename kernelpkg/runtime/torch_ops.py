@@ -13,6 +13,7 @@ from attrs import frozen
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.library import Library
 
+from kernelpkg.bench.gpu import first_gpu
 from kernelpkg.configs import platforms
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import RegistrationError, UsageError
@@ -164,23 +165,24 @@ def detect(
 ) -> Machine:
     """Look at this machine; "auto" takes the current GPU where there is one.
 
-    HELION_INTERPRET=1 lets everything run in Helion's interpreter, on a GPU too. Raises UsageError
-    where "cuda" is asked for and PyTorch sees no GPU.
+    CUDA is not started, so that processes that are forked later can. HELION_INTERPRET=1 lets
+    everything run in Helion's interpreter, on a GPU too. Raises UsageError where "cuda" is asked
+    for and PyTorch sees no GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device '{device}' is none of auto, cpu and cuda")
-    has_gpu = device != "cpu" and torch.cuda.is_available()
+    has_gpu = device != "cpu" and torch.cuda.device_count() > 0  # `is_available` starts CUDA
     if device == "cuda" and not has_gpu:
         raise UsageError("device 'cuda' was asked for, and PyTorch sees no GPU")
     if not has_gpu:
         return Machine(
             device="cpu", gpu=None, platform=platforms.resolve(platforms.CPU), interpret=True
         )
-    gpu = torch.cuda.get_device_name()
+    gpu = first_gpu(os.environ)
     return Machine(
         device="cuda",
-        gpu=gpu,
-        platform=platforms.resolve(gpu, extra=extra, variants=variants),
+        gpu=gpu.called,
+        platform=platforms.resolve(gpu.called, extra=extra, variants=variants, arch=gpu.arch),
         interpret=asked_to_interpret(),
     )
 

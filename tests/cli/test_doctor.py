@@ -36,6 +36,7 @@ def machine(monkeypatch):
         error=None,
         launcher="C (compiled, and fits)",
         compilers={"cc"},
+        starts=True,
     )
 
     def version(name):
@@ -49,8 +50,9 @@ def machine(monkeypatch):
             raise state.error
         return state.found
 
+    cuda = SimpleNamespace(is_available=lambda: state.starts)
     monkeypatch.setattr("importlib.metadata.version", version)
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setitem(sys.modules, "kernelpkg.runtime.torch_ops", SimpleNamespace(detect=detect))
     launcher = SimpleNamespace(status=lambda: state.launcher)
     monkeypatch.setitem(sys.modules, "kernelpkg.launch.native", launcher)
@@ -84,6 +86,13 @@ def test_a_machine_without_a_gpu_interprets(machine):
     machine.found.device = "cpu"
     text = "PyTorch sees no GPU, so nothing is compiled"
     assert rows() == [*PACKAGES, LAUNCHER, CPU, ("gpu", "limited", text)]
+
+
+def test_a_gpu_that_does_not_start_is_said(machine):
+    """NVML may know of GPUs that the driver does not run this PyTorch on."""
+    machine.starts = False
+    text = "NVIDIA H200, platform nvidia_h200: CUDA does not start on it; update the driver, or install another torch"
+    assert rows()[-1] == ("gpu", "missing", text)
 
 
 def test_an_interpreter_that_was_asked_for_is_said(machine):

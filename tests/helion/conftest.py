@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import kernelpkg
+from kernelpkg.bench.gpu import GpuFacts
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.platforms import resolve
 from kernelpkg.configs.store import ConfigFile, TunedCase, write
@@ -20,6 +22,7 @@ from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.builds import own_directory
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.runtime import torch_ops
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("kernels/*/kernel.toml"))
@@ -37,6 +40,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pack() -> kernelpkg.LoadReport:
     """The first pack, registered; other modules may have unloaded it."""
     return kernelpkg.load(root=ROOT, device="cpu", strict=True)
+
+
+@pytest.fixture
+def play_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets this machine have a GPU of a name, as long as nothing is run on it."""
+
+    def play_gpu(name: str) -> None:
+        found = GpuFacts(name=name, arch="sm_90")
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch_ops, "first_gpu", lambda environment: found)
+
+    return play_gpu
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from attrs import define, field
 from kernelpkg.autotune import worker
 from kernelpkg.autotune.choose import Trial, judge
 from kernelpkg.autotune.worker import TuningCase
-from kernelpkg.bench import timing
+from kernelpkg.bench import gpu, timing
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.configs.store import config_id
 from kernelpkg.jobs.worker import _kind
@@ -34,7 +34,7 @@ OTHER = {"block_sizes": [8], "num_warps": 1}
 
 
 @define
-class Bench(worker.Gpu):
+class Bench(worker.GpuFacts):
     """Runs calls in the interpreter; the times of configs are given, and WRONG adds one."""
 
     device: str = "cpu"
@@ -230,7 +230,8 @@ def test_without_a_gpu_a_worker_says_that_its_device_is_gone(monkeypatch):
 
 def test_facts_are_the_gpu_and_the_public_versions_of_the_tools(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    found = gpu.GpuFacts(name="NVIDIA H200", arch="sm_90")
+    monkeypatch.setattr(gpu, "current_gpu", lambda: found)
     monkeypatch.setenv("PATH", "")
     found = timing.perform({})
     assert found["gpu"] == "NVIDIA H200" and found["driver"] == ""

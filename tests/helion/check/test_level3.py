@@ -321,10 +321,10 @@ def test_two_gpus(checks, monkeypatch):
     ],
     ids=["all", "some", "unlike"],
 )
-def test_processes_spread_over_gpus(demo, visible, count, names, monkeypatch):
+def test_processes_spread_over_gpus(demo, visible, count, names, monkeypatch, play_gpu):
     """Each GPU like the first is named as CUDA_VISIBLE_DEVICES has it."""
     kinds = ["NVIDIA H200", "NVIDIA A100" if count == 3 else "NVIDIA H200", "NVIDIA H200"]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    play_gpu(kinds[0])
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda at=0: kinds[at])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -486,7 +486,7 @@ def test_a_pack_that_is_not_there_is_a_wrong_usage(demo):
 
 
 def test_a_gpu_that_is_not_there_is_a_wrong_usage(demo, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:
         kernelpkg.load(root=demo.root, device="cuda", environment={})
     assert str(caught.value) == "device 'cuda' was asked for, and PyTorch sees no GPU"
@@ -498,16 +498,14 @@ def test_a_reference_that_raises_fails_the_check_alone(demo):
     assert (kernel.status, kernel.check) == ("registered", "RuntimeError: no")
 
 
-def test_a_gpu_that_is_not_to_be_used_is_not_said_to_be_missing(demo, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+def test_a_gpu_that_is_not_to_be_used_is_not_said_to_be_missing(demo, play_gpu):
+    play_gpu("NVIDIA H200")
     (kernel,) = load(demo).kernels
     assert (kernel.mode, kernel.reason) == ("interpret", "device cpu was asked for")
 
 
-def test_an_interpreter_that_was_asked_for_is_the_reason(demo, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+def test_an_interpreter_that_was_asked_for_is_the_reason(demo, monkeypatch, play_gpu):
+    play_gpu("NVIDIA H200")
     monkeypatch.setenv("HELION_INTERPRET", "1")
     report = kernelpkg.load(root=demo.root, environment={})
     assert (report.platform, report.device) == ("nvidia_h200", "cuda")
@@ -525,9 +523,8 @@ def test_an_interpreter_that_was_asked_for_is_the_reason(demo, monkeypatch):
     ],
     ids=["nothing-tuned", "borrowed"],
 )
-def test_no_config_for_this_gpu_is_the_reason_for_a_default(demo, monkeypatch, platform, reason):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+def test_no_config_for_this_gpu_is_the_reason_for_a_default(demo, play_gpu, platform, reason):
+    play_gpu("NVIDIA H200")
     if platform is not None:
         demo.configs("twice", platform=platform)
         demo.edit(f"configs/twice/{platform}.json", "nvidia_h200", platform)
