@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kernelpkg.errors import PackError
+from kernelpkg.files import digest_bytes
 from kernelpkg.packs.read import kernel_names, problem_at, read_kernel, read_pack
 
 GOOD = Path(__file__).parent / "good"
@@ -488,15 +489,15 @@ def test_bytes_that_are_not_utf_8(root):
     assert problems(root) == ["kernels/x/kernel.toml:6: KP003 is not UTF-8; TOML files are"]
 
 
-def test_a_link_that_leaves_the_directory(root):
-    """A symbolic link does not hide that a file lies elsewhere."""
-    (root / "elsewhere.py").write_text((root / HOST).read_text())
-    (root / HOST).unlink()
-    (root / HOST).symlink_to(root / "elsewhere.py")
-    assert problems(root) == [
-        "kernels/x/kernel.toml:8: KP110 'host.py:reference' leaves the directory of its kernel; "
-        "move the file into it"
-    ]
+def test_links_to_a_store(root):
+    """Caches and installers lay every file as a link to where all of them are kept."""
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        (root.parent / f"{root.name}_store").mkdir(exist_ok=True)
+        kept = root.parent / f"{root.name}_store" / digest_bytes(path.read_bytes())
+        os.rename(path, kept)
+        path.symlink_to(kept)
+    assert read_kernel(root, "x").name == "x"
+    assert read_pack(root, "good").kernels == ("x",)
 
 
 def test_links_in_a_circle(root):
@@ -504,13 +505,10 @@ def test_links_in_a_circle(root):
     (root / HOST).unlink()
     (root / HOST).symlink_to("loop.py")
     (root / "kernels/x/loop.py").symlink_to("host.py")
-    (line,) = problems(root)
-    assert re.fullmatch(
-        r"kernels/x/kernel\.toml:8: KP111 'host\.py:reference': kernels/x/host\.py cannot be "
-        r"read: (its links go round in a circle|Too many levels of symbolic links); "
-        r"write it, or correct 'reference'",
-        line,
-    )
+    assert problems(root) == [
+        "kernels/x/kernel.toml:8: KP111 'host.py:reference': kernels/x/host.py cannot be read: "
+        "Too many levels of symbolic links; write it, or correct 'reference'"
+    ]
 
 
 def test_a_kernel_directory_may_be_a_link(root):
