@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -28,6 +29,19 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_plain(path: Path) -> bytes:
+    """Return the content of a text file as `plain` has it; raises OSError as `read_file` does."""
+    return plain(read_file(path))
+
+
+def plain(text: bytes) -> bytes:
+    """Return a text without what Windows adds: a byte order mark, and CR at the ends of lines.
+
+    Neither means anything in TOML, Python and JSON, so the digest is that of the same text without.
+    """
+    return text.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+
+
 class Files:
     """What was read for one kernel, so that what is checked, run, kept and digested is the same.
 
@@ -46,8 +60,8 @@ class Files:
         return _once(self._names, directory, lambda: sorted(os.listdir(directory)))
 
     def read(self, path: Path) -> bytes:
-        """Return the content of a file; raises OSError where it cannot be read."""
-        return _once(self._content, path, lambda: read_file(path))
+        """Return the content of a text file, as `plain` has it; raises OSError without one."""
+        return _once(self._content, path, lambda: read_plain(path))
 
     def digest(self, path: Path) -> str:
         """Return the digest of a file; raises OSError where it cannot be read."""

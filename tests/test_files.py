@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.files import Files, digest_bytes, replace_text, replace_texts
+from kernelpkg.files import Files, digest_bytes, read_plain, replace_text, replace_texts
 
 
 def test_an_edit_is_not_seen_twice(tmp_path):
@@ -71,6 +71,23 @@ def test_a_circle_of_links(tmp_path):
     (tmp_path / "b.py").symlink_to(tmp_path / "a.py")
     with pytest.raises((OSError, RuntimeError)):
         Files().resolve(tmp_path / "a.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"\xef\xbb\xbfa\r\nb\r\n", b"a\nb\n"),
+        (b"a\rb\n\rc", b"a\rb\n\rc"),
+        (b"a\xef\xbb\xbf", b"a\xef\xbb\xbf"),
+        (b"\xff\xfea\x00", b"\xff\xfea\x00"),
+    ],
+    ids=["windows", "other-returns", "mark-elsewhere", "utf-16"],
+)
+def test_a_text_is_read_without_what_windows_adds(tmp_path, text, expected):
+    """A mark and line ends; nothing else is changed."""
+    (tmp_path / "x").write_bytes(text)
+    assert read_plain(tmp_path / "x") == Files().read(tmp_path / "x") == expected
+    assert Files().digest(tmp_path / "x") == digest_bytes(expected)
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):

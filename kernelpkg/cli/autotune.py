@@ -35,7 +35,7 @@ from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, platform_of
 from kernelpkg.configs.store import shown_key
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
-from kernelpkg.files import digest_bytes
+from kernelpkg.files import digest_bytes, read_plain
 from kernelpkg.jobs import pool, ray_pool
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import find, lock
@@ -190,7 +190,7 @@ def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
         locked = {} if kernel is None else kernel.digests(op.op)
         path = lock.config_path(op.op, results.platform)
         with contextlib.suppress(OSError):  # without a config file nothing was changed
-            if locked.get(path) != digest_bytes(Path(root, path).read_bytes()):
+            if locked.get(path) != digest_bytes(read_plain(Path(root, path))):
                 return [f"{lock.FILE} has other configs than there are now; run 'kernelpkg lock'"]
     return []
 

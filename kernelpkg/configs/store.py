@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
 from kernelpkg.errors import PackError, Problem, pack_error, suggestion
-from kernelpkg.files import read_file, replace_text
+from kernelpkg.files import read_plain, replace_text
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
@@ -183,7 +183,7 @@ def store(
     axes: Sequence[str],
     defaults: Mapping[str, Scalar],
     *,
-    read_bytes: Callable[[Path], bytes] = read_file,
+    read_bytes: Callable[[Path], bytes] = read_plain,
 ) -> StoredFile:
     """Read and check a config file as `read` does, and keep its text."""
     text = ""

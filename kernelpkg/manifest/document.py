@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from kernelpkg.errors import PackError, Problem, pack_error, shown
-from kernelpkg.files import digest_bytes, read_file
+from kernelpkg.files import digest_bytes, read_plain
 from kernelpkg.manifest.decode import MISSING, Table, TomlPath
 from kernelpkg.manifest.keys import EDITION
 
@@ -35,7 +35,7 @@ class Document:
         table: Table,
         *,
         edition: int = EDITION,
-        read_bytes: Callable[[Path], bytes] = read_file,
+        read_bytes: Callable[[Path], bytes] = read_plain,
     ) -> None:
         self.shown = name
         self.edition = edition

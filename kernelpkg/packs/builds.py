@@ -22,7 +22,7 @@ from kernelpkg import __version__
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError, Problem, counted, pack_error
-from kernelpkg.files import digest_bytes, digest_value, read_file, replace_all
+from kernelpkg.files import digest_bytes, digest_value, read_file, read_plain, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 EDITION: Final = 1
@@ -131,7 +131,7 @@ class Build:
 def digests_of(spec: KernelSpec) -> dict[str, str]:
     """Return the digests of a kernel's files that decide what is compiled, by name."""
     names = {"kernel.toml", spec.source.file}
-    return {name: digest_bytes(read_file(Path(spec.directory, name))) for name in sorted(names)}
+    return {name: digest_bytes(read_plain(Path(spec.directory, name))) for name in sorted(names)}
 
 
 def stale(build: Build, pack: PackSpec, spec: KernelSpec, arch: str | None) -> str | None:
@@ -269,7 +269,7 @@ def read_build(directory: Path) -> Build:
     """
     shown = f"{directory}/{INDEX}"
     try:
-        content = json.loads(read_file(directory / INDEX))
+        content = json.loads(read_plain(directory / INDEX))
         edition = content.get("edition")
         if edition != EDITION:
             message = f"is of edition {edition}, and this kernelpkg reads {EDITION}; {REMEDY}"

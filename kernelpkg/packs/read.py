@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from kernelpkg.configs.picker import compile_picker
 from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.expr.language import Expr
-from kernelpkg.files import Files, digest_bytes, read_file
+from kernelpkg.files import Files, digest_bytes, read_plain
 from kernelpkg.manifest import validate
 from kernelpkg.manifest.cases import (
     MAX_CASES,
@@ -86,7 +86,7 @@ def read_pack(
     shown = f"manifests/{name}.toml"
 
     def read_bytes(path: Path) -> bytes:
-        content = read_file(path)
+        content = read_plain(path)
         check(shown, digest_bytes(content))
         return content
 

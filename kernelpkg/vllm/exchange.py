@@ -25,7 +25,7 @@ from kernelpkg.errors import (
     pack_error,
     suggestion,
 )
-from kernelpkg.files import replace_texts
+from kernelpkg.files import read_plain, replace_texts
 from kernelpkg.manifest.document import parse_json, unreadable_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import FILE, has_lock
@@ -171,7 +171,7 @@ def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path
     if not _is_looked_up(plan, kernel.pack, path.stem, shown):
         return
     try:
-        text = path.read_bytes().decode()
+        text = read_plain(path).decode()
     except (OSError, ValueError) as error:
         _, what = unreadable_json(error, "")
         raise pack_error(shown, "KP820", f"{what}; restore it") from None
@@ -267,7 +267,7 @@ def _folder(
 def _document(path: Path) -> object:
     """Return the document of a file of vLLM's, or None where it has none."""
     try:
-        return parse_json(path.read_bytes().decode())[0]
+        return parse_json(read_plain(path).decode())[0]
     except (OSError, ValueError, RecursionError):
         return None
 

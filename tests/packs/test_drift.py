@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from kernelpkg.errors import ConfigError, PackError, Problem
-from kernelpkg.files import digest_bytes
+from kernelpkg.files import Files, digest_bytes
 from kernelpkg.packs.builds import Build, read_build, write_build
 from kernelpkg.packs.drift import (
     LockPlan,
@@ -21,6 +21,7 @@ from kernelpkg.packs.drift import (
 )
 from kernelpkg.packs.lock import FILE, LockedConfigs, LockedKernel, LockedPack, dumps, read_lock
 from kernelpkg.packs.read import read_pack
+from kernelpkg.packs.verify import make_verifier
 
 TOOLS = {"python": "3.11", "helion": "1.4.0"}
 A, B = f"sha256-{'a' * 64}", f"sha256-{'b' * 64}"
@@ -64,6 +65,27 @@ def test_a_lock_is_written_once_and_then_left_alone(demo):
     assert first.lines() == (f"wrote {path} {told}",)
     assert again.lines() == (f"unchanged: {path} {told}",)
     assert first.remarks == ("no structural fingerprints of all kernels: no Helion",)
+
+
+WINDOWS = {
+    "byte-order-mark": lambda data: b"\xef\xbb\xbf" + data,
+    "line-ends": lambda data: data.replace(b"\n", b"\r\n"),
+    "both": lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("saved", WINDOWS.values(), ids=WINDOWS)
+def test_what_windows_adds_to_files_is_no_change(demo, saved):
+    """As an editor there saves them, or git checks them out; the lock is a text too."""
+    demo.configs("twice")
+    before = take_inventory(read_pack(demo.root, "demo"), TOOLS).pack
+    plan(demo)
+    for path in [path for path in demo.root.rglob("*") if path.is_file()]:
+        path.write_bytes(saved(path.read_bytes()))
+    assert check(demo).ok and plan(demo).action == "unchanged"
+    assert take_inventory(read_pack(demo.root, "demo"), TOOLS).pack == before
+    verifier = make_verifier(demo.root, "demo", demanded=True, installed=False)
+    assert verifier.verify(read_pack(demo.root, "demo"), "twice", Files()) == ()
 
 
 def test_the_document_says_what_is_locked(demo):

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from attrs import asdict, field, fields, frozen
 
 from kernelpkg.errors import PackError, Problem, pack_error
-from kernelpkg.files import digest_bytes
+from kernelpkg.files import digest_bytes, plain
 from kernelpkg.manifest.decode import Anything, Key, MapOf, Number, Table, Text
 from kernelpkg.vllm.tree import CONFIGS, HELION, OPS
 
@@ -213,7 +213,7 @@ def steps_for(
             continue
         before: bytes | None = None
         try:
-            before = (into / path).read_bytes()
+            before = plain((into / path).read_bytes())
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 
 from kernelpkg import __version__
 from kernelpkg.errors import PackError, Problem, collecting, counted, pack_error
-from kernelpkg.files import Files, digest_bytes, replace_text
+from kernelpkg.files import Files, digest_bytes, read_plain, replace_text
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import has_lock
 from kernelpkg.packs.read import read_kernel
@@ -216,7 +216,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         kernels=kernels,
         files={path: digest_bytes(text.encode()) for path, text in wanted.items()},
     )
-    before, after = None if old is None else (into / shown).read_bytes(), record.text().encode()
+    before, after = None if old is None else read_plain(into / shown), record.text().encode()
     return Vendoring(
         pack=pack,
         tree=tree,

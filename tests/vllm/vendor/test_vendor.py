@@ -98,6 +98,15 @@ def test_a_second_run_writes_nothing(pack, vllm, capsys):
     assert capsys.readouterr().out == f"pack demo 0.1.0 in {vllm}: nothing has drifted\n"
 
 
+def test_a_checkout_with_line_ends_of_windows_is_no_edit(pack, vllm, capsys):
+    run(pack, vllm)
+    for path in (OP, SHARED, RECORD):
+        (vllm / path).write_bytes((vllm / path).read_bytes().replace(b"\n", b"\r\n"))
+    capsys.readouterr()
+    assert run(pack, vllm, "--check") == 0
+    assert capsys.readouterr().out == f"pack demo 0.1.0 in {vllm}: nothing has drifted\n"
+
+
 def test_one_pack_gives_one_text(pack, other, vllm, tmp_path):
     """Wherever it stands, and whatever the tree had before."""
     run(pack, vllm)
