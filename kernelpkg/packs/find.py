@@ -5,11 +5,15 @@ Before: the command line, or `kernelpkg.load`. After: `packs/read`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
@@ -17,6 +21,9 @@ from kernelpkg.configs.directories import with_overlays
 from kernelpkg.errors import PackError, UsageError, pack_error, suggestion
 from kernelpkg.manifest.spec import KernelName, PackSpec
 from kernelpkg.packs.read import read_pack
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 GROUP: Final = "kernelpkg.packs"
 """The entry-point group by which an installed package says that it holds packs."""
@@ -97,6 +104,7 @@ def find_pack(
         return _only_pack(given, environment)
     known: list[str] = []
     errors: list[PackError] = []
+    found: dict[Path, Root] = {}
     for root in roots(given, environment):
         if isinstance(root, PackError):
             errors.append(root)
@@ -104,8 +112,15 @@ def find_pack(
                 raise root
             continue
         if name in root.packs():
-            return root, name
+            found.setdefault(root.path, root)
+            if root.origin in ("--root", PATH_VARIABLE):
+                break
         known += root.packs()
+    if len(found) > 1:
+        places = " and ".join(f"{root.path} ({root.origin})" for root in found.values())
+        raise UsageError(f"pack '{name}' is in {places}; uninstall one, or name one with --root")
+    if found:
+        return next(iter(found.values())), name
     if errors:
         raise PackError(problems=tuple(p for error in errors for p in error.problems))
     remedy = suggestion(name, known) or f"; known are {', '.join(dict.fromkeys(known)) or 'none'}"
@@ -134,42 +149,81 @@ def _named(environment: Mapping[str, str]) -> Iterator[Root | PackError]:
 
 
 def _installed() -> Iterator[Root | PackError]:
-    from importlib.metadata import entry_points  # 30 ms, which a root that is given does without
+    # 30 ms, which a root that is given does without.
+    from importlib.metadata import distribution, distributions
 
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        place = _located(entry.module)
-        if place is None:
-            message = f"module '{entry.module}' is not there; reinstall its package"
-            yield pack_error(f"{GROUP}:{entry.name}", "KP604", message)
+    names = {package.name for package in distributions() if _has_packs(package)}
+    found: list[tuple[tuple[str, str], Root | PackError]] = []
+    for name in filter(None, names):
+        package = distribution(name)  # of several of a name, the one that Python takes
+        try:
+            entries = package.entry_points.select(group=GROUP)
+        except (TypeError, ValueError):  # a line that is none, also of another group
+            message = f"entry points of package '{name}' cannot be read; reinstall it"
+            found.append(((name, ""), pack_error(f"{GROUP}:{name}", "KP604", message)))
         else:
-            yield Root(path=place, origin=f"entry point '{entry.name}'", installed=True)
+            found += [((entry.name, entry.value), _entered(package, entry)) for entry in entries]
+    yield from (root for _, root in sorted(found, key=itemgetter(0)))
+
+
+def _has_packs(package: Distribution) -> bool:
+    """Whether an installed package says that it holds packs; nothing else of it is read."""
+    try:
+        return GROUP in (package.read_text("entry_points.txt") or "")
+    except (OSError, ValueError):
+        return False
+
+
+def _entered(package: Distribution, entry: EntryPoint) -> Root | PackError:
+    """Return the root that an entry point of a package names."""
+    module = re.split(r"[:\[]", entry.value)[0].strip()
+    if not all(map(str.isidentifier, module.split("."))):
+        what = f"'{entry.value}' is not the name of a module"
+    elif (place := _located(package, module)) is None:
+        what = f"module '{module}' is not there"
+    elif not isinstance(place, Path):
+        what = f"module '{module}' is in an archive, {place}, and has to be in a directory"
+    else:
+        return Root(path=place, origin=f"entry point '{entry.name}'", installed=True)
+    return pack_error(f"{GROUP}:{entry.name}", "KP604", f"{what}; reinstall its package")
 
 
 def _root(path: Path, origin: str) -> Root | PackError:
-    if path.is_dir():
-        return Root(path=path.absolute(), origin=origin)
-    what = "is not a directory" if path.exists() else "does not exist"
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return Root(path=path.absolute(), origin=origin)
+        what = "is not a directory"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
     message = f"root of {origin} {what}; name one that holds manifests/"
     return pack_error(str(path), "KP604", message)
 
 
-def _located(module: str) -> Path | None:
-    """Return the directory of a module without running any of its code."""
+def _located(package: Distribution, module: str) -> Any:
+    """Return the directory of a module, or of its file, without running any of its code.
+
+    It is the package's own, whatever else has its name: without an `__init__.py`, Python takes a
+    directory of the current one. Sources that are installed as a link are where Python finds them.
+    """
     top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    locations: Sequence[str] = (spec.submodule_search_locations or ()) if spec else ()
-    if spec is not None and not locations and spec.origin is not None and not rest:
-        return Path(spec.origin).parent
-    for location in locations:
-        place = Path(location, *rest)
+    for start in (package.locate_file(top), *_importable(top)):
+        place: Any = start.joinpath(*rest)
         if place.is_dir():
             return place
-        if place.with_suffix(".py").is_file():
+        if place.parent.joinpath(f"{place.name}.py").is_file():
             return place.parent
     return None
+
+
+def _importable(top: str) -> Iterator[Path]:
+    """Yield where Python finds a module that is in no other, without the suffix of its file."""
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(top)
+        if spec is not None:
+            files = [] if spec.origin is None else [Path(spec.origin).with_suffix("")]
+            yield from map(Path, spec.submodule_search_locations or files)
 
 
 def open_pack(

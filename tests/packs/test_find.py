@@ -1,9 +1,13 @@
 """Where packs are found, in which order, and what is said of roots that are none."""
 
+# ruff: noqa: E501  # tables of cases and messages have whole lines
+
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,98 @@ def test_an_installed_pack_may_lie_beside_a_single_module(install, other):
     assert find("demo") == (site, "entry point 'others'", "demo")
 
 
+def test_an_installed_pack_is_not_one_of_the_current_directory(install, other, monkeypatch):
+    """Without `__init__.py`, Python takes whatever directory of the name comes first."""
+    site = install("norms", "norms")
+    here = site.parent / "here"
+    shutil.copytree(other.root, here / "norms")
+    other.root.rename(site / "norms")
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend("")
+    assert find("demo") == (site / "norms", "entry point 'norms'", "demo")
+
+
+def test_sources_that_are_installed_as_a_link_are_found(install, other, monkeypatch):
+    """What pip writes of them holds their entry points, and another directory is on the path."""
+    install("others", "others_kernels.data [extra]")
+    (other.root.parent / "sources/others_kernels").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(other.root.parent / "sources"))
+    place = other.root.parent / "sources/others_kernels/data"
+    other.root.rename(place)
+    assert find("demo") == (place, "entry point 'others'", "demo")
+
+
+def test_a_pack_in_an_archive_is_refused(tmp_path, monkeypatch):
+    """Helion reads the sources of kernels from files."""
+    with zipfile.ZipFile(tmp_path / "site.zip", "w") as archive:
+        archive.writestr("zipped/manifests/demo.toml", "")
+        archive.writestr("zipped-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: zipped\n")
+        entry = "[kernelpkg.packs]\nzipped = zipped\n"
+        archive.writestr("zipped-1.dist-info/entry_points.txt", entry)
+    monkeypatch.syspath_prepend(str(tmp_path / "site.zip"))
+    with pytest.raises(PackError) as caught:
+        find("demo")
+    assert str(caught.value) == (
+        f"kernelpkg.packs:zipped: KP604 module 'zipped' is in an archive, {tmp_path}/site.zip/"
+        "zipped/, and has to be in a directory; reinstall its package"
+    )
+
+
+def test_a_pack_of_two_packages_is_not_clear(install, demo):
+    """Not by the order of names, and not where one has the name of our own pack."""
+    site = install("first", "first")
+    install("second", "second")
+    shutil.copytree(demo.root, site / "first")
+    shutil.copytree(demo.root, site / "second")
+    with pytest.raises(UsageError) as caught:
+        find("demo")
+    assert str(caught.value) == (
+        f"pack 'demo' is in {site}/first (entry point 'first') and {site}/second "
+        "(entry point 'second'); uninstall one, or name one with --root"
+    )
+    assert find("demo", path=str(demo.root)) == (demo.root, "KERNELPKG_PATH", "demo")
+    (site / "second/manifests/demo.toml").rename(site / "second/manifests/kernelpkg.toml")
+    assert find("demo")[0] == site / "first"
+    with pytest.raises(UsageError, match=r"pack 'kernelpkg' is in .*/second .* and .* \(kernelpkg"):
+        find("kernelpkg")
+
+
+def test_two_entry_points_may_name_one_root(install, demo):
+    site = install("others", "others")
+    demo.root.rename(site / "others")
+    text = "[kernelpkg.packs]\nothers = others\nagain = others\n"
+    (site / "others-1.0.dist-info/entry_points.txt").write_text(text)
+    assert find("demo") == (site / "others", "entry point 'again'", "demo")
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        (
+            b"[kernelpkg.packs]\nbad = not a module\n",
+            "kernelpkg.packs:bad: KP604 'not a module' is not the name of a module; reinstall its package",
+        ),
+        (
+            b"[kernelpkg.packs]\nbad = ..\n",
+            "kernelpkg.packs:bad: KP604 '..' is not the name of a module; reinstall its package",
+        ),
+        (
+            b"[console_scripts]\nbad\n[kernelpkg.packs]\nbad = bad\n",
+            "kernelpkg.packs:bad: KP604 entry points of package 'bad' cannot be read; reinstall it",
+        ),
+        (b"[console_scripts]\nbad\n", None),
+        (b"[kernelpkg.packs]\nbad = \xff\n", None),
+    ],
+    ids=["value", "dots", "line", "of-others", "not-utf-8"],
+)
+def test_a_malformed_entry_point_hides_nothing(install, entries, line):
+    """Of packages that are of no concern here nothing is said."""
+    (install("bad", "bad") / "bad-1.0.dist-info/entry_points.txt").write_bytes(entries)
+    assert find("kernelpkg")[1] == "kernelpkg"
+    said = [str(root) for root in find_module.roots(None, {}) if isinstance(root, PackError)]
+    assert said == ([] if line is None else [line])
+
+
 def test_without_a_name_installed_packs_are_not_looked_at(install):
     install("others", "not_there")
     assert find()[2] == "kernelpkg"
@@ -121,6 +217,29 @@ def test_a_root_of_the_path_that_does_not_exist_is_an_error(tmp_path, name):
         f"{tmp_path}/no: KP604 root of KERNELPKG_PATH does not exist; "
         "name one that holds manifests/"
     )
+
+
+def test_a_root_that_the_system_refuses_hides_no_other(demo, monkeypatch):
+    """A name may be too long, and a directory above without permission."""
+
+    def refuse(path, **_):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path)
+
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", refuse)
+    path = os.pathsep.join(["a" * 300, "/locked", str(demo.root / "kernels/twice/host.py/x")])
+    found = find_module.roots(None, {"KERNELPKG_PATH": os.pathsep.join([path, str(demo.root)])})
+    said = [str(root) if isinstance(root, PackError) else root.origin for root in found]
+    where, remedy = "KP604 root of KERNELPKG_PATH", "name one that holds manifests/"
+    assert said == [
+        f"{'a' * 300}: {where} cannot be read: File name too long; {remedy}",
+        f"/locked: {where} cannot be read: Permission denied; {remedy}",
+        f"{demo.root}/kernels/twice/host.py/x: {where} does not exist; {remedy}",
+        "KERNELPKG_PATH",
+        "kernelpkg",
+    ]
 
 
 def test_a_root_that_is_a_file_is_an_error(tmp_path):
