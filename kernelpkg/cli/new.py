@@ -121,12 +121,13 @@ def _remarks(packs: Sequence[Path], name: str) -> Iterator[str]:
 
 
 def _write_pack(root: Path) -> list[Path]:
-    """Write the manifest of a pack, named like its directory, and the schemas for editors."""
+    """Write a pack without kernels, named like its directory: all that a module of it needs."""
     word = re.sub(r"\W+", "_", root.resolve().name, flags=re.ASCII).strip("_").lower() or "pack"
     fine = re.fullmatch(NAME, word) and not keyword.iskeyword(word) and word not in _NAMESPACES
     name = word if fine else f"pack_{word}"
     texts = {f"manifests/{name}.toml": _text("pack.toml", name)}
     texts |= {keys.FILES[kind][0]: keys.schema_text(kind) for kind in keys.FILES}
+    texts["__init__.py"] = f'"""Pack {name}, which kernelpkg finds by this module and never runs."""\n'
     made = []
     for file, text in texts.items():
         path = root / file

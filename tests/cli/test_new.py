@@ -25,6 +25,7 @@ def test_a_new_pack_is_complete_and_sound(tmp_path):
         sorted(made.files)
         == files(root)
         == [
+            "__init__.py",
             "kernels/kernel.schema.json",
             "kernels/softmax/host.py",
             "kernels/softmax/kernel.py",
@@ -156,6 +157,7 @@ def test_new_says_what_it_wrote_and_how_to_check_it(tmp_path, capsys):
             f"wrote {root}/manifests/mine.toml\n"
             f"wrote {root}/kernels/kernel.schema.json\n"
             f"wrote {root}/manifests/pack.schema.json\n"
+            f"wrote {root}/__init__.py\n"
             f"wrote {root}/kernels/softmax/kernel.toml\n"
             f"wrote {root}/kernels/softmax/kernel.py\n"
             f"wrote {root}/kernels/softmax/host.py\n"
