@@ -34,7 +34,7 @@ OTHER = {"block_sizes": [8], "num_warps": 1}
 
 
 @define
-class Bench(worker.GpuFacts):
+class Bench(worker.Gpu):
     """Runs calls in the interpreter; the times of configs are given, and WRONG adds one."""
 
     device: str = "cpu"
