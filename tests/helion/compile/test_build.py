@@ -143,7 +143,7 @@ import signal, sys
 from kernelpkg import cli
 from kernelpkg.compile import build
 sys.path.insert(0, sys.argv[1])
-build._PERFORM = "stub_compilers:hanging"
+build.PERFORM = "stub_compilers:hanging"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 sys.exit(cli.main(["build", "--root", sys.argv[2], "--jobs", "1", "--json"]))
