@@ -6,12 +6,14 @@ import ast
 import codecs
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+import socket
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,6 +153,53 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
             with contextlib.suppress(OSError):  # one that is no longer empty, or was not made
                 made.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which says who holds it, and is removed with all made for it.
+
+    The lock dies with the process. Raises BlockingIOError where another process has it, which its
+    `strerror` names by number and host, and any other OSError where the file cannot be written.
+    """
+    above = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that is just being started has it
+            os.close(descriptor)
+    finally:
+        for made in above:
+            with contextlib.suppress(OSError):  # one that is no longer empty, or was not made
+                made.rmdir()
+
+
+def _lock(path: Path) -> int:
+    """Return the descriptor of a file that is locked; one that its last holder removed is not."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    os.ftruncate(descriptor, 0)
+                    who = f"process {os.getpid()} on {socket.gethostname()}"
+                    os.pwrite(descriptor, who.encode(), 0)
+                    return descriptor
+        except BlockingIOError as error:
+            who = os.read(descriptor, 200).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise BlockingIOError(error.errno, who) from None
+        except OSError:  # of a file system that has no locks, most often
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def digest_bytes(data: bytes) -> str:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kernelpkg.files import Files, digest_bytes, read_plain, replace_text, replace_texts
+from kernelpkg.files import (
+    Files,
+    digest_bytes,
+    locked,
+    read_plain,
+    replace_text,
+    replace_texts,
+)
 
 
 def test_an_edit_is_not_seen_twice(tmp_path):
@@ -118,3 +127,79 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(tmp_path, monkeypatch, 
         replace_texts({tmp_path / "a": "new", tmp_path / "made" / "b": "new"})
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_who_comes_second_is_told_who_came_first(tmp_path):
+    with (
+        locked(tmp_path / "a.lock"),
+        pytest.raises(BlockingIOError) as caught,
+        locked(tmp_path / "a.lock"),
+    ):
+        pass
+    assert caught.value.strerror == f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def test_a_lock_can_be_taken_after_its_end_and_names_its_last_owner_alone(tmp_path):
+    path = tmp_path / "a.lock"
+    path.write_text("process 123456789 on a host of a very long name that is gone by now")
+    for _ in range(2):
+        with locked(path):
+            assert path.read_text() == f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def test_an_error_inside_gives_the_lock_back(tmp_path):
+    with pytest.raises(ValueError, match="inside"), locked(tmp_path / "a.lock"):
+        raise ValueError("inside")
+    with locked(tmp_path / "a.lock"):
+        pass
+
+
+def test_a_process_that_is_started_meanwhile_does_not_keep_it(tmp_path):
+    with locked(tmp_path / "a.lock"):
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        )
+    with child, locked(tmp_path / "a.lock"):
+        child.communicate(b"\n")
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_of_the_system(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError), locked(tmp_path / "file" / "b" / "a.lock"):
+        pass
+
+
+def test_nothing_is_left_of_a_lock(tmp_path):
+    """Neither the file nor directories that were made for it, but what came into them."""
+    with locked(tmp_path / "a" / "b" / "c.lock"):
+        (tmp_path / "a" / "file").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "file"]
+
+
+def test_a_file_that_its_holder_removed_meanwhile_is_not_locked(tmp_path, monkeypatch):
+    """Who waits at the old file while another process makes a new one would have no lock."""
+    path, opened = tmp_path / "a.lock", os.open
+
+    def open_and_replace(*args, **options):
+        monkeypatch.setattr(os, "open", opened)
+        descriptor = opened(*args, **options)
+        path.unlink()
+        path.touch()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_replace)
+    with locked(path), pytest.raises(BlockingIOError), locked(path):
+        pass
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    path = tmp_path / "a.lock"
+    code = (
+        "import os, pathlib, signal, sys\nfrom kernelpkg.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.exists()
+    with locked(path):
+        pass
+    assert not path.exists()

@@ -8,10 +8,7 @@ was found under; the config file is written from it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +18,7 @@ from attrs import asdict, frozen
 
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import pack_error
+from kernelpkg.files import locked
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey
 
@@ -172,7 +170,11 @@ def open_results(directory: Path, shown: str, kernel: str, platform: str) -> Ite
     with contextlib.ExitStack() as held:
         with _told(name):
             # SQLite's own locks last for one transaction, and a run has the file for hours.
-            held.enter_context(locked(path.with_suffix(".lock"), name))
+            try:
+                held.enter_context(locked(path.with_suffix(".lock")))
+            except BlockingIOError as error:
+                message = f"is being written by {error.strerror}; wait for its end, or tune other "
+                raise pack_error(name, "KP401", f"{message}ops") from None
             # None: Python begins nothing by itself, so that what `_writing` ends is all there is.
             database = sqlite3.connect(path, isolation_level=None)
             held.callback(database.close)
@@ -232,27 +234,3 @@ def _place(database: sqlite3.Connection, conditions: Conditions) -> int:
 
 def _text(conditions: Conditions) -> str:
     return json.dumps(dict(conditions), sort_keys=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path, shown: str) -> Iterator[None]:
-    """Hold the lock of a file, which says who holds it; the lock dies with the process.
-
-    Raises PackError where another process has it, named by its number and host, and OSError where
-    the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = os.read(descriptor, 200).decode(errors="replace") or "another process"
-            message = f"is being written by {who}; wait for its end, or tune other ops"
-            raise pack_error(shown, "KP401", message) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that is just being started has it too
-        os.close(descriptor)

@@ -27,8 +27,7 @@ from kernelpkg.packs.builds import (
     Build,
     BuiltKernel,
     BuiltPart,
-    check_foreign,
-    check_writable,
+    claimed,
     with_others,
     write_build,
 )
@@ -103,18 +102,20 @@ def make_build(
 
     Binaries of an earlier build that are still right are kept, and so are kernels of it that are
     not built now, if it was made with the same tools; all else of it is removed. Where nothing
-    compiles, what was there stays. Raises PackError where nothing can be written, and then what was
-    there is as it was.
+    compiles, what was there stays. Raises PackError where nothing can be written, or another
+    process builds into the directory, and then what was there is as it was.
     """
-    check_foreign(directory, pack.name)
-    check_writable(directory)
     making = _Making(pack=pack, platform=platform, uses=uses, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="kernelpkg-build-") as keep:
+    others = {*pack.kernels} - {spec.name for spec in specs}
+    with (
+        claimed(directory, pack.name),
+        tempfile.TemporaryDirectory(prefix="kernelpkg-build-") as keep,
+    ):
         made = making.made(specs)
         done = compile_units(made, jobs, keep=keep, perform=PERFORM, progress=progress)
         for unit, outcome in done:
             making.take(unit, outcome)
-        return making.write(directory, {*pack.kernels} - {spec.name for spec in specs}, Path(keep))
+        return making.write(directory, others, Path(keep))
 
 
 @define(kw_only=True)

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,12 +22,15 @@ from kernelpkg import __version__
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError, Problem, counted, pack_error
-from kernelpkg.files import digest_bytes, digest_value, read_file, read_plain, replace_all
+from kernelpkg.files import digest_bytes, digest_value, locked, read_file, read_plain, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 EDITION: Final = 1
 _BINARY: Final = re.compile("sha256-[0-9a-f]{64}")
 INDEX: Final = "index.json"
+LOCK: Final = ".lock"
+"""Who builds into the directory; there as long as somebody does."""
+
 FOLDER: Final = "builds"
 """Where the builds of all packs of a root are: `builds/<pack>/<platform>/`."""
 
@@ -208,7 +211,7 @@ def with_others(build: Build, directory: Path, names: Collection[str]) -> Build:
     return evolve(build, kernels={**others, **build.kernels})
 
 
-def check_foreign(directory: Path, pack: str) -> None:
+def _check_foreign(directory: Path, pack: str) -> None:
     """Raise PackError where a build of another pack is in a directory, which stays as it is."""
     if not os.path.exists(directory / INDEX):
         return
@@ -221,13 +224,33 @@ def check_foreign(directory: Path, pack: str) -> None:
         raise pack_error(f"{directory}/{INDEX}", "KP323", message)
 
 
-def check_writable(directory: Path) -> None:
+def _check_writable(directory: Path) -> None:
     """Raise PackError where it is known before a build that it cannot be put in a directory."""
     there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
     if not there.is_dir():
         raise _not_written(directory, os.strerror(errno.ENOTDIR))
     if not os.access(there, os.W_OK | os.X_OK):
         raise _not_written(directory, os.strerror(errno.EACCES))
+
+
+@contextlib.contextmanager
+def claimed(directory: Path, pack: str) -> Iterator[None]:
+    """Have a directory for a build of a pack alone, as long as it is made.
+
+    Raises PackError where it cannot be written, has a build of another pack, or another process
+    builds into it.
+    """
+    _check_writable(directory)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(directory / LOCK))
+        except BlockingIOError as error:
+            message = f"is being written by {error.strerror}; wait for its end, or name another one"
+            raise pack_error(str(directory), "KP329", f"{message} with --out") from None
+        except OSError as error:
+            raise _not_written(directory, error.strerror) from None
+        _check_foreign(directory, pack)
+        yield
 
 
 def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> int:

@@ -20,8 +20,7 @@ from kernelpkg.packs.builds import (
     Build,
     BuiltKernel,
     BuiltPart,
-    check_foreign,
-    check_writable,
+    claimed,
     digests_of,
     dumps,
     find_builds,
@@ -398,18 +397,49 @@ def test_a_binary_that_is_lost_before_it_is_put_in_place_leaves_what_was_there(t
     assert listed(directory) == before
 
 
+def claim(directory: Path, pack: str = "demo") -> None:
+    """Begin a build, and make none."""
+    with claimed(directory, pack):
+        pass
+
+
+def test_two_builds_at_once_into_one_directory_are_one(tmp_path):
+    """The second is refused; what was there stays, and of the first nothing but its build."""
+    place = put(tmp_path / "build")
+    before = listed(place)
+    with claimed(place, "demo"):
+        assert said(lambda: claim(place)) == (
+            f"{place}: KP329 is being written by process {os.getpid()} on {os.uname().nodename}; "
+            "wait for its end, or name another one with --out"
+        )
+        claim(tmp_path / "other")
+    claim(place)
+    assert listed(place) == before
+    assert listed(tmp_path) == ["build"]
+
+
+def test_a_directory_that_cannot_be_locked_cannot_be_written(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("kernelpkg.files.fcntl.flock", no_locks)
+    place = tmp_path / "build"
+    assert said(lambda: claim(place)) == failed(place, "No locks available")
+    assert listed(tmp_path) == []
+
+
 def test_a_directory_that_cannot_be_written_is_known_before_a_build(tmp_path, monkeypatch):
     """Injected, for root may write anywhere."""
-    check_writable(tmp_path / "not" / "there")
+    claim(tmp_path / "not" / "there")
     assert listed(tmp_path) == []
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        found = said(lambda place=place: check_writable(place))
+        found = said(lambda place=place: claim(place))
         assert found == failed(place, "Not a directory")
     asked = []
     monkeypatch.setattr(builds.os, "access", lambda path, mode: asked.append(path))
     place = tmp_path / "not" / "there"
-    assert said(lambda: check_writable(place)) == failed(place, "Permission denied")
+    assert said(lambda: claim(place)) == failed(place, "Permission denied")
     assert asked == [tmp_path]
 
 
@@ -449,9 +479,9 @@ def test_an_index_of_wrong_types_is_damaged_though_its_digest_fits(tmp_path, cha
 
 def test_a_build_of_another_pack_is_not_written_over(tmp_path):
     place = put(tmp_path / "build")
-    check_foreign(place, "demo")
-    check_foreign(tmp_path / "missing", "other")
-    assert said(lambda: check_foreign(place, "other")) == (
+    claim(place)
+    claim(tmp_path / "missing", "other")
+    assert said(lambda: claim(place, "other")) == (
         f"{place / INDEX}: KP323 is a build of pack 'demo', and 'other' is built; name another "
         "directory"
     )

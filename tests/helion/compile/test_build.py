@@ -22,7 +22,7 @@ from kernelpkg.configs.platforms import resolve
 from kernelpkg.errors import PackError
 from kernelpkg.launch.code import Code
 from kernelpkg.launch.host import NotRecorded
-from kernelpkg.packs.builds import INDEX, read_build
+from kernelpkg.packs.builds import INDEX, claimed, read_build
 from kernelpkg.packs.read import read_kernel, read_pack
 
 H200 = resolve("NVIDIA H200")
@@ -264,6 +264,19 @@ def test_a_directory_that_cannot_be_written_is_told_before_anything_is_compiled(
         f"{tmp_path / 'file' / 'build'}: KP324 cannot be written: Not a directory; what was there "
         "is as it was"
     )
+
+
+def test_a_build_into_a_directory_that_another_one_has_is_refused_at_once(
+    tuned, stub_build, monkeypatch
+):
+    directory = tuned.root / "builds/demo/nvidia_h200"
+    with claimed(directory, "demo"), monkeypatch.context() as patch:
+        patch.setattr(module, "KernelBuilder", None)
+        with pytest.raises(PackError) as caught:
+            stub_build(tuned.root)
+    assert str(caught.value).startswith(f"{directory}: KP329 is being written by process ")
+    made = stub_build(tuned.root)
+    assert {path.name for path in directory.iterdir()} == {INDEX, *made.build.binaries()}
 
 
 def compiled(constants=(), **metadata):
