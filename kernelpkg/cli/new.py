@@ -127,7 +127,9 @@ def _write_pack(root: Path) -> list[Path]:
     name = word if fine else f"pack_{word}"
     texts = {f"manifests/{name}.toml": _text("pack.toml", name)}
     texts |= {keys.FILES[kind][0]: keys.schema_text(kind) for kind in keys.FILES}
-    texts["__init__.py"] = f'"""Pack {name}, which kernelpkg finds by this module."""\n'
+    texts["__init__.py"] = (
+        f'"""Pack {name}: kernelpkg finds it by this module, and never runs it."""\n'
+    )
     made = []
     for file, text in texts.items():
         path = root / file

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -81,7 +81,7 @@ def load(
         device: "auto", "cpu" or "cuda": what the report speaks of. An op runs on CPU and CUDA
             tensors alike.
         smoke: Run the smallest case of each op against its reference.
-        strict: Raise where anything failed, after all that could be registered was.
+        strict: Raise where a kernel failed, after all that could be registered was.
         configs: Directories of configs that go before the pack's own, in the order of preference;
             without any, those of KERNELPKG_CONFIGS.
         locked: Load only kernels that are as the pack's kernelpkg.lock says. A pack of an installed
@@ -98,43 +98,27 @@ def load(
 
     Raises:
         UsageError: The pack or the device is not there.
-        PackError: Something failed, and `strict` was given; it carries every problem.
+        PackError: The pack cannot be loaded at all, or a part of it failed and `strict` was given;
+            it carries every problem.
     """
     start = time.perf_counter()
-    name = pack or ""
-
-    def report(machine: Machine, kernels: tuple[KernelReport, ...], **found: Any) -> LoadReport:
-        return LoadReport(
-            pack=name,
-            device=machine.device,
-            platform=machine.platform.name,
-            seconds=time.perf_counter() - start,
-            kernels=kernels,
-            **found,
-        )
-
     environment = os.environ if environment is None else environment
-    try:
-        place, name = find.find_pack(pack, None if root is None else Path(root), environment)
-        verifier = make_verifier(place.path, name, demanded=locked, installed=place.installed)
-        spec = read_pack(place.path, name, check=verifier.check_manifest)
-        spec = directories.with_overlays(spec, configs, environment)
-        machine = detect(device, extra=spec.platforms, variants=spec.variants)
-        if spec.namespace in torch_ops.RESERVED:
-            message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
-            raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
-        here = _platform(spec, machine)
-        builds_here: tuple[Build, ...] = ()
-        notes: tuple[Problem, ...] = ()
-        if not machine.interpret:
-            must = verifier.builds if verifier.required else None
-            builds_here, notes = find_builds(spec, here.name, builds, environment, locked=must)
-            if prebuilt and not builds_here and notes:
-                raise PackError(problems=notes)
-    except PackError as error:
-        if strict:
-            raise
-        return report(detect(device), (), problems=error.problems)
+    place, name = find.find_pack(pack, None if root is None else Path(root), environment)
+    verifier = make_verifier(place.path, name, demanded=locked, installed=place.installed)
+    spec = read_pack(place.path, name, check=verifier.check_manifest)
+    spec = directories.with_overlays(spec, configs, environment)
+    machine = detect(device, extra=spec.platforms, variants=spec.variants)
+    if spec.namespace in torch_ops.RESERVED:
+        message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
+        raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
+    here = _platform(spec, machine)
+    builds_here: tuple[Build, ...] = ()
+    notes: tuple[Problem, ...] = ()
+    if not machine.interpret:
+        must = verifier.builds if verifier.required else None
+        builds_here, notes = find_builds(spec, here.name, builds, environment, locked=must)
+        if prebuilt and not builds_here and notes:
+            raise PackError(problems=notes)
     with _LOCK, collector_at_rest():
         preparation = Preparation(
             pack=spec,
@@ -148,7 +132,15 @@ def load(
         reports, noted = _load(preparation, environment, smoke=smoke, progress=progress)
         notes = (*notes, *noted)
     problems = tuple(problem for kernel in reports for problem in kernel.problems)
-    found = report(machine, reports, problems=problems, notes=notes)
+    found = LoadReport(
+        pack=name,
+        device=machine.device,
+        platform=machine.platform.name,
+        seconds=time.perf_counter() - start,
+        kernels=reports,
+        problems=problems,
+        notes=notes,
+    )
     if strict and not found.ok:
         raise PackError(problems=found.failures())
     return found

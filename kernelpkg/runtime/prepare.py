@@ -336,7 +336,7 @@ class LoadReport:
         platform: The GPU, as in "nvidia_h200", or "cpu".
         seconds: How long loading took, by the clock.
         kernels: One report for each kernel, in the order of the manifest.
-        problems: What kept the pack, or kernels of it, from loading.
+        problems: What kept kernels from loading.
         notes: No failures, but probably not what was meant, such as a name in KERNELPKG_DISABLE
             that no loaded pack has, or a condition of a route that cannot be read.
     """

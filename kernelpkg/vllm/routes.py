@@ -55,8 +55,6 @@ def load_pack(pack: PackSpec, environment: Environment) -> dict[str, str]:
 
     locked = pack.installed and has_lock(Path(pack.root))
     found = load(pack.name, root=pack.root, locked=locked, environment=environment)
-    if not found.kernels:
-        raise PackError(problems=found.problems)
     return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}
 
 
