@@ -10,14 +10,21 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+
+_BESIDE: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+_LEFT: Final = 3600.0
+"""Seconds after which what lies beside a file is of a writer that was killed; most take one."""
 
 
 def read_file(path: Path) -> bytes:
@@ -132,9 +139,10 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
     """Put data in their files' places, each at once; none where one of them cannot be written.
 
     All are written beside their places before the first of them is moved there, in the order that
-    they are given in. A failure leaves no file and no directory behind.
+    they are given in. A failure leaves no file and no directory behind, and its OSError names the
+    file. What writers that were killed left in these directories is removed.
     """
-    beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in contents}
+    beside = {path: place_beside(path) for path in contents}
     above = {parent for path in contents for parent in path.parents if not parent.exists()}
     try:
         for path, content in contents.items():
@@ -145,7 +153,11 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())
         for path in contents:
             os.replace(beside[path], path)
-    except BaseException:
+        for directory in {path.parent for path in contents}:
+            clear_left_overs(directory)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, str(beside[path])):
+            error.filename = str(path)  # that of a disk which is full names none
         for left in beside.values():
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -200,6 +212,20 @@ def _lock(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def place_beside(path: Path) -> Path:
+    """Return where to write what will be moved to a path."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def clear_left_overs(directory: Path) -> None:
+    """Remove what writers that were killed left beside the places of their files."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(directory):
+            with contextlib.suppress(OSError):  # another process may remove it as well
+                if _BESIDE.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _LEFT:
+                    shutil.rmtree(entry) if entry.is_dir() else os.unlink(entry)
 
 
 def digest_bytes(data: bytes) -> str:

@@ -14,6 +14,7 @@ from kernelpkg.files import (
     Files,
     digest_bytes,
     locked,
+    place_beside,
     read_plain,
     replace_text,
     replace_texts,
@@ -123,8 +124,9 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(tmp_path, monkeypatch, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         replace_texts({tmp_path / "a": "new", tmp_path / "made" / "b": "new"})
+    assert caught.value.filename == str(tmp_path / "a")
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
@@ -203,3 +205,32 @@ def test_a_lock_dies_with_its_process(tmp_path):
     with locked(path):
         pass
     assert not path.exists()
+
+
+def test_what_killed_writers_left_is_removed_by_the_next(tmp_path):
+    """By its name and age: another writer may be at work, and other files are no business of it."""
+    names = [
+        ".a.0123456789abcdef.tmp",
+        ".b.0123456789abcdef.tmp",
+        ".a.tmp",
+        "a.0123456789abcdef.tmp",
+    ]
+    for name in names:
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    place_beside(tmp_path / "kernel").mkdir()
+    old = place_beside(tmp_path / "kernel")
+    old.mkdir()
+    (old / "kernel.py").write_text("half")
+    os.utime(old, (0, 0))
+    replace_text(tmp_path / "a", "new")
+    left = {name for name in os.listdir(tmp_path) if not name.startswith(".kernel.")}
+    assert left == {"a", ".a.tmp", "a.0123456789abcdef.tmp"}
+    assert len(list(tmp_path.glob(".kernel.*.tmp"))) == 1 and not old.exists()
+
+
+def test_a_failure_names_the_file_and_not_the_one_beside_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        replace_text(tmp_path / "a", "new")
+    assert caught.value.filename == str(tmp_path / "a")

@@ -6,7 +6,6 @@ import argparse
 import keyword
 import os
 import re
-import secrets
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from attrs import frozen
 
 from kernelpkg.cli.console import FINE, tell
 from kernelpkg.errors import UsageError
-from kernelpkg.files import replace_text
+from kernelpkg.files import clear_left_overs, place_beside, replace_text
 from kernelpkg.manifest import keys
 from kernelpkg.manifest.keys import NAME
 
@@ -142,12 +141,15 @@ def _write_pack(root: Path) -> list[Path]:
 def _write_directory(target: Path, files: Mapping[str, str]) -> None:
     """Make a directory with its files appear at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    clear_left_overs(target.parent)
+    beside = place_beside(target)
     beside.mkdir()
     try:
         for file, text in files.items():
             (beside / file).write_text(text, encoding="utf-8")
         beside.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename = str(target)  # that of a disk which is full names none
         raise

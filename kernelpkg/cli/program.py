@@ -73,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read the output has seen enough of it
         _drop_output()
         return FOUND
-    except OSError as error:  # a disk that is full, most often
-        _drop_output()
-        place = "the output" if error.filename is None else error.filename
-        print(f"kernelpkg: {place}: {error.strerror}", file=sys.stderr)
+    except OSError as error:
+        if error.filename is not None:
+            return _failed(FOUND, f"kernelpkg: {error.filename}: {error.strerror}", given)
+        _drop_output()  # to a disk that is full, most often
+        print(f"kernelpkg: the output: {error.strerror}", file=sys.stderr)
         return FOUND
     except KeyboardInterrupt as error:  # of another signal, it has the status
         status = error.args[0] if error.args else INTERRUPTED

@@ -112,9 +112,7 @@ class Transfer:
         try:
             replace_texts(texts)
         except OSError as error:
-            where = Path(error.filename or "the files")
-            where = where.parent if where.suffix == ".tmp" else where
-            raise UsageError(f"{where} cannot be written: {error.strerror}") from None
+            raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `import --json` and `export --json`."""

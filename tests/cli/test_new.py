@@ -139,6 +139,19 @@ def test_a_disk_that_fills_up_leaves_no_half_kernel(demo, monkeypatch):
     assert sorted(path.name for path in (demo.root / "kernels").iterdir()) == ["twice"]
 
 
+def test_a_failure_of_the_system_names_the_kernel(demo, monkeypatch):
+    """Where it says of no file that the disk is full."""
+
+    def full(path, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(UsageError) as caught:
+        new_kernel(demo.root, "softmax", make_pack=False)
+    place = demo.root / "kernels/softmax"
+    assert str(caught.value) == f"{place} cannot be written: No space left on device"
+
+
 def test_others_may_read_what_was_written(demo):
     new_kernel(demo.root, "softmax", make_pack=False)
     mode = (demo.root / "kernels/softmax").stat().st_mode & 0o777

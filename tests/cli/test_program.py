@@ -206,6 +206,18 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_the_system_refuses_is_a_document_too(monkeypatch, capsys):
+    """Whatever was asked of it, with the name that it gives."""
+
+    def refuse(options):
+        raise PermissionError(13, "Permission denied", "/a")
+
+    monkeypatch.setattr("kernelpkg.cli.list.run", refuse)
+    assert cli.main(["list", "--json"]) == 1
+    line = "kernelpkg: /a: Permission denied"
+    assert capsys.readouterr() == (f'{{\n  "errors": [\n    "{line}"\n  ]\n}}\n', f"{line}\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
 def test_a_full_disk_is_no_reason_for_a_traceback():
     with Path("/dev/full").open("w") as full:

@@ -708,6 +708,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match=r"^the files cannot be written: No space left on device$"):
+    with pytest.raises(UsageError) as caught:
         steps(tmp_path / "a" / "x.json").carry_out()
+    assert str(caught.value) == f"{tmp_path}/a/x.json cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == []
