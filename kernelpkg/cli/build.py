@@ -111,8 +111,7 @@ def _current(
             problem = builds.stale(build, pack, spec, here.arch)
             if problem is not None:
                 wrong.append(f"{directory} {problem}; run 'kernelpkg build'")
-        for digest in sorted(build.binaries()):
-            build.cubin(digest)
+        build.check_binaries()
     except PackError as error:
         wrong += map(str, error.problems)
     complain(wrong)

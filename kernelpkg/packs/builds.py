@@ -130,6 +130,11 @@ class Build:
             for code in part.codes
         }
 
+    def check_binaries(self) -> None:
+        """Raise PackError where one is not there, or not what its name says."""
+        for digest in sorted(self.binaries()):
+            self.cubin(digest)
+
 
 def digests_of(spec: KernelSpec) -> dict[str, str]:
     """Return the digests of a kernel's files that decide what is compiled, by name."""
@@ -204,8 +209,7 @@ def with_others(build: Build, directory: Path, names: Collection[str]) -> Build:
         if any(getattr(before, name) != getattr(build, name) for name in same):
             return build
         others = {name: kernel for name, kernel in before.kernels.items() if name in names}
-        for digest in evolve(before, kernels=others).binaries():
-            before.cubin(digest)
+        evolve(before, kernels=others).check_binaries()
     except PackError:
         return build
     return evolve(build, kernels={**others, **build.kernels})

@@ -367,7 +367,7 @@ def take_inventory(pack: PackSpec, tools: Mapping[str, str]) -> Inventory:
     """Read all that belongs to a pack: what `load` reads of it, and nothing of an operator's.
 
     Those are the manifests, the Python files that they name, the config files of all platforms, and
-    the indices of builds, which name their binaries. What else lies beside them is not read by
+    builds, of which the index names the binaries. What else lies beside them is not read by
     kernelpkg, and so not locked either.
     """
     own = evolve(pack, overlays=())
@@ -382,9 +382,11 @@ def take_inventory(pack: PackSpec, tools: Mapping[str, str]) -> Inventory:
     builds: dict[str, str] = {}
     for platform, directory in own_directories(pack).items():
         try:
-            builds[platform] = read_build(directory).digest
+            build = read_build(directory)
+            builds[platform] = build.digest
+            build.check_binaries()  # the index has their digests, and is locked by its own
         except PackError as error:
-            builds[platform] = ""  # is not as it was locked
+            builds.setdefault(platform, "")  # is not as it was locked
             problems += error.problems
     found = LockedPack(
         version=pack.version,

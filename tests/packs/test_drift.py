@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from attrs import evolve
 
 from kernelpkg.errors import ConfigError, PackError, Problem
 from kernelpkg.files import Files, digest_bytes
-from kernelpkg.packs.builds import Build, read_build, write_build
+from kernelpkg.packs.builds import Build, BuiltKernel, BuiltPart, read_build, write_build
 from kernelpkg.packs.drift import (
     LockPlan,
     change_of,
@@ -254,11 +257,22 @@ def test_the_document_of_a_check_has_every_change(demo):
     }
 
 
-def put_build(demo, arch: str = "sm_90") -> str:
-    """Put a build of no kernels beside the pack; return its digest."""
-    build = Build(pack="demo", platform="nvidia_h200", arch=arch, tools={}, pinned={}, kernels={})
+def put_build(demo, arch: str = "sm_90", binaries: Sequence[bytes] = ()) -> str:
+    """Put a build beside the pack, of a kernel with these binaries; return its digest."""
+    contents = {digest_bytes(data): data for data in binaries}
+    code = {"types": [], "constants": {}, "divisible": [], "parameters": [], "entry": "k"}
+    codes = tuple({**code, "cubin": name, "shared": 0, "threads": 32} for name in contents)
+    part = BuiltPart(config="{}", call_class="[]", host="", kernel="k", codes=codes)
+    build = Build(
+        pack="demo",
+        platform="nvidia_h200",
+        arch=arch,
+        tools={},
+        pinned={},
+        kernels={"twice": BuiltKernel(files={}, exact={}, parts=(part,))} if contents else {},
+    )
     directory = demo.root / "builds" / "demo" / "nvidia_h200"
-    write_build(build, directory, lambda name: b"")
+    write_build(build, directory, contents.__getitem__)
     return read_build(directory).digest
 
 
@@ -278,6 +292,40 @@ def test_builds_are_locked_by_the_digests_of_their_indices(demo):
     put_build(demo, "sm_89")
     changed = "builds/demo/nvidia_h200/index.json: KP318 this is not the build that was locked"
     assert lines(check(demo)) == [changed]
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (no_file, "KP320 cannot be read: No such file or directory"),
+        (cut_off, "KP321 is damaged"),
+    ],
+    ids=["missing", "damaged"],
+)
+def test_a_build_whose_binaries_are_not_whole_is_not_locked(demo, spoil, problem):
+    """Its index is as it was, and so is the digest in the lock."""
+    put_build(demo, binaries=(b"one", b"two"))
+    plan(demo)
+    assert check(demo).ok
+    directory = demo.root / "builds" / "demo" / "nvidia_h200"
+    path = directory / digest_bytes(b"two")
+    spoil(path)
+    said = f"{path}: {problem}; run 'kernelpkg build' again, or restore it"
+    found = check(demo)
+    assert ([str(told) for told in found.problems], found.drift) == ([said], ())
+    assert found.lines() == ("pack demo 0.1.0: it is broken",)
+    assert not found.ok
+    with pytest.raises(PackError) as caught:
+        plan(demo)
+    assert str(caught.value) == said
 
 
 def test_a_build_that_is_damaged_is_not_locked(demo):
