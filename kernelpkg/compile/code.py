@@ -31,7 +31,7 @@ from kernelpkg.launch.code import (
     pointer_offsets,
     recorded,
 )
-from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, device_of, record
+from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, arch_of, device_of, record
 
 
 def exact_of(bound: Any) -> Exact:
@@ -119,11 +119,11 @@ class CompiledCode:
         `args` may be stand-ins without storage of tensors on a `device`.
         """
         with self._lock:
-            place = call_class(args, self._exact)
+            device = device or device_of(args)
+            place = self._place(args, device)
             generated = self._generated.get((selection.config_id, place))
             if generated is None:
                 return None
-            device = device or device_of(args)
             try:
                 call = _recorded_call(generated.host, args, device)
             except NotRecorded:
@@ -147,16 +147,27 @@ class CompiledCode:
         self, args: Sequence[Any], selection: Selection, device: torch.device
     ) -> tuple[_Generated, HostCall]:
         """Return what Helion makes of a call, and what its host part launches with."""
-        generated = self._find(args, selection)
+        generated = self._find(args, selection, device)
         call = _recorded_call(generated.host, args, device)
         if call.far:
-            generated = self._find(args, selection, far=True)
+            generated = self._find(args, selection, device, far=True)
             call = _recorded_call(generated.host, args, device)
         return generated, call
 
-    def _find(self, args: Sequence[Any], selection: Selection, *, far: bool = False) -> _Generated:
+    def _place(self, args: Sequence[Any], device: torch.device, *, far: bool = False) -> str:
+        """What calls have in common that share code, whatever their config."""
+        return f"{arch_of(device)} {call_class(args, self._exact, far=far)}"
+
+    def _find(
+        self,
+        args: Sequence[Any],
+        selection: Selection,
+        device: torch.device,
+        *,
+        far: bool = False,
+    ) -> _Generated:
         """Return what Helion makes of a config for the class of a call, which it binds once."""
-        place = call_class(args, self._exact, far=far)
+        place = self._place(args, device, far=far)
         found = self._generated.get((selection.config_id, place))
         if found is None:
             # Helion 1.5 tells calls apart by whatever any config could make a difference of, as
@@ -168,7 +179,7 @@ class CompiledCode:
                 self._exact = exact
                 self._generated.clear()
                 self._bound.clear()  # one may have been bound to other sizes than those of `args`
-                return self._find(args, selection, far=far)
+                return self._find(args, selection, device, far=far)
             self._bound[place] = bound
             found = self._generated[selection.config_id, place] = _Generated(host=host)
         return found

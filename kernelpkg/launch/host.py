@@ -85,6 +85,14 @@ def device_of(args: Sequence[Any]) -> torch.device:
     return next(arg for arg in args if isinstance(arg, torch.Tensor)).device
 
 
+def arch_of(device: torch.device) -> str:
+    """Return the architecture of an NVIDIA GPU, as "sm_90", or "" for another device."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
 def record(host: HostFunction, args: Sequence[Any], device: torch.device) -> HostCall:
     """Run a host part on stand-ins of its arguments, and return what it did.
 

@@ -15,7 +15,14 @@ import torch
 from kernelpkg.errors import KernelpkgError, PackError
 from kernelpkg.launch.classes import call_class
 from kernelpkg.launch.code import Code, Handles, choose, pointer_offsets, recorded
-from kernelpkg.launch.host import HostFunction, NotRecorded, device_of, make_host, record
+from kernelpkg.launch.host import (
+    HostFunction,
+    NotRecorded,
+    arch_of,
+    device_of,
+    make_host,
+    record,
+)
 from kernelpkg.packs.builds import Build, BuiltKernel, BuiltPart
 from kernelpkg.runtime.dispatch import Launch
 
@@ -77,6 +84,9 @@ class BuiltCode:
             if part is None:
                 raise NotBuilt("the build has no code of its config for calls of its class")
             device = device or device_of(args)
+            arch = arch_of(device)
+            if arch not in ("", self.build.arch):  # one of several GPUs of this host
+                raise NotBuilt(f"the build is for {self.build.arch}, and {device} is {arch}")
             index = device.index or 0
             place = (config_id, found, index)
             host = self._hosts.get(place) or self._hosts.setdefault(place, part.host(index))

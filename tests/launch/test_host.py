@@ -11,6 +11,7 @@ from kernelpkg.launch.host import (
     HostCall,
     NotRecorded,
     Pointer,
+    arch_of,
     host_text,
     make_host,
     record,
@@ -443,3 +444,15 @@ def test_a_result_out_of_reach_of_32_bit_indices_is_told():
     x = torch.empty(2**20, 1, device="meta")
     assert not recorded(body.format(2**11), x).far
     assert recorded(body.format(2**11 + 1), x).far
+
+
+def test_the_architecture_of_a_gpu_is_that_of_the_one_a_tensor_is_on(monkeypatch):
+    """And there is none of a CPU, nor of a GPU of AMD's, which PyTorch calls cuda too."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8 + device.index, 0))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert [arch_of(torch.device("cuda", index)) for index in (0, 1, 4)] == [
+        *("sm_80", "sm_90", "sm_120")
+    ]
+    assert arch_of(torch.device("cpu")) == ""
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert arch_of(CUDA) == ""

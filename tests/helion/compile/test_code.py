@@ -39,6 +39,9 @@ def test_kernels_are_recorded_one_at_a_time():
     assert helion.runtime.get_num_sm is before
 
 
+CPU = torch.device("cpu")
+
+
 class Configured:
     """What stands for Helion: `later` are the sizes that a config makes exact once it has code."""
 
@@ -61,7 +64,7 @@ def test_configs_share_what_helion_binds(monkeypatch):
     configured = Configured()
     compiled = code.CompiledCode(configured)
     found = [
-        compiled._find((torch.ones(size),), Selection(config_id=config, config=None)).host()
+        compiled._find((torch.ones(size),), Selection(config_id=config, config=None), CPU).host()
         for config in ("one", "two")
         for size in (5, 7, 1)
     ]
@@ -74,8 +77,18 @@ def test_what_was_bound_to_another_size_is_not_used_where_that_is_exact(monkeypa
     configured = Configured(later=("two",))
     compiled = code.CompiledCode(configured)
     found = [
-        compiled._find((torch.ones(size),), Selection(config_id=config, config=None)).host()
+        compiled._find((torch.ones(size),), Selection(config_id=config, config=None), CPU).host()
         for size, config in ((5, "one"), (7, "two"), (5, "two"), (7, "one"))
     ]
     assert found == [(5, "one"), (7, "two"), (5, "two"), (7, "one")]
     assert configured.bound == [5, 7, 5]
+
+
+def test_gpus_of_another_architecture_have_code_of_their_own(monkeypatch):
+    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    configured = Configured()
+    compiled = code.CompiledCode(configured)
+    for arch in ("sm_90", "sm_80", "sm_90"):
+        monkeypatch.setattr(code, "arch_of", lambda device, arch=arch: arch)
+        compiled._find((torch.ones(5),), Selection(config_id="one", config=None), CPU)
+    assert (configured.bound, compiled.compiled_count()) == ([5, 5], 2)

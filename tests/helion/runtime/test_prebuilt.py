@@ -32,6 +32,7 @@ from kernelpkg.packs.drift import plan_lock
 from kernelpkg.packs.lock import toolchain
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.runtime import load as module
+from kernelpkg.runtime import prebuilt
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.torch_ops import Machine
 
@@ -193,6 +194,34 @@ def test_it_is_refused_where_only_prebuilt_code_may_run(lacking, gpu, compiler, 
     )
     assert compiler.calls == []
     torch.ops.demo.twice(torch.ones(4))
+    assert gpu.launches() == 1
+
+
+def test_a_call_on_a_gpu_of_another_architecture_has_no_code_in_the_build(
+    built, gpu, compiler, monkeypatch
+):
+    """Only the first call of a signature asks which GPU it is on."""
+    asked, reason = [], "the build is for sm_90, and cpu is sm_80"
+
+    def arch_of(device):
+        asked.append(device)
+        return "sm_80"
+
+    monkeypatch.setattr(prebuilt, "arch_of", arch_of)
+    load(built)
+    kernel = kernelpkg.get_kernel_by_name("demo::twice")
+    for _ in range(3):
+        assert kernel.dispatcher.implementation()(torch.ones(5)) == "compiled"
+    assert (len(asked), len(compiler.calls), gpu.launches()) == (1, 1, 0)
+    assert kernel.fallbacks() == {reason: 1}
+    load(built, prebuilt=True)
+    with pytest.raises(ConfigError) as caught:
+        torch.ops.demo.twice(torch.ones(5))
+    assert str(caught.value) == (
+        f"op 'twice': {reason}, and only prebuilt code may run; build it for such calls"
+    )
+    monkeypatch.setattr(prebuilt, "arch_of", lambda device: "sm_90")
+    torch.ops.demo.twice(torch.ones(5))
     assert gpu.launches() == 1
 
 
