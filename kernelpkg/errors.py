@@ -44,7 +44,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
         doubt = "unverified: " if self.severity == "unverified" else ""
-        return _one_line(f"{place}: {self.code} {doubt}{self.message}")
+        return escaped(f"{place}: {self.code} {doubt}{self.message}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `check --json`.
@@ -55,11 +55,15 @@ class Problem:
         return asdict(self)
 
 
-def _one_line(text: str) -> str:
-    """Escape what cannot be shown on one line; keys of a manifest may hold anything."""
+def escaped(text: str, keep: str = "") -> str:
+    """Return a text in which all that a line cannot show is escaped, but for what is to be kept.
+
+    Names of files and texts of manifests may hold anything, as what a terminal takes for commands.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = (c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+    return "".join(shown)
 
 
 def shown(value: object) -> str:
@@ -155,6 +159,7 @@ def counted(number: int, noun: str, several: str = "") -> str:
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Return the lines of a table: the columns of these places to the right, others to the left."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

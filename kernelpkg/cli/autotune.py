@@ -29,6 +29,7 @@ from kernelpkg.cli.console import (
     folder,
     print_json,
     print_table,
+    say,
 )
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
@@ -171,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(results.to_json())
     else:
         print_table(results.rows())
-        print(results.summary())
+        say(results.summary())
     if results.interrupted:
         return ended[-1] if ended else INTERRUPTED
     return FINE if results.ok else FOUND
@@ -198,7 +199,7 @@ def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
 def _say(line: str) -> None:
     if sys.stderr is not None:  # it may be closed
         with contextlib.suppress(OSError):  # hours of tuning do not end with a terminal
-            print(line, file=sys.stderr, flush=True)
+            say(line, error=True)
 
 
 def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -281,6 +282,6 @@ def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[Tuning
     for plan in plans:
         for planned in plan.cases:
             has = "tuned" if planned.exact else "of another case" if planned.old else "default"
-            print(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
-    print(f"{len(rows)} cases would be tuned on {here.name}")
+            say(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
+    say(f"{len(rows)} cases would be tuned on {here.name}")
     return FINE

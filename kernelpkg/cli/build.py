@@ -20,6 +20,7 @@ from kernelpkg.cli.console import (
     count,
     ended_like_ctrl_c,
     print_json,
+    say,
 )
 from kernelpkg.configs import directories, platforms
 from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
@@ -116,7 +117,7 @@ def _current(
         wrong += map(str, error.problems)
     complain(wrong)
     if not wrong and not as_json:
-        print(f"{directory} is current")
+        say(f"{directory} is current")
     return {"platform": here.name, "directory": str(directory), "current": not wrong}, not wrong
 
 
@@ -145,7 +146,7 @@ def _build(
     files = len(made.build.binaries())
     seconds = time.perf_counter() - start
     if not options.json:
-        print(
+        say(
             f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
             f"{counted(made.compiled, 'source')} compiled, {counted(files, 'binary', 'binaries')}, "
             f"{shown_bytes(made.bytes)} ({seconds:.1f} s)"

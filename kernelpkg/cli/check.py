@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from kernelpkg.check import config_files, level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, print_table, tell
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, print_table, say, tell
 from kernelpkg.configs import directories
 from kernelpkg.errors import Checked, KernelpkgError
 from kernelpkg.packs import find
@@ -67,7 +67,7 @@ def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
     if resources:
         from kernelpkg.check.level2 import resource_rows
 
-        print()
+        say()
         print_table(resource_rows(resources))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from kernelpkg.errors import aligned
+from kernelpkg.errors import aligned, escaped
 
 FINE: Final = 0
 FOUND: Final = 1
@@ -35,8 +35,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def say(text: str = "", *, error: bool = False) -> None:
+    """Print lines, to stderr for an `error`; what is not ours in them commands no terminal."""
+    print(escaped(text, keep="\n"), file=sys.stderr if error else None)
+
+
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document; what a terminal or the encoding of the output cannot show is escaped."""
+    wide = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    text = json.dumps(document, indent=2, ensure_ascii=not wide)
+    shown = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print(text if text.replace("\n", "").isprintable() else "".join(shown))
 
 
 def tell(options: argparse.Namespace, document: Any, lines: Iterable[str]) -> None:
@@ -44,7 +53,7 @@ def tell(options: argparse.Namespace, document: Any, lines: Iterable[str]) -> No
     if options.json:
         print_json(document)
     else:
-        print("\n".join(lines))
+        say("\n".join(lines))
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -54,7 +63,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def complain(lines: Iterable[object]) -> None:
     for line in lines if sys.stderr is not None else ():  # it may be closed
-        print(line, file=sys.stderr)
+        say(str(line), error=True)
 
 
 @contextlib.contextmanager
@@ -111,4 +120,4 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.total = steps
             self._bar.n = done
-            self._bar.set_description_str(what)
+            self._bar.set_description_str(escaped(what))

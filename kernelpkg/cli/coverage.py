@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
 from kernelpkg.errors import UsageError
 from kernelpkg.files import replace_text
 from kernelpkg.packs.find import open_pack
@@ -58,14 +58,14 @@ def run(options: argparse.Namespace) -> int:
         print_json(found.to_json())
         return FOUND if found.problems else FINE
     for number, (head, table) in enumerate(coverage_text.tables(found)):
-        print(f"{chr(10) * bool(number)}{head}")
+        say(f"{chr(10) * bool(number)}{head}")
         print_table(table)
     blocks = [list(coverage_text.remarks(found))]
     if options.ops or len({of.spec.name for of in found.maps}) == 1:
         blocks += [list(coverage_text.details(of)) for of in found.maps]
     blocks += [[f"wrote {options.svg}"]] if drawn else []
     for number, block in enumerate(filter(None, blocks)):
-        print(("\n" * bool(number or found.maps)) + "\n".join(block))
+        say(("\n" * bool(number or found.maps)) + "\n".join(block))
     return FOUND if found.problems else FINE
 
 

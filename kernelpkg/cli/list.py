@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import asdict, frozen
 
-from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import PackError, Problem, UsageError, collecting
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({"packs": [asdict(pack) for pack in packs]})
     else:
         for number, pack in enumerate(packs):
-            print(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
+            say(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
             print_table(pack.rows())
     return FOUND if problems else FINE
 

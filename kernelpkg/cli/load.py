@@ -15,6 +15,7 @@ from kernelpkg.cli.console import (
     folder,
     print_json,
     print_table,
+    say,
 )
 from kernelpkg.errors import KernelpkgError
 
@@ -60,5 +61,5 @@ def run(options: argparse.Namespace) -> int:
         print_json(report.to_json())
     elif report.kernels:
         print_table(report.rows())
-        print(report.summary())
+        say(report.summary())
     return FINE if report.ok and (report.best or not options.strict) else FOUND

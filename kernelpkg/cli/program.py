@@ -8,6 +8,7 @@ import of torch takes.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn
 
 from kernelpkg import __version__
-from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, folder, print_json
+from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, folder, print_json, say
 from kernelpkg.errors import KernelpkgError, UsageError, suggestion
 
 _EPILOG: Final = """\
@@ -60,6 +61,9 @@ _GROUPS: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 for fine, 1 for findings or failed kernels, 2 for wrong usage."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal can show a micro
     try:
         options = _options(given)
         status: int = options.run(options)
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is not None:
             return _failed(FOUND, f"kernelpkg: {error.filename}: {error.strerror}", given)
         _drop_output()  # to a disk that is full, most often
-        print(f"kernelpkg: the output: {error.strerror}", file=sys.stderr)
+        say(f"kernelpkg: the output: {error.strerror}", error=True)
         return FOUND
     except KeyboardInterrupt as error:  # of another signal, it has the status
         status = error.args[0] if error.args else INTERRUPTED
@@ -86,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(status: int, text: str, given: Sequence[str]) -> int:
     """Say why a command did nothing; with --json, there is a document of that too."""
-    print(text, file=sys.stderr)
+    say(text, error=True)
     if "--json" in given:
-        print_json({"errors": text.splitlines()})
+        print_json({"errors": text.split("\n")})
     return status
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kernelpkg.cli.console import FINE, FOUND, complain, folder, tell
+from kernelpkg.cli.console import FINE, FOUND, complain, folder, say, tell
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.find import find_pack, open_pack
 from kernelpkg.packs.read import read_pack
@@ -68,7 +69,7 @@ def _vendor(options: argparse.Namespace) -> int:
         found.carry_out(replace=options.replace)
     if options.dry_run and not options.json:
         for line in found.diff(problem.path for problem in in_the_way):
-            print(line)
+            print(line) if not sys.stdout.isatty() else say(line.expandtabs())  # for `patch`
     else:
         tell(options, found.to_json(), found.lines())
     return FOUND if in_the_way else FINE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import field, frozen
+
+from kernelpkg.errors import escaped
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LETTER: Final = 0.6
@@ -52,12 +53,9 @@ def _escaped(words: str) -> str:
 
     Names of models, conditions and values of configs are not ours. Control characters and lone
     surrogates, which TOML and JSON can have, would make a file that no viewer opens: XML 1.0
-    (section 2.2) cannot even escape them.
+    (section 2.2) has no reference for them.
     """
-    return html.escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", words), quote=False)
-
-
-_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+    return html.escape(escaped(words), quote=False)
 
 
 def width(text: str, size: int) -> int:

@@ -206,6 +206,49 @@ def test_a_closed_stdout_is_no_reason_for_a_traceback():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+HOSTILE = "\x1b]0;title\x07\x9b31m\u202e\x7f µ"
+SHOWN = r"\x1b]0;title\x07\x9b31m\u202e\x7f"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "list --json",
+        "check",
+        "explain twice",
+        "coverage",
+        "new x\x1b[2J",
+        "vendor --into x",
+    ],
+    ids=lambda words: words.split("\x1b")[0].replace(" ", ""),
+)
+def test_nothing_that_is_not_ours_commands_a_terminal(demo, words, encoding):
+    """Not a text of a manifest, and not a name of a file; documents hold it, escaped."""
+    demo.edit(
+        "kernels/twice/kernel.toml",
+        "Twice the input.",
+        ascii(HOSTILE)[1:-1].replace(r"\x", r"\u00"),
+    )
+    (demo.root / f"configs/{HOSTILE}").mkdir(parents=True)
+    (demo.root / "configs/twice\x1b[1m").touch()
+    arguments = [*words.split(" "), "--root", str(demo.root)]
+    done = subprocess.run(
+        [sys.executable, "-m", "kernelpkg", *arguments],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert (out + err).replace("\n", "").isprintable() and "Traceback" not in err
+    if words == "list --json":
+        assert json.loads(out)["packs"][0]["kernels"][0]["summary"] == HOSTILE
+    elif words == "list":
+        micro = "µ" if encoding == "utf-8" else r"\xb5"
+        assert f"{SHOWN} {micro}\n" in out
+
+
 def test_what_the_system_refuses_is_a_document_too(monkeypatch, capsys):
     """Whatever was asked of it, with the name that it gives."""
 

@@ -48,8 +48,10 @@ def test_a_page_is_well_formed_and_says_what_it_is():
     assert root.find(f"{SVG}text").text == "a < b & c"
 
 
-@pytest.mark.parametrize("odd", ["\x00", "\x1b", "\ud800", "\uffff"], ids=ascii)
-def test_what_xml_cannot_write_is_replaced(odd):
+@pytest.mark.parametrize(
+    "odd", ["\x00", "\x1b", "\x9b", "\n", "\u202e", "\ud800", "\uffff"], ids=ascii
+)
+def test_what_a_line_cannot_show_is_escaped(odd):
     """Names of models and values of configs may hold it; the file is read nevertheless."""
     told = f"a{odd}<b"
     drawn = svg.page(
@@ -58,7 +60,7 @@ def test_what_xml_cannot_write_is_replaced(odd):
     )  # fmt: skip
     root = ET.fromstring(drawn.encode())
     texts = [found.text for found in root.iter() if found.tag in _TOLD]
-    assert texts == ["a\ufffd<b"] * 4
+    assert texts == [f"a{ascii(odd)[1:-1]}<b"] * 4
 
 
 _TOLD = {f"{SVG}{tag}" for tag in ("title", "desc", "text")}
