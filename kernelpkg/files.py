@@ -156,7 +156,11 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
         for directory in {path.parent for path in contents}:
             clear_left_overs(directory)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (None, str(beside[path])):
+        if (
+            isinstance(error, OSError)
+            and error.errno
+            and error.filename in (None, str(beside[path]))
+        ):
             error.filename = str(path)  # that of a disk which is full names none
         for left in beside.values():
             with contextlib.suppress(OSError):
