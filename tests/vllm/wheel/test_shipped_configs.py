@@ -85,9 +85,9 @@ def with_grid(text: str, rows: list[dict[str, Any]]) -> str:
         for row in rows
     )
     grid = f'[[inputs.grid]]\nuse = ["tune"]\nrows = [\n{listed},\n]\n'
-    first, second = (match.start() for match in re.finditer(re.escape("[[inputs.grid]]"), text))
-    assert 'use = ["test"]' in text[second:]
-    return text[:first] + grid + text[second:]
+    starts = [match.start() for match in re.finditer(re.escape("[[inputs.grid]]"), text)]
+    assert 'use = ["test"]' in text[starts[-1] :]
+    return text[: starts[0]] + grid + text[starts[-1] :]
 
 
 @pytest.fixture(scope="module")
