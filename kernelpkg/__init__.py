@@ -13,6 +13,7 @@ __version__: Final = "0.1.0"
 _PLACES: Final = {
     "CallError": "errors",
     "ConfigError": "errors",
+    "DisabledError": "errors",
     "KernelpkgError": "errors",
     "PackError": "errors",
     "Problem": "errors",
@@ -22,7 +23,7 @@ _PLACES: Final = {
     "HelionKernelWrapper": "runtime.register",
     "get_kernel_by_name": "runtime.register",
     "get_registered_kernels": "runtime.register",
-    "register_kernel": "runtime.register",
+    "register_kernel": "runtime.without_manifest",
     "unload": "runtime.register",
     "OpWarmth": "runtime.warm",
     "WarmReport": "runtime.warm",
@@ -31,6 +32,10 @@ _PLACES: Final = {
     "LoadReport": "runtime.prepare",
     "ConfiguredHelionKernel": "compile.helion",
     "PresetConfigSearch": "compile.helion",
+    "TunedKey": "configs.tuned_key",
+    "create_helion_decorated_kernel": "compile.settings",
+    "infer_fake_impl": "compile.host_code",
+    "validate_helion_settings": "compile.settings",
 }
 
 __all__ = ["__version__", *_PLACES]  # noqa: PLE0604  # the names are texts
@@ -38,8 +43,15 @@ __all__ = ["__version__", *_PLACES]  # noqa: PLE0604  # the names are texts
 if TYPE_CHECKING:
     from kernelpkg.compile.helion import ConfiguredHelionKernel as ConfiguredHelionKernel
     from kernelpkg.compile.helion import PresetConfigSearch as PresetConfigSearch
+    from kernelpkg.compile.host_code import infer_fake_impl as infer_fake_impl
+    from kernelpkg.compile.settings import (
+        create_helion_decorated_kernel as create_helion_decorated_kernel,
+    )
+    from kernelpkg.compile.settings import validate_helion_settings as validate_helion_settings
+    from kernelpkg.configs.tuned_key import TunedKey as TunedKey
     from kernelpkg.errors import CallError as CallError
     from kernelpkg.errors import ConfigError as ConfigError
+    from kernelpkg.errors import DisabledError as DisabledError
     from kernelpkg.errors import KernelpkgError as KernelpkgError
     from kernelpkg.errors import PackError as PackError
     from kernelpkg.errors import Problem as Problem
@@ -51,11 +63,11 @@ if TYPE_CHECKING:
     from kernelpkg.runtime.register import HelionKernelWrapper as HelionKernelWrapper
     from kernelpkg.runtime.register import get_kernel_by_name as get_kernel_by_name
     from kernelpkg.runtime.register import get_registered_kernels as get_registered_kernels
-    from kernelpkg.runtime.register import register_kernel as register_kernel
     from kernelpkg.runtime.register import unload as unload
     from kernelpkg.runtime.warm import OpWarmth as OpWarmth
     from kernelpkg.runtime.warm import WarmReport as WarmReport
     from kernelpkg.runtime.warm import warm as warm
+    from kernelpkg.runtime.without_manifest import register_kernel as register_kernel
 
 
 def __getattr__(name: str) -> Any:

@@ -144,6 +144,10 @@ class ConfigError(KernelpkgError, ValueError):
     """No config may be used for a call, or a config does not belong to its kernel."""
 
 
+class DisabledError(ConfigError, RuntimeError):
+    """A kernel has no configs on this platform, and may not run without; or no picker of them."""
+
+
 def suggestion(word: str, known: Iterable[Any]) -> str:
     """Return "; did you mean 'x'?" for the nearest of the known words, or nothing."""
     if len(word) > _LONG:

@@ -24,6 +24,8 @@ the docstrings. Ops are `torch.ops.<namespace>.<kernel>`; what they take stands 
 """
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+FIRST = ("self", "cls")
+"""What methods get without its being given."""
 
 
 def tree_of(module: str) -> ast.Module:
@@ -81,7 +83,7 @@ def parameters(node: Function | ast.ClassDef) -> list[str]:
         return [name for one in made if one.name == "__init__" for name in parameters(one)]
     args = node.args
     every = [*args.posonlyargs, *args.args, args.vararg, *args.kwonlyargs, args.kwarg]
-    return [arg.arg for arg in every if arg is not None and arg.arg != "self"]
+    return [arg.arg for arg in every if arg is not None and arg.arg not in FIRST]
 
 
 def sections(node: Function | ast.ClassDef) -> tuple[str, dict[str, str]]:
@@ -101,7 +103,7 @@ def entries(text: str) -> dict[str, str]:
 
 def signature(node: Function, name: str) -> str:
     """Return how a function is called, on one line or with a line for each argument."""
-    args = [part for part in _arguments(node.args) if part != "self"]
+    args = [part for part in _arguments(node.args) if part not in FIRST]
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     line = f"{name}({', '.join(args)}){returns}"
     if len(line) <= WIDTH:

@@ -7,14 +7,12 @@ config can never disagree. Works with Helion 1.4 and 1.5.
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
+import os
 import threading
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import Any, Final, Protocol
 
 import helion
 import torch
@@ -22,17 +20,30 @@ from attrs import frozen
 from helion.autotuner.base_search import BaseAutotuner
 from helion.runtime import default_launcher
 from helion.runtime.ref_mode import RefMode
-from helion.runtime.settings import default_autotuner_fn
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from kernelpkg.errors import ConfigError, RegistrationError, suggestion
+from kernelpkg.bench.gpu import first_gpu
+from kernelpkg.compile.settings import (
+    HELION_VERSION,
+    check_settings,
+    create_helion_decorated_kernel,
+    explicit_settings,
+    requires_problem,
+)
+from kernelpkg.configs import platforms, store
+from kernelpkg.configs.picked import ConfigsDir, PickedPlan, none_picked
+from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
+from kernelpkg.errors import ConfigError, DisabledError
 from kernelpkg.launch.classes import is_far, size_classes
-from kernelpkg.manifest.keys import REFUSED_SETTINGS
+from kernelpkg.manifest.helion_config import Config
+
+__all__ = (
+    "HELION_VERSION", "PINNED", "ConfiguredHelionKernel", "PresetConfigSearch", "Selection",
+    "Selector", "TunedConfigs", "check_settings", "explicit_settings", "out_of_resources",
+    "platform_here", "requires_problem", "to_config",
+)  # fmt: skip
 
 Selector = Callable[[Sequence[Any]], "Selection"]
 """Takes the arguments of a call and returns what it runs with; raises ConfigError for nothing."""
-
-HELION_VERSION: Final = importlib.metadata.version("helion")
 
 _PRESET: Final = {"static_shapes": False, "force_autotune": False, "autotune_effort": "full"}
 """Settings under which Helion asks `autotuner_fn` and nothing else; the last two keep
@@ -46,9 +57,6 @@ What is compiled at run time is compiled with the same."""
 WORKING: Final = threading.RLock()
 """Held while Helion works: kernels are compiled by several threads, and Helion 1.4 changes a table
 of PyTorch meanwhile. It holds Python's own lock for nearly all of that time anyway."""
-
-_IGNORED: Final = ("TensorOperationInWrapper",)
-"""Helion warnings that say nothing of a kernel here: views in the host part are the usual form."""
 
 
 @frozen(kw_only=True)
@@ -64,14 +72,14 @@ class PresetConfigSearch(BaseAutotuner):  # type: ignore[misc]  # Helion carries
 
     Args:
         args: The arguments of the call that Helion has no compiled code for.
-        select: Takes the arguments of a call and returns its helion.Config.
+        config_selector: Takes the arguments of a call and returns its helion.Config.
     """
 
     def __init__(
-        self, args: Sequence[Any], select: Callable[[Sequence[Any]], helion.Config]
+        self, args: Sequence[Any], config_selector: Callable[[Sequence[Any]], helion.Config]
     ) -> None:
         self.args = args
-        self.select = select
+        self.config_selector = config_selector
 
     def autotune(self, *, skip_cache: bool = False) -> helion.Config:
         """Return the preset config.
@@ -80,112 +88,145 @@ class PresetConfigSearch(BaseAutotuner):  # type: ignore[misc]  # Helion carries
             skip_cache: As Helion gives it; there is no cache to skip.
 
         Returns:
-            What `select` says of the arguments.
+            What `config_selector` says of the arguments.
         """
-        return self.select(self.args)
+        return self.config_selector(self.args)
 
 
-@lru_cache(maxsize=64)
-def requires_problem(requires: str) -> str | None:
-    """Say that the installed Helion is not what a kernel requires, or return None."""
-    try:
-        wanted = SpecifierSet(requires)
-    except InvalidSpecifier:
-        return f"requires '{requires}' is not a version specifier such as '>=1.4'"
-    if not wanted.contains(HELION_VERSION, prereleases=True):
-        return f"requires Helion {requires}, and {HELION_VERSION} is installed"
-    return None
+class TunedConfigs(Protocol):
+    """What is tuned for a kernel on one platform; a plan of configs is that."""
+
+    @property
+    def platform(self) -> str:
+        """The platform."""
+
+    @property
+    def configs(self) -> Mapping[TunedKey, Config]:
+        """Its configs, by their keys."""
 
 
-def check_settings(settings: Mapping[str, Any], op_name: str) -> dict[str, Any]:
-    """Return settings as Helion takes them; names of warnings become their classes.
-
-    Raises RegistrationError for a setting that kernelpkg makes from the rules, and for one that
-    Helion does not have. `static_shapes=True` is overridden, with a warning.
-    """
-    known = [setting.name for setting in dataclasses.fields(helion.Settings)]
-    found = dict(settings)
-    for name, value in settings.items():
-        if name == "static_shapes":
-            if value:
-                warnings.warn(
-                    f"kernel '{op_name}': static_shapes=True is overridden to False, for one "
-                    "compiled kernel serves many token counts",
-                    stacklevel=3,
-                )
-            del found[name]
-        elif name == "autotuner_fn" and value is default_autotuner_fn:
-            del found[name]
-        elif name in REFUSED_SETTINGS:
-            raise RegistrationError(
-                f"kernel '{op_name}': setting '{name}' is made from the config picker; remove it"
-            )
-        elif name not in known:
-            raise RegistrationError(
-                f"kernel '{op_name}': Helion {HELION_VERSION} has no setting '{name}'"
-                f"{suggestion(name, known)}"
-            )
-    ignored = [*_IGNORED, *found.pop("ignore_warnings", ())]
-    found["ignore_warnings"] = [_warning(word, op_name) for word in dict.fromkeys(ignored)]
-    return found
-
-
-def _warning(word: Any, op_name: str) -> Any:
-    if not isinstance(word, str):
-        return word
-    found = getattr(helion.exc, word, None)
-    if found is None:
-        raise RegistrationError(
-            f"kernel '{op_name}': ignore_warnings names '{word}', which helion.exc does not have"
-            f"{suggestion(word, dir(helion.exc))}"
-        )
-    return found
-
-
-def explicit_settings(settings: helion.Settings | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the settings that differ from Helion's defaults, as keywords."""
-    if settings is None:
-        return {}
-    if not isinstance(settings, helion.Settings):
-        return dict(settings)
-    default = helion.Settings().to_dict()
-    return {name: value for name, value in settings.to_dict().items() if value != default.get(name)}
+def platform_here() -> str:
+    """Return the platform of the GPU that this process uses, or "cpu"; CUDA is not started."""
+    if torch.cuda.device_count() == 0:
+        return platforms.CPU
+    gpu = first_gpu(os.environ)
+    return platforms.resolve(gpu.called, arch=gpu.arch).name
 
 
 class ConfiguredHelionKernel:
-    """One Helion kernel whose configs come from a selector.
+    """One Helion kernel whose configs come from a picker or from a selector.
 
     Calls with equal configs and equal size classes share one compiled kernel, however many cases
     they come from.
 
     Args:
         op_name: The name of the op, for messages.
+        config_picker: Takes the arguments of a call and the tuned keys; returns one of these, or
+            None for the default config.
         raw_kernel_func: The Helion function, without a decorator.
-        select: Takes the arguments of a call and returns the config that it runs with.
-        settings: Helion settings, as `check_settings` returns them.
+        helion_settings: A helion.Settings or a mapping.
+        configs_dir: Holds `<op>/<platform>.json`, of which the picker takes configs.
+        select: In place of a picker: takes the arguments of a call and returns the config that it
+            runs with.
+        settings: In place of `helion_settings`: as `check_settings` returns them.
+        tuned: Beside a selector: what is tuned, for who asks for it.
+
+    Raises:
+        ConfigError: There is neither a picker nor a selector, or nothing is tuned for the picker.
+        PackError: The file of configs cannot be read.
+        RegistrationError: The settings are refused.
     """
 
     def __init__(
         self,
-        *,
         op_name: str,
-        raw_kernel_func: Callable[..., Any],
-        select: Selector,
-        settings: Mapping[str, Any],
+        config_picker: ConfigPicker | None = None,
+        raw_kernel_func: Any = None,  # required, but behind one that is not
+        helion_settings: helion.Settings | Mapping[str, Any] | None = None,
+        *,
+        configs_dir: ConfigsDir = None,
+        select: Selector | None = None,
+        settings: Mapping[str, Any] | None = None,
+        tuned: TunedConfigs | None = None,
     ) -> None:
         self.op_name = op_name
-        self.raw_kernel_func = raw_kernel_func
-        self._select = select
+        self.config_picker = config_picker
+        self.raw_kernel_func: Callable[..., Any] = raw_kernel_func
+        self.helion_settings = helion_settings if settings is None else settings
+        if settings is None:
+            settings = check_settings(explicit_settings(helion_settings), op_name)
+        if select is None:
+            tuned = PickedPlan(op_name, config_picker, configs_dir, platform_here, miss="error")
+            if tuned.lack is not None:
+                raise DisabledError(tuned.lack)
+        self._tuned = tuned
+        self._settings = settings
+        self._select = select or self._picked()
         self._forced = threading.local()
-        preset = {**settings, **_PRESET}
         hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
         # Helion chooses 32-bit indices from the arguments of the first call; a later view that
         # lies further apart would wrap around, so calls that need 64 bits have their own kernel.
         wide = {"index_dtype": torch.int64}
-        self._kernel = helion.kernel(**{**preset, **hooks})(raw_kernel_func)
-        self._wide_kernel = helion.kernel(**{**wide, **preset, **hooks})(raw_kernel_func)
+        preset = {**_PRESET, **hooks}
+        self._kernel = create_helion_decorated_kernel(raw_kernel_func, settings, preset)
+        self._wide_kernel = create_helion_decorated_kernel(
+            raw_kernel_func, {**wide, **settings}, preset
+        )
+
+    @cached_property
+    def _interpreter(self) -> Any:
         eager = {"ref_mode": RefMode.EAGER, "print_output_code": False}  # it refuses to print
-        self._interpreter = helion.kernel(**{**preset, **eager})(raw_kernel_func)
+        return create_helion_decorated_kernel(
+            self.raw_kernel_func, self._settings, {**_PRESET, **eager}
+        )
+
+    @property
+    def platform(self) -> str:
+        """The platform that configs are tuned for; empty where that is not known."""
+        return "" if self._tuned is None else self._tuned.platform
+
+    @cached_property
+    def configs(self) -> Mapping[TunedKey, helion.Config]:
+        """The configs that are tuned for the platform, by their keys."""
+        found = {} if self._tuned is None else self._tuned.configs
+        return {key: to_config(config) for key, config in found.items()}
+
+    def _create_key_computer(self) -> Callable[..., str | None]:
+        """Return a function of the arguments of a call to the text of its key, as vLLM has it."""
+        if self.config_picker is None:
+            raise DisabledError(
+                f"No config picker registered for kernel '{self.op_name}'; give one"
+            )
+        picker = KeyPicker(self.config_picker, self.op_name, self.configs)
+
+        def key_computer(*args: Any) -> str | None:
+            key = picker.pick(args)
+            return None if key is None else str(key)
+
+        return key_computer
+
+    def _create_config_selector(
+        self, key_computer: Callable[..., str | None]
+    ) -> Callable[[Sequence[Any]], helion.Config]:
+        """Return a function of the arguments of a call to its config, as vLLM has it."""
+        configs = {str(key): config for key, config in self.configs.items()}
+
+        def config_selector(args: Sequence[Any]) -> helion.Config:
+            text = key_computer(*args)
+            if text is None:
+                raise ConfigError(none_picked(self.op_name, self.configs))
+            return configs[text]
+
+        return config_selector
+
+    def _picked(self) -> Selector:
+        config_of = self._create_config_selector(self._create_key_computer())
+
+        def select(args: Sequence[Any]) -> Selection:
+            config = config_of(args)
+            return Selection(config_id=store.config_id(dict(config)), config=config)
+
+        return select
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call through Helion, with both hooks.
@@ -367,35 +408,14 @@ class ConfiguredHelionKernel:
 
 
 def to_config(config: Mapping[str, Any]) -> helion.Config:
-    """Return a Helion config of a stored one; arrays may be tuples."""
+    """Return a Helion config of a stored one, whose arrays may be tuples."""
+    if isinstance(config, helion.Config):
+        return config
     return helion.Config(**{name: _plain(value) for name, value in config.items()})
 
 
 def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def run_autotune(
-    raw_kernel_func: Callable[..., Any],
-    settings: Mapping[str, Any],
-    inputs: Sequence[Any],
-    autotune_effort: str = "quick",
-) -> helion.Config:
-    """Search a config for one set of inputs, on their device, with Helion's own autotuner.
-
-    `autotune_effort` is "none", "quick" or "full", as in Helion's settings.
-    """
-    chosen = {
-        **settings,
-        "static_shapes": False,
-        "ref_mode": RefMode.OFF,
-        "autotune_effort": autotune_effort,
-        "autotune_ignore_errors": True,
-    }
-    kernel = helion.kernel(**chosen)(raw_kernel_func)
-    found = kernel.autotune(tuple(inputs))
-    assert isinstance(found, helion.Config)
-    return found
 
 
 def out_of_resources() -> tuple[type[Exception], ...]:

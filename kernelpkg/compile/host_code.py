@@ -74,6 +74,24 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     return fake
 
 
+def infer_fake_impl(
+    kernel_func: Callable[..., Any], helion_settings: Any = None
+) -> Callable[..., Any]:
+    """Return a fake implementation of a Helion function, which runs its host code alone.
+
+    Args:
+        kernel_func: The Helion function, without a decorator.
+        helion_settings: As vLLM's function of this name takes them; no result depends on them.
+
+    Returns:
+        A function of the same arguments; its results have shapes, strides and dtypes.
+
+    Raises:
+        RegistrationError: The host code asks Helion for more than arithmetic, or has no source.
+    """
+    return infer_fake(kernel_func)
+
+
 def infer_fake_of(tree: ast.Module, name: str, path: str) -> Callable[..., Any]:
     """Return the fake implementation of a function of a file, without importing Helion.
 

@@ -17,6 +17,7 @@ from helion.autotuner.effort_profile import get_effort_profile
 from helion.runtime.ref_mode import RefMode
 
 from kernelpkg.compile.helion import to_config
+from kernelpkg.compile.settings import create_helion_decorated_kernel
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import ConfigError
 from kernelpkg.manifest.helion_config import Config
@@ -137,3 +138,22 @@ def _plain(value: Any) -> Any:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def run_autotune(
+    raw_kernel_func: Callable[..., Any],
+    settings: Mapping[str, Any],
+    inputs: Sequence[Any],
+    autotune_effort: str = "quick",
+) -> Any:
+    """Search a config for one set of inputs, on their device, with Helion's own autotuner.
+
+    `autotune_effort` is "none", "quick" or "full", as in Helion's settings.
+    """
+    tuning = {
+        "ref_mode": RefMode.OFF,
+        "autotune_effort": autotune_effort,
+        "autotune_ignore_errors": True,
+    }
+    kernel = create_helion_decorated_kernel(raw_kernel_func, settings, tuning)
+    return kernel.autotune(tuple(inputs))

@@ -6,6 +6,8 @@
     match          the match kinds: which tuned value a value gets
     picker         rules over tuned keys, compiled: a call to one key
     selection      the order of what a call may run with, tuned or not
+    tuned_key      case keys as a function gets them that picks configs
+    picked         the configs of a kernel without a manifest
     explain        the same in words, for one call
     samples        calls that stand for all that get the same
 Inside only: none.

@@ -6,7 +6,7 @@ Before: `configs/store`. After: `runtime/load`, which reads one selection for ea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
@@ -17,13 +17,13 @@ from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, Step, compile_picker
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.store import ConfigFile, StoredFile, config_id, shown_key
-from kernelpkg.errors import ConfigError, PackError, Problem, collecting
+from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
+from kernelpkg.errors import PackError, Problem, collecting
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import Case, Evaluator, guard_problems
 from kernelpkg.manifest.helion_config import without_positional
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 
-CustomPicker = Callable[[Sequence[Any], Sequence[CaseKey]], CaseKey | None]
 ConfigOutcome = Literal["exact", "bucketed", "extrapolated", "default", "miss"]
 CallOutcome = Literal["exact", "bucketed", "extrapolated", "default", "missing", "refused"]
 OUTCOMES: Final[tuple[CallOutcome, ...]] = get_args(CallOutcome)
@@ -169,7 +169,7 @@ class ConfigSelection:
     spec: KernelSpec
     platform: str
     tables: tuple[_Table, ...]
-    custom: CustomPicker | None = None
+    custom: ConfigPicker | None = None
 
     @cached_property
     def _places(self) -> tuple[int, ...]:
@@ -180,6 +180,14 @@ class ConfigSelection:
     def own(self) -> _Table | None:
         """The table of the platform itself."""
         return next((table for table in self.tables if table.platform == self.platform), None)
+
+    @property
+    def configs(self) -> Mapping[TunedKey, Mapping[str, Any]]:
+        """The configs that are tuned for the platform itself, by their keys."""
+        own = self.own()
+        if own is None:
+            return {}
+        return dict(zip(map(TunedKey.of, own.compiled.keys), own.compiled.configs, strict=True))
 
     def options(
         self, axes: Sequence[Scalar], args: Sequence[Any] | None = None
@@ -267,14 +275,10 @@ class ConfigSelection:
     ) -> int | None:
         if self.custom is None:
             return table.picker.pick(values).index
-        keys = [key for key in table.keys if key]
-        found = self.custom(args, keys) if keys and args is not None else None
-        if found is not None and found not in keys:
-            raise ConfigError(
-                f"the config picker of '{self.spec.name}' returned {dict(found)}, which is none "
-                "of the tuned keys"
-            )
-        return None if found is None else table.keys.index(found)
+        if args is None:
+            return None
+        found = KeyPicker(self.custom, self.spec.name, table.keys).pick(args)
+        return table.keys.index(found) if found else None
 
     def _chosen(
         self, table: _Table, index: int, outcome: ConfigOutcome, reason: str, *, strip: bool = False
@@ -311,7 +315,7 @@ def make_selection(
     files: Sequence[ConfigFile | StoredFile],
     *,
     fits: Mapping[str, bool | None] | None = None,
-    custom: CustomPicker | None = None,
+    custom: ConfigPicker | None = None,
 ) -> ConfigSelection:
     """Put the rules of a kernel over config files, given in the order of preference.
 
@@ -336,7 +340,7 @@ def read_selection(
     spec: KernelSpec,
     here: Platform,
     *,
-    custom: CustomPicker | None = None,
+    custom: ConfigPicker | None = None,
     files: Files | None = None,
     dropped: list[Problem] | None = None,
     locked: directories.LockedCounts | None = None,

@@ -26,13 +26,16 @@ _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
 _TYPES = ("Tensor", "int", "SymInt", "float", "bool")
 
 
-def name_problem(name: str) -> str | None:
-    """Say why an op or a namespace cannot have a name, or return None."""
+def name_problem(name: str, *, private: bool = False) -> str | None:
+    """Say why an op or a namespace cannot have a name, or return None.
+
+    A `private` one may begin with an underscore; in a manifest it names files too, and may not.
+    """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         return f"'{name}' is not an identifier; use letters, digits and underscores"
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         return f"'{name}' is a keyword of Python; choose another name"
-    if name == "name" or name.startswith("_"):
+    if name in ("name", "_dir") or name.startswith("__" if private else "_"):
         return f"'{name}' would hide an attribute of torch.ops; choose another name"
     return None
 

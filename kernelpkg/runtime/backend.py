@@ -17,7 +17,7 @@ from kernelpkg.errors import ConfigError
 from kernelpkg.launch import driver, native
 from kernelpkg.launch.code import count_reason
 from kernelpkg.manifest.opschema import OpSchema
-from kernelpkg.runtime.dispatch import Launch
+from kernelpkg.runtime.dispatch import Launch, Plan
 from kernelpkg.runtime.prebuilt import BuiltCode, NotBuilt
 from kernelpkg.runtime.torch_ops import asked_to_interpret
 
@@ -34,8 +34,8 @@ class HelionBackend:
 
     `function` returns the Helion function and `settings` its settings, when something has to be
     compiled or interpreted. `fake` is the op's fake implementation, which makes results without
-    their values; `select` names the config of a call that comes from Helion itself. What `built`
-    lacks is compiled, or refused where only `prebuilt` code may run.
+    their values; `select` names the config of a call that comes from Helion itself, and `tuned` has
+    all of them. What `built` lacks is compiled, or refused where only `prebuilt` code may run.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class HelionBackend:
         schema: OpSchema,
         fake: Callable[..., Any],
         select: Select,
+        tuned: Plan,
         built: BuiltCode | None = None,
         prebuilt: bool = False,
     ) -> None:
@@ -58,6 +59,7 @@ class HelionBackend:
         self._schema = schema
         self._fake = fake
         self._select = select
+        self._tuned = tuned
         self.prebuilt = prebuilt
         self._configured: helion.ConfiguredHelionKernel | None = None
         self._code: CompiledCode | None = None
@@ -82,6 +84,7 @@ class HelionBackend:
                 raw_kernel_func=self.function,
                 select=lambda args: _selection(self._select(args)),
                 settings=self.settings,
+                tuned=self._tuned,
             )
         return self._configured
 

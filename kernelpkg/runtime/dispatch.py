@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from kernelpkg.configs.selection import Chosen
+from kernelpkg.configs.tuned_key import TunedKey
 from kernelpkg.errors import CallError, ConfigError, KernelpkgError
 from kernelpkg.launch import native
+from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import Scalar
 
@@ -36,6 +38,10 @@ class Plan(Protocol):
     @property
     def platform(self) -> str:
         """The platform that calls run on."""
+
+    @property
+    def configs(self) -> Mapping[TunedKey, Config]:
+        """The configs that are tuned for it, by their keys."""
 
     def options(
         self, axes: Sequence[Scalar], args: Sequence[Any] | None = None

@@ -27,7 +27,7 @@ from kernelpkg.packs.read import problem_at, read_kernel
 from kernelpkg.packs.sources import Pins, load_function
 from kernelpkg.packs.verify import LockState, Verifier
 from kernelpkg.runtime.prebuilt import BuiltCode
-from kernelpkg.runtime.register import HelionKernelWrapper
+from kernelpkg.runtime.register import HelionKernelWrapper, KernelParts
 from kernelpkg.runtime.torch_ops import Machine
 
 
@@ -140,7 +140,7 @@ class Preparation:
             problems.extend(differing)
         if problems:
             raise PackError(problems=tuple(dict.fromkeys([*problems, *dropped])))
-        wrapper = HelionKernelWrapper(
+        parts = KernelParts(
             op_name=spec.name,
             namespace=self.pack.namespace,
             raw_kernel_func=partial(_source, spec, function),
@@ -166,7 +166,7 @@ class Preparation:
         return Ready(
             spec=spec,
             digest=_digest(self.pack, spec, files, build, prebuilt=self.prebuilt),
-            wrapper=wrapper,
+            wrapper=HelionKernelWrapper.of(parts),
             report=evolve(report, lock=lock, problems=tuple(dropped)),
         )
 

@@ -1,40 +1,89 @@
-"""The registry of kernels, and `register_kernel` for those without a manifest.
+"""Kernels that are registered: each with its op, its Helion function, its configs and its inputs.
 
-Before: `runtime/load`. After: `runtime/dispatch`.
+Before: `runtime/load`, or `without_manifest`. After: `runtime/dispatch`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from attrs import frozen
+
+from kernelpkg.configs.picked import ConfigsDir, Miss, PickedPlan
 from kernelpkg.configs.selection import Chosen
-from kernelpkg.errors import ConfigError, RegistrationError
+from kernelpkg.configs.tuned_key import ConfigPicker
+from kernelpkg.errors import ConfigError, DisabledError, RegistrationError, shown
 from kernelpkg.manifest.guards import check_devices
-from kernelpkg.manifest.opschema import OpSchema, name_problem, parse_schema
-from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.manifest.opschema import OpSchema, name_problem
+from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
 from kernelpkg.runtime.prebuilt import BuiltCode
+from kernelpkg.runtime.registry import (
+    REGISTERING,
+    REGISTRY,
+    also_named,
+    get_kernel_by_name,
+    get_registered_kernels,
+    unload,
+)
 from kernelpkg.runtime.torch_ops import RegisteredOp
-from kernelpkg.runtime.without_manifest import AnyCall, ConfigPicker, PickedPlan
 
 if TYPE_CHECKING:
     from kernelpkg.compile import helion
+
+__all__ = [
+    "NAMESPACE",
+    "HelionKernelWrapper",
+    "InputGenerator",
+    "KernelParts",
+    "get_kernel_by_name",
+    "get_registered_kernels",
+    "unload",
+]
 
 InputGenerator = Callable[[], Mapping[Any, tuple[Any, ...]]]
 """Returns the arguments of one call for each case."""
 
 NAMESPACE: Final = "kernelpkg"
 
-_REGISTRY: dict[str, HelionKernelWrapper] = {}
-_REGISTERING = threading.RLock()
+
+class AnyCall:
+    """Accepts every call; a kernel without a manifest has no axes."""
+
+    axis_names: tuple[str, ...] = ()
+
+    def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
+        return ()
+
+
+@frozen(kw_only=True)
+class KernelParts:
+    """What a kernel is made of, by a manifest or by `register_kernel`.
+
+    `raw_kernel_func` and `helion_settings` return the Helion function and its checked settings when
+    they are needed; `acceptance` makes what calls are held against, at the first call. `plan` names
+    the configs of a call. Code of a build, `built`, is asked before anything is compiled, and is
+    all that may run on a GPU where only `prebuilt` code may.
+    """
+
+    op_name: str
+    namespace: str
+    raw_kernel_func: Callable[[], Callable[..., Any]]
+    schema: OpSchema
+    fake_impl: Callable[..., Any] | None
+    helion_settings: Callable[[], Mapping[str, Any]]
+    acceptance: Callable[[], Acceptance]
+    plan: Plan
+    input_generator: InputGenerator | None = None
+    built: BuiltCode | None = None
+    prebuilt: bool = False
+    spec: KernelSpec | None = None
 
 
 class Follower(Protocol):
@@ -48,64 +97,119 @@ class HelionKernelWrapper:
     """One registered kernel: its op, its Helion function, its configs and its inputs.
 
     Calling it calls the op, so that `torch.compile` sees the op. Nothing is compiled before the
-    first call. `load` and `register_kernel` make these.
+    first call. `load` and `register_kernel` make these; made by itself it is as vLLM's: the op is
+    registered, or the kernel disabled where it has no configs for this platform.
 
     Args:
+        raw_kernel_func: The Helion function, without a decorator.
         op_name: The name of the op, without namespace.
-        namespace: The op is `torch.ops.<namespace>.<op_name>`.
-        raw_kernel_func: Returns the Helion function, without a decorator, when it is needed.
-        schema: The schema of the op, with the arguments of the function.
-        fake_impl: Makes the results of a call without values; None for an op that returns nothing.
-        helion_settings: Returns Helion settings, as `check_settings` returns them.
-        acceptance: Makes what calls are held against, at the first call.
-        plan: Names the configs of a call.
+        fake_impl: Makes the results of a call without values; inferred where it is None and the
+            op returns something.
+        config_picker: Takes the arguments of a call and the tuned keys; returns one of these, or
+            None for the default config.
+        mutates_args: The names of the arguments that are written.
+        helion_settings: A helion.Settings or a mapping.
         input_generator: Returns the arguments of each case.
-        built: Code of a build, which is asked before anything is compiled.
-        prebuilt: Whether code of a build is all that may run on a GPU.
-        spec: The manifest, for a kernel that has one.
+        namespace: The op is `torch.ops.<namespace>.<op_name>`.
+        configs_dir: Holds `<op>/<platform>.json`.
+        miss: What calls get that no config is tuned for: "default", Helion's default config, or
+            "error".
+
+    Raises:
+        PackError: The file of configs cannot be read.
+        RegistrationError: The name is taken, or the signature or the settings are refused.
     """
 
     def __init__(
         self,
-        *,
+        raw_kernel_func: Callable[..., Any],
         op_name: str,
-        namespace: str,
-        raw_kernel_func: Callable[[], Callable[..., Any]],
-        schema: OpSchema,
         fake_impl: Callable[..., Any] | None,
-        helion_settings: Callable[[], Mapping[str, Any]],
-        acceptance: Callable[[], Acceptance],
-        plan: Plan,
+        config_picker: ConfigPicker | None,
+        mutates_args: Sequence[str] | None = None,
+        helion_settings: Any = None,
         input_generator: InputGenerator | None = None,
-        built: BuiltCode | None = None,
-        prebuilt: bool = False,
-        spec: KernelSpec | None = None,
+        *,
+        namespace: str = NAMESPACE,
+        configs_dir: ConfigsDir = None,
+        miss: Miss = "error",
     ) -> None:
-        self.spec = spec
-        self.op_name = op_name
-        self.namespace = namespace
-        self.schema = schema
+        from kernelpkg.compile import helion, host_code
+
+        wrong = name_problem(op_name, private=True) or name_problem(namespace)
+        if miss not in ("default", "error"):
+            wrong = f"miss is {shown(miss)}; it must be 'default' or 'error'"
+        if wrong is not None:
+            raise RegistrationError(f"kernel '{op_name}': {wrong}")
+        settings = helion.check_settings(helion.explicit_settings(helion_settings), op_name)
+        schema = torch_ops.schema_of(raw_kernel_func, op_name, mutates_args)
+        if fake_impl is None and schema.returns:
+            fake_impl = host_code.infer_fake_impl(raw_kernel_func, helion_settings)
+        plan = PickedPlan(op_name, config_picker, configs_dir, helion.platform_here, miss=miss)
+        self._assemble(
+            KernelParts(
+                op_name=op_name,
+                namespace=namespace,
+                raw_kernel_func=lambda: raw_kernel_func,
+                schema=schema,
+                fake_impl=fake_impl,
+                helion_settings=lambda: settings,
+                acceptance=AnyCall,
+                plan=plan,
+                input_generator=input_generator,
+            )
+        )
+        self._given_settings = helion_settings
+        self._disabled_reason: str | None = plan.lack
+        if not self._disabled:
+            self.backend.configured()  # here as in vLLM, so that calls have code alone to make
+        self.register()
+        if self._disabled:
+            warnings.warn(f"op '{self.qualified}' is disabled: {plan.lack}", stacklevel=2)
+
+    @classmethod
+    def of(cls, parts: KernelParts) -> HelionKernelWrapper:
+        """Return a kernel that is not registered yet.
+
+        Args:
+            parts: What it is made of.
+
+        Returns:
+            The kernel.
+        """
+        kernel = cls.__new__(cls)
+        kernel._assemble(parts)
+        return kernel
+
+    def _assemble(self, parts: KernelParts) -> None:
+        self.spec = parts.spec
+        self.op_name = parts.op_name
+        self.namespace = parts.namespace
+        self.schema = parts.schema
+        self.plan = parts.plan
         self.backend = HelionBackend(
-            op_name=op_name,
-            function=raw_kernel_func,
-            settings=helion_settings,
-            schema=schema,
+            op_name=parts.op_name,
+            function=parts.raw_kernel_func,
+            settings=parts.helion_settings,
+            schema=parts.schema,
             fake=self.fake,
             select=self._select,
-            built=built,
-            prebuilt=prebuilt,
+            tuned=parts.plan,
+            built=parts.built,
+            prebuilt=parts.prebuilt,
         )
-        self.plan = plan
-        self._fake_impl = fake_impl
-        self._make_acceptance = acceptance
-        self._input_generator = input_generator
+        self._given_settings = None
+        self._disabled_reason = None
+        self._fake_impl = parts.fake_impl
+        self._make_acceptance = parts.acceptance
+        self._input_generator = parts.input_generator
         self._op: RegisteredOp | None = None
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self.dispatcher = Dispatcher(
             op=self.qualified,
-            schema=schema,
+            schema=parts.schema,
             acceptance=lambda: self.acceptance,
-            plan=plan,
+            plan=parts.plan,
             backend=self.backend,
         )
 
@@ -115,9 +219,9 @@ class HelionKernelWrapper:
         return self.backend.function
 
     @property
-    def helion_settings(self) -> Mapping[str, Any]:
-        """Helion settings, as they are given to it."""
-        return self.backend.settings
+    def helion_settings(self) -> Any:
+        """Helion settings, as they were given; of a manifest, as they are given to Helion."""
+        return self._given_settings if self.spec is None else self.backend.settings
 
     @property
     def qualified(self) -> str:
@@ -131,7 +235,11 @@ class HelionKernelWrapper:
 
     @property
     def op(self) -> Any:
-        """The op as PyTorch has it; raises RegistrationError where it is not registered."""
+        """The op as PyTorch has it; raises RegistrationError where it is not registered.
+
+        Where the kernel is disabled, DisabledError.
+        """
+        self._check_enabled()
         if self._op is None:
             raise RegistrationError(f"op '{self.qualified}' is not registered")
         return self._op.call
@@ -149,6 +257,7 @@ class HelionKernelWrapper:
         Raises:
             CallError: The manifest does not accept the call; nothing was launched.
             ConfigError: No config may be used for the call.
+            DisabledError: The kernel has no configs on this platform, and may not run without.
             RegistrationError: The op is not registered.
         """
         return self.op(*args, **kwargs)
@@ -178,14 +287,20 @@ class HelionKernelWrapper:
 
         Returns:
             It, with both of Helion's hooks from this kernel's picker; the same at each call.
+
+        Raises:
+            DisabledError: The kernel has no configs on this platform, and may not run without.
         """
+        self._check_enabled()
         return self.backend.configured()
 
+    @also_named(generator_func="generator")
     def register_input_generator(self, generator: InputGenerator) -> InputGenerator:
         """Take a function that makes inputs; usable as a decorator.
 
         Args:
-            generator: Returns the arguments of one call for each case.
+            generator: Returns the arguments of one call for each case. `generator_func` is another
+                name of this argument.
 
         Returns:
             The function itself.
@@ -219,11 +334,10 @@ class HelionKernelWrapper:
         Returns:
             A helion.Config, which is not stored.
         """
-        from kernelpkg.compile import helion
+        from kernelpkg.compile import search
 
-        return helion.run_autotune(
-            self.raw_kernel_func, self.helion_settings, inputs, autotune_effort
-        )
+        function, settings = self.raw_kernel_func, self.backend.settings
+        return search.run_autotune(function, settings, inputs, autotune_effort)
 
     def register(self) -> None:
         """Put the op into PyTorch and this kernel into the registry.
@@ -231,33 +345,35 @@ class HelionKernelWrapper:
         Raises:
             RegistrationError: The name is taken; nothing has changed.
         """
-        with _REGISTERING:
-            if self.qualified in _REGISTRY:
+        with REGISTERING:
+            if self.qualified in REGISTRY:
                 raise RegistrationError(
-                    f"kernel '{self.qualified}' is registered already; choose another name, or "
+                    f"kernel '{self.qualified}' is already registered; choose another name, or "
                     "unload the other"
                 )
             problem = torch_ops.name_problem(self.namespace, self.op_name)
             if problem is not None:
                 raise RegistrationError(problem)
-            self._op = RegisteredOp(
-                namespace=self.namespace,
-                name=self.op_name,
-                schema=self.schema.text,
-                implementation=self.dispatcher.implementation(),
-                fake=self.fake,
-            )
-            _REGISTRY[self.qualified] = self
+            if not self._disabled:
+                self._op = RegisteredOp(
+                    namespace=self.namespace,
+                    name=self.op_name,
+                    schema=self.schema.text,
+                    implementation=self.dispatcher.implementation(),
+                    fake=self.fake,
+                )
+            REGISTRY[self.qualified] = self
 
     def unregister(self) -> None:
         """Give the name back; harmless where the op is not registered."""
-        with _REGISTERING:
+        with REGISTERING:
             if self._op is not None:
                 self._op.close()
                 self._op = None
-                _REGISTRY.pop(self.qualified, None)
                 for follower in tuple(self._followers):
                     follower.forget()
+            if REGISTRY.get(self.qualified) is self:
+                del REGISTRY[self.qualified]
 
     def fallbacks(self) -> Mapping[str, int]:
         """Say which calls took a longer way than a recorded launch of prebuilt code.
@@ -290,141 +406,10 @@ class HelionKernelWrapper:
             raise ConfigError(f"{self.qualified}: no config for this call; tune one")
         return chosen
 
+    @property
+    def _disabled(self) -> bool:
+        return self._disabled_reason is not None
 
-@overload
-def register_kernel(
-    op_name: Callable[..., Any],
-    /,
-    *,
-    config_picker: ConfigPicker | None = None,
-    fake_impl: Callable[..., Any] | None = None,
-    mutates_args: Sequence[str] = (),
-    helion_settings: Any = None,
-    input_generator: InputGenerator | None = None,
-    namespace: str = NAMESPACE,
-    configs_dir: str | os.PathLike[str] | None = None,
-) -> HelionKernelWrapper: ...
-@overload
-def register_kernel(
-    op_name: str | None = None,
-    *,
-    config_picker: ConfigPicker | None = None,
-    fake_impl: Callable[..., Any] | None = None,
-    mutates_args: Sequence[str] = (),
-    helion_settings: Any = None,
-    input_generator: InputGenerator | None = None,
-    namespace: str = NAMESPACE,
-    configs_dir: str | os.PathLike[str] | None = None,
-) -> Callable[[Callable[..., Any]], HelionKernelWrapper]: ...
-def register_kernel(
-    op_name: str | Callable[..., Any] | None = None,
-    *,
-    config_picker: ConfigPicker | None = None,
-    fake_impl: Callable[..., Any] | None = None,
-    mutates_args: Sequence[str] = (),
-    helion_settings: Any = None,
-    input_generator: InputGenerator | None = None,
-    namespace: str = NAMESPACE,
-    configs_dir: str | os.PathLike[str] | None = None,
-) -> HelionKernelWrapper | Callable[[Callable[..., Any]], HelionKernelWrapper]:
-    """Register a Helion function as an op, without a manifest.
-
-    A decorator, bare or with arguments, and a function that takes the Helion function and the same
-    arguments.
-
-    Args:
-        op_name: The name of the op, the function's unless given; or the Helion function itself.
-        config_picker: Takes the arguments of a call and the tuned case keys; returns one of these,
-            or None for the default.
-        fake_impl: Has the arguments of the function and returns tensors of the results' shapes and
-            dtypes; inferred from the host part where the function returns something.
-        mutates_args: The names of the arguments that are written.
-        helion_settings: A helion.Settings or a mapping; `key`, `autotuner_fn`, `config` and
-            `configs` in it are refused, and `static_shapes` is False.
-        input_generator: Returns the arguments of one call for each case.
-        namespace: The op is `torch.ops.<namespace>.<op_name>`.
-        configs_dir: Holds `<op>/<platform>.json` in the format of docs/reference/configs.md.
-
-    Returns:
-        The registered kernel, or a decorator that makes one of a function.
-
-    Raises:
-        RegistrationError: The name is taken, or the signature or the settings are refused.
-    """
-    from kernelpkg.compile import helion, host_code
-
-    name = None if callable(op_name) else op_name
-
-    def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
-        called = name or function.__name__
-        for word in (called, namespace):
-            wrong = name_problem(word)
-            if wrong is not None:
-                raise RegistrationError(f"kernel '{called}': {wrong}")
-        settings = helion.check_settings(helion.explicit_settings(helion_settings), called)
-        try:
-            schema = parse_schema(torch_ops.infer_schema(function, tuple(mutates_args)))
-        except ValueError as error:
-            text = " ".join(str(error).split())
-            raise RegistrationError(
-                f"kernel '{called}': no schema for its signature: {text}"
-            ) from None
-        infers = fake_impl is None and schema.returns
-        directory = None if configs_dir is None else Path(configs_dir)
-        wrapper = HelionKernelWrapper(
-            op_name=called,
-            namespace=namespace,
-            raw_kernel_func=lambda: function,
-            schema=schema,
-            fake_impl=host_code.infer_fake(function) if infers else fake_impl,
-            helion_settings=lambda: settings,
-            acceptance=AnyCall,
-            plan=PickedPlan(called, config_picker, directory),
-            input_generator=input_generator,
-        )
-        wrapper.register()
-        return wrapper
-
-    return decorate(op_name) if callable(op_name) else decorate
-
-
-def get_registered_kernels() -> dict[str, HelionKernelWrapper]:
-    """Return all registered kernels.
-
-    Returns:
-        A copy of the registry, by the names of the ops with their namespaces.
-    """
-    return dict(_REGISTRY)
-
-
-def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
-    """Return the kernel of an op.
-
-    Args:
-        name: With its namespace, or without where only one op has the name.
-
-    Returns:
-        The kernel, or None where none or several fit.
-    """
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    if "::" in name:
-        return None
-    found = [kernel for key, kernel in _REGISTRY.items() if key.split("::")[1] == name]
-    return found[0] if len(found) == 1 else None
-
-
-def unload(*names: str) -> tuple[str, ...]:
-    """Give ops back to PyTorch; calls through objects taken earlier raise from then on.
-
-    Args:
-        names: Ops, with or without namespace; all registered ones, without any.
-
-    Returns:
-        The names of those that were registered, with their namespaces.
-    """
-    wanted = names or tuple(_REGISTRY)
-    kernels = [kernel for kernel in map(get_kernel_by_name, wanted) if kernel is not None]
-    for kernel in kernels:
-        kernel.unregister()
-    return tuple(kernel.qualified for kernel in kernels)
+    def _check_enabled(self) -> None:
+        if self._disabled:
+            raise DisabledError(f"op '{self.qualified}' is disabled: {self._disabled_reason}")

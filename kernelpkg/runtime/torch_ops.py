@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -16,8 +16,9 @@ from torch.library import Library
 from kernelpkg.bench.gpu import first_gpu
 from kernelpkg.configs import platforms
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import RegistrationError, UsageError
+from kernelpkg.errors import RegistrationError, UsageError, shown
 from kernelpkg.launch import native
+from kernelpkg.manifest.opschema import OpSchema, parse_schema
 
 DEVICES: Final = ("CPU", "CUDA")
 """The dispatch keys that every op has an implementation for."""
@@ -134,6 +135,26 @@ def infer_schema(function: Callable[..., Any], mutates_args: tuple[str, ...]) ->
     """
     schema: str = torch.library.infer_schema(function, mutates_args=mutates_args)
     return re.sub(r"(?<=Tensor\()a([0-9]+)(?=!\))", _letters, schema)
+
+
+def schema_of(
+    function: Callable[..., Any], op_name: str, mutates_args: Sequence[str] | None
+) -> OpSchema:
+    """Return the schema of an op by the annotations of its function, or raise RegistrationError."""
+    wrong = ""
+    if not inspect.isfunction(function):
+        wrong = f"{shown(function)} is not a function; give one without a decorator"
+    elif isinstance(mutates_args, str):
+        wrong = f"mutates_args is {shown(mutates_args)}; give a list of names"
+    if wrong:
+        raise RegistrationError(f"kernel '{op_name}': {wrong}")
+    try:
+        return parse_schema(infer_schema(function, tuple(mutates_args or ())))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise RegistrationError(
+            f"kernel '{op_name}': no schema for its signature: {text}"
+        ) from None
 
 
 def _letters(found: re.Match[str]) -> str:

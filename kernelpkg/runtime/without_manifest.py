@@ -1,102 +1,103 @@
-"""What a kernel without a manifest takes, and its configs.
+"""`register_kernel`: an op of a Helion function, without a manifest.
 
-Before: `register`, whose `register_kernel` makes both. After: `dispatch`, which asks them.
+Before: whoever has such a function, written for vLLM maybe. After: `register`, which makes the op.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
-from kernelpkg.configs import store
-from kernelpkg.configs.selection import HELION_DEFAULT, Chosen
-from kernelpkg.errors import ConfigError
-from kernelpkg.manifest.spec import CaseKey, Scalar
-from kernelpkg.runtime.torch_ops import detect
-
-ConfigPicker = Callable[[tuple[Any, ...], Sequence[CaseKey]], CaseKey | None]
-"""Takes the arguments and the tuned case keys; returns one of them, or None for the default."""
+from kernelpkg.configs.picked import ConfigsDir, Miss
+from kernelpkg.configs.tuned_key import ConfigPicker
+from kernelpkg.errors import shown
+from kernelpkg.runtime.register import NAMESPACE, HelionKernelWrapper, InputGenerator
+from kernelpkg.runtime.registry import also_named
 
 
-class AnyCall:
-    """Accepts every call; a kernel without a manifest has no axes."""
+@overload
+def register_kernel(
+    op_name: Callable[..., Any],
+    /,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] | None = None,
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: ConfigsDir = None,
+    miss: Miss = "default",
+) -> HelionKernelWrapper: ...
+@overload
+def register_kernel(
+    op_name: str | None = None,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] | None = None,
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: ConfigsDir = None,
+    miss: Miss = "default",
+) -> Callable[[Callable[..., Any]], HelionKernelWrapper]: ...
+@also_named(op_name_or_func="op_name")
+def register_kernel(
+    op_name: str | Callable[..., Any] | None = None,
+    *,
+    config_picker: ConfigPicker | None = None,
+    fake_impl: Callable[..., Any] | None = None,
+    mutates_args: Sequence[str] | None = None,
+    helion_settings: Any = None,
+    input_generator: InputGenerator | None = None,
+    namespace: str = NAMESPACE,
+    configs_dir: ConfigsDir = None,
+    miss: Miss = "default",
+) -> HelionKernelWrapper | Callable[[Callable[..., Any]], HelionKernelWrapper]:
+    """Register a Helion function as an op, without a manifest.
 
-    axis_names: tuple[str, ...] = ()
+    A decorator, bare or with arguments, and a function that takes the Helion function and the same
+    arguments.
 
-    def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
-        return ()
+    Args:
+        op_name: The name of the op, the function's unless given; or the Helion function itself.
+            `op_name_or_func` is another name of this argument.
+        config_picker: Takes the arguments of a call and the tuned keys, sorted by their texts;
+            returns one of these or its text, or None for the default.
+        fake_impl: Has the arguments of the function and returns tensors of the results' shapes and
+            dtypes; inferred from the host part where the function returns something.
+        mutates_args: The names of the arguments that are written.
+        helion_settings: A helion.Settings or a mapping; `key`, `autotuner_fn`, `config` and
+            `configs` in it are refused, and `static_shapes` is False.
+        input_generator: Returns the arguments of one call for each case.
+        namespace: The op is `torch.ops.<namespace>.<op_name>`.
+        configs_dir: Holds `<op>/<platform>.json` in the format of docs/reference/configs.md, or in
+            vLLM's.
+        miss: What calls get that no config is tuned for: "default", Helion's default config; or
+            "error", as in vLLM, and an op that nothing is tuned for on this platform is disabled.
 
+    Returns:
+        The registered kernel, or a decorator that makes one of a function.
 
-class PickedPlan:
-    """The configs of a kernel without a manifest: its picker's, `{}`, and Helion's default."""
+    Raises:
+        PackError: The file of configs cannot be read.
+        RegistrationError: The name is taken, or the signature or the settings are refused.
+    """
 
-    def __init__(self, op_name: str, picker: ConfigPicker | None, directory: Path | None) -> None:
-        self.op_name = op_name
-        self.picker = picker
-        self.tuned: dict[tuple[tuple[str, Scalar], ...], Chosen] = {}
-        if directory is not None:
-            self._read(directory / op_name / f"{self.platform}.json")
-        self.keys = [dict(key) for key in self.tuned if key]
-
-    @cached_property
-    def platform(self) -> str:
-        """The platform of this machine; not asked for while modules are imported, if possible."""
-        return detect().platform.name
-
-    def _read(self, path: Path) -> None:
-        if not path.exists():
-            return
-        axes = _axes_of(path)
-        file = store.read(path, str(path), self.op_name, self.platform, axes, {})
-        for case in file.cases:
-            config = file.configs[case.config]
-            self.tuned[_frozen(case.key)] = Chosen(
-                config_id=json.dumps(config, sort_keys=True),
-                config=config,
-                outcome="exact" if case.key else "default",
-                mode="tuned",
-                platform=self.platform,
-                key=case.key,
-                reason="the picker's case" if case.key else "the case {}",
-            )
-
-    def options(
-        self, axes: Sequence[Scalar], args: Sequence[Any] | None = None
-    ) -> Iterator[Chosen]:
-        if self.picker is not None and self.keys and args is not None:
-            key = self.picker(tuple(args), self.keys)
-            if key is not None:
-                if _frozen(key) not in self.tuned:
-                    raise ConfigError(
-                        f"the config picker of '{self.op_name}' returned {dict(key)}, which is "
-                        "none of the tuned keys"
-                    )
-                yield self.tuned[_frozen(key)]
-        if () in self.tuned:
-            yield self.tuned[()]
-        yield Chosen(
-            config_id=HELION_DEFAULT,
-            config=None,
-            outcome="default",
-            mode="default",
-            reason="nothing is tuned; Helion's own default",
+    def decorate(function: Callable[..., Any]) -> HelionKernelWrapper:
+        name = None if callable(op_name) else op_name
+        return HelionKernelWrapper(
+            function,
+            name or str(getattr(function, "__name__", shown(function))),
+            fake_impl,
+            config_picker,
+            mutates_args,
+            helion_settings,
+            input_generator,
+            namespace=namespace,
+            configs_dir=configs_dir,
+            miss=miss,
         )
 
-
-def _axes_of(path: Path) -> tuple[str, ...]:
-    """The axes that the first case of a config file names; without a manifest, all must name them.
-
-    Empty for a file that is not one, whose problems are the reader's.
-    """
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        return tuple(next(case["key"] for case in cases if case["key"]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
-        return ()
-
-
-def _frozen(key: CaseKey) -> tuple[tuple[str, Scalar], ...]:
-    return tuple(sorted(key.items()))
+    return decorate(op_name) if callable(op_name) else decorate

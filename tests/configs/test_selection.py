@@ -234,7 +234,18 @@ def test_a_picker_of_its_own(spec):
     ]
 
 
-@pytest.mark.parametrize("made_up", [{"num_tokens": 5}, {}], ids=["other", "empty"])
+def test_a_picker_may_return_a_text(spec):
+    """It gets tuned keys, and may return the text of one."""
+    file = _file((_key(16), SMALL), (_key(32), LARGE))
+    selection = make_selection(spec, HERE, [file], custom=lambda args, keys: str(keys[1]))
+    assert _options(selection, 1, args=())[0].config == LARGE
+    assert list(selection.configs.values()) == [SMALL, LARGE]
+    assert make_selection(spec, "nvidia_b200", [file]).configs == {}
+
+
+@pytest.mark.parametrize(
+    "made_up", [{"num_tokens": 5}, {}, "num_tokens_5"], ids=["other", "empty", "text"]
+)
 def test_a_picker_that_makes_up_a_key(spec, made_up):
     """A key that is not tuned is an error that shows it."""
     selection = make_selection(
@@ -243,8 +254,9 @@ def test_a_picker_that_makes_up_a_key(spec, made_up):
     with pytest.raises(ConfigError) as caught:
         _options(selection, 1, args=())
     assert str(caught.value) == (
-        "the config picker of 'dynamic_per_token_scaled_fp8_quant' returned "
-        f"{made_up}, which is none of the tuned keys"
+        f"Config picker returned invalid config key {made_up!r} for kernel "
+        "'dynamic_per_token_scaled_fp8_quant', which is none of the tuned keys; return one of "
+        "them, or None"
     )
 
 

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, SchemaError, parse_schema
+from kernelpkg.manifest.opschema import (
+    NO_DEFAULT,
+    OpArg,
+    SchemaError,
+    name_problem,
+    parse_schema,
+)
 
 
 def test_a_schema_with_everything_that_kernels_take():
@@ -84,3 +90,21 @@ def test_what_is_no_schema_of_a_kernel_is_named(text, message):
     with pytest.raises(SchemaError) as caught:
         parse_schema(text)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "private", "wrong"),
+    [
+        ("_twice", True, False),
+        ("_twice", False, True),
+        ("__len__", True, True),
+        ("_dir", True, True),
+        ("name", True, True),
+        ("twice", False, False),
+    ],
+)
+def test_an_underscore_is_for_names_that_name_no_file(name, private, wrong):
+    """An op may begin with one, a kernel of a manifest not; attributes of torch.ops stay."""
+    found = name_problem(name, private=private)
+    message = f"'{name}' would hide an attribute of torch.ops; choose another name"
+    assert found == (message if wrong else None)

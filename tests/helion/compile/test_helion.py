@@ -5,6 +5,7 @@ Binding and code generation need no GPU; nothing is launched here but in the int
 
 from __future__ import annotations
 
+import json
 import threading
 from types import SimpleNamespace
 
@@ -15,8 +16,11 @@ import torch
 from helion.runtime.settings import default_autotuner_fn
 
 from kernelpkg.compile import helion as helion_backend
+from kernelpkg.compile import search
 from kernelpkg.compile.helion import ConfiguredHelionKernel, PresetConfigSearch, Selection
-from kernelpkg.errors import ConfigError, RegistrationError
+from kernelpkg.compile.settings import create_helion_decorated_kernel, validate_helion_settings
+from kernelpkg.configs.tuned_key import TunedKey
+from kernelpkg.errors import ConfigError, DisabledError, RegistrationError
 
 CAPTURE_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
 """The sizes at which vLLM captures CUDA graphs, 51 of them."""
@@ -61,8 +65,8 @@ def test_preset_search_searches_nothing():
         seen.append(args)
         return helion.Config(num_warps=8)
 
-    search = PresetConfigSearch(("x",), select)
-    assert search.autotune() == search.autotune(skip_cache=True) == helion.Config(num_warps=8)
+    preset = PresetConfigSearch(args=("x",), config_selector=select)
+    assert preset.autotune() == preset.autotune(skip_cache=True) == helion.Config(num_warps=8)
     assert seen == [("x",), ("x",)]
 
 
@@ -77,6 +81,64 @@ def test_both_hooks_ask_one_selector():
         assert _config(kernel, args)["block_sizes"] == selection.config["block_sizes"]
         assert dict(kernel.selected_config(args)) == dict(selection.config)
     assert kernel.compiled_count() == 2
+
+
+def by_tokens(args, keys):
+    """Pick the tuned number of tokens that a call has."""
+    return TunedKey(tokens=args[0].size(0)) if args[0].size(0) != 5 else None
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    """Configs of the op "scaled", in vLLM's format."""
+    (tmp_path / "scaled").mkdir()
+    entries = [
+        {"key": {"tokens": 4}, "config": ONE.config},
+        {"key": {"tokens": 16}, "config": TWO.config},
+        {"key": {"tokens": 32}, "config": TWO.config},
+    ]
+    (tmp_path / "scaled" / "cpu.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_a_kernel_with_a_picker(tuned):
+    """As vLLM makes one, by position; equal configs share code, whatever their keys."""
+    settings = helion.Settings(print_output_code=True)
+    kernel = ConfiguredHelionKernel("scaled", by_tokens, scaled, settings, configs_dir=tuned)
+    assert (kernel.op_name, kernel.platform, len(kernel.configs)) == ("scaled", "cpu", 3)
+    assert (kernel.raw_kernel_func, kernel.helion_settings) == (scaled, settings)
+    assert kernel._kernel.settings.print_output_code is True
+    for tokens in (4, 16, 32):
+        config = kernel.selected_config(_args(tokens))
+        assert config is kernel.configs[TunedKey(tokens=tokens)]
+        bound = kernel._kernel.bind(_args(tokens))
+        bound.ensure_config_exists(_args(tokens))
+        assert _config(kernel, _args(tokens))["block_sizes"] == config["block_sizes"]
+    assert kernel.compiled_count() == 2
+    with pytest.raises(ConfigError, match="Config picker returned None for kernel 'scaled'"):
+        kernel.key(*_args(5))
+    with pytest.raises(ConfigError, match="invalid config key TunedKey"):
+        kernel.key(*_args(6))
+
+
+def test_a_kernel_without_a_picker_or_configs(tuned, tmp_path):
+    """Is refused, by the errors that vLLM raises."""
+    with pytest.raises(DisabledError) as caught:
+        ConfiguredHelionKernel("scaled", None, scaled, configs_dir=tuned)
+    assert str(caught.value) == "No config picker registered for kernel 'scaled'; give one"
+    with pytest.raises(DisabledError, match="No configs available for kernel 'scaled' on platform"):
+        ConfiguredHelionKernel("scaled", by_tokens, scaled)
+    assert issubclass(DisabledError, RuntimeError)
+    assert issubclass(DisabledError, ValueError)
+
+
+def test_the_hooks_that_vllm_has(tuned):
+    """The text of a call's key, and its config from that."""
+    kernel = ConfiguredHelionKernel("scaled", by_tokens, scaled, configs_dir=tuned)
+    key_of = kernel._create_key_computer()
+    assert (key_of(*_args(16)), key_of(*_args(5))) == ('{"tokens":16}', None)
+    select = kernel._create_config_selector(key_of)
+    assert select(_args(16)) is kernel.configs[TunedKey(tokens=16)]
 
 
 def test_no_config_is_helions_default():
@@ -96,7 +158,8 @@ def test_hooks_of_a_user_are_refused(name):
     with pytest.raises(RegistrationError) as caught:
         helion_backend.check_settings({name: lambda *args: None}, "x")
     assert str(caught.value) == (
-        f"kernel 'x': setting '{name}' is made from the config picker; remove it"
+        f"kernel 'x' uses a custom autotuner, for which setting '{name}' is made from the config "
+        "picker; remove it"
     )
 
 
@@ -113,6 +176,33 @@ def test_a_settings_object_is_taken():
         helion_backend.check_settings(
             helion_backend.explicit_settings(helion.Settings(autotuner_fn=lambda *args: None)), "x"
         )
+
+
+def test_settings_are_validated_as_vllm_does():
+    """Its function warns of Helion's default; ours of what a user has set."""
+    validate_helion_settings(None, "x")
+    validate_helion_settings(helion.Settings(static_shapes=False), "x")
+    with pytest.warns(UserWarning, match="static_shapes=True is overridden to False"):
+        validate_helion_settings(helion.Settings(), "x")
+    with pytest.raises(RegistrationError, match="'x' uses a custom autotuner"):
+        validate_helion_settings({"autotuner_fn": print}, "x")
+    for wrong in ("static_shapes", 7):
+        with pytest.raises(RegistrationError) as caught:
+            validate_helion_settings(wrong, "x")
+        assert str(caught.value) == (
+            f"helion_settings is {wrong!r}; give a helion.Settings, a mapping or None"
+        )
+
+
+def test_a_kernel_of_helions():
+    """Shapes are dynamic, and further settings go before those of the kernel."""
+    settings = helion.Settings(print_output_code=True, static_shapes=True)
+    kernel = create_helion_decorated_kernel(scaled, settings, {"autotune_effort": "none"})
+    chosen = kernel.settings
+    assert (chosen.print_output_code, chosen.static_shapes, chosen.autotune_effort) == (
+        True, False, "none",
+    )  # fmt: skip
+    assert create_helion_decorated_kernel(scaled).settings.static_shapes is False
 
 
 def test_static_shapes_is_overridden():
@@ -327,7 +417,7 @@ def test_run_autotune_is_helions(monkeypatch):
 
     monkeypatch.setattr(type(helion.kernel(scaled)), "autotune", autotune)
     settings = helion_backend.check_settings({"print_output_code": True}, "scaled")
-    found = helion_backend.run_autotune(scaled, settings, [torch.zeros(2, 4), 2.0], "full")
+    found = search.run_autotune(scaled, settings, [torch.zeros(2, 4), 2.0], "full")
     assert found == helion.Config(num_warps=2)
     chosen = seen["settings"]
     assert (chosen.static_shapes, chosen.autotune_effort) == (False, "full")

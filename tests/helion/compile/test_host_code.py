@@ -18,7 +18,12 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from kernelpkg.bench.reference import make_inputs
 from kernelpkg.compile.helion import ConfiguredHelionKernel, Selection
-from kernelpkg.compile.host_code import infer_fake, infer_fake_of, unread_arguments
+from kernelpkg.compile.host_code import (
+    infer_fake,
+    infer_fake_impl,
+    infer_fake_of,
+    unread_arguments,
+)
 from kernelpkg.errors import RegistrationError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.runtime.register import get_kernel_by_name
@@ -211,6 +216,16 @@ def test_costs_no_bind(monkeypatch):
     with FakeTensorMode() as mode:
         x, scale = mode.from_tensor(data), mode.from_tensor(one)
         assert torch.ops.kernelpkg.silu_mul_fp8(x, scale).shape == (6, 64)
+
+
+def test_settings_make_no_difference():
+    """The function of vLLM's name takes them, and no result depends on them."""
+    x = torch.empty(3, 2, device="meta")
+    for fake in (
+        infer_fake_impl(computed_sizes),
+        infer_fake_impl(kernel_func=computed_sizes, helion_settings=helion.Settings()),
+    ):
+        assert fake(x, 3).shape == (3, 7)
 
 
 def test_globals_and_closures_are_those_of_the_function():

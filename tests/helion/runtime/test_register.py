@@ -11,15 +11,11 @@ import torch
 
 import kernelpkg
 from kernelpkg.compile import helion as helion_backend
-from kernelpkg.errors import ConfigError, PackError, RegistrationError
+from kernelpkg.compile import search
+from kernelpkg.errors import ConfigError, DisabledError, PackError, RegistrationError
 from kernelpkg.launch.host import NotRecorded
-from kernelpkg.runtime import without_manifest
-from kernelpkg.runtime.register import (
-    get_kernel_by_name,
-    get_registered_kernels,
-    register_kernel,
-    unload,
-)
+from kernelpkg.runtime.register import get_kernel_by_name, get_registered_kernels, unload
+from kernelpkg.runtime.without_manifest import register_kernel
 
 pytestmark = pytest.mark.usefixtures("pack")
 
@@ -120,7 +116,7 @@ def test_taken_names():
     with pytest.raises(RegistrationError) as caught:
         register_kernel(doubled)
     assert str(caught.value) == (
-        "kernel 'kernelpkg::doubled' is registered already; choose another name, or unload the "
+        "kernel 'kernelpkg::doubled' is already registered; choose another name, or unload the "
         "other"
     )
     assert get_kernel_by_name("doubled") is first
@@ -145,7 +141,8 @@ def test_settings_of_a_user(name):
     with pytest.raises(RegistrationError) as caught:
         register_kernel(helion_settings={name: None})(doubled)
     assert str(caught.value) == (
-        f"kernel 'doubled': setting '{name}' is made from the config picker; remove it"
+        f"kernel 'doubled' uses a custom autotuner, for which setting '{name}' is made from the "
+        "config picker; remove it"
     )
     assert get_kernel_by_name("doubled") is None
 
@@ -153,7 +150,7 @@ def test_settings_of_a_user(name):
 def test_static_shapes_of_a_user():
     """static_shapes=True in a Settings of Helion's own making is its default, and says nothing."""
     kernel = register_kernel(helion_settings=helion.Settings(static_shapes=True))(doubled)
-    assert "static_shapes" not in kernel.helion_settings
+    assert "static_shapes" not in kernel.backend.settings
     assert kernel.get_configured_op()._kernel.settings.static_shapes is False
     with pytest.warns(UserWarning, match="static_shapes=True is overridden to False"):
         register_kernel("other", helion_settings={"static_shapes": True})(doubled)
@@ -190,7 +187,7 @@ def test_inputs_of_a_manifest(specs):
 def test_run_autotune(monkeypatch):
     """Tuning is handed to Helion with the kernel's settings."""
     seen = []
-    monkeypatch.setattr(helion_backend, "run_autotune", lambda *args: seen.append(args) or "config")
+    monkeypatch.setattr(search, "run_autotune", lambda *args: seen.append(args) or "config")
     kernel = register_kernel(helion_settings={"print_output_code": True})(doubled)
     x = torch.ones(1, 2)
     assert kernel.run_autotune([x]) == "config"
@@ -221,6 +218,49 @@ def test_a_signature_without_a_schema(annotation, mutates, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mutates", ["result", ""], ids=["name", "empty"])
+def test_names_of_written_arguments_are_a_list(mutates):
+    """One text is not taken apart into letters."""
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(mutates_args=mutates)(doubled)
+    assert str(caught.value) == (
+        f"kernel 'doubled': mutates_args is '{mutates}'; give a list of names"
+    )
+
+
+def test_a_kernel_of_helions_is_no_function():
+    """A decorator too many is said."""
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel("twice")(helion.kernel(doubled))
+    assert str(caught.value).startswith("kernel 'twice': <helion.runtime.kernel.Kernel object at ")
+    assert str(caught.value).endswith(" is not a function; give one without a decorator")
+
+
+def test_nothing_written_may_be_none():
+    """As in vLLM, whose default it is."""
+    assert register_kernel(mutates_args=None)(doubled).schema.text == "(Tensor x) -> Tensor"
+
+
+def test_an_op_may_begin_with_an_underscore():
+    """What torch.ops has no attribute of."""
+    x = torch.ones(1, 2)
+    assert torch.equal(register_kernel("_twice")(doubled)(x), x * 2)
+    assert torch.equal(torch.ops.kernelpkg._twice(x), x * 2)
+
+
+def test_names_of_older_releases_of_vllm():
+    """Arguments that have other names there are taken by these, and by one name only."""
+    assert register_kernel(op_name_or_func=doubled).qualified == "kernelpkg::doubled"
+    kernel = register_kernel(op_name_or_func="twice")(doubled)
+    assert get_kernel_by_name(kernel_name="twice") is get_kernel_by_name(name="twice") is kernel
+    assert kernel.register_input_generator(generator_func=dict) is dict
+    assert kernel.get_inputs() == {}
+    with pytest.raises(TypeError, match=r"get_kernel_by_name\(\) got an argument by two names"):
+        get_kernel_by_name(kernel_name="twice", name="twice")
+    with pytest.raises(TypeError, match="multiple values"):
+        register_kernel("other", op_name_or_func=doubled)
+
+
 def test_look_ups():
     """A kernel is found by its name, with its namespace where two have one name."""
     one = register_kernel("twice")(doubled)
@@ -232,6 +272,13 @@ def test_look_ups():
     assert get_kernel_by_name("nothing") is None
     kernels = get_registered_kernels()
     assert kernels["kernelpkg::twice"] is one
+    assert "twice" not in kernels
+    assert kernels.get("twice") is None
+    unload("kp_test_register::twice")
+    kernels = get_registered_kernels()
+    assert "twice" in kernels
+    assert kernels["twice"] is kernels.get("twice") is one
+    assert [name for name in kernels if name.endswith("twice")] == ["kernelpkg::twice"]
     kernels.clear()
     assert get_kernel_by_name("kernelpkg::twice") is one
 
@@ -327,8 +374,108 @@ def test_a_picker_that_makes_up_a_key(tuned):
     with pytest.raises(ConfigError) as caught:
         next(kernel.plan.options((), (torch.zeros(4, 8),)))
     assert str(caught.value) == (
-        "the config picker of 'doubled' returned {'rows': 5}, which is none of the tuned keys"
+        "Config picker returned invalid config key {'rows': 5} for kernel 'doubled', which is none "
+        "of the tuned keys; return one of them, or None"
     )
+
+
+def test_a_picker_gets_tuned_keys_and_may_return_a_text(tuned):
+    """As vLLM's do, which look for the default among the keys; sorted by their texts."""
+    seen = []
+
+    def picker(args, keys):
+        seen.extend(keys)
+        return str(next(key for key in keys if not key.is_default()))
+
+    kernel = _picked(tuned, picker)
+    assert next(kernel.plan.options((), (torch.zeros(4, 8),))).config == LARGE
+    assert [str(key) for key in seen] == ['{"rows":128}', '{"rows":4}', '{"rows":64}']
+
+
+def test_a_picker_that_returns_another_text(tuned):
+    """A text that is no key is refused as a key is."""
+    kernel = _picked(tuned, lambda args, keys: "rows_4")
+    with pytest.raises(ConfigError, match="returned invalid config key 'rows_4' for kernel"):
+        next(kernel.plan.options((), (torch.zeros(4, 8),)))
+
+
+def test_configs_of_a_kernel(tuned, specs):
+    """What is tuned, and for which platform, with a manifest or without."""
+    configured = _picked(tuned).get_configured_op()
+    assert configured.platform == "cpu"
+    assert {str(key): dict(config) for key, config in configured.configs.items()} == {
+        '{"rows":4}': SMALL,
+        '{"rows":64}': LARGE,
+        '{"rows":128}': LARGE,
+        "{}": SMALL,
+    }
+    assert all(isinstance(config, helion.Config) for config in configured.configs.values())
+    of_manifest = get_kernel_by_name("silu_mul_fp8").get_configured_op()
+    assert (of_manifest.platform, of_manifest.configs) == ("cpu", {})
+
+
+def vllms(picker=_by_rows, **options):
+    """Make a kernel as vLLM does, by position."""
+    return kernelpkg.HelionKernelWrapper(doubled, "doubled", None, picker, **options)
+
+
+def test_a_kernel_made_as_vllm_makes_it(tuned):
+    """It has its op and its place in the registry, and what it was given."""
+    settings = helion.Settings(print_output_code=True)
+    kernel = vllms(helion_settings=settings, input_generator=dict, configs_dir=tuned)
+    assert torch.equal(torch.ops.kernelpkg.doubled(torch.ones(1, 2)), torch.full((1, 2), 2.0))
+    assert get_kernel_by_name("doubled") is kernel
+    assert kernel.helion_settings is settings
+    assert kernel.backend.settings["print_output_code"] is True
+    assert kernel.raw_kernel_func is doubled
+    assert kernel.get_inputs() == {}
+    with pytest.raises(RegistrationError, match="already registered"):
+        vllms(configs_dir=tuned)
+
+
+def test_a_kernel_that_nothing_is_tuned_for_is_disabled(tmp_path, monkeypatch):
+    """As in vLLM, where a miss is an error: it can be tuned and looked up, and not called."""
+    reason = (
+        "op 'kernelpkg::doubled' is disabled: No configs available for kernel 'doubled' on "
+        "platform 'cpu'; tune some, or let miss be 'default'"
+    )
+    with pytest.warns(UserWarning, match="is disabled") as warned:
+        kernel = register_kernel(
+            config_picker=_by_rows, configs_dir=tmp_path, miss="error", input_generator=dict
+        )(doubled)
+    assert [str(warning.message) for warning in warned] == [reason]
+    for call in (lambda: kernel(torch.ones(1, 2)), kernel.get_configured_op):
+        with pytest.raises(DisabledError) as caught:
+            call()
+        assert str(caught.value) == reason
+        assert isinstance(caught.value, RuntimeError)
+    assert not hasattr(torch.ops.kernelpkg, "doubled")
+    assert get_kernel_by_name("doubled") is kernel
+    assert kernel.get_inputs() == {}
+    monkeypatch.setattr(search, "run_autotune", lambda *args: "config")
+    assert kernel.run_autotune([torch.ones(1, 2)]) == "config"
+    assert unload("doubled") == ("kernelpkg::doubled",)
+    with pytest.warns(UserWarning, match="is disabled: No configs available"):
+        vllms()
+
+
+def test_a_miss_is_one_of_two_words():
+    """Any other registers nothing."""
+    with pytest.raises(RegistrationError) as caught:
+        register_kernel(miss="disable")(doubled)
+    assert str(caught.value) == (
+        "kernel 'doubled': miss is 'disable'; it must be 'default' or 'error'"
+    )
+
+
+def test_a_miss_that_is_an_error(tmp_path):
+    """A call without a config is refused where one is needed."""
+    cases = [{"key": {"rows": 4}, "config": 0}]
+    _config_file(tmp_path, "doubled", cases, [SMALL])
+    kernel = vllms(configs_dir=tmp_path)
+    assert dict(kernel.get_configured_op().selected_config((torch.zeros(4, 8),))) == SMALL
+    with pytest.raises(ConfigError, match="Config picker returned None for kernel 'doubled'"):
+        kernel.get_configured_op().selected_config((torch.zeros(5, 8),))
 
 
 def test_a_broken_config_file(tmp_path):
@@ -347,7 +494,7 @@ def test_registering_asks_for_no_device(monkeypatch):
     def refused(*_):
         raise AssertionError("the device was asked for")
 
-    monkeypatch.setattr(without_manifest, "detect", refused)
+    monkeypatch.setattr(helion_backend, "platform_here", refused)
     register_kernel(doubled)
 
 
@@ -374,7 +521,7 @@ def test_interpretation_is_asked_for_by_name(monkeypatch):
     assert torch.equal(kernel(torch.ones(2, 2)), torch.full((2, 2), 2.0))
 
 
-@pytest.mark.parametrize("name", ["name", "_dir", "bad name", "class", "a.b"])
+@pytest.mark.parametrize("name", ["name", "_dir", "__len__", "bad name", "class", "a.b"])
 def test_names_that_cannot_be_are_refused(name):
     """A name that Python or torch.ops cannot have is refused, and the namespace stays whole."""
 

@@ -137,4 +137,4 @@ def test_every_program_has_its_output():
     """No block of the page is left out by the tests above."""
     kinds = [kind for kind, _ in BLOCKS]
     assert set(kinds) == {"console", "python", "text"}
-    assert kinds.count("python") == kinds.count("text") == len(PROGRAMS) == 1
+    assert kinds.count("python") == kinds.count("text") == len(PROGRAMS) == 2
