@@ -1,12 +1,16 @@
-"""The real vLLM wheel, unpacked, and trees like it into which tests may write."""
+"""The real vLLM wheel, unpacked, trees like it into which tests may write, and vLLM's own tests."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,26 +21,43 @@ import pytest
 
 VERSION = "0.33.0"
 FOLDER = Path("vllm", "kernels", "helion")
+TESTS = Path("tests", "kernels", "helion")
 ROOT = Path(__file__).parents[3]
 
+SOURCES = "f7/25/aa5684e9c59d6fc75f78926b7f15e8d9adc7de2d9e6e7575b80776ad8169"
+"""Where PyPI has the sources of this version, which have the tests too: by their BLAKE2b digest."""
 
-def unpack(wheel: Path, into: Path) -> None:
-    """Unpack the Python files of a vLLM wheel, and all of its Helion kernels."""
+
+def unpacked_wheel(work: Path) -> Path:
+    """Have pip download the wheel from where it is set up to look; unpack what is read of it.
+
+    These are the Python files, and all of the Helion kernels.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), f"vllm=={VERSION}"]
+    subprocess.run(command, check=True)
+    (wheel,) = work.glob("vllm-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.startswith("vllm/") and (
                 name.endswith(".py") or name.startswith(f"{FOLDER.as_posix()}/")
             ):
-                archive.extract(name, into)
+                archive.extract(name, work / "unpacked")
+    return work / "unpacked"
 
 
-def download(into: Path) -> Path:
-    """Return the wheel, downloaded by pip from where pip is set up to look."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(into), f"vllm=={VERSION}"]
-    subprocess.run(command, check=True)
-    (wheel,) = into.glob("vllm-*.whl")
-    return wheel
+def unpacked_tests(work: Path) -> Path:
+    """Download the sources, and unpack the tests of the Helion kernels."""
+    place = f"https://files.pythonhosted.org/packages/{SOURCES}/vllm-{VERSION}.tar.gz"
+    with urllib.request.urlopen(place, timeout=60) as answer:
+        data = answer.read()
+    assert hashlib.blake2b(data, digest_size=32).hexdigest() == SOURCES.replace("/", "")
+    top = f"vllm-{VERSION}"
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for member in archive:
+            if member.name.startswith(f"{top}/{TESTS.as_posix()}/"):
+                archive.extract(member, work, filter="data")
+    return work / top
 
 
 @contextmanager
@@ -47,31 +68,42 @@ def held(lock: Path) -> Iterator[None]:
         yield
 
 
-def cached(directory: Path) -> Path:
-    """Return the unpacked wheel in a directory, where it is put unless it is there."""
-    found = directory / f"vllm-{VERSION}"
-    directory.mkdir(parents=True, exist_ok=True)
-    with held(directory / f"{found.name}.lock"):
+def cached(name: str, make: Callable[[Path], Path]) -> Path:
+    """Return a directory of the cache, which is made unless it is there.
+
+    One process makes it, and others wait. The directory gets its name when everything is in it, so
+    that half a download is never taken for a whole one.
+    """
+    cache = Path.home() / ".cache" / "kernelpkg"
+    cache.mkdir(parents=True, exist_ok=True)
+    found = cache / name
+    with held(cache / f"{name}.lock"):
         if not found.is_dir():
-            work = directory / f"{found.name}.part"
+            work = cache / f"{name}.part"
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-            unpack(download(work), work / "unpacked")
-            (work / "unpacked").rename(found)
+            work.mkdir()
+            make(work).rename(found)
             shutil.rmtree(work)
     return found
 
 
 @pytest.fixture(scope="session")
 def vllm_wheel() -> Path:
-    """The directory that holds `vllm/`: KERNELPKG_VLLM_DIR, the cache, or a fresh download.
-
-    One process downloads the 320 MB, and others wait for it. The directory gets its name when
-    everything is in it, so that half a download is never taken for a whole one.
-    """
+    """The directory that holds `vllm/`: KERNELPKG_VLLM_DIR, the cache, or a download of 320 MB."""
     given = os.environ.get("KERNELPKG_VLLM_DIR")
-    found = Path(given) if given else cached(Path.home() / ".cache" / "kernelpkg")
+    found = Path(given) if given else cached(f"vllm-{VERSION}", unpacked_wheel)
     assert (found / FOLDER).is_dir(), f"{found} holds no unpacked wheel of vLLM"
     return found
+
+
+@pytest.fixture(scope="session")
+def vllm_tests() -> Path:
+    """vLLM's tests of its Helion kernels: from a checkout in KERNELPKG_VLLM_DIR, the cache, or a
+    download of 47 MB."""
+    given = Path(os.environ.get("KERNELPKG_VLLM_DIR") or "", TESTS)
+    if os.environ.get("KERNELPKG_VLLM_DIR") and given.is_dir():
+        return given
+    return cached(f"vllm-{VERSION}-tests", unpacked_tests) / TESTS
 
 
 def link_tree(wheel: Path, into: Path) -> Path:
