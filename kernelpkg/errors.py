@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Final, Literal
 
 from attrs import asdict, field, frozen
 
 _LONG: Final = 80
 """How much of a value a message shows."""
+
+_SAID: Final = 300
+"""How much of the text of an error a message shows; PyTorch's have up to 6,400 characters."""
 
 Progress = Callable[[str, int, int], None]
 """Takes what is being done, how many steps are done, and of how many."""
@@ -80,6 +85,24 @@ def quoted(text: str) -> str:
     return f"'{text}'" if len(text) <= _LONG else f"'{text[: _LONG - 1]}…'"
 
 
+def innermost(error: BaseException, inside: str = "") -> TracebackType | None:
+    """Return the last entry of an error's traceback whose file begins with a path, or None."""
+    found, place = None, error.__traceback__
+    while place is not None:
+        found = place if place.tb_frame.f_code.co_filename.startswith(inside) else found
+        place = place.tb_next
+    return found
+
+
+def led_to(error: object) -> Iterator[BaseException]:
+    """Yield an error and those behind it, 20 at most; nothing for what is not an error."""
+    for _ in range(20):
+        if not isinstance(error, BaseException):
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 class KernelpkgError(Exception):
     """The root of every error that kernelpkg raises on purpose."""
 
@@ -122,14 +145,36 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
-def error_line(error: Exception) -> str:
-    """Return what an error says, on one line; one that was not foreseen has its class before it."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, KernelpkgError) else f"{type(error).__name__}: {text}"
+def error_line(error: BaseException, text: str | None = None) -> str:
+    """Return what an error says, on one line; one that was not foreseen has its class before it.
+
+    Of a long text of such a one it is the first sentence. `text` is what is left of its text, for
+    whoever takes it apart.
+    """
+    words = " ".join((str(error) if text is None else text).split())
+    if isinstance(error, KernelpkgError):
+        return words
+    words = re.sub(r" at 0x[0-9a-f]+", "", words)  # an address is another one in each run
+    line = f"{type(error).__name__}: {words}".rstrip(": ;")
+    if len(line) > _SAID:
+        line = f"{line.partition('. ')[0]}."
+    return line if len(line) <= _SAID else f"{line[: _SAID - 1]}…"
 
 
 class CallError(KernelpkgError, ValueError):
     """A call of an op that its manifest does not accept; raised before anything is launched."""
+
+
+class NotInterpreted(KernelpkgError, NotImplementedError):
+    """A call that Helion's interpreter cannot run; what a GPU makes of it cannot be told.
+
+    Attributes:
+        line: Where the kernel asks for it, in the file of its function; 0 where no line does.
+    """
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class UsageError(KernelpkgError):

@@ -23,7 +23,16 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigPlace
 from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import Checked, PackError, Problem, Progress, UsageError, counted, suggestion
+from kernelpkg.errors import (
+    Checked,
+    PackError,
+    Problem,
+    Progress,
+    UsageError,
+    counted,
+    error_line,
+    suggestion,
+)
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
@@ -100,8 +109,8 @@ class _Check:
         except PackError as error:
             self.found.extend(error.problems)
         except Exception as error:  # whatever it is
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            message = f"cannot be checked: {text}; kernelpkg did not foresee this, please report it"
+            what = "kernelpkg did not foresee this, please report it"
+            message = f"cannot be checked: {error_line(error)}; {what}"
             self.found.append(Problem(path=path, code="KP700", message=message))
         return None
 

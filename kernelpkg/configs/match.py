@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Final
 
+from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import Match, Rule, Scalar
 
 EXACT: Final = 0
@@ -63,7 +64,7 @@ def _around(number: Number) -> tuple[int, int]:
 
 
 def _listed(values: Iterable[Scalar]) -> str:
-    return ", ".join("none" if value is None else str(value) for value in values)
+    return ", ".join(map(show, values))
 
 
 class Matcher:
@@ -92,7 +93,9 @@ class Matcher:
         """Return why `find` gave this rank, as a short phrase."""
         if rank == EXACT:
             return "is tuned"
-        return f"is none of {_listed(self.tuned)}" if self.tuned else "nothing is tuned"
+        if not self.tuned:
+            return "nothing is tuned"
+        return f"is not tuned, {_listed(self.tuned)} {'are' if self.tuned[1:] else 'is'}"
 
 
 class _Ignored(Matcher):

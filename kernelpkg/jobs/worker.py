@@ -19,6 +19,8 @@ from typing import IO, Any, Final, Literal
 
 from attrs import asdict, evolve, frozen
 
+from kernelpkg.errors import error_line, led_to
+
 # `sys.path` comes along, for it may hold what no environment says. Until `main` has forked, nothing
 # is imported but the standard library: torch would start threads (see `reaper`).
 _CODE: Final = """\
@@ -311,7 +313,8 @@ def start(perform: str) -> tuple[Call | None, str]:
 
 
 def _said(error: BaseException) -> str:
-    return one_line("".join(traceback.format_exception_only(error)))
+    """Return what an error says, and behind it its notes, which are not cut off."""
+    return " ".join(map(one_line, [error_line(error), *getattr(error, "__notes__", ())]))
 
 
 def _kind(error: BaseException) -> MessageKind:
@@ -320,11 +323,7 @@ def _kind(error: BaseException) -> MessageKind:
     By texts: CUDA, Triton and PyTorch raise RuntimeError for all of it, and an exception of a
     compiler may hide the one of the driver behind it.
     """
-    seen: list[str] = []
-    link: BaseException | None = error
-    while link is not None and len(seen) < 20:
-        seen.append("".join(traceback.format_exception_only(link)).lower())
-        link = link.__cause__ or link.__context__
+    seen = ["".join(traceback.format_exception_only(link)).lower() for link in led_to(error)]
     if any(phrase in text for text in seen for phrase in _GONE):
         return "gone"
     for text in seen:

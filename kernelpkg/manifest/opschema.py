@@ -16,7 +16,8 @@ NO_DEFAULT: Final = object()
 """Stands for the default of an argument that has none (None is a default of its own)."""
 
 _ARG = re.compile(
-    r"(?P<type>[A-Za-z]+)(?:\((?P<alias>[a-z][a-z0-9]*)(?P<mutated>!?)\))?(?P<optional>\??)"
+    r"(?P<type>[A-Za-z]+(?:\??\[[0-9]*\])?)"
+    r"(?:\((?P<alias>[a-z][a-z0-9]*)(?P<mutated>!?)\))?(?P<optional>\??)"
     r"\s+(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:=\s*(?P<default>[^\s,]+))?"
 )
 # [0-9], for \d takes the digits of all scripts; 19 of them, for int() fails beyond 4,300.
@@ -139,6 +140,11 @@ def _parse_arg(part: str) -> OpArg:
         raise SchemaError(
             f"argument '{match['name']}': only a tensor that is written takes an alias, as in "
             f"'Tensor(a!) {match['name']}'"
+        )
+    if match["default"] == "None" and not match["optional"]:
+        raise SchemaError(
+            f"argument '{match['name']}' has default 'None', and is always given; write "
+            f"'{part.split(maxsplit=1)[0]}? {match['name']}=None'"
         )
     kind = "int" if match["type"] == "SymInt" else match["type"]
     return OpArg(

@@ -13,8 +13,9 @@ from kernelpkg.expr.types import ValueType, wants
 from kernelpkg.manifest.cases import input_exprs, uses_function
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.helion_config import FIELDS, POSITIONAL, wanted_instead
+from kernelpkg.manifest.helion_config import FIELDS, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
+from kernelpkg.manifest.opschema import OpArg
 from kernelpkg.manifest.spec import KernelSpec, Rule
 
 _GRID_KEYS: Final = ("use", "rows")
@@ -147,7 +148,7 @@ def _name_problems(spec: KernelSpec) -> _Problems:
 def _use_problems(spec: KernelSpec) -> _Problems:
     if spec.picker is not None or spec.generator is not None or uses_function(spec):
         return  # a function gets all axes
-    used = set(spec.key_axes)
+    used = {*spec.key_axes, *_presence(spec).values()}  # of the latter, KP107 says what they need
     used.update(name for guard in spec.guards for name in guard.names())
     used.update(name for expr in input_exprs(spec) for name in expr.names())
     for axis in spec.axes:
@@ -156,14 +157,22 @@ def _use_problems(spec: KernelSpec) -> _Problems:
             yield ("axes", axis.name), "KP106", message
 
 
+def _optional_tensors(spec: KernelSpec) -> list[OpArg]:
+    return [arg for arg in spec.schema.args if arg.is_tensor and arg.optional]
+
+
+def _presence(spec: KernelSpec) -> dict[str | None, str]:
+    """Return the axes that tell whether optional tensors are given, by the names of these."""
+    tensors = {arg.name for arg in _optional_tensors(spec)}
+    return {axis.expr.tested: axis.name for axis in spec.axes if axis.expr.tested in tensors}
+
+
 def _presence_problems(spec: KernelSpec) -> _Problems:
     """Lists of a config are positional over loads and stores, which shift with an argument."""
     exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
-    presence = {axis.expr.tested: axis.name for axis in spec.axes if axis.expr.tested is not None}
+    presence = _presence(spec)
     shift = "for lists of a config shift without it"
-    for arg in spec.schema.args:
-        if not (arg.is_tensor and arg.optional):
-            continue
+    for arg in _optional_tensors(spec):
         axis = presence.get(arg.name)
         if axis is None:
             what = f"optional tensor '{arg.name}' has no axis for its presence"
@@ -210,8 +219,8 @@ def _helion_problems(spec: KernelSpec) -> _Problems:
         if name not in FIELDS:
             remedy = suggestion(name, sorted(FIELDS)) or "; see helion.Config for those there are"
             yield at, "KP152", f"default config has no field '{name}'{remedy}"
-        elif name in POSITIONAL or (isinstance(value, tuple) and name != "block_sizes"):
-            what = f"default config has '{name}', which is made of a value per load, store or loop"
+        elif isinstance(value, tuple) and name != "block_sizes":
+            what = f"default config has a list in '{name}'"
             why = "scalars and block_sizes only, for lists belong to one set of given arguments"
             yield at, "KP152", f"{what}; {why}"
         else:

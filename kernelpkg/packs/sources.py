@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.errors import PackError, Problem, pack_error, suggestion
+from kernelpkg.errors import PackError, Problem, error_line, innermost, pack_error, suggestion
 from kernelpkg.files import Files, digest_bytes
 from kernelpkg.manifest.decode import MISSING, TomlPath
 from kernelpkg.manifest.document import Document
@@ -74,15 +74,14 @@ def check_references(
         if isinstance(function, str):
             document.report(at, "KP112", f"'{reference}': {function}")
         elif at == _SOURCE:
-            wrong = None if schema is MISSING else signature_problem(function, schema)
-            if wrong is not None:
-                place = f"{file.shown}:{function.lineno}"
+            place = f"{file.shown}:{function.lineno}"
+            for wrong in () if schema is MISSING else signature_problems(function, schema):
                 document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
         else:
             given = None if schema is MISSING else schema.arg_names
-            wrong = call_problem(function, _CALLS.get(str(at[-1]), given))
-            if wrong is not None:
-                message = f"'{reference}' {wrong} ({file.shown}:{function.lineno})"
+            what = call_problem(function, _CALLS.get(str(at[-1]), given))
+            if what is not None:
+                message = f"'{reference}' {what} ({file.shown}:{function.lineno})"
                 document.report(at, "KP103", message)
 
 
@@ -203,41 +202,45 @@ def call_problem(function: ast.FunctionDef, given: Sequence[str] | None) -> str 
     return f"takes ({got}), and is called with ({', '.join(given)})"
 
 
-def signature_problem(function: ast.FunctionDef, schema: OpSchema) -> str | None:
-    """Say where a Helion function's signature and the op's schema disagree, or return None."""
-    if function.decorator_list:
-        name = ast.unparse(function.decorator_list[0])
-        return f"the function is decorated with '{name}'; kernelpkg makes it a kernel, remove it"
-    names = parameters(function)
+def signature_problems(function: ast.FunctionDef, schema: OpSchema) -> Iterator[str]:
+    """Yield where a Helion function's signature and the op's schema disagree."""
+    for decorator in function.decorator_list:
+        name = ast.unparse(decorator)
+        yield f"the function is decorated with '{name}'; kernelpkg makes it a kernel, remove it"
+    names, args = parameters(function), function.args
+    positional = (*args.posonlyargs, *args.args)
     if names != schema.arg_names:
         wanted, got = ", ".join(schema.arg_names), ", ".join(names)
-        return f"the schema's arguments are ({wanted}), the function's ({got})"
-    args = function.args
-    positional = (*args.posonlyargs, *args.args)
-    if len(positional) != len(names):
-        return "the function has arguments that are not positional"
-    for node, arg in zip(positional, schema.args, strict=True):
-        if node.annotation is None:
-            return f"argument '{arg.name}' of the function has no annotation; write {_hint(arg)}"
-        if _annotated(node.annotation) != _hint(arg):
-            got = ast.unparse(node.annotation)
-            return f"argument '{arg.name}' is '{_hint(arg)}' by the schema, '{got}' in the function"
-    defaults = [NO_DEFAULT] * (len(names) - len(args.defaults)) + [
-        _literal(node) for node in args.defaults
-    ]
-    for default, arg in zip(defaults, schema.args, strict=True):
-        if default is not NO_DEFAULT and default != arg.default:
-            said = "none" if arg.default is NO_DEFAULT else arg.default
-            return f"argument '{arg.name}' has default {default} in the function, {said} by schema"
+        yield f"the schema's arguments are ({wanted}), the function's ({got})"
+    elif len(positional) != len(names):
+        yield "the function has arguments that are not positional"
+    else:
+        yield from _argument_problems(positional, args.defaults, schema)
     wanted = _returned(schema.returns)
     if function.returns is None:
-        silent = f"the function says nothing of what it returns; write '-> {wanted}'"
-        return silent if schema.returns else None
+        if schema.returns:
+            yield f"the function says nothing of what it returns; write '-> {wanted}'"
+        return
     returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
     returned = returned.replace("Tuple[", "tuple[")
     if returned != wanted:
-        return f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
-    return None
+        yield f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
+
+
+def _argument_problems(
+    nodes: Sequence[ast.arg], given: Sequence[ast.expr], schema: OpSchema
+) -> Iterator[str]:
+    """Yield where the annotations and defaults of a function are not those of the schema."""
+    defaults = [NO_DEFAULT] * (len(nodes) - len(given)) + [_literal(node) for node in given]
+    for node, default, arg in zip(nodes, defaults, schema.args, strict=True):
+        if node.annotation is None:
+            yield f"argument '{arg.name}' of the function has no annotation; write {_hint(arg)}"
+        elif _annotated(node.annotation) != _hint(arg):
+            got = ast.unparse(node.annotation)
+            yield f"argument '{arg.name}' is '{_hint(arg)}' by the schema, '{got}' in the function"
+        if default is not NO_DEFAULT and default != arg.default:
+            wanted = "none" if arg.default is NO_DEFAULT else arg.default
+            yield f"argument '{arg.name}' has default {default} in the function, {wanted} by schema"
 
 
 def _returned(count: int) -> str:
@@ -316,14 +319,18 @@ def load_module(directory: Path, file: str, files: Files | None = None) -> Modul
 
 
 def _import_failure(error: BaseException, path: Path, shown: str) -> PackError:
-    line, trace = 1, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    text = " ".join(str(error).split())
-    message = f"fails to import: {type(error).__name__}: {text}"
-    return pack_error(shown, "KP114", message, line)
+    place = innermost(error, str(path))
+    line = 1 if place is None else place.tb_lineno
+    return pack_error(shown, "KP114", f"fails to import: {error_line(error)}", line)
+
+
+def raised_in(error: BaseException, directory: Path) -> tuple[str, int]:
+    """Return the file of a kernel's directory in which an error was raised, or "", and the line."""
+    prefix = f"{directory}{os.sep}"
+    place = innermost(error, prefix)
+    if place is None:
+        return "", 0
+    return place.tb_frame.f_code.co_filename.removeprefix(prefix), place.tb_lineno
 
 
 def load_function(directory: Path, reference: Reference, files: Files | None = None) -> Any:

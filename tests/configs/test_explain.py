@@ -66,7 +66,7 @@ def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask):
 def test_a_variant_that_was_never_tuned_is_told(ask):
     found = ask(num_tokens="1", hidden_size="64", odd="true")
     assert dict(found.chosen.config) == {"num_warps": 4}
-    assert lines(found)[3].lower() == "rule:    odd exact: true is none of false"
+    assert lines(found)[3].lower() == "rule:    odd exact: true is not tuned, false is"
 
 
 def test_without_any_config_the_default_is_told(ask):
