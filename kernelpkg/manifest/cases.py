@@ -18,6 +18,10 @@ MAX_CASES: Final = 10_000
 """How many cases a kernel may have; each of those for tuning costs minutes on a GPU."""
 
 
+_QUICK: Final = 1 << 20
+"""The most elements of a further case that a smoke check runs: some ms in the interpreter."""
+
+
 class CaseProblem(KernelpkgError, ValueError):
     """A grid that does not make cases; carries the code of its problem."""
 
@@ -104,10 +108,25 @@ def smallest_case(spec: KernelSpec) -> Case:
     Empty inputs show none, and a size of one hides many: a sum over the wrong dimension, a row
     that was not written, a factor that cancels.
     """
-    cases = cases_of(spec, "test") or tuple(
+    return min(_tested(spec), key=lambda case: (case.size() == 0, case.ones(), case.size()))
+
+
+def _tested(spec: KernelSpec) -> tuple[Case, ...]:
+    return cases_of(spec, "test") or tuple(
         case for grid in range(len(spec.grids)) for case in expand(spec, grid)
     )
-    return min(cases, key=lambda case: (case.size() == 0, case.ones(), case.size()))
+
+
+def smoke_cases(spec: KernelSpec) -> tuple[Case, ...]:
+    """The smallest case that can show a mistake, and one with more sizes of one, if it is quick.
+
+    Code for sizes of one is other code: what fails for one token alone is shown by no other case.
+    """
+    first = smallest_case(spec)
+    ones = min(_tested(spec), key=lambda case: (case.size() == 0, -case.ones(), case.size()))
+    if ones.ones() <= first.ones() or case_elements(spec, ones) > _QUICK:
+        return (first,)
+    return (first, ones)
 
 
 def needed_axes(spec: KernelSpec) -> tuple[str, ...]:
@@ -240,6 +259,56 @@ def check_bytes(spec: KernelSpec, case: Case) -> int:
     found = list(sizes(spec, case))
     largest = max((size.elements for size in found), default=0)
     return 2 * sum(size.bytes for size in found) + _WORK * largest
+
+
+@frozen(kw_only=True)
+class TensorFacts:
+    """A tensor as expressions see one: what it is, without its values."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    def stride(self, place: int) -> int:
+        """How many elements lie between two along a dimension."""
+        return self.strides[place]
+
+    def is_contiguous(self) -> bool:
+        """Whether its elements lie one behind the other; along sizes of 1 no step is made."""
+        step = 1
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != step and self.numel():
+                return False
+            step *= size
+        return True
+
+
+def call_of(spec: KernelSpec, case: Case, evaluate: Evaluator) -> tuple[Any, ...]:
+    """Return the arguments of a case by [args], as expressions see them.
+
+    Raises TypeError, ValueError or ZeroDivisionError where one cannot be made.
+    """
+    found: list[Any] = []
+    for arg in spec.args:
+        variant = evaluate.variant(arg, case)
+        if variant is None or variant.shape is None or variant.dtype is None:
+            value = None if variant is None else variant.value
+            found.append(None if value is None else evaluate(value, case.values))
+            continue
+        shape = tuple(int(evaluate(dim.expr, case.values)) for dim in variant.shape)
+        strides = strides_of(shape, variant, case.values, evaluate)
+        dtype = str(evaluate(variant.dtype, case.values))
+        found.append(TensorFacts(shape=shape, strides=strides, dtype=dtype))
+    return tuple(found)
 
 
 def sizes(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> Iterator[TensorSize]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import Expr, compile_exprs, dtype_name
-from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.cases import Case, Evaluator, call_of, show
 from kernelpkg.manifest.opschema import OpSchema
-from kernelpkg.manifest.spec import ArgSpec, ArgVariant, KernelSpec, Scalar
+from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, KernelSpec, Scalar
 
 AxesFunction = Callable[..., tuple[Scalar, ...]]
 
@@ -19,6 +20,49 @@ def compile_axes(spec: KernelSpec) -> AxesFunction:
     """Return one function of the op's arguments that returns all axis values, in order."""
     exprs = [axis.expr for axis in spec.axes]
     return compile_exprs(exprs, spec.schema.arg_names, nullable=spec.schema.optional)
+
+
+def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Case, str, Scalar]]:
+    """Yield (case, axis, value) where the inputs of a case have another value: no call has both.
+
+    Inputs that a function makes are not known here. An axis of an argument that is absent has no
+    value, which a case cannot say.
+    """
+    if spec.generator is not None or all(_follows(spec, axis) for axis in spec.axes):
+        return
+    evaluate, axes_of = Evaluator(), compile_axes(spec)
+    for case in cases:
+        try:
+            found = axes_of(*call_of(spec, case, evaluate))
+        except (IndexError, TypeError, ValueError, ZeroDivisionError):
+            continue  # which is told of the argument, or by the first call
+        wrong = [
+            (axis, value)
+            for axis, value in zip(spec.axes, found, strict=True)
+            if value is not None and case.values.get(axis.name, value) != value
+        ]
+        if all(axis.expr.tested is None for axis, _ in wrong):
+            yield from ((case, axis.name, value) for axis, value in wrong)
+
+
+def _follows(spec: KernelSpec, axis: Axis) -> bool:
+    """Whether [args] makes an argument of an axis just where the axis reads it."""
+    tree = axis.expr.tree
+    if axis.expr.tested is not None:
+        return True
+    names = axis.expr.names()
+    variants = next((arg.variants for arg in spec.args if [arg.name] == list(names)), ())
+    match tree:
+        case ast.Name():
+            made = [variant.value for variant in variants]
+        case ast.Attribute(attr="dtype"):
+            made = [variant.dtype for variant in variants]
+        case ast.Subscript(value=ast.Attribute(attr="shape"), slice=ast.Constant(value=int(at))):
+            shapes = [variant.shape or () for variant in variants]
+            made = [shape[at].expr if at < len(shape) else None for shape in shapes]
+        case _:
+            return False
+    return all(expr is not None and expr.name == axis.name for expr in made)
 
 
 def check_devices(op: str, schema: OpSchema, args: Sequence[Any]) -> None:

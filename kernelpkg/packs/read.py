@@ -28,9 +28,11 @@ from kernelpkg.manifest.cases import (
     expand,
     guard_problems,
     needed_axes,
+    show,
 )
 from kernelpkg.manifest.decode import MISSING
 from kernelpkg.manifest.document import Document
+from kernelpkg.manifest.guards import contradictions
 from kernelpkg.manifest.kernel import (
     KernelReader,
     check_identifier,
@@ -240,7 +242,8 @@ def check_cases(spec: KernelSpec, document: Document) -> None:
     """
     cases = _expanded(spec, document)
     told: set[tuple[int, str]] = set()
-    for case, code, what, message in (*_refused(spec, cases), *unfit(spec, cases)):
+    wrong = (*_refused(spec, cases), *unfit(spec, cases), *_contradicted(spec, cases))
+    for case, code, what, message in wrong:
         if (case.grid, what) not in told:
             told.add((case.grid, what))
             document.report(("inputs", "grid", case.grid), code, f"case {case}: {message}")
@@ -270,6 +273,11 @@ def _refused(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, st
     names = {name for guard in spec.guards for name in guard.names()}
     for case, guard, message in guard_problems(spec, _distinct(cases, names)):
         yield case, "KP142", guard.text, f"{message}; change the case or the guard"
+
+
+def _contradicted(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:
+    for case, axis, value in contradictions(spec, cases):
+        yield case, "KP145", axis, f"its inputs have {axis}={show(value)}; correct the case"
 
 
 def unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, str, str]]:

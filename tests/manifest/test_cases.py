@@ -26,6 +26,7 @@ from kernelpkg.manifest.cases import (
     shown_bytes,
     sizes,
     smallest_case,
+    smoke_cases,
 )
 from kernelpkg.manifest.spec import Grid
 from kernelpkg.packs.read import read_kernel
@@ -213,3 +214,15 @@ def test_what_cannot_be_made(values, message):
 )
 def test_bytes_as_people_read_them(count, text):
     assert shown_bytes(count) == text
+
+
+def test_a_smoke_check_has_a_case_of_one_too():
+    """Code for sizes of 1 is other code; a case that is large is left out."""
+    sizes = {"num_tokens": (1, 20), "hidden_size": (64, 128)}
+    spec = evolve(SPEC, grids=(Grid(use=("tune", "test"), axes=sizes),))
+    found = [(case.values["num_tokens"], case.values["hidden_size"]) for case in smoke_cases(spec)]
+    assert found == [(20, 64), (1, 64)]
+    large = {"num_tokens": (1, 20), "hidden_size": (1 << 20,)}
+    spec = evolve(SPEC, grids=(Grid(use=("tune",), axes=large),))
+    assert [case.values["num_tokens"] for case in smoke_cases(spec)] == [20]
+    assert smoke_cases(SPEC) == (smallest_case(SPEC), *smoke_cases(SPEC)[1:])

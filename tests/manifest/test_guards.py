@@ -8,9 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from kernelpkg.errors import CallError
-from kernelpkg.manifest.guards import CallCheck, compile_axes
+from kernelpkg.expr.language import parse_expr
+from kernelpkg.manifest.cases import TensorFacts, expand
+from kernelpkg.manifest.guards import CallCheck, compile_axes, contradictions
 from kernelpkg.packs.read import read_kernel
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
@@ -209,3 +212,44 @@ def test_a_guard_that_reads_what_is_absent_does_not_hold(tmp_path):
     assert loose.axes_of(call())[0] == 3
     with pytest.raises(CallError, match="reads a dimension that is not there"):
         loose.axes_of(call(residual=Tensor(3, 2, 4)))
+
+
+def contradicted(*edits):
+    """Return the contradictions of the good kernel with other axes and arguments."""
+    spec = read_kernel(GOOD, "x")
+    axes = [evolve(a, expr=parse_expr(dict(edits).get(a.name, a.expr.text))) for a in spec.axes]
+    cases = [case for grid in range(len(spec.grids)) for case in expand(spec, grid)]
+    found = contradictions(evolve(spec, axes=tuple(axes)), cases)
+    return {(axis, case.values[axis], value) for case, axis, value in found}
+
+
+@pytest.mark.parametrize(
+    ("edits", "want"),
+    [
+        ([], set()),
+        ([("hidden_size", "input.shape[-1]")], set()),
+        ([("hidden_size", "input.numel() // input.shape[0]")], set()),
+        ([("num_tokens", "out.shape[0]"), ("dtype", "out.dtype")], set()),
+        ([("hidden_size", "input.stride(0)")], set()),
+        ([("hidden_size", "input.shape[1] + 1")], {("hidden_size", n, n + 1) for n in (8, 64, 128)}),
+        ([("num_tokens", "input.shape[1]")], {("num_tokens", n, m) for n, m in ((1, 64), (1, 128), (16, 64), (16, 128), (0, 8), (3, 8))}),
+        ([("group", "input.ndim")], {("group", 4, 2)}),
+    ],
+)  # fmt: skip
+def test_inputs_that_have_other_axes_than_their_case(edits, want):
+    """No call is such a case; what is read where it is made cannot differ."""
+    assert contradicted(*edits) == want
+
+
+def test_facts_of_a_tensor_are_those_of_pytorch():
+    """Along sizes of 1, and where there is nothing, no step is made."""
+    facts = [
+        (((2, 3), (3, 1)), True),
+        (((2, 3), (4, 1)), False),
+        (((1, 3), (99, 1)), True),
+        (((0, 3), (1, 7)), True),
+        (((), ()), True),
+    ]
+    for (shape, strides), contiguous in facts:
+        tensor = TensorFacts(shape=shape, strides=strides, dtype="int8")
+        assert (tensor.is_contiguous(), tensor.ndim) == (contiguous, len(shape))

@@ -54,7 +54,8 @@ FREE = {
     "never more than 1": (["n"], [guard("width == 1"), ("width = 4", "width = 1")], ("tall",)),
     "a multiple is never 1": (
         ["n", "width"], [(OUT, 'out = { shape = ["2 * tall"]'),
-        ('x = { shape = ["tall", "width"]', 'x = { shape = ["2 * tall", "width"]')], (),
+        ('x = { shape = ["tall", "width"]', 'x = { shape = ["2 * tall", "width"]'),
+        ('"x.shape[0]"', '"x.shape[0] // 2"')], (),
     ),
     "made of what is specialised": (["n", "width"], [(OUT, 'out = { shape = ["width * n"]')],
                                     ("tall",)),
@@ -79,7 +80,7 @@ SPREAD = {
 def test_sizes_that_are_spread_are_free_each(free, size, want):
     """That their product is known says nothing of which of them is 1."""
     edit = ('x = { shape = ["tall", "width"]', f'x = {{ shape = [{size}, "width"]')
-    assert free(["width", "n"], edit).spread == want
+    assert free(["width", "n"], edit, ('"x.shape[0]"', '"out.shape[0]"')).spread == want
 
 
 UNCLASSED = {

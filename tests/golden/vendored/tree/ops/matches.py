@@ -129,7 +129,7 @@ def axes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     a_condition_that_is_long = (
         flag and x.dtype in [torch.bfloat16, torch.float16] and keep != 4 or keep > 8
     )
-    half = n // 2
+    half = (n + 1) // 2
     tokens = x.numel() // x.shape[-1]
     return (
         dtype,
