@@ -11,4 +11,5 @@ Inside only:
     config_fit      one config against what its variants bind to, for level 1
     run_plan        which calls level 3 makes, and which it cannot
     off_grid        the calls around tuned cases
+    causes          many cases of one cause as one finding
 """

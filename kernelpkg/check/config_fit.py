@@ -6,11 +6,12 @@ in a config, it changes in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field
 
+from kernelpkg.check.causes import Occurrence
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.compile.bind import Binding, Refused, known_fields
 from kernelpkg.compile.variants import FiledConfig, Variant
@@ -31,7 +32,7 @@ _SILENT: Final[Mapping[str, object]] = {"num_sm_multiplier": 1}
 
 def fit(
     filed: FiledConfig, platform: Platform, pairs: Sequence[tuple[Variant, Binding]]
-) -> tuple[Problem, ...]:
+) -> tuple[Occurrence, ...]:
     """Return what is wrong with a config for the variants that it serves, each bound."""
     config = _ConfigFit(filed=filed, platform=platform, pairs=pairs)
     config.run()
@@ -56,28 +57,34 @@ class _ConfigFit:
     filed: FiledConfig
     platform: Platform
     pairs: Sequence[tuple[Variant, Binding]]
-    found: list[Problem] = field(factory=list)
+    found: list[Occurrence] = field(factory=list)
 
     @property
     def config(self) -> Config:
         return self.filed.config
 
-    def add(self, code: str, at: str, text: str, severity: Severity = "error") -> None:
-        """Add a finding of a field; the first case tells people whose config it is."""
-        if self.filed.place < 0:
-            label = "[helion] default"
-        else:
-            label = f"config {self.filed.place} (case {self.filed.variants[0].cases[0]})"
-        self.found.append(
-            Problem(
-                path=self.filed.path,
-                line=self.filed.line(at),
-                code=code,
-                severity=severity,
-                message=f"{label}: {text}",
-                level=1,
-            )
+    def add(
+        self,
+        code: str,
+        at: str,
+        text: str,
+        severity: Severity = "error",
+        cause: Hashable = None,
+    ) -> None:
+        """Add what is wrong with a field; the first case tells people whose config it is."""
+        case = self.filed.variants[0].cases[0]
+        default = self.filed.place < 0
+        label = "[helion] default" if default else f"config {self.filed.place} (case {case})"
+        problem = Problem(
+            path=self.filed.path,
+            line=self.filed.line(at),
+            code=code,
+            severity=severity,
+            message=f": {text}",
+            level=1,
         )
+        one = Occurrence(problem=problem, label=label, size=case.size(), cause=cause)
+        self.found.append(one)
 
     def run(self) -> None:
         """Check lists, values and fields, and then what Helion makes of it all."""
@@ -89,7 +96,7 @@ class _ConfigFit:
                 self.known(name, binding)
                 self.values(name, value, binding)
             self.blocks(binding)
-        if all(finding.severity == "unverified" for finding in self.found):
+        if all(one.problem.severity == "unverified" for one in self.found):
             for variant, binding in self.pairs:
                 self.normal(variant, binding)
 
@@ -127,7 +134,7 @@ class _ConfigFit:
                 text = f"{text} on GPUs that do not specialise warps; only a GPU can tell"
                 self.add("KP248", name, text, "unverified")
             else:
-                self.add("KP241", name, f"{text}; tune it again")
+                self.add("KP241", name, f"{text}; tune it again", cause=(name, got, sizes))
 
     def known(self, name: str, binding: Binding) -> None:
         """Check that the installed Helion has a field for the kernel."""
@@ -186,7 +193,7 @@ class _ConfigFit:
                 continue  # without the GPU, Helion drops what is only for it
             became = "is dropped" if after is None else f"becomes {shown_json(after)}"
             text = f"{name} is {shown_json(given)}, and in Helion {became}; write what it does"
-            self.add("KP245", name, text)
+            self.add("KP245", name, text, cause=name)
 
 
 def _says(name: str, value: Any) -> object:

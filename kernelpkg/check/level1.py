@@ -13,20 +13,30 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
+from kernelpkg.bench.reference import make_inputs
+from kernelpkg.check.causes import Occurrence, once_each
 from kernelpkg.check.config_fit import fit, overfull
 from kernelpkg.compile import helion
-from kernelpkg.compile.bind import Binder, Binding, NoInputs, Target, Unbound
+from kernelpkg.compile.bind import MOST, Binder, Binding, NoInputs, Target, Unbound
 from kernelpkg.compile.variants import FiledConfig, Variant, filed_configs, known_cases, variants_of
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform, platform_of
-from kernelpkg.errors import Checked, PackError, Problem, Progress, RegistrationError, Severity
+from kernelpkg.errors import (
+    Checked,
+    PackError,
+    Problem,
+    Progress,
+    RegistrationError,
+    Severity,
+    error_line,
+)
 from kernelpkg.expr.language import Expr
 from kernelpkg.jobs.pool import Job, run_jobs
-from kernelpkg.manifest.cases import Evaluator
+from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, uses_function
 from kernelpkg.manifest.helion_config import Config
-from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
 from kernelpkg.packs.read import problem_at, read_kernel, read_pack
-from kernelpkg.packs.sources import read_source
+from kernelpkg.packs.sources import raised_in, read_source
 
 _TIMEOUT: Final = 600.0
 """Seconds that one kernel may take; the slowest of the first pack takes 12."""
@@ -131,6 +141,8 @@ class _KernelCheck:
     pack: PackSpec
     spec: KernelSpec
     found: list[Problem] = field(factory=list)
+    occurred: list[Occurrence] = field(factory=list)
+    unfed: bool = False
     variants: int = 0
     normalised: int = 0
     binder: Binder | None = None
@@ -138,7 +150,8 @@ class _KernelCheck:
     def result(self) -> Checked:
         bindings = 0 if self.binder is None else self.binder.count()
         counts = {"variants": self.variants, "bindings": bindings, "normalised": self.normalised}
-        return Checked(findings=tuple(dict.fromkeys(self.found)), counts=counts)
+        found = dict.fromkeys([*self.found, *once_each(self.occurred)])
+        return Checked(findings=tuple(found), counts=counts)
 
     def add(self, path: str, line: int, code: str, message: str, severity: Severity) -> None:
         self.found.append(
@@ -151,11 +164,33 @@ class _KernelCheck:
         problem = problem_at(self.spec, code, message, *at)
         self.add(problem.path, problem.line, code, message, severity)
 
-    def source(self, code: str, message: str, severity: Severity = "error") -> None:
-        file, name = self.spec.source.file, self.spec.source.name
-        shown = f"kernels/{self.spec.name}/{file}"
-        function = read_source(Path(self.spec.directory, file), shown, helion=True).functions[name]
-        self.add(shown, function.lineno, code, message, severity)
+    def source(self, code: str, message: str) -> None:
+        """Add an error of the Helion function as a whole."""
+        self.add(*self.function(self.spec.source), code, message, "error")
+
+    def function(self, reference: Reference) -> tuple[str, int]:
+        """Return the file and the line of a function of the kernel."""
+        shown = f"kernels/{self.spec.name}/{reference.file}"
+        helion = reference.file == self.spec.source.file
+        read = read_source(Path(self.spec.directory, reference.file), shown, helion=helion)
+        return shown, read.functions[reference.name].lineno
+
+    def occur(
+        self,
+        case: Case,
+        place: tuple[str, int],
+        code: str,
+        label: str,
+        message: str,
+        severity: Severity = "error",
+    ) -> None:
+        """Add what one case shows; its label ends with the case."""
+        path, line = place
+        problem = Problem(
+            path=path, line=line, code=code, message=message, severity=severity, level=1
+        )
+        one = Occurrence(problem=problem, label=f"{label} {case}", size=case.size())
+        self.occurred.append(one)
 
     def run(self, platforms: Sequence[str] | None) -> None:
         wrong = helion.requires_problem(self.spec.requires)
@@ -170,7 +205,9 @@ class _KernelCheck:
         cases += [c for _, made in filed for one in made for v in one.variants for c in v.cases]
         variants = variants_of(self.spec, cases)
         self.variants = len(variants)
-        first = next((Target.of(platform) for platform in places), Target(capability=(9, 0)))
+        targets = [Target.of(platform) for platform in places]
+        first = max(targets, key=Target.known, default=Target(capability=(9, 0)))
+        self.inputs(variants_of(self.spec, known_cases(self.spec)))
         bound = {variant.facts: self.bind(variant, first, both=False) for variant in variants}
         pairs = [(variant, found) for variant in variants for found in bound[variant.facts]]
         self.specialised(pairs)
@@ -191,8 +228,44 @@ class _KernelCheck:
                     for variant in one.variants
                     for binding in self.bindings(one.config, variant, whole[variant.facts], target)
                 ]
-                self.found += fit(one, platform, pairs)
+                self.occurred += fit(one, platform, pairs)
                 self.normalised += len(pairs)
+
+    def inputs(self, variants: Sequence[Variant]) -> None:
+        """Let functions of the kernel make inputs of its own cases, where it has any."""
+        if self.spec.generator is None and not uses_function(self.spec):
+            return
+        ends = [(one.smallest, one.largest, min(one.cases, key=Case.size)) for one in variants]
+        for case in {id(case): case for found in ends for case in found}.values():
+            if case.size() > MOST:
+                continue
+            try:
+                make_inputs(self.spec, case)
+            except CaseProblem as error:
+                place = problem_at(self.spec, error.code, "", "inputs")
+                at = (place.path, place.line)
+                wrong = str(error).removeprefix(f"case {case}: ")
+                message = f": {wrong}; correct their function"
+                self.occur(case, at, error.code, "inputs of", message)
+            except Exception as error:  # whatever the function raises
+                self.unmade(case, error)
+
+    def unmade(self, case: Case, error: Exception) -> None:
+        """Add what a function of the kernel raises; where a GPU is asked for, it is no error."""
+        lacks = isinstance(error, NotImplementedError | MemoryError) or "CUDA" in str(error)
+        file, line = raised_in(error, Path(self.spec.directory))
+        inits = [variant.init for arg in self.spec.args for variant in arg.variants]
+        functions = [f for f in (self.spec.generator, *inits) if isinstance(f, Reference)]
+        place = (f"kernels/{self.spec.name}/{file}", line) if file else self.function(functions[0])
+        self.occur(
+            case,
+            place,
+            "KP248" if lacks else "KP249",
+            "no inputs are made for",
+            f": {error_line(error)}; {'check it on a GPU' if lacks else 'correct the function'}",
+            "unverified" if lacks else "error",
+        )
+        self.unfed = True
 
     def bind(self, variant: Variant, target: Target, *, both: bool) -> list[Binding]:
         """Bind the largest case of a variant, and where `both`, the smallest; what works of it."""
@@ -203,11 +276,15 @@ class _KernelCheck:
             try:
                 found.append(self.binder.bind(case, target))
             except Unbound as error:
-                self.source("KP240", f"does not bind for {case}: {error}; correct the function")
+                path, line = self.function(self.spec.source)
+                message = f": {error}; correct the function"
+                self.occur(case, (path, error.line or line), "KP240", "does not bind for", message)
                 break
             except NoInputs as error:
-                message = f"inputs for {case} cannot be made without their data: {error}"
-                self.source("KP248", message, "unverified")
+                if not self.unfed:
+                    place = self.function(self.spec.source)
+                    message = f" cannot be told: {error}"
+                    self.occur(case, place, "KP248", "what becomes of", message, "unverified")
         return found
 
     def bindings(
@@ -267,7 +344,7 @@ class _KernelCheck:
             variants=tuple(variant for variant, _ in pairs),
         )
         anywhere = Platform(name="", gpu="", base="", arch="sm_90")
-        self.found += fit(filed, anywhere, pairs)
+        self.occurred += fit(filed, anywhere, pairs)
         self.normalised += len(pairs)
 
 

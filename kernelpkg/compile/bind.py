@@ -1,34 +1,35 @@
 """A kernel bound on the CPU as for a GPU: what its configs must be, and the code that they make.
 
 Arguments are fake tensors, which have shapes and strides and no storage, so that a case may be of
-any size. Where Helion asks what the GPU can do, its own switches answer for the GPU that is
-meant: those are functions of `helion._compat` which its tests replace too, in 1.4 and in 1.5.
+any size. Where Helion asks what the GPU can do, `absent_gpu` answers for the one that is meant.
 """
 
 from __future__ import annotations
 
 import inspect
 import mmap
+import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import helion
 import torch
 from attrs import field, frozen
-from torch._inductor import lowering
+from helion import exc
 from torch._inductor.codecache import PyCodeCache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.reference import check_axes, make_inputs
+from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import helion as helion_backend
+from kernelpkg.compile.absent_gpu import SMS, UnknownSms, can_stand_in, counting_sms, standing_in
 from kernelpkg.compile.code import exact_of
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import KernelpkgError, RegistrationError
+from kernelpkg.errors import KernelpkgError, RegistrationError, error_line, led_to, quoted
 from kernelpkg.launch.classes import Exact
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config
@@ -55,104 +56,55 @@ _ACCESSES: Final = (
 # What an entry may be though no search tries it for this GPU: Triton lowers all three anywhere.
 _INDEXING: Final = ("pointer", "block_ptr", "tensor_descriptor")
 
-_REGISTERS: Final = 65536
-"""32-bit registers of a block and of an SM on every NVIDIA GPU since Volta: CUDA C++ Programming
-Guide, "Technical Specifications per Compute Capability"."""
-
-_SMS: Final = 132
-"""Programs per wave of a persistent kernel, which is a constant of its code; an H200 has 132 SMs.
-Other GPUs have more or fewer, which changes the constant and nothing else."""
-
-_MOST: Final = 2**22
+MOST: Final = 2**22
 """Product of the sizes up to which inputs that need data are made."""
 
 
 class Unbound(KernelpkgError):
-    """A kernel that does not bind for a case; the text is Helion's, on one line."""
+    """A kernel that does not bind for a case; the text is Helion's, on one line.
+
+    `line` is the one of the kernel's file that Helion names, or 0.
+    """
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class NoInputs(KernelpkgError):
-    """A case whose inputs cannot be made here, so nothing can be said of it."""
+    """A case of which nothing can be said here, as one whose inputs cannot be made."""
 
 
 class Refused(KernelpkgError):
     """A config that Helion refuses; the text is Helion's, on one line."""
 
 
-# The functions by which Helion asks what the GPU can do, in both releases; its tests replace them.
-_SWITCHES: Final = (
-    ("helion._compat", "_supports_tensor_descriptor"),
-    ("helion._compat", "_supports_maxnreg"),
-    ("helion._compat", "_is_hip"),
-    ("helion.autotuner.config_spec", "_regs_per_block"),
-    ("helion._compiler.compile_environment", "target_device_capability"),
-    ("helion.language.loops", "_supports_warp_specialize"),
-)
-
-
 @frozen(kw_only=True)
 class Target:
-    """What a GPU is to Helion: its compute capability; None where that cannot be stood in for."""
+    """What a GPU is to Helion: its compute capability; None where that cannot be stood in for.
+
+    `sms` is how many multiprocessors it has, None where that is not known.
+    """
 
     capability: tuple[int, int] | None
+    sms: int | None = SMS
 
     @classmethod
     def of(cls, platform: Platform) -> Target:
         """The target of a platform; Helion asks AMD's GPUs for more than a name says."""
         arch = platform.arch or ""
-        known = all(hasattr(import_module(module), name) for module, name in _SWITCHES)
-        if not (known and arch.startswith("sm_")):
-            return cls(capability=None)
-        return cls(capability=divmod(int(arch.removeprefix("sm_")), 10))
+        if not (can_stand_in() and arch.startswith("sm_")):
+            return cls(capability=None, sms=platform.sms)
+        capability = divmod(int(arch.removeprefix("sm_")), 10)
+        return cls(capability=capability, sms=platform.sms)
 
+    def standing_in(self) -> AbstractContextManager[None]:
+        """Let Helion see such a GPU."""
+        return standing_in(self.capability, self.sms)
 
-@contextmanager
-def standing_in(target: Target) -> Iterator[None]:
-    """Let Helion see a GPU where there is none."""
-    if target.capability is None:
-        yield
-        return
-    capability = target.capability
-    specialised = capability[0] >= 10  # if settings allow it, as by default
-    answers = (capability >= (9, 0), True, False, _REGISTERS, capability, specialised)
-    with ExitStack() as stack:
-        for (module, name), answer in zip(_SWITCHES, answers, strict=True):
-            stack.enter_context(_answering(import_module(module), name, answer))
-        stack.enter_context(_dividing_as_on_a_gpu())
-        yield
-
-
-@contextmanager
-def _answering(owner: Any, name: str, answer: Any) -> Iterator[None]:
-    """Let a function of a module return one value, whatever it is asked."""
-    before = getattr(owner, name)
-    setattr(owner, name, lambda *_, **__: answer)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-@contextmanager
-def _dividing_as_on_a_gpu() -> Iterator[None]:
-    """Let PyTorch turn quotients by constants into products, as it does for all but CPUs.
-
-    The rule is that of `div_prim` of torch 2.11 to 2.13.
-    """
-    before = lowering.div_prim
-
-    def divide(numerator: Any, denominator: Any) -> Any:
-        integers = all(map(lowering.is_integer_type, (numerator, denominator)))
-        constant = None if integers else lowering.get_constant_value(denominator)
-        if constant is None or constant.value == 0:
-            return before(numerator, denominator)
-        return lowering.mul(numerator, 1.0 / constant.value)
-
-    lowering.div_prim = divide  # type: ignore[assignment]  # names of its arguments differ
-    try:
-        yield
-    finally:
-        lowering.div_prim = before
+    def known(self) -> tuple[bool, bool]:
+        """Which of its facts are known; what is known of a GPU is more than of an unknown one."""
+        return self.capability is not None, self.sms is not None
 
 
 @frozen(kw_only=True)
@@ -256,7 +208,7 @@ class Binding:
     def normalised(self, config: Config) -> dict[str, Any]:
         """Return what Helion makes of a config; raises Refused."""
         made = helion_backend.to_config(config)
-        with standing_in(self.target):
+        with self.target.standing_in():
             try:
                 self._spec.normalize(made)
             except Exception as error:  # InvalidConfig, and what odd values run into
@@ -265,12 +217,12 @@ class Binding:
 
     def default(self) -> dict[str, Any]:
         """Return Helion's own default config."""
-        with standing_in(self.target):
+        with self.target.standing_in():
             return dict(self._bound.config_spec.default_config().config)
 
     def code(self, config: Config) -> str:
         """Return the module that Helion makes of a config; raises Refused."""
-        with standing_in(self.target):
+        with self.target.standing_in():
             try:
                 text: str = self._bound.to_triton_code(helion_backend.to_config(config))
             except Exception as error:
@@ -293,10 +245,10 @@ class Binding:
             calls.append(CapturedLaunch(text=text, name=name, args=passed, options=options))
 
         text = self.code(config)
-        with standing_in(self.target):
+        with self.target.standing_in():
             try:
                 host = getattr(PyCodeCache.load(text), self._bound.kernel.name)
-                with self._mode, _answering(helion.runtime, "get_num_sm", _SMS):
+                with self._mode, counting_sms(self.target.sms or SMS):
                     host(*self._args, _launcher=launcher)
             except Exception as error:
                 raise Refused(_line(error)) from None
@@ -339,10 +291,16 @@ class Binder:
         except (OSError, OverflowError, RuntimeError) as error:  # no address space is that large
             raise NoInputs(_line(error)) from None
         try:
-            with standing_in(target):
+            with target.standing_in():
                 bound = kernel.bind(untouched)
         except Exception as error:
-            raise Unbound(_line(error)) from None
+            unknown = next((e for e in led_to(error) if isinstance(e, UnknownSms)), None)
+            if unknown is not None:
+                raise NoInputs(str(unknown)) from None
+            if _is_of_a_cpu(error):
+                raise NoInputs(f"{_line(error)}; a GPU may take it") from None
+            file = str(Path(self._spec.directory, self._spec.source.file))
+            raise Unbound(_line(error), _named_line(error, file)) from None
         return Binding(case=case, target=target, bound=bound, args=args, mode=mode)
 
     def _kernel(self, target: Target) -> helion_backend.ConfiguredHelionKernel:
@@ -367,18 +325,23 @@ def known_fields() -> frozenset[str]:
 
 
 def arguments_of(spec: KernelSpec, case: Case) -> tuple[Any, tuple[Any, ...]]:
-    """Make the arguments of a call without data, or with it where a function needs some."""
+    """Make the arguments of a call without data, or with it where a generator needs some."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with mode:
-            return mode, make_inputs(spec, case)
+            if spec.generator is not None:
+                return mode, make_inputs(spec, case)
+            args = make_stand_ins(spec, case, device="cpu")
+            check_axes(spec, case, args)
+            return mode, args
     except Exception as error:
-        if case.size() > _MOST:
-            raise NoInputs(_line(error)) from None
+        if spec.generator is None or case.size() > MOST:
+            why = f"its inputs cannot be made without their data: {error_line(error)}"
+            raise NoInputs(why) from None
     try:
         args = make_inputs(spec, case)
     except Exception as error:
-        raise NoInputs(_line(error)) from None
+        raise NoInputs(f"its inputs cannot be made: {error_line(error)}") from None
     convert = mode.from_tensor
     return mode, tuple(convert(arg) if isinstance(arg, torch.Tensor) else arg for arg in args)
 
@@ -416,7 +379,30 @@ def _fixed(size: Any) -> bool:
     return isinstance(size, int) or (symbolic and not size.node.expr.free_symbols)
 
 
+def _is_of_a_cpu(error: Exception) -> bool:
+    """Whether Helion refuses on a CPU alone: from 1.5 on, loops may depend on one another."""
+    return isinstance(error, exc.LoopDependencyError) and "cross_loop_pipeline" in known_fields()
+
+
+_PLACE: Final = re.compile(
+    r'While processing:\s*File "(?P<file>.+)", line (?P<line>\d+).*\n'
+    r"(?P<code>.*)\n?(?P<before> *)(?P<marks>\^*)"
+)
+"""How Helion says where it was; below the line of the source are marks."""
+
+
 def _line(error: Exception) -> str:
-    """Return the class of an error and its text, of which Helion's are long, on one line."""
-    text = str(error).split("While processing:")[0]
-    return " ".join(f"{type(error).__name__}: {text}".split())
+    """Return what an error says, of which Helion's go on for pages, and of which code it is."""
+    text = str(error)
+    place = _PLACE.search(text)
+    if place is None:
+        return error_line(error)
+    start = len(place["before"])
+    code = place["code"][start : start + len(place["marks"])] or place["code"].strip()
+    return f"{error_line(error, text[: place.start()])} (at {quoted(code)})"
+
+
+def _named_line(error: Exception, file: str) -> int:
+    """Return the line of a file that Helion names in an error, or 0."""
+    place = _PLACE.search(str(error))
+    return int(place["line"]) if place is not None and place["file"] == file else 0

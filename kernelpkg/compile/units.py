@@ -17,6 +17,7 @@ import torch
 from attrs import asdict, evolve, frozen
 
 from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
+from kernelpkg.compile.absent_gpu import SMS
 from kernelpkg.compile.bind import (
     Binder,
     Binding,
@@ -56,7 +57,6 @@ USES: Final = ("tune", "bench")
 """The grids whose calls are compiled for."""
 
 _DEVICE: Final = torch.device("cuda", 0)
-_SMS: Final = 132
 
 
 @frozen(kw_only=True, eq=False)
@@ -324,7 +324,7 @@ class KernelBuilder:
             return _Module(
                 text=text,
                 host=host,
-                function=make_host(host, binding.function, kernel, _SMS),
+                function=make_host(host, binding.function, kernel, self._target.sms or SMS),
                 constants=_constants(text, kernel),
             )
         except (Refused, NotRecorded) as error:

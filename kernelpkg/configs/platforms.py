@@ -19,8 +19,9 @@ CPU: Final = "cpu"
 class Platform:
     """A GPU as configs see it: `name` is the platform of its own configs, `gpu` its full name.
 
-    `base` is the platform that its variants have in common, and `shared_memory` the most that one
-    block may use, in bytes. What is not known of a GPU is None.
+    `base` is the platform that its variants have in common, `shared_memory` the most that one block
+    may use, in bytes, and `sms` how many streaming multiprocessors it has. What is not known of a
+    GPU is None.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Platform:
     family: str | None = None
     arch: str | None = None
     shared_memory: int | None = None
+    sms: int | None = None
 
 
 UNNAMED: Final = "unknown_gpu"
@@ -98,6 +100,22 @@ _SAME: dict[str, str] = {
     "amd_instinct_mi355": "amd_instinct_mi355x",
 }
 
+# Streaming multiprocessors of NVIDIA's GPUs, and of variants that have others, by a word of theirs.
+# NVIDIA's whitepapers on Volta, Turing, Ampere, Hopper, Ada and Blackwell; for GB200, B300, GB300,
+# H20 and A10G what `torch.cuda.get_device_properties` reports as multi_processor_count.
+_SMS: dict[str, int] = {
+    "tesla_v100": 80, "tesla_t4": 40,
+    "nvidia_a100": 108, "nvidia_a800": 108, "nvidia_a30": 56, "nvidia_a10": 72, "nvidia_a10g": 80,
+    "nvidia_a40": 84, "nvidia_l40s": 142, "nvidia_l40": 142, "nvidia_l20": 92, "nvidia_l4": 58,
+    "nvidia_rtx_6000_ada_generation": 142, "nvidia_geforce_rtx_4090": 128,
+    "nvidia_h100": 132, "nvidia_h200": 132, "nvidia_gh200": 132, "nvidia_h800": 132,
+    "nvidia_h20": 78,
+    "nvidia_b200": 148, "nvidia_gb200": 152, "nvidia_b300": 148, "nvidia_gb300": 152,
+    "nvidia_rtx_pro_6000_blackwell": 188, "nvidia_geforce_rtx_5090": 170,
+}  # fmt: skip
+_OTHER_SMS = {("nvidia_h100", "pcie"): 114, ("nvidia_h800", "pcie"): 114,
+              ("nvidia_geforce_rtx_4090", "d"): 114}  # fmt: skip
+
 
 def canonical(name: str) -> str:
     """Return a GPU's name in lower case, with one underscore for all that is not a letter or digit.
@@ -151,6 +169,7 @@ def resolve(
         family=family,
         arch=arch,
         shared_memory=None if shared is None else shared * 1024,
+        sms=None if instance else _sms(base, own),
     )
 
 
@@ -164,6 +183,12 @@ def _base(name: str) -> str:
             return found
         if not words or not _VARIANT.fullmatch(words.pop()):
             return name
+
+
+def _sms(base: str, name: str) -> int | None:
+    """Return how many multiprocessors a GPU has, by its base and the words of its own name."""
+    others = (_OTHER_SMS.get((base, word)) for word in name.removeprefix(base).split("_"))
+    return next(filter(None, others), _SMS.get(base))
 
 
 def _arch(base: str) -> str | None:

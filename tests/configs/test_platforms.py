@@ -78,7 +78,7 @@ GPUS = {
 @pytest.mark.parametrize(("name", "base", "family", "arch", "shared"), GPUS.values(), ids=GPUS)
 def test_known_gpus(name, base, family, arch, shared):
     """The field's GPUs are known by the names that drivers give them."""
-    assert resolve(name) == Platform(
+    assert evolve(resolve(name), sms=None) == Platform(
         name=base,
         gpu=canonical(name),
         base=base,
@@ -86,6 +86,25 @@ def test_known_gpus(name, base, family, arch, shared):
         arch=arch,
         shared_memory=shared * KIB,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "sms"),
+    [
+        ("NVIDIA H100 80GB HBM3", 132),
+        ("NVIDIA H100 PCIe", 114),
+        ("nvidia_h100", 132),
+        ("NVIDIA GeForce RTX 4090 D", 114),
+        ("NVIDIA A100-SXM4-40GB", 108),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("NVIDIA GeForce RTX 3090", None),
+        ("AMD Instinct MI300X", None),
+        ("cpu", None),
+    ],
+)
+def test_multiprocessors(name, sms):
+    """A variant may have others than its base, and an instance has a part of them."""
+    assert resolve(name).sms == sms
 
 
 def test_a_named_platform_holds_for_variants_apart():
@@ -146,7 +165,7 @@ def test_variants_instances_and_virtual_gpus_are_known(name, platform, base, arc
     """A whole GPU is its base's; an instance has configs of its own; all of them may borrow."""
     found = resolve(name)
     assert (found.name, found.base, found.arch) == (platform, base, arch)
-    assert resolve(platform) == evolve(found, gpu=platform)
+    assert resolve(platform) == evolve(found, gpu=platform, sms=resolve(platform).sms)
     tuned = ("nvidia_h200", "amd_instinct_mi300x", "nvidia_a100")
     assert found.name in tuned or chain(found, tuned) != ()
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kernelpkg.check.causes import once_each
 from kernelpkg.check.config_fit import fit, overfull
 from kernelpkg.compile.bind import Refused, Target
 from kernelpkg.compile.helion import HELION_VERSION
@@ -52,7 +53,7 @@ def found(config, *pairs, platform=H200, place=0):
         config=config,
         variants=tuple(one for one, _ in pairs),
     )
-    return [str(finding) for finding in fit(filed, platform, pairs)]
+    return [str(finding) for finding in once_each(fit(filed, platform, pairs))]
 
 
 @pytest.mark.parametrize(

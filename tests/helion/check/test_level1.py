@@ -98,3 +98,67 @@ def test_which_axes_a_binding_specialises(copied, shape, fixed, want):
     case = Case(values=values, use=("tune",), grid=0)
     binding = SimpleNamespace(specialised=fixed, case=case)
     assert specialised_axes(read_kernel(pack.root, "k"), binding) == want
+
+
+FAULTY = {
+    "a generator that raises": (
+        'generator = "host.py:make"',
+        "def make(axes, generator, device):\n    return (torch.ones(4).to(str(axes)),)\n",
+        "kernels/twice/host.py:9: KP249 no inputs are made for num_tokens=1 and 1 more: ",
+    ),
+    "a generator of other inputs": (
+        'generator = "host.py:make"',
+        "def make(axes, generator, device):\n    return (torch.ones(4),)\n",
+        "kernels/twice/kernel.toml:16: KP145 inputs of num_tokens=1: its inputs have num_tokens=4",
+    ),
+    "a generator that asks for a GPU": (
+        'generator = "host.py:make"',
+        "def make(axes, generator, device):\n    raise RuntimeError('No CUDA GPUs are there')\n",
+        "kernels/twice/host.py:9: KP248 unverified: no inputs are made for num_tokens=1 and 1 more",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_what_functions_of_a_kernel_raise_is_their_fault(demo, fault):
+    """At the line that raises it, once for all cases; nothing is unverified for it."""
+    keys, function, line = FAULTY[fault]
+    demo.edit("kernels/twice/kernel.toml", "[inputs]\n", f"[inputs]\n{keys}\n")
+    with (demo.root / "kernels/twice/host.py").open("a") as host:
+        host.write(f"\n\n{function}")
+    pack = read_pack(demo.root, "demo")
+    (found,) = check_bindings(pack, [read_kernel(demo.root, "twice")]).findings
+    assert str(found).startswith(line)
+
+
+def test_inputs_that_need_data_keep_nothing_from_being_bound(demo):
+    """Shape and dtype are those of [args]."""
+    demo.edit("kernels/twice/kernel.toml", '"float32" }', '"float32", init = "host.py:made" }')
+    with (demo.root / "kernels/twice/host.py").open("a") as host:
+        host.write(
+            "\n\ndef made(axes, args, generator):\n    counts = torch.bincount(torch.arange(9))\n"
+            "    return torch.ones(axes['num_tokens']) * counts.max().item()\n"
+        )
+    checked = check_bindings(read_pack(demo.root, "demo"), [read_kernel(demo.root, "twice")])
+    assert checked.findings == ()
+    assert checked.counts["bindings"] == 1
+
+
+def test_a_kernel_that_does_not_bind_is_told_once_where_it_is_wrong(demo):
+    """Helion names the line; the text is its own, without its pages."""
+    edits = (
+        ('shape[0]"\n', 'shape[0]"\ndtype = "input.dtype"\n'),
+        ("[[key]]\n", '[[key]]\naxis = "dtype"\nmatch = "exact"\n[[key]]\n'),
+        ("num_tokens = [1, 4]\n", 'num_tokens = [1, 4]\ndtype = ["float32", "bfloat16"]\n'),
+        ('dtype = "float32" }', 'dtype = "dtype" }'),
+    )
+    for old, new in edits:
+        demo.edit("kernels/twice/kernel.toml", old, new)
+    demo.edit("kernels/twice/kernel.py", "input[tile] * 2", "torch.sigmoid(input[tile], 2)")
+    checked = check_bindings(read_pack(demo.root, "demo"), [read_kernel(demo.root, "twice")])
+    (line,) = map(str, checked.findings)
+    assert line.startswith(
+        "kernels/twice/kernel.py:8: KP240 does not bind for num_tokens=4, dtype=float32 and 1 "
+        "more: TorchOpTracingError: TypeError: "
+    )
+    assert line.endswith("(at 'torch.sigmoid(input[tile], 2)'); correct the function")

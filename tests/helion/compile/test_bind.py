@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch._inductor import lowering
 
-from kernelpkg.compile.bind import Binder, NoInputs, Target, standing_in
+from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound, known_fields
 from kernelpkg.compile.variants import known_cases, variants_of
 from kernelpkg.configs import platforms
 from kernelpkg.manifest.cases import Case
+from kernelpkg.packs.read import read_kernel
 
 SILU = "silu_mul_fp8"
 HOPPER = Target(capability=(9, 0))
@@ -88,7 +89,7 @@ def test_switches_of_helion_are_put_back():
     from helion import _compat
 
     def fails():
-        with standing_in(HOPPER):
+        with HOPPER.standing_in():
             assert _compat.supports_maxnreg()
             assert _compat.supports_tensor_descriptor()
             raise KeyError
@@ -126,3 +127,77 @@ def test_a_quotient_by_a_constant_is_a_product_as_in_code_for_gpus(specs):
     ]
     assert [f"{1 / 448}, tl.float32" in text for text in texts] == [True, False]
     assert lowering.div_prim.__module__ == "torch._inductor.lowering"
+
+
+PRODUCT = """\
+import helion
+import helion.language as hl
+import torch
+from helion.runtime import get_num_sm
+
+
+def twice(input: torch.Tensor) -> torch.Tensor:
+    workers = WORKERS
+    out = torch.empty([input.size(0), input.size(0)], dtype=input.dtype, device=input.device)
+    for tile_m, tile_n in hl.tile([input.size(0), input.size(0)]):
+        acc = hl.zeros([tile_m, tile_n], dtype=torch.float32)
+        for tile_k in hl.tile(input.size(1)):
+            acc = hl.dot(input[tile_m, tile_k], input[tile_n, tile_k].T, acc=acc)
+        out[tile_m, tile_n] = (acc + workers).to(out.dtype)
+    return out
+"""
+
+
+@pytest.fixture
+def product(demo):
+    """Reads a kernel that multiplies matrices, and adds a number that its host part works out."""
+
+    def read(workers: str, dtype: str = "float16"):
+        (demo.root / "kernels/twice/kernel.py").write_text(PRODUCT.replace("WORKERS", workers))
+        demo.edit("kernels/twice/kernel.toml", '["num_tokens"]', '["num_tokens", "64"]')
+        demo.edit("kernels/twice/kernel.toml", '"float32"', f'"{dtype}"')
+        return read_kernel(demo.root, "twice")
+
+    return read
+
+
+CASE = Case(values={"num_tokens": 64}, use=("tune",), grid=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least"), [("float16", [1, 8, 16]), ("float8_e4m3fn", [1, 8, 32])]
+)
+def test_blocks_of_products_are_as_small_as_on_a_gpu(product, dtype, least):
+    """NVIDIA's compilers take what a CPU's minimum of 16 would change."""
+    spec = product("0", dtype)
+    for config in ({"block_sizes": least}, {"block_sizes": [16, 16, 16]}):
+        made = Binder(spec).bind(CASE, HOPPER).normalised(config)
+        assert made["block_sizes"] == [*config["block_sizes"][:2], least[2]]
+
+
+@pytest.mark.parametrize("asked", ["helion.runtime.get_num_sm", "get_num_sm"])
+def test_a_host_part_may_ask_how_many_multiprocessors_there_are(product, asked):
+    """Each platform has its own; where it is not known, nothing can be told."""
+    spec = product(f"{asked}(input.device, reserved_sms=1)")
+    for target, sms in ((HOPPER, 132), (Target(capability=(9, 0), sms=78), 78)):
+        launch = Binder(spec).bind(CASE, target).launch({"block_sizes": [16, 16, 16]})
+        assert f"tl.full([], {sms - 1}.0, tl.float32)" in launch.text
+    for capability in ((9, 0), None):
+        with pytest.raises(NoInputs, match="depends on the number of SMs, which is not known"):
+            Binder(spec).bind(CASE, Target(capability=capability, sms=None))
+
+
+def test_fields_that_helion_has_on_a_gpu_alone(binding):
+    """What a config of a GPU has is not told to be unknown."""
+    new = {"host_tensor_descriptors", "cross_loop_pipeline"} & known_fields()
+    assert new <= binding.fields
+
+
+def test_loops_that_depend_on_one_another(demo):
+    """From 1.5 on, Helion takes them on a GPU, and refuses them on a CPU."""
+    loop = "    for tile in hl.tile(input.size(0)):\n        out[tile] = out[tile] + 1\n"
+    demo.edit("kernels/twice/kernel.py", "    return out", f"{loop}    return out")
+    binder = Binder(read_kernel(demo.root, "twice"))
+    unknown = "cross_loop_pipeline" in known_fields()
+    with pytest.raises(NoInputs if unknown else Unbound, match="LoopDependencyError: "):
+        binder.bind(Case(values={"num_tokens": 4}, use=("tune",), grid=0), HOPPER)
