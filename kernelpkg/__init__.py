@@ -28,8 +28,8 @@ _PLACES: Final = {
     "OpWarmth": "runtime.warm",
     "WarmReport": "runtime.warm",
     "warm": "runtime.warm",
-    "KernelReport": "runtime.prepare",
-    "LoadReport": "runtime.prepare",
+    "KernelReport": "runtime.reports",
+    "LoadReport": "runtime.reports",
     "ConfiguredHelionKernel": "compile.helion",
     "PresetConfigSearch": "compile.helion",
     "TunedKey": "configs.tuned_key",
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     from kernelpkg.errors import RegistrationError as RegistrationError
     from kernelpkg.errors import UsageError as UsageError
     from kernelpkg.runtime.load import load as load
-    from kernelpkg.runtime.prepare import KernelReport as KernelReport
-    from kernelpkg.runtime.prepare import LoadReport as LoadReport
     from kernelpkg.runtime.register import HelionKernelWrapper as HelionKernelWrapper
     from kernelpkg.runtime.register import get_kernel_by_name as get_kernel_by_name
     from kernelpkg.runtime.register import get_registered_kernels as get_registered_kernels
     from kernelpkg.runtime.register import unload as unload
+    from kernelpkg.runtime.reports import KernelReport as KernelReport
+    from kernelpkg.runtime.reports import LoadReport as LoadReport
     from kernelpkg.runtime.warm import OpWarmth as OpWarmth
     from kernelpkg.runtime.warm import WarmReport as WarmReport
     from kernelpkg.runtime.warm import warm as warm

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from attrs import evolve, frozen
 
-from kernelpkg.errors import CallError, KernelpkgError
+from kernelpkg.errors import CallError, NotInterpreted, PackError, Problem, error_line
 from kernelpkg.expr.language import evaluate
 from kernelpkg.manifest.cases import (
     Case,
@@ -20,13 +20,13 @@ from kernelpkg.manifest.cases import (
     Evaluator,
     cases_of,
     show,
-    smallest_case,
+    smoke_cases,
     strides_of,
 )
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import Accuracy, ArgSpec, KernelSpec, Reference, Scalar
-from kernelpkg.packs.sources import load_function
+from kernelpkg.packs.sources import load_function, raised_in
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FAR = 1 << 40
@@ -235,14 +235,17 @@ def seed(spec: KernelSpec, case: Case) -> int:
 
 
 def check_axes(spec: KernelSpec, case: Case, args: Sequence[Any]) -> None:
-    """Raise CaseProblem unless a call with the arguments is accepted and has the case's axes."""
+    """Raise CaseProblem unless a call with the arguments is accepted and has the case's axes.
+
+    An axis of an argument that is absent has no value, which a case cannot say.
+    """
     acceptance = CallCheck(spec, spec.name)
     try:
         axes = dict(zip(acceptance.axis_names, acceptance.axes_of(args), strict=True))
     except CallError as error:
         raise CaseProblem("KP142", f"case {case}: {error}") from None
     for name, value in case.values.items():
-        if axes[name] != value:
+        if axes[name] not in (None, value):
             raise CaseProblem("KP145", f"case {case}: its inputs have {name}={show(axes[name])}")
 
 
@@ -322,14 +325,36 @@ def _filled_memory() -> Iterator[None]:
             torch.set_deterministic_debug_mode(before)
 
 
-def smoke_check(spec: KernelSpec, kernel: Callable[..., Any], *, device: str) -> str:
-    """Run the smallest case of a registered op; returns "ok" or what is wrong, on one line."""
+def smoke_check(spec: KernelSpec, kernel: Callable[..., Any], *, device: str) -> Problem | None:
+    """Run the smallest cases of a registered op; returns what is wrong, or cannot be told here."""
+    found = (_smoke(spec, kernel, case, device) for case in smoke_cases(spec))
+    return next((problem for problem in found if problem is not None), None)
+
+
+def _smoke(spec: KernelSpec, kernel: Callable[..., Any], case: Case, device: str) -> Problem | None:
     try:
-        return check_case(spec, kernel, smallest_case(spec), device=device) or "ok"
-    except KernelpkgError as error:
-        return " ".join(str(error).split())
+        wrong = check_case(spec, kernel, case, device=device)
+    except NotInterpreted as error:
+        return not_interpreted(spec, str(error), error.line)
+    except PackError as error:  # a file of the kernel, which says where
+        return error.problems[0]
     except (Exception, SystemExit) as error:  # one kernel must not stop the others
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        file, line = raised_in(error, Path(spec.directory))
+        text = error_line(error).removeprefix(f"case {case}: ")
+        return _failed(spec, f"case {case}: {text}", file, line)
+    return None if wrong is None else _failed(spec, wrong)
+
+
+def _failed(spec: KernelSpec, wrong: str, file: str = "", line: int = 0) -> Problem:
+    path = "/".join(filter(None, ("kernels", spec.name, file)))
+    return Problem(path=path, line=line, code="KP701", message=f"check failed: {wrong}")
+
+
+def not_interpreted(spec: KernelSpec, reason: str, line: int) -> Problem:
+    """Return the finding of a kernel that Helion's interpreter cannot run."""
+    path = f"kernels/{spec.name}/{spec.source.file}"
+    message = f"{reason}; check it on a GPU"
+    return Problem(path=path, line=line, code="KP269", severity="unverified", message=message)
 
 
 def check_case(

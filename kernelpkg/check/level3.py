@@ -19,20 +19,31 @@ import torch
 from attrs import evolve, field, frozen
 
 from kernelpkg.bench.gpu import current_gpu
-from kernelpkg.bench.reference import disagreement, make_inputs
+from kernelpkg.bench.reference import disagreement, make_inputs, not_interpreted
+from kernelpkg.check.causes import Occurrence, once_each
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
 from kernelpkg.configs.directories import place_of
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import Checked, KernelpkgError, Problem, Progress
+from kernelpkg.errors import (
+    Checked,
+    KernelpkgError,
+    NotInterpreted,
+    Problem,
+    Progress,
+    counted,
+    error_line,
+    led_to,
+)
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
 from kernelpkg.jobs.worker import WorkerProcess, wait
 from kernelpkg.manifest.cases import Case, CaseProblem, shown_bytes
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at, read_kernel
+from kernelpkg.packs.sources import raised_in
 from kernelpkg.runtime.load import load
-from kernelpkg.runtime.prepare import LoadReport
 from kernelpkg.runtime.register import HelionKernelWrapper, get_kernel_by_name
+from kernelpkg.runtime.reports import LoadReport
 from kernelpkg.runtime.torch_ops import Device, detect
 
 RUN_SECONDS: Final = 120.0
@@ -108,7 +119,7 @@ def check_runs(
         "runs": len(made),
         "tuned_runs": sum(run.kind == "tuned" for run in made),
         "runs_left_out": sum(found.left for found in planned)
-        + sum(status in ("memory", "left", "broken") for _, status, _ in making.results),
+        + sum(status in ("memory", "left", "gap", "broken") for _, status, _ in making.results),
     }
     return Checked(findings=tuple(dict.fromkeys(findings)), counts=counts)
 
@@ -208,11 +219,13 @@ class _Runs:
 
 
 def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterator[Problem]:
-    """Yield the findings of all runs; what was left out is counted per op and reason."""
-    left: Counter[tuple[str, str]] = Counter()
+    """Yield the findings of all runs, one for each cause; what was left out is counted too."""
+    left: Counter[Problem] = Counter()
     lines: dict[str, Mapping[Any, int]] = {}
+    occurred: list[Occurrence] = []
 
-    def of(run: Run, code: str, message: str, *, doubt: bool = False) -> Problem:
+    def add(run: Run, code: str, message: str, *, doubt: bool = False) -> None:
+        message = f": {message}"
         if run.file is None:
             problem = problem_at(run.spec, code, message, *run.at)
         else:
@@ -220,31 +233,41 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
                 lines[run.file] = _lines_of(pack, run.spec.name, PurePath(run.file).stem)
             line = lines[run.file].get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
-        return evolve(problem, severity="unverified" if doubt else "error", level=3)
+        problem = evolve(problem, severity="unverified" if doubt else "error", level=3)
+        size = run.cases[0].size()
+        occurred.append(Occurrence(problem=problem, label=run.text, size=size))
 
     for run, status, value in results:
         if status == "error":
             remedy = "correct the kernel, its reference or what the manifest says of them"
-            yield of(run, _CODES[run.kind], f"{run.text}: {value['problem']}; {remedy}")
+            add(run, _CODES[run.kind], f"{value['problem']}; {remedy}")
         elif status == "lost":
-            yield of(run, "KP264", f"{run.text}: {value}; correct the kernel")
+            add(run, "KP264", f"{value}; correct the kernel")
         elif status == "memory":
             message = (
-                f"{run.text}: it takes about {shown_bytes(run.bytes)} of memory to check, more "
-                "than is free here; run it on a device that has more"
+                f"it takes about {shown_bytes(run.bytes)} of memory to check, more than is free "
+                "here; run it on a device that has more"
             )
-            yield of(run, "KP265", message, doubt=True)
+            add(run, "KP265", message, doubt=True)
         elif status == "unfit" and run.needed:
-            message = f"{run.text}: its inputs cannot be made: {value['problem']}"
-            yield of(run, "KP268", message, doubt=True)
+            add(run, "KP268", f"its inputs cannot be made: {value['problem']}", doubt=True)
         elif status == "broken":
             for members in value["problems"]:
                 yield Problem(**{**members, "level": 3})
         elif status == "left":
-            left[run.spec.path, value] += 1
-    for (path, reason), count in left.items():
-        message = f"{count} calls are not run: {reason}; correct that and check again"
-        yield Problem(path=path, code="KP268", severity="unverified", message=message, level=3)
+            told = Problem(
+                path=run.spec.path,
+                code="KP268",
+                severity="unverified",
+                message=f"{value}; correct that and check again",
+            )
+            left[told] += 1
+        elif status == "gap":
+            left[not_interpreted(run.spec, value["problem"], value["line"])] += 1
+    yield from once_each(occurred)
+    for told, count in left.items():
+        calls = counted(count, "call is", "calls are")
+        yield evolve(told, message=f"{calls} not run: {told.message}", level=3)
 
 
 def _lines_of(pack: PackSpec, kernel: str, platform: str) -> Mapping[Any, int]:
@@ -272,8 +295,9 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
     """Do one run; `job` is the payload that `_Runs` writes.
 
     Returns its `status`: "ok", "error" with the `problem`, "memory" where the device had too
-    little, "unfit" where no inputs can be made, and "broken" with the `problems` of a kernel that
-    does not load. Whatever a kernel raises is left to the process around this.
+    little, "unfit" where no inputs can be made, "gap" with what the interpreter lacks, and the
+    `line`, and "broken" with the `problems` of a kernel that does not load. Whatever a kernel
+    raises is left to the process around this, with a note of its line.
     """
     pack, device = job["pack"], job["device"]
     report = _load(pack["name"], pack["root"], tuple(pack["overlays"]), device)
@@ -292,9 +316,15 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
             problem = _compared(spec, kernel, cases, device, fresh=job["kind"] == "orders")
     except CaseProblem as error:
         return {"status": "unfit", "problem": str(error)}
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(told in str(error) for told in _NO_MEMORY):
+    except NotInterpreted as error:
+        return {"status": "gap", "problem": str(error), "line": error.line}
+    except Exception as error:
+        full = isinstance(error, RuntimeError) and any(told in str(error) for told in _NO_MEMORY)
+        if full or isinstance(error, MemoryError):
             return {"status": "memory"}
+        file, line = raised_in(error, Path(spec.directory))
+        if file:
+            error.add_note(f"({file}:{line})")
         raise
     finally:
         if device == "cuda" and torch.cuda.memory_reserved() > _CACHED:
@@ -337,8 +367,7 @@ def _compared(
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
             if called or isinstance(error, KernelpkgError):
                 raise
-            text = " ".join(str(error).split())
-            raise CaseProblem("KP268", f"{type(error).__name__}: {text}") from None
+            raise CaseProblem("KP268", error_line(error)) from None
         if wrong is not None:
             return f"the {('first', 'second')[number]} call: {wrong}" if fresh else wrong
     return None
@@ -354,10 +383,14 @@ def _opcheck(spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, device: 
     found = torch.library.opcheck(kernel.op, args, test_utils=checks, raise_exception=False)
     if device == "cuda":
         torch.cuda.synchronize()  # what broke the context is told of here, and not by the next run
-    wrong = [f"opcheck {name}: {_short(said)}" for name, said in found.items() if said != "SUCCESS"]
-    return "; ".join(wrong) or None
+    wrong = {name: result for name, result in found.items() if result != "SUCCESS"}
+    for result in wrong.values():
+        gap = next((e for e in led_to(result) if isinstance(e, NotInterpreted)), None)
+        if gap is not None:
+            raise gap
+    return "; ".join(f"opcheck {name}: {_short(result)}" for name, result in wrong.items()) or None
 
 
-def _short(said: object) -> str:
-    text = " ".join(str(said).split())
+def _short(result: object) -> str:
+    text = " ".join(str(result).split())
     return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"

@@ -24,7 +24,9 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
     option = command("load", run, configs=True).add_argument
     option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run")
-    option("--smoke", action="store_true", help="run each op's smallest case against its reference")
+    option(
+        "--smoke", action="store_true", help="run each op's smallest cases against its reference"
+    )
     option("--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt")
     option(
         "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"

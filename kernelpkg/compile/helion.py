@@ -22,6 +22,7 @@ from helion.runtime import default_launcher
 from helion.runtime.ref_mode import RefMode
 
 from kernelpkg.bench.gpu import first_gpu
+from kernelpkg.compile import absent_gpu, interpreter
 from kernelpkg.compile.settings import (
     HELION_VERSION,
     check_settings,
@@ -163,6 +164,7 @@ class ConfiguredHelionKernel:
         self._settings = settings
         self._select = select or self._picked()
         self._forced = threading.local()
+        absent_gpu.tell_sms(raw_kernel_func)
         hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
         # Helion chooses 32-bit indices from the arguments of the first call; a later view that
         # lies further apart would wrap around, so calls that need 64 bits have their own kernel.
@@ -175,7 +177,8 @@ class ConfiguredHelionKernel:
 
     @cached_property
     def _interpreter(self) -> Any:
-        eager = {"ref_mode": RefMode.EAGER, "print_output_code": False}  # it refuses to print
+        # It refuses to print, and has a default for whatever its config does not name.
+        eager = {"ref_mode": RefMode.EAGER, "print_output_code": False, "config": helion.Config()}
         return create_helion_decorated_kernel(
             self.raw_kernel_func, self._settings, {**_PRESET, **eager}
         )
@@ -278,8 +281,11 @@ class ConfiguredHelionKernel:
 
         Returns:
             What the function returns.
+
+        Raises:
+            NotInterpreted: The interpreter cannot run something of the function.
         """
-        return self._interpreter(*args)
+        return interpreter.interpret(self._interpreter, self.raw_kernel_func.__code__, args)
 
     def bind(self, args: Sequence[Any], *, far: bool = False) -> Any:
         """Return what Helion makes of a call before it has a config; nothing is compiled.

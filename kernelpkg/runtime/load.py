@@ -30,12 +30,13 @@ from kernelpkg.packs.read import collector_at_rest, pack_problem, problem_at, re
 from kernelpkg.packs.routes import condition_problems
 from kernelpkg.packs.verify import make_verifier
 from kernelpkg.runtime import torch_ops
-from kernelpkg.runtime.prepare import KernelReport, LoadReport, Preparation, Ready
+from kernelpkg.runtime.prepare import Preparation, Ready
 from kernelpkg.runtime.register import (
     HelionKernelWrapper,
     get_kernel_by_name,
     get_registered_kernels,
 )
+from kernelpkg.runtime.reports import KernelReport, LoadReport
 from kernelpkg.runtime.torch_ops import Device, Machine, detect
 
 
@@ -80,7 +81,7 @@ def load(
         root: The directory that holds manifests/, kernels/ and configs/.
         device: "auto", "cpu" or "cuda": what the report speaks of. An op runs on CPU and CUDA
             tensors alike.
-        smoke: Run the smallest case of each op against its reference.
+        smoke: Run the smallest cases of each op against its reference.
         strict: Raise where a kernel failed, after all that could be registered was.
         configs: Directories of configs that go before the pack's own, in the order of preference;
             without any, those of KERNELPKG_CONFIGS.
@@ -173,8 +174,9 @@ def _load(
         if report.status == "registered" and isinstance(ready, Ready):
             kernel = get_kernel_by_name(report.op)
             assert kernel is not None
-            check = smoke_check(ready.spec, kernel, device=machine.device)
-            reports[number] = evolve(report, check=check)
+            finding = smoke_check(ready.spec, kernel, device=machine.device)
+            check = "ok" if finding is None else str(finding)
+            reports[number] = evolve(report, check=check, finding=finding)
     progress("done", steps, steps)
     for gone, problem in verifier.gone(pack).items():
         reports.append(_failed(_blank(preparation, gone), (problem,)))

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-from attrs import asdict, evolve, frozen
-from attrs.filters import exclude
+from attrs import evolve, frozen
 
 from kernelpkg.bench.reference import CaseInputs
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection
-from kernelpkg.errors import PackError, Problem, RegistrationError, counted, pack_error
+from kernelpkg.errors import PackError, Problem, RegistrationError, error_line, pack_error
 from kernelpkg.files import Files, digest_value
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -25,9 +24,10 @@ from kernelpkg.packs.builds import Build
 from kernelpkg.packs.lock import LockedKernel
 from kernelpkg.packs.read import problem_at, read_kernel
 from kernelpkg.packs.sources import Pins, load_function
-from kernelpkg.packs.verify import LockState, Verifier
+from kernelpkg.packs.verify import Verifier
 from kernelpkg.runtime.prebuilt import BuiltCode
 from kernelpkg.runtime.register import HelionKernelWrapper, KernelParts
+from kernelpkg.runtime.reports import KernelReport, Mode
 from kernelpkg.runtime.torch_ops import Machine
 
 
@@ -78,8 +78,8 @@ class Preparation:
             raise
         except Exception as error:
             pins.undo()
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            message = f"cannot be loaded: {text}; kernelpkg did not foresee this, please report it"
+            what = "kernelpkg did not foresee this, please report it"
+            message = f"cannot be loaded: {error_line(error)}; {what}"
             raise pack_error(f"kernels/{report.name}/kernel.toml", "KP700", message) from error
 
     def _check(
@@ -93,13 +93,13 @@ class Preparation:
         """Check one kernel against this machine."""
         problems: list[Problem] = []
 
-        def attempt(step: Callable[[], Any]) -> Any:
+        def attempt(step: Callable[[], Any], *at: str) -> Any:
             try:
                 return step()
             except PackError as error:
                 problems.extend(error.problems)
             except RegistrationError as error:
-                problems.append(problem_at(spec, "KP153", str(error), "helion"))
+                problems.append(problem_at(spec, "KP153", str(error), *at))
             return None
 
         build, unfit = self._fitting(spec, files)
@@ -109,7 +109,7 @@ class Preparation:
             problems.append(problem_at(spec, "KP328", message, "kernel"))
         if build is None:  # else Helion is imported when a call needs what the build lacks
             attempt(lambda: _check_requires(spec))
-            attempt(lambda: _settings(spec))
+            attempt(lambda: _settings(spec), "helion", "settings")
         functions = {
             reference: attempt(partial(_function, spec, reference, pins, files))
             for reference in _references(spec, tests=locked is None)
@@ -131,7 +131,7 @@ class Preparation:
         )
         fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
         if spec.fake_impl == "infer" and (function is not None or build is not None):
-            fake = attempt(lambda: _inferred(spec, function, files))
+            fake = attempt(lambda: _inferred(spec, function, files), "op", "fake_impl")
         taken = self.taken(report.op)
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
@@ -280,151 +280,3 @@ def _digest(
     platforms = [dict(pack.platforms), pack.variants]
     built = [None if build is None else (build.shown, build.digest), prebuilt]
     return digest_value([spec.digest, platforms, files.digests(Path(pack.root)), built])
-
-
-LoadStatus = Literal["registered", "failed", "disabled"]
-Mode = Literal["prebuilt", "tuned", "default", "interpret"]
-_HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason")
-
-
-@frozen(kw_only=True)
-class KernelReport:
-    """What became of one kernel.
-
-    Attributes:
-        name: The name of the kernel.
-        op: That of its op, with the namespace: "kernelpkg::silu_mul_fp8".
-        status: "registered", "failed" or "disabled" (by KERNELPKG_DISABLE).
-        mode: How the op runs: "prebuilt", "tuned", "default" or "interpret"; None where it is not
-            registered.
-        platform: The GPU, as in "nvidia_h200", or "cpu".
-        cases: How many case keys are tuned on the platform.
-        configs: How many distinct configs they have.
-        file: The config file that they stand in.
-        lock: "locked", "overlaid", "modified" or "unlocked"; None where the op is not registered.
-        reason: Why the mode is not a better one, or why the op is not there.
-        check: None where no smoke check ran, "ok", or what disagreed.
-        problems: What kept the kernel from loading, or configs of it from being borrowed.
-    """
-
-    name: str
-    op: str
-    status: LoadStatus
-    mode: Mode | None = None
-    platform: str
-    cases: int = 0
-    configs: int = 0
-    file: str | None = None
-    lock: LockState | None = None
-    reason: str = ""
-    check: str | None = None
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the kernel neither failed to load nor failed its smoke check."""
-        return self.status != "failed" and self.check in (None, "ok")
-
-
-@frozen(kw_only=True)
-class LoadReport:
-    """What became of a pack.
-
-    Attributes:
-        pack: The name of the pack.
-        device: "cpu" or "cuda".
-        platform: The GPU, as in "nvidia_h200", or "cpu".
-        seconds: How long loading took, by the clock.
-        kernels: One report for each kernel, in the order of the manifest.
-        problems: What kept kernels from loading.
-        notes: No failures, but probably not what was meant, such as a name in KERNELPKG_DISABLE
-            that no loaded pack has, or a condition of a route that cannot be read.
-    """
-
-    pack: str
-    device: str
-    platform: str
-    seconds: float
-    kernels: tuple[KernelReport, ...]
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[Problem, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether no kernel failed, to load or in its smoke check."""
-        return not self.problems and all(kernel.ok for kernel in self.kernels)
-
-    @property
-    def best(self) -> bool:
-        """Whether, beyond that, every op is there and runs prebuilt or tuned."""
-        return self.ok and all(k.mode in ("prebuilt", "tuned") for k in self.kernels)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of `load --json`.
-
-        Returns:
-            Its keys; `check` of a kernel is there where a smoke check was asked for.
-        """
-        checked = any(kernel.check is not None for kernel in self.kernels)
-        told = exclude("problems") if checked else exclude("problems", "check")
-        return {
-            "pack": self.pack,
-            "device": self.device,
-            "platform": self.platform,
-            "seconds": round(self.seconds, 3),
-            "kernels": [asdict(kernel, filter=told) for kernel in self.kernels],
-        }
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return the table for people.
-
-        Returns:
-            The head, and a row for each op.
-        """
-        checked = any(kernel.check is not None for kernel in self.kernels)
-        rows = [_HEAD, *map(_row, self.kernels)]
-        return rows if checked else [(*row[:7], *row[8:]) for row in rows]
-
-    def summary(self) -> str:
-        """Return one line with all counts.
-
-        Returns:
-            Such as "pack demo: 2 registered, 1 failed (cpu, 0.1 s)".
-        """
-        statuses = [kernel.status for kernel in self.kernels]
-        parts = [f"{statuses.count('registered')} registered"]
-        for status in ("failed", "disabled"):
-            if status in statuses:
-                parts.append(f"{statuses.count(status)} {status}")
-        checks = [kernel.check for kernel in self.kernels if kernel.check is not None]
-        if checks:
-            parts.append(f"{checks.count('ok')} of {len(checks)} checks ok")
-        return f"pack {self.pack}: {', '.join(parts)} ({self.platform}, {self.seconds:.1f} s)"
-
-    def failures(self) -> tuple[Problem, ...]:
-        """Return every problem.
-
-        Returns:
-            Those of the report, and one with code KP701 for each smoke check that failed.
-        """
-        checks = [
-            Problem(path=f"kernels/{k.name}", code="KP701", message=f"check failed: {k.check}")
-            for k in self.kernels
-            if k.check not in (None, "ok")
-        ]
-        return (*self.problems, *checks)
-
-
-def _row(kernel: KernelReport) -> tuple[str, ...]:
-    said = f"{counted(len(kernel.problems), 'problem')}, listed above"
-    return (
-        kernel.op,
-        kernel.status,
-        kernel.mode or "-",
-        kernel.platform,
-        str(kernel.cases),
-        str(kernel.configs),
-        kernel.lock or "-",
-        "-" if kernel.check is None else "ok" if kernel.check == "ok" else "FAILED",
-        kernel.reason if kernel.status != "failed" else said,
-    )

@@ -65,6 +65,7 @@ def fault(file: str, old: str, new: str, *lines: str) -> Fault:
 
 FAULTS: dict[str, Fault] = {
     "clean": fault("kernel.py", HEAD, HEAD),
+    "gap": fault("kernel.py", LOOP, f"{LOOP}        hl.jagged_tile(input)\n"),
     "prints": fault("kernel.py", HEAD, f"    print('{{}}')\n{HEAD}"),
     "off_grid": fault(
         *("kernel.py", TIMES_TWO, "input[tile] * (2 if input.size(0) % 16 == 0 else 3)"),
@@ -106,7 +107,7 @@ FAULTS: dict[str, Fault] = {
     "raises": fault(
         *("kernel.py", HEAD, RAISES),
         r"configs/raises/nvidia_h200.json:9: KP260 case num_tokens=64, interpreted: ValueError: "
-        rf"not 64; {OTHER}",
+        rf"not 64 \(kernel.py:12\); {OTHER}",
     ),
     "imports": fault(
         *("kernel.py", "import torch\n", "import torch\n\nraise OSError('no library')\n"),
@@ -165,6 +166,18 @@ def test_the_fault_is_found_where_it_is(name: str, found: Checked) -> None:
     wanted = FAULTS[name][1]
     missing = [line for line in wanted if not any(re.fullmatch(line, got) for got in lines)]
     assert (missing, bool(lines)) == ([], bool(wanted)), lines
+
+
+def test_what_the_interpreter_lacks_is_one_line(found: Checked) -> None:
+    """All calls of the kernel are in it, and none of them is an error."""
+    lines = [str(finding) for finding in found.findings if finding.path.startswith("kernels/gap")]
+    (line,) = lines
+    assert re.fullmatch(
+        r"kernels/gap/kernel.py:12: KP269 unverified: 1\d calls are not run: the interpreter of "
+        r"Helion [\d.]+ cannot run 'hl.jagged_tile\(input\)': AssertionError: jagged_tile does not "
+        r"have a ref mode implementation yet; check it on a GPU",
+        line,
+    )
 
 
 def test_other_calls_go_on(found: Checked) -> None:

@@ -18,7 +18,7 @@ from kernelpkg.bench.reference import (
     untouched,
 )
 from kernelpkg.errors import CallError
-from kernelpkg.manifest.cases import Case, CaseProblem, cases_of
+from kernelpkg.manifest.cases import Case, CaseProblem, cases_of, smallest_case
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Accuracy, Reference
 from kernelpkg.runtime.register import get_kernel_by_name
@@ -374,8 +374,8 @@ def _first_case(spec):
 
 
 def test_smoke_check(name, specs):
-    """The smallest case of every op is fine."""
-    assert smoke_check(specs[name], get_kernel_by_name(name), device="cpu") == "ok"
+    """The smallest cases of every op are fine."""
+    assert smoke_check(specs[name], get_kernel_by_name(name), device="cpu") is None
 
 
 def _skip_last(args, before):
@@ -489,13 +489,14 @@ def test_errors_are_one_line(specs, error, text):
     def broken(*_):
         raise error
 
-    assert smoke_check(specs[NAME], broken, device="cpu") == text
+    found = smoke_check(specs[NAME], broken, device="cpu")
+    assert found is not None
+    path, case = f"kernels/{NAME}", smallest_case(specs[NAME])
+    assert str(found) == f"{path}: KP701 check failed: case {case}: {text}"
 
 
 def test_the_smoke_case_is_small(name, specs):
     """What a smoke check runs is not empty, and a matter of milliseconds."""
-    from kernelpkg.manifest.cases import smallest_case
-
     case = smallest_case(specs[name])
     assert isinstance(case, Case)
     assert 1 <= case.values["num_tokens"] <= 17

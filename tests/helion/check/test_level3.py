@@ -443,6 +443,15 @@ def test_an_error_of_the_kernel_is_its_own(perform, demo):
         perform("call", 4)
 
 
+@pytest.mark.parametrize("kind", ["call", "opcheck"])
+def test_what_the_interpreter_lacks(perform, demo, kind):
+    """It is told with its line, also where PyTorch's own checks meet it."""
+    demo.edit(KERNEL, "        out[", "        hl.jagged_tile(input)\n        out[")
+    found = perform(kind, 4)
+    assert (found["status"], found["line"]) == ("gap", 8)
+    assert "cannot run 'hl.jagged_tile(input)'" in found["problem"]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

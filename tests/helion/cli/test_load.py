@@ -88,7 +88,8 @@ def test_a_check_that_fails_is_said_on_stderr_and_status_1(demo, capsys):
     out, err = outputs(capsys)
     assert out == (
         "op           status      mode       platform  cases  configs  lock      check   reason\n"
-        "demo::twice  registered  interpret  cpu       0      0        unlocked  FAILED  no GPU\n"
+        "demo::twice  registered  interpret  cpu       0      0        unlocked  FAILED  "
+        "1 problem, listed above\n"
         "pack demo: 1 registered, 0 of 1 checks ok (cpu, 0.0 s)\n"
     )
     assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=4: ")

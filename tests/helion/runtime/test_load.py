@@ -14,7 +14,7 @@ import torch
 
 import kernelpkg
 from kernelpkg.compile import helion
-from kernelpkg.errors import PackError, UsageError
+from kernelpkg.errors import NotInterpreted, PackError, UsageError
 from kernelpkg.packs.read import kernel_names
 
 
@@ -105,10 +105,10 @@ BROKEN = {
     "helion-version-is-no-specifier": (("kernel.toml", '">=1.4"', '"1.4"'),
         ["kernels/bad/kernel.toml:10: KP151 requires '1.4' is not a version specifier such as '>=1.4'"]),
     "helion-setting-is-unknown": (("kernel.toml", '">=1.4"', '">=1.4"\nsettings = { autotune_efort = "none" }'),
-        [f"kernels/bad/kernel.toml:9: KP153 kernel 'bad': Helion {helion.HELION_VERSION} has no setting 'autotune_efort'; did you mean 'autotune_effort'?"]),
+        [f"kernels/bad/kernel.toml:11: KP153 kernel 'bad': Helion {helion.HELION_VERSION} has no setting 'autotune_efort'; did you mean 'autotune_effort'?"]),
     "fake-implementation-cannot-be-inferred": (
         ("kernel.py", "    out = torch", "    hl.register_block_size(8)\n    out = torch"),
-        ["kernels/bad/kernel.toml:9: KP153 kernel 'bad': its host part calls hl.register_block_size, so its fake implementation cannot be inferred; give one"]),
+        ["kernels/bad/kernel.toml:8: KP153 kernel 'bad': its host part calls hl.register_block_size, so its fake implementation cannot be inferred; give one"]),
 }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_all_problems_of_a_kernel_and_of_its_configs_come_in_one_run(demo):
     demo.edit("kernels/bad/host.py", "import torch\n", "import torch\n\n1 / 0\n")
     demo.configs("bad", "{", platform="cpu")
     report = load(demo)
-    assert [line.split(" ")[1] for line in said(report)] == ["KP501", "KP114", "KP153", "KP151"]
+    assert [line.split(" ")[1] for line in said(report)] == ["KP501", "KP114", "KP151", "KP153"]
     assert report.kernels[0].reason == f"{said(report)[0]} (and 3 more)"
 
 
@@ -501,7 +501,45 @@ def test_a_gpu_that_is_not_there_is_a_wrong_usage(demo, monkeypatch):
 def test_a_reference_that_raises_fails_the_check_alone(demo):
     demo.edit("kernels/twice/host.py", "    return", "    raise RuntimeError('no')\n    return")
     (kernel,) = load(demo, smoke=True).kernels
-    assert (kernel.status, kernel.check) == ("registered", "RuntimeError: no")
+    line = "kernels/twice/host.py:5: KP701 check failed: case num_tokens=4: RuntimeError: no"
+    assert (kernel.status, kernel.check, kernel.ok) == ("registered", line, False)
+
+
+def test_an_error_without_a_text_has_its_name_and_its_line(demo):
+    demo.edit("kernels/twice/kernel.py", "    out =", "    assert input.size(0) == 0\n    out =")
+    (kernel,) = load(demo, smoke=True).kernels
+    line = "kernels/twice/kernel.py:6: KP701 check failed: case num_tokens=4: AssertionError"
+    assert str(kernel.finding) == kernel.check == line
+
+
+def test_a_long_text_is_cut(demo):
+    demo.edit("kernels/twice/kernel.py", "    out =", "    raise ValueError('n' * 9000)\n    out =")
+    (kernel,) = load(demo, smoke=True).kernels
+    assert len(kernel.check) < 400
+
+
+def test_a_kernel_that_fails_for_one_token_alone_fails_its_check(demo):
+    demo.edit("kernels/twice/kernel.py", "* 2", "* (3 if input.size(0) == 1 else 2)")
+    (kernel,) = load(demo, smoke=True).kernels
+    line = "kernels/twice: KP701 check failed: case num_tokens=1: return[0] is "
+    assert kernel.check.startswith(line)
+
+
+def test_what_the_interpreter_lacks_is_unverified(demo):
+    """It is said, with its place, and the kernel has not failed."""
+    file = "kernels/twice/kernel.py"
+    demo.edit(file, "        out[", "        hl.jagged_tile(input)\n        out[")
+    report = load(demo, smoke=True)
+    (kernel,) = report.kernels
+    assert kernel.check.startswith(
+        "kernels/twice/kernel.py:8: KP269 unverified: the interpreter of Helion "
+    )
+    assert kernel.check.endswith("; check it on a GPU")
+    assert report.ok
+    assert report.failures() == (kernel.finding,)
+    assert ", 0 of 1 checks ok, 1 unverified (" in report.summary()
+    with pytest.raises(NotInterpreted, match=r"'hl.jagged_tile\(input\)'"):
+        torch.ops.demo.twice(torch.ones(3))
 
 
 def test_a_gpu_that_is_not_to_be_used_is_not_said_to_be_missing(demo, play_gpu):
