@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import heapq
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -16,12 +18,27 @@ _LONG: Final = 80
 
 _SAID: Final = 300
 """How much of the text of an error a message shows; PyTorch's have up to 6,400 characters."""
+_SHORT: Final = 400
+_WORD: Final = re.compile(r"(\S{80})\S{281,}(\S{40})")
+_LINE: Final = 1500
+"""What is shown whole of a message, words that are longer, and the most of a line. A path is one
+word, and has to be found, so it is cut where it is longer than any that people make."""
+
+_COMPARED: Final = 30
+"""How many words a suggestion is sought among."""
 
 Progress = Callable[[str, int, int], None]
 """Takes what is being done, how many steps are done, and of how many."""
 
 Severity = Literal["error", "unverified"]
 """An `error` is wrong for sure; what is `unverified` cannot be told here, and its message why."""
+
+
+def shortened(message: str) -> str:
+    """Return a message in which what is longer than people read, as it is not ours, is cut."""
+    if len(message) > _SHORT:
+        message = _WORD.sub(r"\1…\2", message)
+    return message if len(message) <= _LINE else f"{message[:1000]}…{message[-400:]}"
 
 
 @frozen(kw_only=True, order=True)
@@ -43,13 +60,13 @@ class Problem:
     line: int = 0
     code: str
     severity: Severity = "error"
-    message: str
+    message: str = field(converter=shortened)
     level: int = 0
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
         doubt = "unverified: " if self.severity == "unverified" else ""
-        return escaped(f"{place}: {self.code} {doubt}{self.message}")
+        return shortened(escaped(f"{place}: {self.code} {doubt}{self.message}"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `check --json`.
@@ -105,6 +122,9 @@ def led_to(error: object) -> Iterator[BaseException]:
 
 class KernelpkgError(Exception):
     """The root of every error that kernelpkg raises on purpose."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 def _in_order(found: Iterable[Any]) -> tuple[Any, ...]:
@@ -193,11 +213,25 @@ class DisabledError(ConfigError, RuntimeError):
     """A kernel has no configs on this platform, and may not run without; or no picker of them."""
 
 
+def _pairs(word: str) -> set[tuple[str, str]]:
+    return {*itertools.pairwise(word)}
+
+
 def suggestion(word: str, known: Iterable[Any]) -> str:
-    """Return "; did you mean 'x'?" for the nearest of the known words, or nothing."""
+    """Return "; did you mean 'x'?" for the nearest of the known words, or nothing.
+
+    Of many words only those are compared that share most pairs of letters: to compare two takes
+    50 us, and a manifest may misspell each of hundreds.
+    """
     if len(word) > _LONG:
         return ""
-    near = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.6)
+    names = [name for name in map(str, known) if len(name) <= 2 * _LONG]
+    if len(names) > _COMPARED:
+        pairs = _pairs(word)
+        names = heapq.nlargest(
+            _COMPARED, names, lambda name: 2 * len(pairs & _pairs(name)) - len(name)
+        )
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+
+import pytest
 from attrs import evolve
 
 from kernelpkg.errors import (
+    CallError,
     Checked,
+    ConfigError,
     PackError,
     Problem,
+    UsageError,
     aligned,
     counted,
     quoted,
@@ -58,6 +64,44 @@ def test_a_suggestion_is_made_for_what_is_near():
     assert suggestion("hidden", ["hidden_size", "x"]) == "; did you mean 'hidden_size'?"
     assert suggestion("q", ["hidden_size", "x"]) == ""
     assert suggestion("hidden_size" * 1000, ["hidden_size"]) == ""
+
+
+def test_a_suggestion_is_sought_among_few_words(monkeypatch):
+    """Hundreds of misspelt names beside hundreds of known ones take no time of their square."""
+    asked: list[int] = []
+    close = difflib.get_close_matches
+
+    def counting(word, words, *args, **options):
+        asked.append(len(words))
+        return close(word, words, *args, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    known = [f"axis_{number}" for number in range(400)] + ["hidden_size"]
+    for name in known:
+        wrong = name[:1] + name[2:]
+        assert suggestion(wrong, known) == f"; did you mean '{name}'?"
+    assert max(asked) <= 30
+    assert suggestion("hiddensize", [*known, "x" * 10_000]) == "; did you mean 'hidden_size'?"
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError, ConfigError, CallError], ids=lambda kind: kind.__name__
+)
+def test_what_is_quoted_is_cut(error):
+    """Words, and lists of them; a message of our own words stays as it is."""
+    word = "x" * 100_000
+    told = f"'{'x' * 79}…{'x' * 39}' is not known; did you mean 'y'?"
+    assert str(error(f"'{word}' is not known; did you mean 'y'?")) == told
+    problem = Problem(path=word, code="KP010", message=f"'{word}' is not known; did you mean 'y'?")
+    assert problem.message == told
+    assert str(problem) == f"{'x' * 80}…{'x' * 39}: KP010 {told}"
+    many = f"known are {', '.join(map(str, range(100_000)))}; choose one"
+    assert len(str(error(many))) == len(evolve(problem, message=many).message) == 1401
+    assert str(error(many)).startswith("known are 0, 1") and str(error(many)).endswith(
+        "; choose one"
+    )
+    ours = "a message of our own words " * 50
+    assert str(error(ours)) == ours
 
 
 WRONG = Problem(path="a", line=3, code="KP201", message="is off; correct it", level=1)

@@ -92,7 +92,7 @@ class Around:
                 return False
             for _ in sizes(self.spec, case, self._evaluate):
                 pass
-        except (CaseProblem, TypeError, ZeroDivisionError):
+        except (CaseProblem, TypeError, ArithmeticError):
             return False
         return True
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, count, folder, tell
+from kernelpkg.configs.explain import read_value
 from kernelpkg.errors import UsageError, counted
 
 
@@ -63,16 +63,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _values(text: str) -> tuple[str, list[Any]]:
-    """Take the values of an axis: numbers and flags as JSON has them, anything else as a word."""
+    """Take the values of an axis."""
     name, equals, values = text.partition("=")
     if not (name and equals and values):
         raise UsageError(f"'{text}' is not AXIS=VALUE,... such as num_tokens=1,2,4")
-    return name.strip(), [_value(word.strip()) for word in values.split(",")]
-
-
-def _value(word: str) -> object:
-    try:
-        found = json.loads(word)
-    except ValueError:
-        return word
-    return found if isinstance(found, int | float | bool) else word
+    return name.strip(), [read_value(word.strip()) for word in values.split(",")]

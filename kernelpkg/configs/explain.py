@@ -11,8 +11,8 @@ from attrs import asdict, frozen
 from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.picker import Step
 from kernelpkg.configs.selection import Chosen, ConfigOutcome, read_selection
-from kernelpkg.errors import UsageError, suggestion
-from kernelpkg.expr.language import DTYPES
+from kernelpkg.errors import UsageError, quoted, suggestion
+from kernelpkg.expr.language import DTYPES, fits
 from kernelpkg.manifest.cases import needed_axes, show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
@@ -125,6 +125,8 @@ def read_value(text: str) -> Scalar:
     words: dict[str, Scalar] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
+    if text.lstrip("+-").isdecimal() and (len(text) > 20 or not fits(int(text))):
+        raise UsageError(f"{quoted(text)} is a whole number of more than 64 bits")
     for kind in (int, float):
         try:
             value = kind(text)

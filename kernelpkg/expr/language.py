@@ -40,6 +40,16 @@ TENSOR_USES: Final = "shape[i], ndim, dtype, numel(), stride(i) and is_contiguou
 """What expressions can read of a tensor, in words."""
 
 
+def fits(number: int) -> bool:
+    """Whether a whole number is one that an op can take: of 64 bits, with a sign."""
+    return -(2**63) <= number < 2**63
+
+
+def without_value(error: ArithmeticError) -> str:
+    """Say why an expression has no value for a call."""
+    return "divides by zero" if isinstance(error, ZeroDivisionError) else "is beyond all numbers"
+
+
 class ExprError(ValueError):
     """Text that is not an expression of the language."""
 
@@ -118,8 +128,9 @@ def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise _too_deep()
     match node:
-        case ast.Constant(value=int()):  # and bool, which is one
-            return
+        case ast.Constant(value=int(number)):  # and bool, which is one
+            if not fits(number):
+                raise ExprError("has a whole number of more than 64 bits")
         case ast.Constant(value=float(number)):
             if not math.isfinite(number):
                 raise ExprError("has a number that is not finite")
@@ -201,7 +212,10 @@ def _is_zero(node: ast.expr) -> bool:
     """Whether a checked divisor is zero for every call."""
     if any(isinstance(part, ast.Name) for part in ast.walk(node)):
         return False
-    return not eval(compile(ast.Expression(node), "<divisor>", "eval"), {"__builtins__": {}})
+    try:
+        return not eval(compile(ast.Expression(node), "<divisor>", "eval"), {"__builtins__": {}})
+    except ArithmeticError:
+        return False
 
 
 def _check_index(node: ast.expr) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from kernelpkg.errors import KernelpkgError
-from kernelpkg.expr.language import Expr, compile_exprs
+from kernelpkg.expr.language import Expr, compile_exprs, without_value
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
 
 MAX_CASES: Final = 10_000
@@ -174,15 +174,15 @@ def guard_problems(
         try:
             if all(evaluate.each(spec.guards, values)):
                 continue
-        except ZeroDivisionError:
+        except ArithmeticError:
             pass
         for guard in spec.guards:
             if not values.keys() >= set(guard.names()):
                 continue
             try:
                 wrong = None if evaluate(guard, values) else "refuses it"
-            except ZeroDivisionError:
-                wrong = "divides by zero"
+            except ArithmeticError as error:
+                wrong = without_value(error)
             if wrong is not None:
                 yield case, guard, f"guard '{guard.text}' {wrong}"
                 break
@@ -198,14 +198,14 @@ class Evaluator:
         self._made: dict[object, Callable[..., tuple[Any, ...]]] = {}
 
     def __call__(self, expr: Expr, values: Mapping[str, Scalar]) -> Any:
-        """Return the value of one expression; raises ZeroDivisionError."""
+        """Return the value of one expression; raises ArithmeticError."""
         if expr.name is not None:  # the usual one; a name that is not an axis is a dtype
             return values.get(expr.name, expr.name)
         read = self._made.get((id(expr), *values)) or self._make(expr, (expr,), values)
         return read(*values.values())[0]
 
     def each(self, exprs: tuple[Expr, ...], values: Mapping[str, Scalar]) -> tuple[Any, ...]:
-        """Return the values of those that read nothing but axes; raises ZeroDivisionError."""
+        """Return the values of those that read nothing but axes; raises ArithmeticError."""
         read = self._made.get((id(exprs), *values))
         if read is None:
             over = tuple(expr for expr in exprs if values.keys() >= set(expr.names()))
@@ -295,7 +295,7 @@ class TensorFacts:
 def call_of(spec: KernelSpec, case: Case, evaluate: Evaluator) -> tuple[Any, ...]:
     """Return the arguments of a case by [args], as expressions see them.
 
-    Raises TypeError, ValueError or ZeroDivisionError where one cannot be made.
+    Raises TypeError, ValueError or ArithmeticError where one cannot be made.
     """
     found: list[Any] = []
     for arg in spec.args:
@@ -337,8 +337,8 @@ def sizes(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> It
                 raise CaseProblem("KP133", f"case {case}: {message}")
             strides = strides_of(shape, variant, case.values, value_of)
             dtype = str(value_of(variant.dtype, case.values))
-        except (TypeError, ZeroDivisionError) as error:
-            wrong = "divides by zero" if isinstance(error, ZeroDivisionError) else str(error)
+        except (TypeError, ArithmeticError) as error:
+            wrong = without_value(error) if isinstance(error, ArithmeticError) else str(error)
             message = f"argument '{arg.name}': {wrong}"
             raise CaseProblem("KP133", f"case {case}: {message}") from None
         steps = zip(shape, strides, strict=True)
@@ -387,6 +387,8 @@ def _width(dtype: str) -> int:
 
 def shown_bytes(count: float) -> str:
     """Return a number of bytes as people read it."""
+    if count >= 2**63:  # beyond what an op can take, and maybe beyond floats
+        return "more than 8 EiB"
     if count < 1024:
         return f"{count:.0f} bytes"
     power = next((n for n in range(1, 4) if count < 1024 ** (n + 1)), 4)

@@ -11,13 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from kernelpkg.errors import PackError, Problem, pack_error, shown
+from kernelpkg.errors import PackError, Problem, pack_error, quoted, shown
+from kernelpkg.expr.language import fits
 from kernelpkg.files import digest_bytes, read_plain
 from kernelpkg.manifest.decode import MISSING, Table, TomlPath
 from kernelpkg.manifest.keys import EDITION
 
 _EDITION: Final = re.compile(r"[ \t]*edition[ \t]*=[ \t]*(\d{1,9})[ \t]*(?:#.*)?")
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_MANY_DIGITS: Final = re.compile(r"0[xob]\w{16}|\d[\d_]{18}")
+"""What may be a whole number of more than 64 bits; nothing shorter is one."""
+_MANY_PARTS: Final = 100
+_DEEP_KEY: Final = re.compile(
+    rf"(?:^|[\[{{,])[ \t]*(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){{{_MANY_PARTS}}}", re.MULTILINE
+)
+"""A key of so many parts. All that it begins with are keys too, so memory grows as the square."""
+_TEXT: Final = re.compile(
+    r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""", re.DOTALL
+)
+"""A text or a comment, in which dots mean nothing."""
 _UNREAD: Final = ("KP011", "KP012", "KP013", "KP102", "KP120")
 
 
@@ -44,6 +56,7 @@ class Document:
         self._elsewhere: list[Problem] = []
         self.text, self.digest = self._read(path)
         self._check_edition()
+        self._check_keys()
         found = self._parse()
         given = found.get("edition")
         if type(given) is int and given > edition:  # spelled as the scan does not see it
@@ -73,9 +86,18 @@ class Document:
         known = f"this version of kernelpkg reads ({self.edition}); upgrade kernelpkg"
         return pack_error(self.shown, "KP002", f"edition {edition} is newer than {known}", line)
 
+    def _check_keys(self) -> None:
+        """Refuse keys of very many parts, for which the parser takes hundreds of MB."""
+        if all(line.count(".") < _MANY_PARTS for line in self.text.split("\n")):
+            return
+        plain = _TEXT.sub(lambda text: "t" + "\n" * text[0].count("\n"), self.text)
+        if found := _DEEP_KEY.search(plain):
+            message = "does not parse as TOML: it is nested too deeply"
+            raise pack_error(self.shown, "KP003", message, plain.count("\n", 0, found.end()) + 1)
+
     def _parse(self) -> dict[str, Any]:
         try:
-            return tomllib.loads(self.text)
+            found = tomllib.loads(self.text)
         except (ValueError, RecursionError) as error:  # ValueError: a number of too many digits
             reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
             place = _PLACE.search(reason)
@@ -88,6 +110,10 @@ class Document:
                 reason, line = "a number has too many digits", self._longest_number(end)
             message = f"does not parse as TOML: {reason}"
             raise pack_error(self.shown, "KP003", message, line) from None
+        if _MANY_DIGITS.search(self.text) and (long := _long_number(found)) is not None:
+            message = "does not parse as TOML: a whole number of more than 64 bits"
+            raise pack_error(self.shown, "KP003", message, self.line(*long))
+        return found
 
     def _longest_number(self, end: int) -> int:
         """Return the line that has the most digits; Python does not say where a number is."""
@@ -131,6 +157,16 @@ class Document:
     def line(self, *at: str | int) -> int:
         """Return the line of a path."""
         return line_of(key_lines(self.text), at)
+
+
+def _long_number(value: Any) -> TomlPath | None:
+    """Return the place of a whole number that no op can take, or None."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            inside = _long_number(item)
+            if inside is not None:
+                return (key, *inside)
+    return () if type(value) is int and not fits(value) else None
 
 
 _SKIP: Final = re.compile(r"(?:[\s]+|\#[^\n]*)*")
@@ -271,8 +307,9 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+')
 def parse_json(text: str) -> tuple[Any, bool]:
     """Return the document, and whether one of its objects has a name twice.
 
-    Raises json.JSONDecodeError with the place of what is wrong, ValueError for NaN, for Infinity
-    and for numbers beyond floats, and RecursionError for a document that is nested too deep.
+    Raises json.JSONDecodeError with the place of what is wrong, ValueError for NaN, for Infinity,
+    for numbers beyond floats and whole ones beyond 64 bits, and RecursionError for a document that
+    is nested too deep.
     """
     repeated = False
 
@@ -283,7 +320,11 @@ def parse_json(text: str) -> tuple[Any, bool]:
         return found
 
     document = json.loads(
-        text, object_pairs_hook=collected, parse_constant=_refuse, parse_float=_finite
+        text,
+        object_pairs_hook=collected,
+        parse_constant=_refuse,
+        parse_float=_finite,
+        parse_int=_whole if _MANY_DIGITS.search(text) else None,  # a call for each takes time
     )
     return document, repeated
 
@@ -340,8 +381,16 @@ def json_lines(text: str) -> tuple[dict[JsonPath, int], tuple[tuple[JsonPath, in
 
 
 def _refuse(word: str) -> NoReturn:
-    message = f"{word} is not a finite number"
+    message = f"{quoted(word)[1:-1]} is not a finite number"
     raise ValueError(message)
+
+
+def _whole(word: str) -> int:
+    number = int(word) if len(word) < 21 else 2**64  # which fails beyond 4,300 digits
+    if not fits(number):
+        message = f"{quoted(word)[1:-1]} is a whole number of more than 64 bits"
+        raise ValueError(message)
+    return number
 
 
 def _finite(word: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kernelpkg.errors import CallError
-from kernelpkg.expr.language import Expr, compile_exprs, dtype_name
+from kernelpkg.expr.language import Expr, compile_exprs, dtype_name, without_value
 from kernelpkg.manifest.cases import Case, Evaluator, call_of, show
 from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, KernelSpec, Scalar
@@ -34,7 +34,7 @@ def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Ca
     for case in cases:
         try:
             found = axes_of(*call_of(spec, case, evaluate))
-        except (IndexError, TypeError, ValueError, ZeroDivisionError):
+        except (IndexError, TypeError, ValueError, ArithmeticError):
             continue  # which is told of the argument, or by the first call
         wrong = [
             (axis, value)
@@ -124,17 +124,16 @@ class CallCheck:
     def _read_axes(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
         try:
             return self._axes(*args)
-        except (IndexError, ZeroDivisionError):
+        except (IndexError, ArithmeticError):
             pass
         for axis in self.spec.axes:
             schema = self.spec.schema
             read = compile_exprs([axis.expr], schema.arg_names, nullable=schema.optional)
             try:
                 read(*args)
-            except ZeroDivisionError:
-                raise self._refuse(
-                    f"axis {axis.name} = '{axis.expr.text}' divides by zero"
-                ) from None
+            except ArithmeticError as error:
+                axis_text = f"axis {axis.name} = '{axis.expr.text}'"
+                raise self._refuse(f"{axis_text} {without_value(error)}") from None
             except IndexError:
                 given = ", ".join(
                     f"'{name}' has {args[self.spec.schema.arg_names.index(name)].ndim} dimensions"
@@ -153,8 +152,8 @@ class CallCheck:
                 if holds(*values)[0]:
                     continue
                 wrong = "does not hold"
-            except ZeroDivisionError:
-                wrong = "divides by zero"
+            except ArithmeticError as error:
+                wrong = without_value(error)
             except IndexError:
                 wrong = "reads a dimension that is not there"
             raise self._refuse(f"guard '{guard.text}' {wrong}{self._given(guard, axes)}")
@@ -182,8 +181,9 @@ class CallCheck:
             self._variants[expr.text] = read
         try:
             return read(*axes)[0]
-        except ZeroDivisionError:
-            raise self._refuse(f"'{expr.text}' divides by zero{self._given(expr, axes)}") from None
+        except ArithmeticError as error:
+            wrong = without_value(error)
+            raise self._refuse(f"'{expr.text}' {wrong}{self._given(expr, axes)}") from None
 
     def _check_variant(
         self, name: str, variant: ArgVariant, value: Any, axes: tuple[Scalar, ...]

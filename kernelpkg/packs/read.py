@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg.configs.picker import compile_picker
 from kernelpkg.errors import PackError, Problem, pack_error, suggestion
-from kernelpkg.expr.language import Expr
+from kernelpkg.expr.language import Expr, without_value
 from kernelpkg.files import Files, digest_bytes, read_plain
 from kernelpkg.manifest import validate
 from kernelpkg.manifest.cases import (
@@ -344,8 +344,8 @@ def _risky(variant: ArgVariant) -> Iterator[Expr]:
 def _value_problem(expr: Expr, variant: ArgVariant, case: Case, evaluate: Evaluator) -> str | None:
     try:
         value: Any = evaluate(expr, case.values)
-    except ZeroDivisionError:
-        return "divides by zero"
+    except ArithmeticError as error:
+        return without_value(error)
     if expr is not variant.value and value < 0:
         return f"is {value}, and cannot be below zero"
     return None

@@ -167,7 +167,7 @@ class _Calls:
     def _holds(self, guard: Expr, shape: _Axes) -> bool:
         try:
             return bool(self.evaluate(guard, shape))
-        except ZeroDivisionError:
+        except ArithmeticError:
             return False
 
     def size_lines(self, place: int, rule: Rule) -> Iterator[SizeLine]:

@@ -123,6 +123,8 @@ def test_an_expression_has_its_value(text, value):
         ("x.shape[+1]", "has index '+1'; an index is a whole number"),
         ("x.stride(99)", "has index '99'; tensors have no more than 64 dimensions"),
         ("n // 0", "divides by zero in 'n // 0'"),
+        ("n < -9223372036854775808", "has a whole number of more than 64 bits"),
+        (f"n < 0x{'f' * 900}", "has a whole number of more than 64 bits"),
         ("n % (2 - 2)", "divides by zero in 'n % (2 - 2)'"),
         ("n % -0.0", "divides by zero in 'n % -0.0'"),
         ("n // (1 // (1 - 1))", "divides by zero in '1 // (1 - 1)'"),

@@ -10,7 +10,7 @@ import pytest
 
 from kernelpkg.errors import PackError, Problem
 from kernelpkg.files import digest_bytes
-from kernelpkg.manifest.decode import MISSING, Key, MapOf, Number, Table, Text
+from kernelpkg.manifest.decode import MISSING, Anything, Key, MapOf, Number, Table, Text, table
 from kernelpkg.manifest.document import Document, key_lines, line_of
 from kernelpkg.manifest.keys import NAME
 
@@ -33,6 +33,23 @@ def lines_of(tmp_path, content):
     with pytest.raises(PackError) as caught:
         read(tmp_path, content)
     return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a." * 12_000 + "b = 1", f"[{'a . ' * 12_000}b]", "x = { " + "'a b'." * 12_000 + "c = 1 }"],
+    ids=["key", "header", "inline"],
+)
+def test_a_key_of_thousands_of_parts_is_refused(tmp_path, line):
+    """Before it is parsed, which takes hundreds of MB; numbers and texts may have many dots."""
+    (tmp_path / "x").write_text(f"edition = 1\n\n{line}\n")
+    with pytest.raises(PackError) as caught:
+        Document(tmp_path / "x", "x", table())
+    assert str(caught.value) == "x:3: KP003 does not parse as TOML: it is nested too deeply"
+    numbers = ", ".join(["1.5"] * 1000)
+    (tmp_path / "x").write_text(f'a = [{numbers}]\nb = """{line[:20_000]}"""\n')
+    free = MapOf(Anything())
+    assert len(Document(tmp_path / "x", "x", Table(rest=free)).values["a"]) == 1000
 
 
 def test_a_document_has_its_values_text_and_digest(tmp_path):

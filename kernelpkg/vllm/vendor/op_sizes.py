@@ -93,7 +93,7 @@ class _Guard:
     def admits(self, axis: str, value: int) -> bool:
         try:
             return all(self.evaluate.each(self.guards, {axis: value}))
-        except ZeroDivisionError:
+        except ArithmeticError:
             return False
 
     def values(self, axis: str) -> list[int]:
@@ -133,7 +133,7 @@ def _telling(
         for values in itertools.product(*ranges):
             try:
                 size = guard.evaluate(expr, {**base, **dict(zip(names, values, strict=True))})
-            except ZeroDivisionError:
+            except ArithmeticError:
                 continue
             ones = tuple(value == 1 for value in values)
             if size > 0 and outcomes.setdefault(ones, size == 1) != (size == 1):
