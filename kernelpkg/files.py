@@ -64,6 +64,12 @@ class Files:
         self._digests: dict[Path, str] = {}
         self._names: dict[Path, list[str]] = {}
 
+    def only(self, path: Path) -> Files:
+        """Return what was read of one file, for whoever outlives the loading."""
+        found = Files()
+        found._content = {name: self._content[name] for name in (path,) if name in self._content}
+        return found
+
     def names(self, directory: Path) -> list[str]:
         """Return the names in a directory, sorted; raises OSError where it cannot be listed."""
         return _once(self._names, directory, lambda: sorted(os.listdir(directory)))

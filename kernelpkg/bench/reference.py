@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 
 from kernelpkg.errors import CallError, NotInterpreted, PackError, Problem, error_line
 from kernelpkg.expr.language import evaluate
+from kernelpkg.files import Files
 from kernelpkg.manifest.cases import (
     Case,
     CaseProblem,
@@ -190,21 +191,22 @@ def make_inputs(
     device: str | torch.device = "cpu",
     sentinel: float = SENTINEL,
     variation: int = 0,
+    files: Files | None = None,
 ) -> tuple[Any, ...]:
     """Return the arguments of one call, in order, for a case.
 
     Random values derive from the case, so that two calls give equal tensors; another `variation`
-    gives others. Raises CaseProblem where the arguments cannot be made, or where a call with them
-    has other axes than the case.
+    gives others. `files` have what is run of the kernel. Raises CaseProblem where the arguments
+    cannot be made, or where a call with them has other axes than the case.
     """
     generator = torch.Generator(device).manual_seed(seed(spec, case) + variation)
     if spec.generator is not None:
-        make = load_function(Path(spec.directory), spec.generator)
+        make = load_function(Path(spec.directory), spec.generator, files)
         args = tuple(make(dict(case.values), generator, torch.device(device)))
     else:
         made: dict[str, Any] = {}
         for arg in spec.args:
-            made[arg.name] = _argument(spec, arg, case, made, generator, sentinel)
+            made[arg.name] = _argument(spec, arg, case, made, generator, sentinel, files)
         args = tuple(made.values())
     check_axes(spec, case, args)
     return args
@@ -256,6 +258,7 @@ def _argument(
     made: Mapping[str, Any],
     generator: torch.Generator,
     sentinel: float,
+    files: Files | None,
 ) -> Any:
     schema = spec.schema.arg(arg.name)
     variant = Evaluator().variant(arg, case)
@@ -271,7 +274,7 @@ def _argument(
     if init is None:
         init = "empty" if schema.mutated else "randn"
     if isinstance(init, Reference):
-        make = load_function(Path(spec.directory), init)
+        make = load_function(Path(spec.directory), init, files)
         return make(dict(case.values), dict(made), generator)
     high = None if variant.high is None else int(evaluate(variant.high, case.values))
     strides = strides_of(shape, variant, case.values, Evaluator())
@@ -325,15 +328,22 @@ def _filled_memory() -> Iterator[None]:
             torch.set_deterministic_debug_mode(before)
 
 
-def smoke_check(spec: KernelSpec, kernel: Callable[..., Any], *, device: str) -> Problem | None:
-    """Run the smallest cases of a registered op; returns what is wrong, or cannot be told here."""
-    found = (_smoke(spec, kernel, case, device) for case in smoke_cases(spec))
+def smoke_check(
+    spec: KernelSpec, kernel: Callable[..., Any], *, device: str, files: Files | None = None
+) -> Problem | None:
+    """Run the smallest cases of a registered op; returns what is wrong, or cannot be told here.
+
+    `files` have what is run of the kernel beside the op: that which was verified.
+    """
+    found = (_smoke(spec, kernel, case, device, files) for case in smoke_cases(spec))
     return next((problem for problem in found if problem is not None), None)
 
 
-def _smoke(spec: KernelSpec, kernel: Callable[..., Any], case: Case, device: str) -> Problem | None:
+def _smoke(
+    spec: KernelSpec, kernel: Callable[..., Any], case: Case, device: str, files: Files | None
+) -> Problem | None:
     try:
-        wrong = check_case(spec, kernel, case, device=device)
+        wrong = check_case(spec, kernel, case, device=device, files=files)
     except NotInterpreted as error:
         return not_interpreted(spec, str(error), error.line)
     except PackError as error:  # a file of the kernel, which says where
@@ -358,15 +368,26 @@ def not_interpreted(spec: KernelSpec, reason: str, line: int) -> Problem:
 
 
 def check_case(
-    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str
+    spec: KernelSpec,
+    kernel: Callable[..., Any],
+    case: Case,
+    *,
+    device: str,
+    files: Files | None = None,
 ) -> str | None:
     """Run one case of an op against its reference; returns what disagrees, or None."""
-    wrong = disagreement(spec, kernel, case, device=device)
+    wrong = disagreement(spec, kernel, case, device=device, files=files)
     return None if wrong is None else f"case {case}: {wrong}"
 
 
 def disagreement(
-    spec: KernelSpec, kernel: Callable[..., Any], case: Case, *, device: str, variation: int = 0
+    spec: KernelSpec,
+    kernel: Callable[..., Any],
+    case: Case,
+    *,
+    device: str,
+    variation: int = 0,
+    files: Files | None = None,
 ) -> str | None:
     """Do what `check_case` does, for whoever names the case himself; `variation` as in inputs.
 
@@ -374,9 +395,9 @@ def disagreement(
     disagrees too; what the kernel allocates is filled, for the memory of an earlier and equal call
     would hold the right values.
     """
-    reference = load_function(Path(spec.directory), spec.reference)
+    reference = load_function(Path(spec.directory), spec.reference, files)
     got_args, want_args = (
-        make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation)
+        make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation, files=files)
         for sentinel in (SENTINEL, -SENTINEL)
     )
     with _filled_memory():

@@ -70,7 +70,7 @@ class WorkerProcess:
         told = [inner_jobs, inner_answers, self.perform, self.belongings, sys.path]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, json.dumps(told)],
+                [sys.executable, "-P", "-c", _CODE, json.dumps(told)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -129,8 +129,9 @@ def load(
             taken=partial(_taken, _identity(spec)),
             builds=builds_here,
             prebuilt=prebuilt,
+            smoke=smoke,
         )
-        reports, noted = _load(preparation, environment, smoke=smoke, progress=progress)
+        reports, noted = _load(preparation, environment, progress)
         notes = (*notes, *noted)
     problems = tuple(problem for kernel in reports for problem in kernel.problems)
     found = LoadReport(
@@ -150,12 +151,10 @@ def load(
 def _load(
     preparation: Preparation,
     environment: Mapping[str, str],
-    *,
-    smoke: bool,
     progress: Progress,
 ) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
     pack, machine, verifier = preparation.pack, preparation.machine, preparation.verifier
-    names, root = pack.kernels, _identity(pack)
+    names, root, smoke = pack.kernels, _identity(pack), preparation.smoke
     torch_ops.know_this_module()
     steps = len(names) * (2 if smoke else 1)
     disabled = disabled_ops(environment)
@@ -174,7 +173,7 @@ def _load(
         if report.status == "registered" and isinstance(ready, Ready):
             kernel = get_kernel_by_name(report.op)
             assert kernel is not None
-            finding = smoke_check(ready.spec, kernel, device=machine.device)
+            finding = smoke_check(ready.spec, kernel, device=machine.device, files=ready.files)
             check = "ok" if finding is None else str(finding)
             reports[number] = evolve(report, check=check, finding=finding)
     progress("done", steps, steps)

@@ -5,7 +5,8 @@ Nothing is registered here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ from kernelpkg.runtime.torch_ops import Machine
 class Ready:
     """A kernel that was read and checked, and waits to be registered.
 
-    `digest` is that of all that makes up its op.
+    `digest` is that of all that makes up its op, and `files` have what was read for it.
     """
 
     spec: KernelSpec
     digest: str
     wrapper: HelionKernelWrapper
     report: KernelReport
+    files: Files
 
 
 @frozen(kw_only=True)
@@ -49,8 +51,8 @@ class Preparation:
     """What the kernels of a pack are made ready with.
 
     `here` is the platform that calls on CUDA tensors run on. `builds` are asked before anything is
-    compiled, and with `prebuilt` nothing is. `taken` says why the name of an op cannot be had, or
-    returns None.
+    compiled, and with `prebuilt` nothing is. For a `smoke` check what only tests need is verified
+    too. `taken` says why the name of an op cannot be had, or returns None.
     """
 
     pack: PackSpec
@@ -60,6 +62,7 @@ class Preparation:
     taken: Callable[[str], str | None]
     builds: tuple[Build, ...] = ()
     prebuilt: bool = False
+    smoke: bool = False
 
     def prepare(self, report: KernelReport) -> Ready:
         """Read and check the kernel that a report is about.
@@ -110,12 +113,13 @@ class Preparation:
         if build is None:  # else Helion is imported when a call needs what the build lacks
             attempt(lambda: _check_requires(spec))
             attempt(lambda: _settings(spec), "helion", "settings")
+        self._verify(spec, _references(spec, tests=locked is None or self.smoke), files)
         functions = {
             reference: attempt(partial(_function, spec, reference, pins, files))
             for reference in _references(spec, tests=locked is None)
             if build is None or reference.file != spec.source.file
         }
-        function = functions.get(spec.source)
+        function, source = functions.get(spec.source), Path(spec.directory, spec.source.file)
         custom = None if spec.picker is None else functions[spec.picker]
         dropped: list[Problem] = []
         selection = attempt(
@@ -143,7 +147,7 @@ class Preparation:
         parts = KernelParts(
             op_name=spec.name,
             namespace=self.pack.namespace,
-            raw_kernel_func=partial(_source, spec, function),
+            raw_kernel_func=partial(_source, spec, function, files.only(source)),
             schema=spec.schema,
             fake_impl=fake,
             helion_settings=partial(_settings, spec),
@@ -168,7 +172,17 @@ class Preparation:
             digest=_digest(self.pack, spec, files, build, prebuilt=self.prebuilt),
             wrapper=HelionKernelWrapper.of(parts),
             report=evolve(report, lock=lock, problems=tuple(dropped)),
+            files=files,
         )
+
+    def _verify(self, spec: KernelSpec, references: Sequence[Reference], files: Files) -> None:
+        """Raise PackError where a file that may be run has to be as it was locked, and is not."""
+        for reference in references:
+            with contextlib.suppress(OSError):  # which is said where it is run
+                files.read(Path(spec.directory, reference.file))
+        differing = self.verifier.differences(self.pack, spec.name, files)
+        if self.verifier.required and differing:
+            raise PackError(problems=differing)
 
     def _fitting(self, spec: KernelSpec, files: Files) -> tuple[Build | None, str]:
         """Return the build if it fits a kernel and this GPU, or None and why not."""
@@ -193,9 +207,9 @@ def _settings(spec: KernelSpec) -> Mapping[str, Any]:
     return helion.check_settings(spec.settings, spec.name)
 
 
-def _source(spec: KernelSpec, function: Any) -> Any:
-    """Return the Helion function; of a kernel that is prebuilt, it is loaded now."""
-    return function or load_function(Path(spec.directory), spec.source)
+def _source(spec: KernelSpec, function: Any, files: Files) -> Any:
+    """Return the Helion function; of a kernel that is prebuilt, what was read is run now."""
+    return function or load_function(Path(spec.directory), spec.source, files)
 
 
 def _inferred(spec: KernelSpec, function: Any, files: Files) -> Any:

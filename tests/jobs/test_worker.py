@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,24 @@ def test_a_worker_that_may_leave_tidies_up(worker, tmp_path):
     assert worker.fileno() == -1
     assert worker.receive() == []
     assert worker.finish()
+
+
+def test_nothing_of_the_current_directory_is_imported(worker, tmp_path, monkeypatch):
+    """What lies there may have the name of a module that the process needs."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("json", "selectors", "torch"):
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr("sys.path", [os.path.abspath(path) for path in sys.path if path])
+    monkeypatch.chdir(here)
+    other = WorkerProcess("cpu", "stub_process:work")
+    other.start()
+    assert listen(other).kind == "ready"
+    for each in (worker, other):
+        each.end()
+        each.finish()
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_what_belongs_to_a_worker_is_removed_with_it(worker, tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kernelpkg
 from kernelpkg import cli
+from kernelpkg.bench.reference import smoke_check
 from kernelpkg.files import digest_bytes
 from kernelpkg.packs.drift import take_inventory
 from kernelpkg.packs.lock import FILE, Lock, LockedPack, toolchain, write_lock
@@ -152,6 +153,41 @@ def test_nothing_of_a_source_that_was_changed_is_run(locked):
     locked.edit("kernels/twice/host.py", "import torch", "import torch\n\nraise SystemExit('ran')")
     (problem,) = load(locked, locked=True).problems
     assert (problem.path, problem.code) == ("kernels/twice/host.py", "KP304")
+
+
+def without_host(demo) -> None:
+    """Write a lock that knows nothing of the file that only tests of a kernel need."""
+    found = take_inventory(read_pack(demo.root, "demo"), toolchain()).pack
+    kernel = found.kernels["twice"]
+    files = {name: digest for name, digest in kernel.files.items() if name != "host.py"}
+    kernels = {**found.kernels, "twice": evolve(kernel, files=files)}
+    write_lock(demo.root, Lock(packs={"demo": evolve(found, kernels=kernels)}))
+
+
+def test_a_smoke_check_runs_nothing_that_was_not_locked(locked):
+    """Without it, what only tests need is not run at all."""
+    without_host(locked)
+    locked.edit("kernels/twice/host.py", "import torch", "import torch\n\nraise SystemExit('ran')")
+    assert states(load(locked, locked=True)) == BOTH
+    kernelpkg.unload("demo::twice")
+    (problem,) = load(locked, locked=True, smoke=True).problems
+    assert (problem.path, problem.code) == ("kernels/twice/host.py", "KP306")
+
+
+def test_a_smoke_check_runs_what_was_verified(locked, monkeypatch):
+    """An edit after that is not seen."""
+    host = locked.root / "kernels/twice/host.py"
+
+    def edited(spec, *args, **options):
+        host.write_text("raise SystemExit('ran')")
+        return smoke_check(spec, *args, **options)
+
+    monkeypatch.setattr("kernelpkg.runtime.load.smoke_check", edited)
+    report = load(locked, locked=True, smoke=True)
+    assert {kernel.name: kernel.check for kernel in report.kernels} == {
+        "second": "ok",
+        "twice": "ok",
+    }
 
 
 def test_by_path_a_changed_kernel_loads_and_its_row_says_modified(locked):
