@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from attrs import asdict, frozen
 
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import pack_error
+from kernelpkg.errors import PackError, pack_error
 from kernelpkg.files import locked
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey
@@ -94,9 +94,17 @@ class SavedResults:
             _text(conditions),
         )
         try:
-            return tuple(TuningRecord(**json.loads(record)) for (record,) in rows)
+            found = tuple(TuningRecord(**json.loads(record)) for (record,) in rows)
         except (ValueError, TypeError):
-            raise pack_error(self._shown, "KP403", f"is damaged (a record); {_ASIDE}") from None
+            raise self.damaged() from None
+        parts = [(r.key, r.config or {}, r.facts) for r in found]
+        if not all(isinstance(part, dict) for record in parts for part in record):
+            raise self.damaged()
+        return found
+
+    def damaged(self) -> PackError:
+        """Return the error of a record that is not as one was saved."""
+        return pack_error(self._shown, "KP403", f"is damaged (a record); {_ASIDE}")
 
     def outdated(self, conditions: Conditions) -> tuple[Conditions, ...]:
         """Return other conditions that there are finished cases under, the latest first."""
@@ -105,7 +113,7 @@ class SavedResults:
             "AND id IN (SELECT conditions FROM records) ORDER BY id DESC",
             _text(conditions),
         )
-        return tuple(json.loads(facts) for (facts,) in rows)
+        return tuple(self._loaded(facts) for (facts,) in rows)
 
     def save(self, conditions: Conditions, records: Iterable[TuningRecord]) -> None:
         """Save finished cases, all at once; when this returns, nothing can undo it."""
@@ -133,7 +141,13 @@ class SavedResults:
             _text(conditions),
             kind,
         )
-        return {key: json.loads(note) for key, note in rows}
+        return {key: self._loaded(note) for key, note in rows}
+
+    def _loaded(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise self.damaged() from None
 
     def forget(self, conditions: Conditions, keys: Iterable[CaseKey]) -> None:
         """Drop the results of cases, and the notes of them, so that they are tuned anew."""

@@ -291,16 +291,21 @@ class OpRun:
         """Put the results into the config file, where they are not there yet.
 
         A case that was put there and has another config by now was edited, and stays so. Raises
-        PackError where the file is broken, or cannot be written.
+        PackError where the file is broken, cannot be written, or with a damaged record could not be
+        read any more.
         """
         records = {config_id(r.key): r for r in self._tellable()}
         if not records:
             return
         for record in self.edited():
             del records[config_id(record.key)]
-        file = results.merged(self._file(), self.spec, records.values())
+        before = self._file()
         try:
-            text = config_store.dumps(file)
+            file = results.merged(before, self.spec, records.values())
+            text = self._checked(config_store.dumps(file))
+        except (PackError, ValueError, TypeError, LookupError):
+            raise self.saved_results.damaged() from None  # and the file stays as it is
+        try:
             if not self.path.exists() or self.path.read_text(encoding="utf-8") != text:
                 config_store.write(self.path, file)
         except OSError as error:
@@ -310,6 +315,13 @@ class OpRun:
         new = [(records[key].key, text) for key, text in texts.items() if known.get(key) != text]
         if new:
             self.saved_results.note(self.conditions, WRITTEN, new)
+
+    def _checked(self, text: str) -> str:
+        """Return the text of a config file that can be read; raises PackError for another."""
+        at = (self.path, self.shown, self.spec.name, self.path.stem)
+        axes, defaults = self.spec.key_axes, self.spec.defaults
+        config_store.store(*at, axes, defaults, read_bytes=lambda _: text.encode())
+        return text
 
     def edited(self) -> tuple[TuningRecord, ...]:
         """Return the results whose config was put into the file, and was replaced by hand since."""

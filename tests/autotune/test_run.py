@@ -474,6 +474,39 @@ def test_what_an_earlier_run_could_not_write_is_written_at_the_start(demo):
     assert [file.configs[case.config] for case in file.cases] == [RECORD.config]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"num_tokens": 4', '"num_tokens": [4]'),
+        ('"num_tokens": 4', '"tokens": 4'),
+        ('{"num_tokens": 4}', "4"),
+        ('{"block_sizes": [16]}', "[16]"),
+        ('{"block_sizes": [16]}', '{"blocks": [16]}'),
+        ('"ms": 0.004', '"ms": "fast"'),
+        ('"ms": 0.004', '"ms": NaN'),
+        ('{"date": "2026-11-22"}', '"today"'),
+    ],
+    ids=["list", "other axis", "number", "no fields", "other field", "text", "nan", "facts"],
+)
+def test_a_record_that_is_damaged_leaves_the_config_file_as_it_is(demo, old, new):
+    """What would be written is read first."""
+    demo.configs("twice")
+    with opened(demo) as run:
+        run.saved_results.save(NOW, [RECORD])
+        database = run.saved_results._database
+        (text,) = database.execute("SELECT record FROM records").fetchone()
+        assert old in text
+        database.execute("UPDATE records SET record = ?", (text.replace(old, new),))
+        path, before = run.path, run.path.read_bytes()
+    with pytest.raises(PackError) as caught, opened(demo):
+        pass
+    assert str(caught.value) == (
+        "configs/.tuning/twice/nvidia_h200.sqlite3: KP403 is damaged (a record); "
+        "move it away: what was tuned is in the config file, and the rest is tuned again"
+    )
+    assert path.read_bytes() == before
+
+
 def test_old_configs_are_those_from_before_the_first_run(demo):
     """What is tuned meanwhile is lent to no case that had another config then."""
     with opened(demo) as run:
