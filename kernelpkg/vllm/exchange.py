@@ -83,12 +83,16 @@ class Transfer:
         """Add a problem of a file as a whole."""
         self.problems.append(Problem(path=path, code=code, message=message))
 
-    def add(self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool) -> None:
-        """Add a file that is to be written, unless what is there is the same."""
+    def add(
+        self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool, inside: Path
+    ) -> None:
+        """Add a file that is to be written `inside` a directory, unless it is there already."""
         there: TransferAction = "replace" if os.path.lexists(path) else "write"
         action = "unchanged" if same else there
         if path.is_dir():
             self.refuse(shown, "KP827", "is a directory; remove it")
+        elif not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(inside)):
+            self.refuse(shown, "KP827", f"a link leads out of {inside}; name where it leads to")
         elif action == "replace" and not self.replace:
             self.refuse(shown, "KP827", "is there already and differs; --replace overwrites it")
         cases, distinct = file.counts()
@@ -178,7 +182,8 @@ def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path
     with contextlib.suppress(PackError):  # one that is missing or broken is another
         same = kernel.same(kernel.stored(file.platform), file)
     stored = kernel.path(file.platform)
-    plan.add(Path(kernel.pack.root, stored), stored, store.dumps(file), file, same=same)
+    root = Path(kernel.pack.root)
+    plan.add(root / stored, stored, store.dumps(file), file, same=same, inside=root / "configs")
 
 
 def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> bool:
@@ -230,7 +235,7 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                     if reason is not None and not same:
                         plan.skipped.append((kernel.path(platform), reason))
                         continue
-                    plan.add(path, str(path), text, file, same=same)
+                    plan.add(path, str(path), text, file, same=same, inside=directory)
                     own.append(not same and "origin" not in file.tuned_with)
     _check_made(plan, f"pack '{pack.name}' has nothing for {folder.path}")
     remark = f"these configs come from pack '{pack.name}': {_FIT}"

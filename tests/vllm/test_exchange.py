@@ -233,6 +233,28 @@ def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(pack, vllm, ca
     assert json.loads(path.read_text())["tuned_with"]["origin"] == "vLLM"
 
 
+def test_nothing_is_written_through_a_link_out_of_the_directory(pack, tmp_path, capsys):
+    """A link inside it is fine, and so is one that was named."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "named").symlink_to("there")
+    (tmp_path / "there").mkdir()
+    for name in ("twice", "thrice"):
+        pack.configs(name, TUNED)
+        (tmp_path / "there" / name).symlink_to("../outside")
+    assert run("export", "vllm", tmp_path / "named", "--root", pack.root) == 1
+    place = f"{tmp_path}/named/twice/nvidia_h200.json"
+    assert capsys.readouterr() == (
+        "",
+        f"{place}: KP827 a link leads out of {tmp_path}/named; name where it leads to\n",
+    )
+    assert list((tmp_path / "outside").iterdir()) == []
+    os.unlink(tmp_path / "there/twice")
+    (tmp_path / "there/real").mkdir()
+    (tmp_path / "there/twice").symlink_to("real")
+    assert run("export", "vllm", tmp_path / "named", "--root", pack.root) == 0
+    assert [path.name for path in (tmp_path / "there/real").iterdir()] == ["nvidia_h200.json"]
+
+
 def test_what_is_known_of_the_making_of_equal_cases_is_kept(pack, vllm):
     """A tuned file that went to vLLM and comes back keeps its times and what it was tuned with."""
     pack.configs("twice", TUNED)
@@ -636,7 +658,8 @@ def planned(tmp_path):
     plan = Transfer(replace=True)
     for name, file in (("same", ONE), ("old", CONTENT), ("new", CONTENT)):
         path = tmp_path / f"{name}.json"
-        plan.add(path, f"x/{name}.json", name.upper(), file, same=name == "same")
+        same = name == "same"
+        plan.add(path, f"x/{name}.json", name.upper(), file, same=same, inside=tmp_path)
     plan.skipped.extend([("x/b", "because"), ("x/a", "of this")])
     return plan
 
@@ -682,7 +705,7 @@ def test_what_stands_in_the_place_of_a_file(tmp_path):
         ("x", True, "KP827 is a directory; remove it"),
     ):
         plan = Transfer(replace=replace)
-        plan.add(tmp_path / f"{name}.json", "x", "", CONTENT, same=False)
+        plan.add(tmp_path / f"{name}.json", "x", "", CONTENT, same=False, inside=tmp_path)
         with pytest.raises(PackError) as caught:
             plan.made()
         assert str(caught.value) == f"x: {line}"

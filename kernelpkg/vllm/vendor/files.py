@@ -232,12 +232,12 @@ def steps_for(
 
 def wrong_place(into: Path, path: str) -> str | None:
     """Say why no file may be written at a place: for links, and for what is there instead."""
-    place, root = into, into.resolve()
+    place, root = into, os.path.realpath(into)
     *directories, last = PurePosixPath(path).parts
     for name in directories:
         place = place / name
         shown = place.relative_to(into).as_posix()
-        if place.is_symlink() and not place.resolve().is_relative_to(root):
+        if place.is_symlink() and not Path(os.path.realpath(place)).is_relative_to(root):
             return f"{shown} is a link out of the tree, to {os.readlink(place)}; name that tree"
         if os.path.lexists(place) and not place.is_dir():
             return f"{shown} is not a directory; remove it"

@@ -168,6 +168,13 @@ def test_links_are_not_followed_out_of_the_tree(tmp_path):
     )
     (tmp_path / "link").symlink_to("tree")
     assert wrong_place(tmp_path / "link", OP) is None
+    os.unlink(helion / "configs")
+    (helion / "configs").symlink_to("around")
+    (helion / "around").symlink_to("configs")
+    assert (
+        wrong_place(tmp_path / "tree", CONFIG)
+        == "vllm/kernels/helion/configs is not a directory; remove it"
+    )
     os.unlink(helion / "ops")
     (helion / "ops").write_text("")
     assert (
