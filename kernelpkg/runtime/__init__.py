@@ -11,5 +11,6 @@ Inside only:
     prepare             one kernel made ready
     backend             what runs a call: a build's code, Helion's compiler, or its interpreter
     prebuilt            the code that a build has for one kernel
+    graphs              graphs of torch.compile: told apart by their ops, dropped when these change
     registry            which kernels are registered, by the names of their ops
 """

@@ -29,7 +29,7 @@ from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
 from kernelpkg.packs.read import collector_at_rest, pack_problem, problem_at, read_pack
 from kernelpkg.packs.routes import condition_problems
 from kernelpkg.packs.verify import make_verifier
-from kernelpkg.runtime import torch_ops
+from kernelpkg.runtime import graphs, torch_ops
 from kernelpkg.runtime.prepare import Preparation, Ready
 from kernelpkg.runtime.register import (
     HelionKernelWrapper,
@@ -69,9 +69,11 @@ def load(
 ) -> LoadReport:
     """Load a pack and register its ops; loading it again changes nothing but what was edited.
 
-    A second load keeps every op whose manifest, Python files and configs are as before, so that
-    `torch.ops` objects taken earlier stay good, and registers the others anew. Where an edited
-    kernel is broken, the op as it was loaded before stays, and the report says so. An op that
+    A second load keeps every op whose manifest, Python files and configs are as before; so does one
+    of the same bytes at another place. An edited kernel takes the place of its op, which other
+    threads may be calling; `torch.ops` objects of it stay good unless its schema is another one,
+    and graphs of `torch.compile` are made anew where they no longer fit. Where an edited kernel is
+    broken, the op as it was loaded before stays, and the report says so. An op that
     KERNELPKG_DISABLE names by then is given back. Ops whose kernels are gone from the disk stay
     until `unload`.
 
@@ -133,6 +135,7 @@ def load(
         )
         reports, noted = _load(preparation, environment, progress)
         notes = (*notes, *noted)
+    graphs.drop_stale()
     problems = tuple(problem for kernel in reports for problem in kernel.problems)
     found = LoadReport(
         pack=name,
@@ -259,11 +262,14 @@ def _own_before(pack: PackSpec, qualified: str) -> _Loaded | None:
     return before if before is not None and before.root == _identity(pack) else None
 
 
-def _taken(root: str, qualified: str) -> str | None:
-    """Say why a pack below a root cannot have the name of an op, or return None."""
+def _taken(root: str, qualified: str, digest: str) -> str | None:
+    """Say why a pack below a root cannot have the name of an op, or return None.
+
+    What is registered already, byte by byte, may be loaded from a second place.
+    """
     before = _before(qualified)
     if before is not None:
-        if before.root == root:
+        if root == before.root or digest == before.digest:
             return None
         who = f"by the pack in {before.root}"
     elif get_kernel_by_name(qualified) is not None:
@@ -280,12 +286,9 @@ def _finish(ready: Ready, root: str) -> KernelReport:
         same = before.wrapper.plan.platform == wrapper.plan.platform
         if before.digest == ready.digest and same:
             return ready.report
-        before.wrapper.unregister()
     try:
-        wrapper.register()
+        wrapper.register(None if before is None else before.wrapper)
     except RegistrationError as error:
-        if before is not None:
-            before.wrapper.register()
         problem = problem_at(ready.spec, "KP605", str(error), "op", "schema")
         return _failed(ready.report, (problem,), stays=before is not None)
     _LOADED[wrapper.qualified] = _Loaded(root=root, digest=ready.digest, wrapper=wrapper)

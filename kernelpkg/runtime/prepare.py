@@ -52,14 +52,14 @@ class Preparation:
 
     `here` is the platform that calls on CUDA tensors run on. `builds` are asked before anything is
     compiled, and with `prebuilt` nothing is. For a `smoke` check what only tests need is verified
-    too. `taken` says why the name of an op cannot be had, or returns None.
+    too. `taken` says why what has a digest cannot have the name of an op, or returns None.
     """
 
     pack: PackSpec
     machine: Machine
     here: Platform
     verifier: Verifier
-    taken: Callable[[str], str | None]
+    taken: Callable[[str, str], str | None]
     builds: tuple[Build, ...] = ()
     prebuilt: bool = False
     smoke: bool = False
@@ -136,7 +136,8 @@ class Preparation:
         fake = functions.get(spec.fake_impl) if isinstance(spec.fake_impl, Reference) else None
         if spec.fake_impl == "infer" and (function is not None or build is not None):
             fake = attempt(lambda: _inferred(spec, function, files), "op", "fake_impl")
-        taken = self.taken(report.op)
+        digest = _digest(self.pack, spec, files, build, prebuilt=self.prebuilt)
+        taken = self.taken(report.op, digest)
         if taken is not None:
             problems.append(problem_at(spec, "KP605", taken, "kernel", "name"))
         differing = self.verifier.differences(self.pack, spec.name, files)
@@ -169,7 +170,7 @@ class Preparation:
             lock = "overlaid"
         return Ready(
             spec=spec,
-            digest=_digest(self.pack, spec, files, build, prebuilt=self.prebuilt),
+            digest=digest,
             wrapper=HelionKernelWrapper.of(parts),
             report=evolve(report, lock=lock, problems=tuple(dropped)),
             files=files,
@@ -292,5 +293,5 @@ def _digest(
 ) -> str:
     """The digest of all that makes up the op of a kernel: what was read for it, and its build."""
     platforms = [dict(pack.platforms), pack.variants]
-    built = [None if build is None else (build.shown, build.digest), prebuilt]
+    built = [None if build is None else build.digest, prebuilt]
     return digest_value([spec.digest, platforms, files.digests(Path(pack.root)), built])

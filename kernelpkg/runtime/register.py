@@ -20,7 +20,7 @@ from kernelpkg.errors import ConfigError, DisabledError, RegistrationError, show
 from kernelpkg.manifest.guards import check_devices
 from kernelpkg.manifest.opschema import OpSchema, name_problem
 from kernelpkg.manifest.spec import KernelSpec, Scalar
-from kernelpkg.runtime import torch_ops
+from kernelpkg.runtime import graphs, torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
 from kernelpkg.runtime.prebuilt import BuiltCode
@@ -275,6 +275,7 @@ class HelionKernelWrapper:
             CallError: A tensor requires grad, or tensors are on several devices. These would not
                 reach the real implementation: a compiled graph takes gradients apart first.
         """
+        graphs.trace(self.qualified)
         self.dispatcher.check_grad(args)
         check_devices(self.qualified, self.schema, args)
         if self._fake_impl is None:
@@ -339,20 +340,26 @@ class HelionKernelWrapper:
         function, settings = self.raw_kernel_func, self.backend.settings
         return search.run_autotune(function, settings, inputs, autotune_effort)
 
-    def register(self) -> None:
+    def register(self, instead_of: HelionKernelWrapper | None = None) -> None:
         """Put the op into PyTorch and this kernel into the registry.
+
+        It takes the place of a kernel of its own function, whose module or cell was run again.
+
+        Args:
+            instead_of: A kernel of this name that is registered, and gives its place.
 
         Raises:
             RegistrationError: The name is taken; nothing has changed.
         """
         with REGISTERING:
-            if self.qualified in REGISTRY:
+            before = REGISTRY.get(self.qualified)
+            if before is not None and before is not instead_of and not self._comes_after(before):
                 raise RegistrationError(
                     f"kernel '{self.qualified}' is already registered; choose another name, or "
                     "unload the other"
                 )
             problem = torch_ops.name_problem(self.namespace, self.op_name)
-            if problem is not None:
+            if before is None and problem is not None:
                 raise RegistrationError(problem)
             if not self._disabled:
                 self._op = RegisteredOp(
@@ -361,11 +368,32 @@ class HelionKernelWrapper:
                     schema=self.schema.text,
                     implementation=self.dispatcher.implementation(),
                     fake=self.fake,
+                    interface=graphs.interface_of(self.schema.text, self._fake_impl),
+                    instead_of=None if before is None else before._op,
                 )
+            elif before is not None:
+                before.unregister()
             REGISTRY[self.qualified] = self
+            if before is not None:
+                before._op = None
+                before.start_anew()
+        if instead_of is None:
+            graphs.drop_stale()
+
+    def _comes_after(self, before: HelionKernelWrapper) -> bool:
+        """Whether the function of another kernel is this one's, from before it was run again."""
+        if self.spec is not None or before.spec is not None:
+            return False
+        ours, theirs = self.raw_kernel_func, before.raw_kernel_func
+        same = (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
+        return same and ours is not theirs
 
     def unregister(self) -> None:
-        """Give the name back; harmless where the op is not registered."""
+        """Give the name back; harmless where the op is not registered.
+
+        Raises:
+            RegistrationError: Another thread is calling the op, and does not end in time.
+        """
         with REGISTERING:
             if self._op is not None:
                 self._op.close()

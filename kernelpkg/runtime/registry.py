@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from kernelpkg.runtime import graphs
+
 if TYPE_CHECKING:
     from kernelpkg.runtime.register import HelionKernelWrapper
 
@@ -93,4 +95,5 @@ def unload(*names: str) -> tuple[str, ...]:
     kernels = [kernel for kernel in map(get_kernel_by_name, wanted) if kernel is not None]
     for kernel in kernels:
         kernel.unregister()
+    graphs.drop_stale()
     return tuple(kernel.qualified for kernel in kernels)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -19,6 +26,10 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import RegistrationError, UsageError, shown
 from kernelpkg.launch import native
 from kernelpkg.manifest.opschema import OpSchema, parse_schema
+from kernelpkg.runtime import graphs
+
+LONGEST_CALL: Final = 10.0
+"""How many seconds an op that is taken back waits for calls that other threads are making."""
 
 DEVICES: Final = ("CPU", "CUDA")
 """The dispatch keys that every op has an implementation for."""
@@ -59,7 +70,11 @@ def know_this_module() -> None:
 
 
 class RegisteredOp:
-    """One op in PyTorch's dispatcher, for as long as this object is not closed."""
+    """One op in PyTorch's dispatcher, for as long as this object is not closed.
+
+    `interface` is the digest of what graphs take from it. It may take the place of another one of
+    its name, `instead_of`, which is closed by that; where it cannot, that one stays.
+    """
 
     def __init__(
         self,
@@ -69,22 +84,65 @@ class RegisteredOp:
         schema: str,
         implementation: Callable[..., Any],
         fake: Callable[..., Any],
+        interface: str = "",
+        instead_of: RegisteredOp | None = None,
     ) -> None:
         self.namespace = namespace
         self.name = name
-        self._library = Library(namespace, "FRAGMENT")  # closed below
-        self._defined = False
+        self._schema = schema
+        self._implementation = implementation
+        self._interface = interface
+        self._fake = [fake]  # what PyTorch calls is the first of it, whoever has the library
+        self._library: Library | None = None
+        if instead_of is not None and instead_of._schema == schema:
+            self._take_over(instead_of)
+            return
+        if instead_of is not None:
+            instead_of.close()
         try:
-            self._library.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
-            self._defined = True
-            for key in DEVICES:
-                self._library.impl(name, implementation, key)
+            self._open()
+        except RegistrationError:
+            if instead_of is not None:
+                instead_of._open()
+            raise
+
+    def _open(self) -> None:
+        self._library = Library(self.namespace, "FRAGMENT")  # closed below
+        defined = False
+        try:
+            self._library.define(f"{self.name}{self._schema}", tags=(torch.Tag.pt2_compliant_tag,))
+            defined = True
+            self._implement()
+            fake = partial(_call_first, self._fake)
             torch.library.register_fake(self.qualified, fake, lib=self._library)
             native.enable_quick_dispatch(self.call)
         except Exception as error:
-            self.close()
+            if defined:
+                self.close()
+            else:
+                self._library._destroy()
             text = " ".join(str(error).split())
             raise RegistrationError(f"op '{self.qualified}' cannot be registered: {text}") from None
+        graphs.put(self.qualified, self._interface)
+
+    def _implement(self, *, again: bool = False) -> None:
+        assert self._library is not None
+        for key in DEVICES:
+            self._library.impl(self.name, self._implementation, key, allow_override=again)
+
+    def _take_over(self, before: RegisteredOp) -> None:
+        """Answer the calls of an op of this schema from now on, without a gap.
+
+        What is registered is not freed: a call that is on its way in another thread has pointers to
+        the schema and the implementation, and the process would end with a segmentation fault.
+        """
+        self._fake, fake = before._fake, self._fake
+        self._fake[:] = fake
+        self._library, before._library = before._library, None
+        with overriding():
+            self._implement(again=True)
+        native.enable_quick_dispatch(self.call)
+        graphs.put(self.qualified, self._interface)
 
     @property
     def qualified(self) -> str:
@@ -97,20 +155,87 @@ class RegisteredOp:
         return getattr(getattr(torch.ops, self.namespace), self.name)
 
     def close(self) -> None:
-        """Give the name back; calls through objects taken earlier raise from then on."""
-        namespace = getattr(torch.ops, self.namespace)
-        # Who holds `torch.ops.ns.op` still calls through it: PyTorch (2.11 to 2.14) then follows a
-        # pointer to a schema that is gone, and the process ends with a segmentation fault.
-        packet = vars(namespace).get(self.name) if self._defined else None
-        if isinstance(packet, OpOverloadPacket):
-            del vars(namespace)[self.name]
-            overloads = [value for value in vars(packet).values() if isinstance(value, OpOverload)]
-            for overload in overloads:
-                overload.__class__ = _ClosedOverload
-            packet.__class__ = _ClosedPacket
+        """Give the name back; calls through objects taken earlier raise from then on.
+
+        Raises RegistrationError where another thread is still calling the op after some seconds.
+        """
+        if self._library is None:
+            return
+        ended = self._end_objects()
+        if not _wait_for_calls(self.qualified):
+            for call, kind in ended:
+                call.__class__ = kind
+            raise RegistrationError(
+                f"op '{self.qualified}' is being called, and cannot be taken back; wait for the "
+                "call to end"
+            )
+        graphs.take(self.qualified)
         self._library._destroy()
+        self._library = None
+        namespace = getattr(torch.ops, self.namespace)
+        vars(namespace).pop(self.name, None)
         if self.name in getattr(namespace, "_dir", ()):
             namespace._dir.remove(self.name)
+
+    def _end_objects(self) -> list[tuple[Any, type]]:
+        """Let the objects of PyTorch that call the op raise; returns them, as they were.
+
+        Who holds `torch.ops.ns.op` still calls through it: PyTorch (2.11 to 2.14) then follows a
+        pointer to a schema that is gone, and the process ends with a segmentation fault.
+        """
+        packet = self.call
+        overloads = [value for value in vars(packet).values() if isinstance(value, OpOverload)]
+        ended = [(call, call.__class__) for call in (packet, *overloads)]
+        for overload in overloads:
+            overload.__class__ = _ClosedOverload
+        packet.__class__ = _ClosedPacket
+        return ended
+
+
+def _call_first(functions: list[Callable[..., Any]], *args: Any) -> Any:
+    return functions[0](*args)
+
+
+@contextmanager
+def overriding() -> Iterator[None]:
+    """Keep PyTorch from warning of a kernel that takes another one's place."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
+        yield
+
+
+def _wait_for_calls(qualified: str) -> bool:
+    """Wait until no other thread is calling an op through Python; returns whether that came.
+
+    A call is on its way as long as a function of PyTorch that calls ops is on a thread's stack.
+    """
+    end = time.monotonic() + LONGEST_CALL
+    while _being_called(qualified):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def _being_called(qualified: str) -> bool:
+    calling = (OpOverload.__call__, OpOverloadPacket.__call__)
+    codes = [getattr(function, "__code__", None) for function in calling]
+    frames = sys._current_frames()
+    frames.pop(threading.get_ident(), None)
+    for top in frames.values():
+        frame: types.FrameType | None = top
+        while frame is not None:
+            if frame.f_code in codes and _name_of(frame.f_locals["self"]) == qualified:
+                return True
+            frame = frame.f_back
+    return False
+
+
+def _name_of(op: OpOverload | OpOverloadPacket) -> str:
+    """Return the name of the op that an object of PyTorch calls, without its overload."""
+    packet = op.overloadpacket if isinstance(op, OpOverload) else op
+    name: str = packet._qualified_op_name
+    return name
 
 
 class _ClosedOverload(OpOverload):

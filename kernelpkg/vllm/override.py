@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from logging import Logger
@@ -27,6 +26,7 @@ from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import Scalar
 from kernelpkg.packs.routes import Routing, route_problem, schema_problem
 from kernelpkg.runtime.dispatch import Launch, NotReady, make_calls
+from kernelpkg.runtime.torch_ops import overriding
 from kernelpkg.runtime.warm import WarmKernel, warm_classes
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, keyset_of
 from kernelpkg.vllm.route_conditions import unmet
@@ -201,8 +201,7 @@ class NativeOverride:
         namespace, name = self.target.split("::")
         library = Library(namespace, "IMPL")  # closed below, and by `close`
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
+            with overriding():
                 for key in keys:
                     library.impl(name, self._call(native, key), key, allow_override=True)
                     _MADE.append(torch.library.get_kernel(self.target, key))

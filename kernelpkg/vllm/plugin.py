@@ -1,7 +1,8 @@
 """The plugin of vLLM: native ops `torch.ops._C.*` answered by ops of a pack, and given back.
 
-vLLM calls `register` in each of its processes. What it does is asked for by KERNELPKG_VLLM_ROUTES;
-without that it returns at once, and nothing is imported. The rest is the same for Python.
+vLLM calls `register` in each of its processes. It lets vLLM's cache of compiled graphs tell apart
+what is loaded; what else it does is asked for by KERNELPKG_VLLM_ROUTES, without which it returns at
+once. Nothing is imported for that. The rest is the same for Python.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def register() -> None:
     May be called any number of times, before and after vLLM's own ops are there. Whatever is
     wrong, it raises nothing, logs one warning, and leaves the native ops alone.
     """
+    _tell_graphs_apart()
     words = os.environ.get(ROUTES_VARIABLE, "").strip(" ,")
     if words in ("", "none"):
         return
@@ -50,6 +52,22 @@ def register() -> None:
 
             _FAILED.append(text)
             logging.getLogger(LOGGER).warning("no native op of vLLM is routed: %s", text)
+
+
+def _tell_graphs_apart() -> None:
+    """Make what is loaded one of the variables that vLLM keeps compiled graphs by.
+
+    Its cache is one of its own, above PyTorch's, and knows ops by their names alone.
+    """
+    import sys
+
+    def loaded() -> str:
+        graphs = sys.modules.get("kernelpkg.runtime.graphs")
+        return "" if graphs is None else str(graphs.mark())
+
+    variables = getattr(sys.modules.get("vllm.envs"), "environment_variables", None)
+    if isinstance(variables, dict):
+        variables["KERNELPKG_OPS"] = loaded
 
 
 def install(

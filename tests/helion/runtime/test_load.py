@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -281,7 +282,7 @@ def test_where_torch_refuses_the_edited_op_the_old_one_comes_back(demo, monkeypa
     load(demo)
     demo.edit("kernels/twice/kernel.py", "* 2", "* 3")
 
-    def refuse(self):
+    def refuse(self, instead_of):
         monkeypatch.undo()
         raise kernelpkg.RegistrationError("op 'demo::twice' cannot be registered: no")
 
@@ -297,6 +298,7 @@ def test_the_same_op_from_another_root_is_a_clash(demo, other):
     load(demo)
     op = torch.ops.demo.twice
     other.kernel("second")
+    other.edit("kernels/twice/kernel.py", "* 2", "* 3")
     report = load(other)
     assert said(report) == [
         f"kernels/twice/kernel.toml:3: KP605 op 'demo::twice' is registered already, by the pack in {demo.root}; rename one, or unload the other"
@@ -304,6 +306,61 @@ def test_the_same_op_from_another_root_is_a_clash(demo, other):
     assert report.kernels[1].reason == said(report)[0]
     assert registered(report) == ["second"]
     assert torch.ops.demo.twice is op
+
+
+def test_the_same_bytes_may_be_loaded_from_another_root(demo, other):
+    """As a copy of an installed pack is; the op stays as it is."""
+    load(demo)
+    op = torch.ops.demo.twice
+    other.kernel("second")
+    report = load(other)
+    assert report.ok
+    assert registered(report) == ["second", "twice"]
+    assert torch.ops.demo.twice is op
+    demo.edit("kernels/twice/kernel.py", "* 2", "* 3")
+    assert load(demo).ok
+    assert torch.ops.demo.twice(torch.ones(1)).item() == 3.0
+    assert not load(other).ok
+
+
+EDITS = {
+    "body": [("kernel.py", "* 2", "* 2.0")],
+    "schema": [
+        ("kernel.toml", "input) ->", "input, int n=1) ->"),
+        ("kernel.py", "Tensor) ->", "Tensor, n: int = 1) ->"),
+    ],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_kernel_is_loaded_while_other_threads_call_its_op(demo, edit):
+    """No call ends the process; one of an edited body never fails, for its op is never gone."""
+    demo.edit("kernels/twice/host.py", "Tensor)", "Tensor, *rest)")
+    load(demo)
+    done, failed, made = threading.Event(), [], []
+
+    def call():
+        x = torch.empty(0)
+        while not done.is_set():
+            try:
+                made.append(torch.ops.demo.twice(x))
+            except (AttributeError, NotImplementedError, kernelpkg.RegistrationError) as error:
+                failed.append(str(error))
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(8):
+            for file, old, new in EDITS[edit]:
+                demo.edit(f"kernels/twice/{file}", *((new, old) if turn % 2 else (old, new)))
+            assert load(demo).ok
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert made
+    assert failed == [] or edit == "schema"
 
 
 def test_a_kernel_of_register_kernel_is_not_replaced(demo):

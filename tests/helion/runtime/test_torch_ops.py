@@ -30,9 +30,14 @@ def _bytes(tensor):
     return tensor.detach().clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
-def _op(schema, implementation, fake, name="thing"):
+def _op(schema, implementation, fake, name="thing", **options):
     return RegisteredOp(
-        namespace="kp_test_ops", name=name, schema=schema, implementation=implementation, fake=fake
+        namespace="kp_test_ops",
+        name=name,
+        schema=schema,
+        implementation=implementation,
+        fake=fake,
+        **options,
     )
 
 
@@ -86,6 +91,74 @@ def test_a_name_can_have_another_schema_later():
         )
         assert torch.equal(compiled(torch.ones(2), *extra), want)
         op.close()
+
+
+@pytest.fixture
+def busy():
+    """Keeps a thread within a call of an op until it is told; `ended` has how the call ended."""
+    go_on, inside, ended = threading.Event(), threading.Event(), []
+
+    def implementation(x):
+        inside.set()
+        go_on.wait(60)
+        return x + 1
+
+    op = _op("(Tensor x) -> Tensor", implementation, torch.empty_like)
+
+    def call():
+        ended.append(torch.ops.kp_test_ops.thing(torch.ones(1)).item())
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    inside.wait(60)
+    yield types.SimpleNamespace(op=op, go_on=go_on, ended=ended)
+    go_on.set()
+    thread.join()
+    op.close()
+
+
+def test_an_op_is_not_closed_while_it_is_called(busy, monkeypatch):
+    """Closing waits for calls of other threads; after some time it gives up, and the op stays."""
+    monkeypatch.setattr(torch_ops, "LONGEST_CALL", 0.01)
+    with pytest.raises(RegistrationError) as caught:
+        busy.op.close()
+    assert str(caught.value) == (
+        "op 'kp_test_ops::thing' is being called, and cannot be taken back; wait for the call to "
+        "end"
+    )
+    busy.go_on.set()
+    assert torch.ops.kp_test_ops.thing(torch.ones(1)).item() == 2.0
+    monkeypatch.undo()
+    busy.op.close()
+    assert busy.ended == [2.0]
+    assert not hasattr(torch.ops.kp_test_ops, "thing")
+
+
+def test_an_op_takes_the_place_of_another_while_that_is_called(busy):
+    """Of the same schema it does so at once; the call that is on its way ends as it began."""
+    packet = torch.ops.kp_test_ops.thing
+    again = _op("(Tensor x) -> Tensor", _plus(2), lambda x: x.new_empty(7), instead_of=busy.op)
+    assert torch.ops.kp_test_ops.thing is packet
+    assert packet(torch.ones(1)).item() == 3.0
+    assert packet(torch.ones(1, device="meta")).shape == (7,)
+    busy.go_on.set()
+    busy.op.close()  # it has nothing any more
+    assert packet(torch.ones(1)).item() == 3.0
+    again.close()
+    assert busy.ended == [2.0]
+
+
+def test_an_op_of_another_schema_takes_the_place_of_one():
+    """And where that cannot be registered, the one that was there is there again."""
+    one = _op("(Tensor x) -> Tensor", _plus(1), torch.empty_like)
+    with pytest.raises(RegistrationError, match="cannot be registered"):
+        _op("(Tensr x) -> Tensor", _plus(2), torch.empty_like, instead_of=one)
+    assert torch.ops.kp_test_ops.thing(torch.ones(1)).item() == 2.0
+    two = _op(
+        "(Tensor x, int n) -> Tensor", lambda x, n: x + n, lambda x, n: x.clone(), instead_of=one
+    )
+    assert torch.ops.kp_test_ops.thing(torch.ones(1), 4).item() == 5.0
+    two.close()
 
 
 def test_an_op_is_registered_without_a_search_through_all_modules(monkeypatch):

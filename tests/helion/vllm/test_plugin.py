@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,22 @@ out["ours"] = sorted(name for name in sys.modules if name.split(".")[0] == "kern
         "ours": ["kernelpkg", "kernelpkg.plugin", "kernelpkg.vllm", "kernelpkg.vllm.plugin"],
         "records": [],
     }
+
+
+def test_vllm_keeps_compiled_graphs_by_what_is_loaded(demo, monkeypatch):
+    """By a variable that it reads each time; other variables stay as they are."""
+    envs = types.ModuleType("vllm.envs")
+    monkeypatch.setitem(sys.modules, "vllm.envs", envs)
+    plugin.register()  # of a release that has no such table
+    envs.environment_variables = {"VLLM_PORT": lambda: 1}
+    plugin.register()
+    assert [*envs.environment_variables] == ["VLLM_PORT", "KERNELPKG_OPS"]
+    read = envs.environment_variables["KERNELPKG_OPS"]
+    before = read()
+    kernelpkg.load(root=demo.root, device="cpu", environment={})
+    assert before != read()
+    kernelpkg.unload("demo::twice")
+    assert before == read()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ load_general_plugins()
 loaded = sorted(name for name in set(sys.modules) - before if name.startswith("kernelpkg"))
 from kernelpkg import plugin
 statuses = [report.status for report in plugin.report()]
-print(json.dumps({"loaded": loaded, "statuses": statuses, "helion": "helion" in sys.modules}))
+found = {"loaded": loaded, "statuses": statuses, "helion": "helion" in sys.modules}
+found["graphs"] = vllm.envs.environment_variables.get("KERNELPKG_OPS", lambda: None)()
+print(json.dumps(found))
 """
 
 EXTENSION = """\
@@ -79,6 +81,7 @@ def test_vllm_loads_it(vllm_wheel, site, routes, plugins):
     found = next(json.loads(line) for line in done.stdout.splitlines() if line[0] == "{")
     used = plugins != "another"
     assert not found["helion"]
+    assert found["graphs"] == ("" if used else None)
     assert found["statuses"] == (["routed"] * 6 if used and routes else [])
     if not (used and routes):
         assert found["loaded"] == (PLUGIN if used else [])
