@@ -7,7 +7,6 @@ cannot be recorded, it is run at each call, as Helion runs it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from kernelpkg.launch.code import (
     recorded,
 )
 from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, arch_of, device_of, record
+from kernelpkg.locks import make_lock
 
 
 def exact_of(bound: Any) -> Exact:
@@ -83,7 +83,7 @@ class CompiledCode:
         self._generated: dict[tuple[object, str], _Generated] = {}
         self._binaries: dict[str, bytes] = {}
         self._handles = Handles(self._binaries.__getitem__)
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self.unrecorded: dict[str, int] = {}
 
     def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:

@@ -35,6 +35,7 @@ from kernelpkg.configs.picked import ConfigsDir, PickedPlan, none_picked
 from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
 from kernelpkg.errors import ConfigError, DisabledError
 from kernelpkg.launch.classes import is_far, size_classes
+from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config
 
 __all__ = (
@@ -55,7 +56,7 @@ PINNED: Final[Mapping[str, Any]] = {"enable_fp_fusion": True}
 Triton 3.10 no longer contracts a product and a sum, which changes every kernel of the first pack.
 What is compiled at run time is compiled with the same."""
 
-WORKING: Final = threading.RLock()
+WORKING: Final = make_lock()
 """Held while Helion works: kernels are compiled by several threads, and Helion 1.4 changes a table
 of PyTorch meanwhile. It holds Python's own lock for nearly all of that time anyway."""
 

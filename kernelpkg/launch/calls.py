@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import itertools
 import struct
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, NoReturn
+
+import torch
+from torch.autograd import forward_ad
+
+from kernelpkg.locks import make_lock
 
 LIMIT: Final = 32_768
 """How many signatures an op remembers before each new one takes the place of an old one."""
@@ -104,7 +108,7 @@ class Calls:
         check_arguments(kinds, len(defaults), limit)
         self._entries: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         # A step of itertools.count cannot be interrupted by another thread; `+= 1` can.
         self._counters: dict[int, itertools.count[int]] = {}
         self._reads: dict[int, int] = {}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_uint, c_void_p
 from typing import Any, Final
 
 from kernelpkg.errors import KernelpkgError
+from kernelpkg.locks import make_lock
 
 LIBRARY: Final = "libcuda.so.1"
 
@@ -136,7 +136,7 @@ class Driver:
         except OSError as error:
             raise LaunchError(f"no NVIDIA driver: {error}; install one, or use a CPU") from None
         self._contexts: dict[int, c_void_p] = {}
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._check("the driver cannot be started", self._function("cuInit")(c_uint(0)))
         self._launch = self._function("cuLaunchKernelEx")
         self._launch.argtypes = [ctypes.POINTER(_Config), c_void_p, c_void_p, c_void_p]
@@ -299,7 +299,7 @@ class Driver:
 _opened: Final[list[Driver]] = []
 """The driver of this process, once it was needed."""
 
-_opening = threading.Lock()
+_opening = make_lock()
 
 
 def driver() -> Driver:

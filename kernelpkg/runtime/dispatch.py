@@ -7,7 +7,6 @@ Before: `runtime/register`. After: the launch, by `launch/` through a Backend.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -15,6 +14,7 @@ from kernelpkg.configs.selection import Chosen
 from kernelpkg.configs.tuned_key import TunedKey
 from kernelpkg.errors import CallError, ConfigError, KernelpkgError
 from kernelpkg.launch import native
+from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import Scalar
@@ -118,7 +118,7 @@ class Dispatcher:
         self._acceptance = acceptance
         self.plan = plan
         self.backend = backend
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self.calls = make_calls(
             schema,
             self.resolve,

@@ -9,7 +9,6 @@ Before: `configs/selection`. After: `runtime/register`.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
+from kernelpkg.locks import make_lock
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.builds import Build, find_builds
@@ -50,7 +50,7 @@ class _Loaded:
 
 
 _LOADED: dict[str, _Loaded] = {}
-_LOCK: Final = threading.RLock()
+_LOCK: Final = make_lock()
 
 
 def load(

@@ -5,7 +5,6 @@ Before: `backend`, which asks it before anything is compiled. After: the launch,
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -23,6 +22,7 @@ from kernelpkg.launch.host import (
     make_host,
     record,
 )
+from kernelpkg.locks import make_lock
 from kernelpkg.packs.builds import Build, BuiltKernel, BuiltPart
 from kernelpkg.runtime.dispatch import Launch
 
@@ -68,7 +68,7 @@ class BuiltCode:
         }
         self._hosts: dict[tuple[str, str, int], HostFunction] = {}
         self._handles = Handles(build.cubin)
-        self._lock = threading.RLock()
+        self._lock = make_lock()
 
     def launcher(
         self, args: Sequence[Any], config_id: str, device: torch.device | None = None

@@ -6,10 +6,10 @@ Before: `register`, which fills it. After: whoever looks kernels up.
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from kernelpkg.locks import make_lock
 from kernelpkg.runtime import graphs
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class KernelTable(dict[str, "HelionKernelWrapper"]):
 
 
 REGISTRY: Final = KernelTable()
-REGISTERING: Final = threading.RLock()
+REGISTERING: Final = make_lock()
 
 
 def get_registered_kernels() -> dict[str, HelionKernelWrapper]:

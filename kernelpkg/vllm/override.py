@@ -7,7 +7,6 @@ by signature, as for ops of a pack; who answers the calls of a signature is foun
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from logging import Logger
@@ -20,6 +19,7 @@ from kernelpkg.configs.samples import free_axes
 from kernelpkg.configs.selection import ConfigSelection
 from kernelpkg.errors import CallError, KernelpkgError, Problem, error_line
 from kernelpkg.expr.language import Expr
+from kernelpkg.locks import make_lock
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import OpSchema
@@ -133,8 +133,8 @@ class NativeOverride:
         says = map(_says, routing.route.when)
         says_eager = map(_says_eager, routing.route.eager)
         self._counts = RouteCounts((GRAD, UNSEEN, CAPTURE, LATE, *says, *says_eager))
-        self._answering = threading.RLock()  # held while the pack is loaded and code compiled
-        self._keeping = threading.Lock()  # held while something is put down, and never longer
+        self._answering = make_lock()  # held while the pack is loaded and code compiled
+        self._keeping = make_lock()  # held while something is put down, and never longer
 
     @property
     def op(self) -> str:

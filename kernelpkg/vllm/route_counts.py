@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
+
+from kernelpkg.locks import make_lock
 
 REASON_LIMIT: Final = 50
 """How many sentences of refused calls a route tells apart; they name sizes, and have no end."""
@@ -66,7 +67,7 @@ class RouteCounts:
         }
         self._look_ups: list[Any] = []
         self._past: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._lock = make_lock()
 
     def include(self, calls: Any) -> None:
         """Add what a look-up counts."""

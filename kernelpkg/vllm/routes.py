@@ -6,7 +6,6 @@ A route says that an op of a pack answers for a native op; `override` is what is
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from logging import Logger
@@ -25,6 +24,7 @@ from kernelpkg.errors import (
     error_line,
     suggestion,
 )
+from kernelpkg.locks import make_lock
 from kernelpkg.manifest.spec import PackSpec, Route
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops, find_pack
 from kernelpkg.packs.lock import has_lock
@@ -97,8 +97,8 @@ class RouteTable:
         self._routes: dict[str, NativeOverride | RouteReport] = {}
         self._loaded: list[PackSpec] = []
         self._said: set[str] = set()
-        self._lock = threading.RLock()
-        self._loading = threading.RLock()  # taken before the other one, and held for seconds
+        self._lock = make_lock()
+        self._loading = make_lock()  # taken before the other one, and held for seconds
 
     def register(self, words: Iterable[str], place: str, environment: Environment) -> None:
         """Install routes as the entry point does: never raises, and warns once for each problem.

@@ -7,6 +7,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -361,6 +363,57 @@ def test_an_edited_kernel_is_loaded_while_other_threads_call_its_op(demo, edit):
             thread.join()
     assert made
     assert failed == [] or edit == "schema"
+
+
+FORKED = """
+import os, sys, threading
+import torch, kernelpkg
+from kernelpkg.runtime.backend import HelionBackend
+from kernelpkg.runtime.prepare import Preparation
+
+inside, leave = threading.Event(), threading.Event()
+
+def slow(function):
+    def called(*args):
+        if not inside.is_set():
+            inside.set()
+            leave.wait(0.5)
+        return function(*args)
+    return called
+
+if sys.argv[2] == "load":
+    Preparation.prepare = slow(Preparation.prepare)
+else:
+    kernelpkg.load(root=sys.argv[1], device="cpu")
+    HelionBackend.interpret = slow(HelionBackend.interpret)
+
+def use():
+    kernelpkg.load(root=sys.argv[1], device="cpu")
+    assert torch.ops.demo.twice(torch.ones(2)).tolist() == [2.0, 2.0]
+
+thread = threading.Thread(target=use)
+thread.start()
+inside.wait()
+child = os.fork()
+use()
+if not child:
+    os._exit(0)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("during", ["load", "call"])
+def test_a_fork_while_another_thread_loads_or_makes_a_first_call(demo, during):
+    """The child loads and calls too."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(demo.root), during],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.split() == ["0"]
 
 
 def test_a_kernel_of_register_kernel_is_not_replaced(demo):
