@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 
+from kernelpkg.launch import native
+
 
 class StubBackend:
     """Stands for Helion where only what is around it is timed."""
 
     records_gradients = staticmethod(torch.is_grad_enabled)
+    has_tangent = staticmethod(native.has_tangent)
 
     def __init__(self, launch: Callable[..., Any], *, interprets: bool = False) -> None:
         self.interpret = launch

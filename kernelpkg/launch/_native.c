@@ -19,7 +19,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 1,  /* native.py has the same number */
+    INTERFACE = 2,  /* native.py has the same number */
     MOST_ARGS = 255,
     MOST_PARAMS = 1024,
     MOST_ALLOCATIONS = 64,
@@ -121,6 +121,10 @@ typedef struct {
     PyObject *quick_empty; /* a dict: what makes a tensor on the current device of a type */
     PyObject *failure;
     PyObject *launch_error;
+    PyObject *forward_ad; /* the names of torch.autograd.forward_ad */
+    PyObject *level_name; /* that of the level of forward gradients there */
+    PyObject *no_level;   /* what it is while none are wanted */
+    PyObject *has_tangent;
     PyObject *capsule;
     const Exchange *exchange;
     getter requires_grad; /* of torch.Tensor, without the look-up of its name */
@@ -981,16 +985,41 @@ static int requires_grad(const State *state, PyObject *object) {
     return yes;
 }
 
-/* 1 where gradients are recorded and a tensor requires one, 0 where not, -1 with an error. */
-static int records_grad(const Calls *self, PyObject *const *args) {
-    int yes = says(self->grad_enabled);
-    if (yes <= 0) return yes;
+static int has_tangent(const State *state, PyObject *object) {
+    PyObject *answer = PyObject_CallFunctionObjArgs(state->has_tangent, object, NULL);
+    if (answer == NULL) return -1;
+    int yes = Py_IsTrue(answer) ? 1 : 0;
+    Py_DECREF(answer);
+    return yes;
+}
+
+/* 1 where forward gradients are wanted in this process, which is rare; another name is none. */
+static int forwards(const State *state) {
+    PyObject *level = PyDict_GetItemWithError(state->forward_ad, state->level_name);
+    if (level == state->no_level) return 0;
+    if (level == NULL) return PyErr_Occurred() ? -1 : 0;
+    return PyObject_RichCompareBool(level, state->no_level, Py_GT);
+}
+
+/* 1 where a function says so of a tensor among the arguments, 0 where not, -1 with an error. */
+static int any_tensor(
+    const Calls *self, PyObject *const *args, int (*wanted)(const State *, PyObject *)
+) {
     for (Py_ssize_t i = 0; i < self->kind_count; i++) {
         if (self->kinds[i] != 't' && self->kinds[i] != 'T') continue;
-        yes = requires_grad(self->state, args[i]);
+        int yes = wanted(self->state, args[i]);
         if (yes != 0) return yes;
     }
     return 0;
+}
+
+/* 1 where a gradient is wanted of a tensor, backwards or forwards, 0 where not, -1 with an error. */
+static int wants_grad(const Calls *self, PyObject *const *args) {
+    int yes = says(self->grad_enabled);
+    if (yes > 0) yes = any_tensor(self, args, requires_grad);
+    if (yes != 0) return yes;
+    yes = forwards(self->state);
+    return yes > 0 ? any_tensor(self, args, has_tangent) : yes;
 }
 
 static PyObject *answer(
@@ -1038,7 +1067,7 @@ static PyObject *calls_call(PyObject *object, PyObject *const *given, Py_ssize_t
         );
         return NULL;
     }
-    int grad = records_grad(self, args);
+    int grad = wants_grad(self, args);
     if (grad != 0) return grad < 0 ? NULL : ask(self->check_grad, args, self->kind_count);
     key_begin(&key);
     PyObject *result = NULL;
@@ -1399,9 +1428,11 @@ static void hold(PyObject **place, PyObject *object) {
 static PyObject *module_setup(PyObject *module, PyObject *args) {
     State *state = PyModule_GetState(module);
     PyObject *capsule, *tensor, *parameter, *empty_strided, *quick_empty, *failure, *launch_error;
+    PyObject *forward_ad, *tangent;
     if (!PyArg_ParseTuple(
-            args, "OO!O!OO!OO", &capsule, &PyType_Type, &tensor, &PyType_Type, &parameter,
-            &empty_strided, &PyDict_Type, &quick_empty, &failure, &launch_error
+            args, "OO!O!OO!OOO!O", &capsule, &PyType_Type, &tensor, &PyType_Type, &parameter,
+            &empty_strided, &PyDict_Type, &quick_empty, &failure, &launch_error, &PyDict_Type,
+            &forward_ad, &tangent
         ))
         return NULL;
     const Exchange *exchange = find_exchange(capsule);
@@ -1415,6 +1446,8 @@ static PyObject *module_setup(PyObject *module, PyObject *args) {
     hold(&state->quick_empty, quick_empty);
     hold(&state->failure, failure);
     hold(&state->launch_error, launch_error);
+    hold(&state->forward_ad, forward_ad);
+    hold(&state->has_tangent, tangent);
     hold(&state->capsule, capsule);
     Py_DECREF(dispatch);
     state->exchange = exchange;
@@ -1439,6 +1472,9 @@ static int module_exec(PyObject *module) {
     State *state = PyModule_GetState(module);
     state->recorded = (PyTypeObject *)PyType_FromModuleAndSpec(module, &recorded_spec, NULL);
     if (state->recorded == NULL || PyModule_AddType(module, state->recorded) != 0) return -1;
+    state->level_name = PyUnicode_InternFromString("_current_level");
+    state->no_level = PyLong_FromLong(-1); /* CPython has one object of each small number */
+    if (state->level_name == NULL || state->no_level == NULL) return -1;
     state->calls = (PyTypeObject *)PyType_FromModuleAndSpec(module, &calls_spec, NULL);
     if (state->calls == NULL || PyModule_AddType(module, state->calls) != 0) return -1;
     return PyModule_AddIntConstant(module, "INTERFACE", INTERFACE);
@@ -1456,6 +1492,10 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->quick_empty);
     Py_VISIT(state->failure);
     Py_VISIT(state->launch_error);
+    Py_VISIT(state->forward_ad);
+    Py_VISIT(state->level_name);
+    Py_VISIT(state->no_level);
+    Py_VISIT(state->has_tangent);
     Py_VISIT(state->capsule);
     return 0;
 }
@@ -1472,6 +1512,10 @@ static void module_free(void *module) {
     Py_CLEAR(state->quick_empty);
     Py_CLEAR(state->failure);
     Py_CLEAR(state->launch_error);
+    Py_CLEAR(state->forward_ad);
+    Py_CLEAR(state->level_name);
+    Py_CLEAR(state->no_level);
+    Py_CLEAR(state->has_tangent);
     Py_CLEAR(state->capsule);
 }
 

@@ -32,6 +32,20 @@ _WITHOUT_KEY = (AttributeError, OverflowError, RuntimeError, TypeError, ValueErr
 _double_bits = struct.Struct("<d").pack
 
 
+def has_tangent(value: Any) -> bool:
+    """Whether a forward gradient is wanted of a tensor: it is the first of a pair.
+
+    So it is taken to be where that cannot be told, as while `torch.func.linearize` traces.
+    """
+    if not isinstance(value, torch.Tensor):
+        return False
+    try:
+        dual = forward_ad.unpack_dual(value)  # type: ignore[no-untyped-call]  # of PyTorch
+    except RuntimeError:
+        return True
+    return dual.tangent is not None
+
+
 def _refuse(value: object) -> NoReturn:
     raise TypeError
 
@@ -85,7 +99,7 @@ class Calls:
             that has none, and calls `put` where the next one is to be quick.
         grad_enabled: Says whether gradients are recorded.
         check_grad: Answers a call of which a tensor requires grad, where gradients are recorded,
-            or raises.
+            or has a tangent, or raises.
         defaults: The values of trailing arguments that a call may leave out.
         limit: How many signatures are remembered; then each new one takes the oldest one's place.
         capturing: Says whether a CUDA graph is being captured.
@@ -117,6 +131,8 @@ class Calls:
             "resolve": resolve,
             "grad_enabled": grad_enabled,
             "check_grad": check_grad,
+            "forward_ad": forward_ad,
+            "has_tangent": has_tangent,
             "capturing": capturing or _never,
             "without_key": _WITHOUT_KEY,
             "refuse": _refuse,
@@ -225,11 +241,14 @@ def _written(kinds: str, defaults: int) -> str:
     key = "".join(f"{_key_code(name, kind)}, " for name, kind in zip(names, kinds, strict=True))
     tensors = [name for name, kind in zip(names, kinds, strict=True) if kind in "tT"]
     grad = " or ".join(f"getattr({name}, 'requires_grad', False)" for name in tensors)
+    tangent = " or ".join(f"has_tangent({name})" for name in tensors)
     return (
         f"def key({params}):\n"
         f"    return ({key})\n"
         f"def call({params}):\n"
         f"    if grad_enabled() and ({grad or 'False'}):\n"
+        f"        return check_grad(({given}{',' if names else ''}))\n"
+        f"    if forward_ad._current_level >= 0 and ({tangent or 'False'}):\n"
         f"        return check_grad(({given}{',' if names else ''}))\n"
         "    try:\n"
         f"        entry = find(({key}))\n"

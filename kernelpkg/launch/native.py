@@ -13,13 +13,16 @@ from typing import Any, Final, Literal
 
 import torch
 from attrs import frozen
+from torch.autograd import forward_ad
 
 from kernelpkg.errors import UsageError
 from kernelpkg.launch import calls, driver, recorded
 
 VARIABLE: Final = "KERNELPKG_LAUNCHER"
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """What `_native.c` must have been made for; raised when either side changes what they share."""
+
+has_tangent: Final = calls.has_tangent
 
 _MODULE: Final = "kernelpkg.launch._native"
 _CHOICES: Final = ("auto", "c", "python")
@@ -115,6 +118,8 @@ def set_up(extension: Any) -> None:
         quick_allocators(),
         driver.failure,
         driver.LaunchError,
+        vars(forward_ad),
+        has_tangent,
     )
 
 

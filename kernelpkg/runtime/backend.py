@@ -175,6 +175,7 @@ class HelionBackend:
 
     # PyTorch's own function: every call asks it, and a method around it would cost 50 ns.
     records_gradients = staticmethod(torch.is_grad_enabled)
+    has_tangent = staticmethod(native.has_tangent)
 
     def unfit(self) -> tuple[type[Exception], ...]:
         """The errors by which a launch says that its config needs more than this GPU has."""

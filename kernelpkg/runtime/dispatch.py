@@ -87,6 +87,9 @@ class Backend(Protocol):
     def records_gradients(self) -> bool:
         """Whether gradients are recorded in this thread."""
 
+    def has_tangent(self, tensor: Any) -> bool:
+        """Whether a forward gradient is wanted of a tensor."""
+
     def unfit(self) -> tuple[type[Exception], ...]:
         """The errors by which a launch says that its config needs more than this GPU has."""
 
@@ -205,17 +208,23 @@ class Dispatcher:
             self.backend.compile(args, chosen)
 
     def check_grad(self, args: Sequence[Any]) -> None:
-        """Raise CallError for a tensor that requires grad, where gradients are recorded.
+        """Raise CallError for a tensor that a gradient is wanted of, forwards or backwards.
 
         Trailing arguments with defaults may be left out, as a fake implementation gets them.
         """
-        if not self.backend.records_gradients():
-            return
+        recorded = self.backend.records_gradients()
         for arg, value in zip(self.schema.args, args, strict=False):
-            if arg.is_tensor and value is not None and value.requires_grad:
+            if not arg.is_tensor or value is None:
+                continue
+            if recorded and value.requires_grad:
                 raise CallError(
                     f"{self.op}: argument '{arg.name}' requires grad, and the op has no backward; "
                     "detach it, or call the op under torch.no_grad()"
+                )
+            if self.backend.has_tangent(value):
+                raise CallError(
+                    f"{self.op}: argument '{arg.name}' has a tangent, and the op has no forward "
+                    "derivative; detach it"
                 )
 
     def _launch(

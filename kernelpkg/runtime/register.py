@@ -368,6 +368,7 @@ class HelionKernelWrapper:
                     schema=self.schema.text,
                     implementation=self.dispatcher.implementation(),
                     fake=self.fake,
+                    check_grad=self.dispatcher.check_grad,
                     interface=graphs.interface_of(self.schema.text, self._fake_impl),
                     instead_of=None if before is None else before._op,
                 )

@@ -34,6 +34,9 @@ LONGEST_CALL: Final = 10.0
 DEVICES: Final = ("CPU", "CUDA")
 """The dispatch keys that every op has an implementation for."""
 
+_TRANSFORMS: Final = "FuncTorchDynamicLayerBackMode"
+"""The one that PyTorch comes by below a transform of torch.func, and never without one."""
+
 RESERVED: Final = frozenset({"aten", "prim", "prims", "c10", "inductor", "higher_order", "_C"})
 """Namespaces of PyTorch and, for the last, of vLLM; ops of a pack go into one of their own."""
 
@@ -72,8 +75,9 @@ def know_this_module() -> None:
 class RegisteredOp:
     """One op in PyTorch's dispatcher, for as long as this object is not closed.
 
-    `interface` is the digest of what graphs take from it. It may take the place of another one of
-    its name, `instead_of`, which is closed by that; where it cannot, that one stays.
+    `check_grad` raises for arguments that a gradient is wanted of. `interface` is the digest of
+    what graphs take from the op. It may take the place of another one of its name, `instead_of`,
+    which is closed by that; where it cannot, that one stays.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class RegisteredOp:
         schema: str,
         implementation: Callable[..., Any],
         fake: Callable[..., Any],
+        check_grad: Callable[[Sequence[Any]], None] = lambda _: None,
         interface: str = "",
         instead_of: RegisteredOp | None = None,
     ) -> None:
@@ -92,7 +97,8 @@ class RegisteredOp:
         self._schema = schema
         self._implementation = implementation
         self._interface = interface
-        self._fake = [fake]  # what PyTorch calls is the first of it, whoever has the library
+        # What PyTorch calls looks these up here, whoever has the library by then.
+        self._functions = {"fake": fake, "check_grad": check_grad}
         self._library: Library | None = None
         if instead_of is not None and instead_of._schema == schema:
             self._take_over(instead_of)
@@ -113,8 +119,10 @@ class RegisteredOp:
             self._library.define(f"{self.name}{self._schema}", tags=(torch.Tag.pt2_compliant_tag,))
             defined = True
             self._implement()
-            fake = partial(_call_first, self._fake)
+            fake = partial(_fake, self._functions)
             torch.library.register_fake(self.qualified, fake, lib=self._library)
+            transformed = partial(_transformed, self.call.default, self._functions)
+            self._library.impl(self.name, transformed, _TRANSFORMS)
             native.enable_quick_dispatch(self.call)
         except Exception as error:
             if defined:
@@ -136,8 +144,8 @@ class RegisteredOp:
         What is registered is not freed: a call that is on its way in another thread has pointers to
         the schema and the implementation, and the process would end with a segmentation fault.
         """
-        self._fake, fake = before._fake, self._fake
-        self._fake[:] = fake
+        before._functions.update(self._functions)
+        self._functions = before._functions
         self._library, before._library = before._library, None
         with overriding():
             self._implement(again=True)
@@ -192,8 +200,38 @@ class RegisteredOp:
         return ended
 
 
-def _call_first(functions: list[Callable[..., Any]], *args: Any) -> Any:
-    return functions[0](*args)
+def _fake(functions: Mapping[str, Callable[..., Any]], *args: Any) -> Any:
+    return functions["fake"](*args)
+
+
+def _transformed(
+    op: Any, functions: Mapping[str, Callable[..., Any]], *args: Any, **named: Any
+) -> Any:
+    """Answer a call below a transform of torch.func, as PyTorch would, or raise for a gradient.
+
+    The tensors that an implementation gets no longer say that a transform wants a gradient of them;
+    those that come here do.
+    """
+    from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+
+    functions["check_grad"](args)
+    interpreter = retrieve_current_functorch_interpreter()
+    functorch = torch._C._functorch
+    kinds = (functorch.TransformType.Grad, functorch.TransformType.Jvp)
+    level = interpreter.level() if interpreter.key() in kinds else None
+
+    def each(function: Callable[[Any, int], Any], values: Any) -> Any:
+        def one(value: Any) -> Any:
+            if level is None or not isinstance(value, torch.Tensor):
+                return value
+            return function(value, level)
+
+        return tuple(map(one, values)) if isinstance(values, tuple) else one(values)
+
+    lowered = each(functorch._unwrap_for_grad, args)
+    with interpreter.lower():
+        results = op(*lowered, **named)
+    return each(functorch._wrap_for_grad, results)
 
 
 @contextmanager

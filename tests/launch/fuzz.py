@@ -17,6 +17,7 @@ import threading
 from importlib.machinery import ExtensionFileLoader
 
 import torch
+from torch.autograd import forward_ad
 
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.launch import native
@@ -74,6 +75,13 @@ def a_tensor(rng: random.Random) -> torch.Tensor:
     if choice < 0.2:
         return torch.nn.Parameter(made, requires_grad=made.is_floating_point())
     return made
+
+
+def with_tangent(value: object) -> object:
+    """Return a tensor that has a tangent, where that can be."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.itemsize > 1:
+        return forward_ad.make_dual(value, torch.ones_like(value))
+    return value
 
 
 def strange(rng: random.Random) -> object:
@@ -178,9 +186,12 @@ def one_op(rng: random.Random, extension: object, cases: int) -> int:
             seen.append(args)
         try:
             what = rng.random()
-            if what < 0.8:
+            if what < 0.79:
                 calls.call(*args)
                 answered += 1
+            elif what < 0.8:
+                with forward_ad.dual_level():
+                    calls.call(*map(with_tangent, args))
             elif what < 0.9:
                 calls.get(args)
                 calls.get(iter(args))

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 
 class Op:
@@ -180,6 +181,21 @@ def test_a_tensor_that_requires_grad_is_refused_where_gradients_are_recorded(lau
     assert [len(args) for args in op.refused] == [2, 2]
     op = Op(launcher, "tT", gradients=False)
     assert alike(op, (grad, None), (x, None)) == [False, True]
+
+
+def test_a_tensor_with_a_tangent_is_refused(launcher):
+    """Forward gradients are wanted of it; of others beside it, and behind it, none are."""
+    x = torch.zeros(4)
+    op = Op(launcher, "tTi")
+    assert alike(op, (x, None, 1)) == [False]
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones(4))
+        for args in ((dual, None, 1), (x, dual, 1)):
+            with pytest.raises(ValueError, match="requires grad"):
+                op.call(*args)
+        assert alike(op, (x, None, 1), (x, 7, 1)) == [True, False]
+    assert alike(op, (x, None, 1)) == [True]
+    assert [len(args) for args in op.refused] == [3, 3]
 
 
 def test_a_launch_of_its_own_answers_while_a_graph_is_captured(launcher):

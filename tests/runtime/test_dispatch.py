@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 from attrs import evolve
+from torch.autograd import forward_ad
 
 from kernelpkg.configs.selection import Chosen
 from kernelpkg.errors import CallError, ConfigError
@@ -82,6 +83,7 @@ class Bench:
         self.ready = lambda args, chosen: None
         self.is_compiled = lambda launch: True
         self.interprets = lambda args: False
+        self.has_tangent = native.has_tangent
         vars(self).update(changes)
         self.dispatcher = Dispatcher(
             op="ns::op", schema=SCHEMA, acceptance=lambda: self.acceptance, plan=self, backend=self
@@ -298,6 +300,21 @@ def test_gradients():
     assert bench.call(*_args()) == "best"
     bench.recording = False
     assert bench.call(*args) == "best"
+
+
+def test_forward_gradients():
+    """A tensor that has a tangent is refused, whether gradients are recorded or not."""
+    bench = Bench()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(tensor(4, 8), torch.ones(4, 8))
+        for bench.recording in (True, False):
+            with pytest.raises(CallError) as caught:
+                bench.call(*_args(x=dual))
+            assert str(caught.value) == (
+                "ns::op: argument 'x' has a tangent, and the op has no forward derivative; detach "
+                "it"
+            )
+        assert bench.call(*_args()) == "best"
 
 
 def test_devices():

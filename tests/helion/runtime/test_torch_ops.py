@@ -9,7 +9,9 @@ import types
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
+import kernelpkg
 from kernelpkg.errors import CallError, RegistrationError
 from kernelpkg.runtime import torch_ops
 from kernelpkg.runtime.register import get_kernel_by_name
@@ -290,6 +292,124 @@ def test_tensors_that_require_grad(mode):
         want = torch.ops.kernelpkg.silu_mul_fp8(x.detach(), scale)
         assert torch.equal(_bytes(got), _bytes(want))
         assert not got.requires_grad
+
+
+@pytest.fixture
+def double(demo):
+    """An op of a pack that doubles its input."""
+    kernelpkg.load(root=demo.root, device="cpu", environment={}, strict=True)
+    yield torch.ops.demo.twice
+    torch._dynamo.reset()
+
+
+BACKWARD = "argument 'input' requires grad, and the op has no backward; detach it, or call the op"
+FORWARD = "argument 'input' has a tangent, and the op has no forward derivative; detach it"
+
+
+def _dual(op, x):
+    with forward_ad.dual_level():
+        return op(forward_ad.make_dual(x, torch.ones(4)))
+
+
+def _compiled_grad(op, x):
+    call = torch.func.grad(lambda v: op(v).sum())
+    return torch.compile(lambda v: call(v), backend="aot_eager")(x)  # noqa: PLW0108
+
+
+WANTED = {
+    "grad": (BACKWARD, lambda op, x: torch.func.grad(lambda v: op(v).sum())(x)),
+    "vjp": (BACKWARD, torch.func.vjp),
+    "jacrev": (BACKWARD, lambda op, x: torch.func.jacrev(op)(x)),
+    "hessian": (BACKWARD, lambda op, x: torch.func.hessian(lambda v: op(v).sum())(x)),
+    "grad-of-vmap": (
+        BACKWARD,
+        lambda op, x: torch.func.grad(lambda v: torch.vmap(op)(v).sum())(x.view(2, 2)),
+    ),
+    "vmap-of-grad": (
+        BACKWARD,
+        lambda op, x: torch.vmap(torch.func.grad(lambda v: op(v).sum()))(x.view(2, 2)),
+    ),
+    "grad-in-grad": (
+        BACKWARD,
+        lambda op, x: torch.func.grad(
+            lambda v: torch.func.grad(lambda w: (w * op(v)).sum())(v).sum()
+        )(x),
+    ),
+    "compiled-grad": (BACKWARD, _compiled_grad),
+    "jvp": (FORWARD, lambda op, x: torch.func.jvp(op, (x,), (torch.ones(4),))),
+    "jacfwd": (FORWARD, lambda op, x: torch.func.jacfwd(op)(x)),
+    "linearize": (FORWARD, torch.func.linearize),
+    "dual": (FORWARD, _dual),
+}
+
+
+@pytest.mark.parametrize("way", WANTED)
+def test_a_gradient_that_is_wanted_by_another_way(double, way):
+    """Nothing says so on the tensors that an implementation gets; it would be zero in silence."""
+    line, call = WANTED[way]
+    with pytest.raises(Exception, match=f"demo::twice: {line}"):
+        call(double, torch.arange(4.0))
+
+
+def _without_grad(op, x):
+    with torch.no_grad():
+        return op(x)
+
+
+UNWANTED = {
+    "vmap": (lambda op, x: torch.vmap(op)(x.view(2, 2)).view(4), [0, 2, 4, 6]),
+    "grad-of-the-rest": (
+        lambda op, x: torch.func.grad(lambda v: (v * op(torch.ones(4) * 1)).sum())(x),
+        [2, 2, 2, 2],
+    ),
+    "grad-of-another": (
+        lambda op, x: torch.func.grad(lambda v: (v * op(x)).sum())(x),
+        [0, 2, 4, 6],
+    ),
+    "detached": (
+        lambda op, x: torch.func.grad(lambda v: (v * op(v.detach())).sum())(x),
+        [0, 2, 4, 6],
+    ),
+    "no-grad": (
+        lambda op, x: torch.func.grad(lambda v: (v * _without_grad(op, v)).sum())(x),
+        [0, 2, 4, 6],
+    ),
+    "jvp-of-the-rest": (
+        lambda op, x: torch.func.jvp(lambda v: v * op(x), (x,), (torch.ones(4),))[1],
+        [0, 2, 4, 6],
+    ),
+    "functionalize": (lambda op, x: torch.func.functionalize(op)(x), [0, 2, 4, 6]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("way", UNWANTED)
+def test_a_transform_that_wants_no_gradient_of_the_op(double, way):
+    """It gets what it would get without kernelpkg's look at its tensors."""
+    call, want = UNWANTED[way]
+    assert call(double, torch.arange(4.0)).tolist() == want
+
+
+def test_a_derivative_that_is_registered_for_an_op():
+    """PyTorch's own way to give one works; its transforms do not take it, and say so."""
+
+    def check_grad(args):
+        if torch.is_grad_enabled() and args[0].requires_grad:
+            raise CallError("no backward")
+
+    op = _op("(Tensor x) -> Tensor", _plus(1), torch.empty_like, check_grad=check_grad)
+    total = torch.func.grad(lambda v: torch.ops.kp_test_ops.thing(v).sum())
+    with pytest.raises(CallError, match="no backward"):
+        total(torch.ones(2))
+    library = torch.library.Library("kp_test_ops", "FRAGMENT")
+    torch.library.register_autograd("kp_test_ops::thing", lambda _, grad: grad * 3, lib=library)
+    given = torch.ones(2, requires_grad=True)
+    torch.ops.kp_test_ops.thing(given).sum().backward()
+    assert given.grad.tolist() == [3.0, 3.0]
+    with pytest.raises(RuntimeError, match="with functorch transforms"):
+        total(torch.ones(2))
+    library._destroy()
+    op.close()
 
 
 def _quant(**changes):
