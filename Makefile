@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo quick test lint unit old-helion build lock docs bench clean
+.PHONY: demo quick test lint unit old-helion gpu-dry build lock docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -29,6 +29,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory old-helion
+	@$(MAKE) --no-print-directory gpu-dry
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --quiet .
@@ -40,6 +41,10 @@ unit: $(VENV)/.test
 
 old-helion: $(VENV)/.test $(OLD)/.done
 	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/wheel/test_vendored.py
+
+# Tests that need a GPU run in the interpreter, as far as they can, to find mistakes in themselves.
+gpu-dry: $(VENV)/.test
+	KERNELPKG_GPU_DRY_RUN=1 HELION_INTERPRET=1 $(PYTEST) -rfE tests/gpu
 
 # After a change of the first pack, before `make lock`: what its ops launch on an H200, which need not
 # be there. Takes minutes.

@@ -1,7 +1,10 @@
 """A whole vLLM engine with routes and without, in turns: its start, and time for the same tokens.
 
 Dummy weights in the shape of Qwen3-8B-FP8. Each round starts both sides in processes of their own,
-and each side has caches of its own: they are empty in the first round and full in later ones.
+and each side has caches of its own: they are empty in the first round and full in later ones. With
+`--together` both start at the same time, so that what the machine does in between touches both;
+then only starts are to be compared. Requests of random lengths are sent to the side with routes, in
+the last round.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +56,9 @@ MODEL = {
 MIXES = ((1, 128, 128), (16, 128, 128), (64, 512, 64), (8, 3500, 4))
 """Requests at once, tokens of each prompt, and new tokens of each."""
 
+MONITOR = "during inference"
+"""What lines of vLLM's JIT monitor say."""
+
 SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_USE_DEEP_GEMM": "0",
@@ -73,7 +80,8 @@ def engine(model: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         skip_tokenizer_init=True,
         seed=0,
         max_model_len=4096,
-        gpu_memory_utilization=0.5,
+        gpu_memory_utilization=0.25 if asked["together"] else 0.5,
+        kv_cache_memory_bytes=20 << 30,  # given, for measuring needs the GPU alone
         enable_prefix_caching=False,
         attention_config={"backend": "TRITON_ATTN"},
         enforce_eager=asked["eager"],
@@ -103,7 +111,8 @@ def engine(model: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     mixes = [MIXES[place] for place in asked["mixes"]]
     times = [[run(*mix) for _ in range(asked["repeats"])] for mix in mixes]
     kernels = gpu_times(partial(run, *mixes[-1])) if asked["profile"] else {}
-    until, sent = time.perf_counter() + asked["seconds"], 0
+    seconds = asked["seconds"] if os.environ.get("KERNELPKG_VLLM_ROUTES") else 0.0
+    until, sent = time.perf_counter() + seconds, 0
     while time.perf_counter() < until:
         run(rng.randint(1, 48), rng.randint(1, 2048), rng.randint(1, 24))
         sent += 1
@@ -155,6 +164,7 @@ def side(routes: str, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"routes '{routes}' ended with {done.returncode}: {told[-3000:]}")
     found: dict[str, Any] = json.loads(out.read_text())
+    found["monitor"] = sorted({line[-160:] for line in told.splitlines() if MONITOR in line})
     times = ", ".join(f"{min(times):.3f}" for times in found["times"])
     print(f"{name}: {found['start']:.1f} s to start; {times} s", flush=True)
     return found
@@ -184,34 +194,41 @@ def main() -> None:
         return
     parser = report.options(__doc__)
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
-    parser.add_argument("--monitor", default="warn", help="mode of vLLM's JIT monitor: warn, error")
-    parser.add_argument("--seconds", type=float, default=0.0, help="of requests of random lengths")
+    parser.add_argument("--monitor", default="warn", help="vLLM's JIT monitor: warn, error")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of random requests, at the end")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=4, help="of each mix, in each round")
     parser.add_argument("--mixes", type=int, nargs="+", default=[*range(len(MIXES))])
     parser.add_argument("--profile", action="store_true", help="kernels of the last mix, by time")
+    parser.add_argument("--together", action="store_true", help="both at once: compare starts")
     parser.add_argument("--routes-only", action="store_true", help="one side, for the monitor")
     options = parser.parse_args()
     asked = {**vars(options), "json": None}
     sides = ("all",) if options.routes_only else ("", "all")
     with tempfile.TemporaryDirectory() as model:
         Path(model, "config.json").write_text(json.dumps(MODEL))
-        found = [
-            {name: side(name, asked, model) for name in sides[:: -1 if number % 2 else 1]}
-            for number in range(options.rounds)
-        ]
+        found = []
+        for number in range(options.rounds):
+            now = asked if number == options.rounds - 1 else {**asked, "seconds": 0.0}
+            with ThreadPoolExecutor(len(sides) if options.together else 1) as pool:
+                order = sides[:: -1 if number % 2 else 1]
+                both = {name: pool.submit(side, name, now, model) for name in order}
+            found.append({name: one.result() for name, one in both.items()})
     last = found[-1]["all"]
     print("compiled:", last["compiled"], "fallbacks:", last["fallbacks"])
+    print(f"{last['sent']} batches of random lengths; the JIT monitor said:")
+    print(*(last["monitor"] or ["nothing"]), sep="\n")
     for route in last["routes"]:
         print(f"{route['native']}: {route['ours']} calls are ours; passed: {route['passed']}")
     if options.routes_only:
-        print(f"{last['sent']} batches of random lengths")
         return
     rows = []
     for place, number in enumerate(options.mixes):
         native, ours = (min(min(r[name]["times"][place]) for r in found) for name in ("", "all"))
         row = dict(zip(("requests", "prompt", "new"), MIXES[number], strict=True))
         rows.append({**row, "native s": native, "routed s": ours, "ratio": ours / native})
+    for both in found:
+        print("starts:", ", ".join(f"{one['start']:.1f} s {name}" for name, one in both.items()))
     starts = _starts(*([r[name]["start"] for r in found] for name in ("", "all")))
     what = "start with routes over without"
     targets = [

@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import report
+from unbuilt import unbuilt
 
 SIZES = [1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)]
 MODES = ("prebuilt", "compiled, empty cache", "compiled, full cache")
@@ -108,22 +109,24 @@ def child(root: Path, builds: str, library: str) -> None:
     print("FOUND " + json.dumps(found), flush=True)
 
 
-def measure(mode: str, options: Any, cache: str) -> dict[str, Any]:
-    builds = str(options.builds or "") if mode == "prebuilt" else ""
-    library = str(options.library or "") if mode == "prebuilt" else ""
+def measure(mode: str, options: Any, cache: str, bare: Path) -> dict[str, Any]:
+    built = mode == "prebuilt"
+    builds, library = (
+        str(path or "") if built else "" for path in (options.builds, options.library)
+    )
     words = [
         sys.executable,
         "-W",
         "ignore",
         __file__,
         "--child",
-        str(options.root),
+        str(options.root if built else bare),
         builds,
         library,
     ]
     environment = {**os.environ, "TRITON_CACHE_DIR": f"{cache}/triton"}
     environment["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/inductor"
-    if mode != "prebuilt":
+    if not built:
         environment["KERNELPKG_BUILDS"] = ""
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     line = next((ln for ln in done.stdout.splitlines() if ln.startswith("FOUND ")), None)
@@ -142,7 +145,8 @@ def main() -> None:
     parser.add_argument("--library", type=Path, help="_C_stable_libtorch.abi3.so of vLLM")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        found = [measure(mode, options, cache) for mode in MODES]
+        bare = unbuilt(options.root, Path(cache))
+        found = [measure(mode, options, cache, bare) for mode in MODES]
     rows = [
         {
             "mode": row["mode"],
