@@ -10,5 +10,6 @@ Inside only:
     op_sources    what is taken over from the kernel's own files
     op_sizes      sizes that may be 1 or larger, and cases that both would reach
     op_configs    the store to config files of vLLM's
+    op_guards     [args] and [guard] as asserts at the top of a vendored op
     op_code       code as text: expressions, and lines of 88 columns
 """

@@ -93,16 +93,18 @@ def assign(name: str, doc: Doc, indent: int = STEP) -> list[str]:
     if isinstance(doc, Group) or len(lines[0]) <= WIDTH:
         return lines
     margin, inner = " " * indent, " " * (indent + STEP)
-    parts = [doc] if len(inner) + len(doc) <= WIDTH else _operands(doc)
+    parts = [doc] if len(inner) + len(doc) <= WIDTH else operands(doc)
     return [f"{margin}{name} = (", *(inner + part for part in parts), f"{margin})"]
 
 
-def _operands(text: str) -> list[str]:
+def operands(text: str) -> list[str]:
     """Split an expression before its outermost operators."""
     tree = ast.parse(text, mode="eval").body
     cuts: list[ast.expr] = []
     match tree:
-        case ast.BoolOp(values=[_, *cuts]) | ast.Compare(comparators=cuts):
+        case ast.BoolOp(values=values):
+            cuts = [part for value in values for part in _conjuncts(value)][1:]
+        case ast.Compare(comparators=cuts):
             pass
         case ast.IfExp(test=test, orelse=orelse):
             cuts = [test, orelse]
@@ -118,6 +120,11 @@ def _operands(text: str) -> list[str]:
             found.append(text[start : start + sign.start()])
             start += sign.start() + 1
     return [*found, text[start:]]
+
+
+def _conjuncts(tree: ast.expr) -> list[ast.expr]:
+    """Return what `and` joins, which has no parentheses within `or`; or else the expression."""
+    return tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
 
 
 def comment(text: str, indent: int = 0) -> list[str]:

@@ -26,12 +26,13 @@ def write_configs(
     free: Sequence[str],
     tree: VllmTree,
     files: Files | None = None,
+    theirs: Mapping[str, str] = {},
 ) -> dict[str, str]:
     """Return the config file of each platform that the store has one for, as text.
 
     `codes` are the axes, `free` those by which a size may be 1 or larger. `files` has what was read
-    before. Every key names every axis of the rules. Raises PackError with all problems of all
-    files.
+    before, `theirs` vLLM's names of axes by ours. Every key names every axis of the rules. Raises
+    PackError with all problems of all files.
     """
     texts: dict[str, str] = {}
     problems: list[Problem] = []
@@ -44,7 +45,7 @@ def write_configs(
             found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
             found += [] if wrong else _shared(spec, free, platform, file)
             problems += [Problem(path=shown, code=code, message=text) for code, text in found]
-            texts[platform] = config_format.dumps(_filled(spec, free, file), axes)
+            texts[platform] = config_format.dumps(_filled(spec, free, file), axes, theirs)
     if problems:
         raise PackError(problems=tuple(problems))
     return texts

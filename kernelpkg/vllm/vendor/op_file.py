@@ -34,6 +34,7 @@ from kernelpkg.vllm.vendor.op_code import (
     heading,
     lay,
 )
+from kernelpkg.vllm.vendor.op_guards import write_guards
 from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
 from kernelpkg.vllm.vendor.op_picker import SHARED, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
@@ -63,28 +64,36 @@ class OpFile:
 
 
 def write_op(
-    spec: KernelSpec, origin: str, license: str, shared: str, files: Files | None = None
+    spec: KernelSpec,
+    origin: str,
+    license: str,
+    shared: str,
+    files: Files | None = None,
+    theirs: Mapping[str, str] = {},
 ) -> OpFile:
     """Write the file of one kernel; `origin` says in words what it is made from.
 
-    `shared` is the module of what all ops share. `files` has what was read of the kernel before.
-    Raises PackError with everything that stands in the way.
+    `shared` is the module of what all ops share. `files` has what was read of the kernel before,
+    `theirs` vLLM's names of axes by ours. Raises PackError with everything that stands in the way.
     """
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
     try:
         sizes = free_sizes(spec, function)
         axes = axis_codes(spec, local_names(spec))
-        picker = write_picker(spec, axes, sizes)
-        inputs = write_inputs(spec, axes, taken.names)
+        picker = write_picker(spec, axes, sizes.axes, theirs)
+        inputs = write_inputs(spec, axes, taken.names, theirs)
         fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
         tolerances, near = _accuracy(spec, "\n".join(taken.kernel))
         settings = (f"autotune_baseline_fn={taken.baseline_name}", *near)
-        kernel = (*_registration(spec, settings, inferred=bool(fake)), *taken.kernel)
+        guards = write_guards(spec, sizes.spread, taken.imports)
+        kernel = [*_registration(spec, settings, inferred=bool(fake))]
+        kernel += _guarded(taken.kernel, guards)
     except (Unclassed, Unsayable, NotInferred) as error:
         code = "KP814" if isinstance(error, Unclassed) else "KP813"
         raise pack_error(spec.path, code, f"kernel '{spec.name}': {error}") from None
-    parts = [*taken.helpers, inputs, picker, fake, taken.baseline, tolerances, kernel]
+    aliases = _aliases(spec, taken.baseline_name)
+    parts = [*taken.helpers, inputs, picker, fake, taken.baseline, aliases, tolerances, kernel]
     read = reads("\n".join(chain.from_iterable(parts)))
     known = [_PRODUCT, *(Import(module=shared, member=name, name=name) for name in SHARED)]
     imports = {item for item in known if item.name in read}
@@ -100,6 +109,29 @@ def write_op(
         message = f"kernel '{spec.name}': {what}; shorten what is in it: {long}"
         raise pack_error(spec.path, "KP813", message)
     return OpFile(text="\n".join(lines) + "\n", axes=axes, free=sizes.axes)
+
+
+def _aliases(spec: KernelSpec, baseline: str) -> list[str]:
+    """Return the names by which vLLM's ops have the same parts, where they are called by the op."""
+    name = spec.name
+    lines = comment("As older ops call them, by the name of the op.")
+    lines += assign(f"generate_{name}_inputs", "generate_inputs", 0)
+    lines += assign(f"pick_{name}_config", "pick_config", 0)
+    return [*lines, *assign(f"{name}_baseline", baseline, 0)]
+
+
+def _guarded(kernel: Sequence[str], guards: Sequence[str]) -> list[str]:
+    """Return the Helion function with lines before all that it does."""
+    (function,) = ast.parse("\n".join(kernel)).body
+    assert isinstance(function, ast.FunctionDef)
+    first = function.body[0]
+    if ast.get_docstring(function) is not None:
+        place = first.end_lineno or 0
+    else:
+        place = first.lineno - 1
+        while kernel[place - 1].lstrip().startswith("#"):
+            place -= 1
+    return [*kernel[:place], *guards, *kernel[place:]]
 
 
 def _registration(spec: KernelSpec, accuracy: Sequence[Doc], *, inferred: bool) -> Iterator[str]:

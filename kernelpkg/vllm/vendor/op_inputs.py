@@ -274,12 +274,15 @@ def _choice(name: str, branches: Sequence[tuple[str, Made]], otherwise: Made) ->
 
 
 def write_inputs(
-    spec: KernelSpec, codes: Mapping[str, AxisCode], taken: frozenset[str]
+    spec: KernelSpec,
+    codes: Mapping[str, AxisCode],
+    taken: frozenset[str],
+    theirs: Mapping[str, str] = {},
 ) -> list[str]:
     """Write the functions that make the arguments of one case, and of every case for tuning.
 
-    `codes` are the axes, `taken` the names of the file that the functions go into. They may use
-    `product` of itertools.
+    `codes` are the axes, `taken` the names of the file that the functions go into, `theirs` vLLM's
+    names of axes by ours. They may use `product` of itertools.
     """
     writer = CaseInputsWriter(spec, codes, taken)
     lines = [*writer.lines(), "", ""]
@@ -294,7 +297,7 @@ def write_inputs(
         if "tune" in grid.use:
             keys = _keys(spec, place, writer.axes)
             again = len({*keys}) < len(keys) or not seen.isdisjoint(keys)
-            lines += _loop(writer, grid, again=again)
+            lines += _loop(writer, grid, theirs, again=again)
             seen |= {*keys}
     return [*lines, "    return inputs"]
 
@@ -307,7 +310,9 @@ def _keys(spec: KernelSpec, place: int, axes: Sequence[str]) -> list[tuple[str, 
     return [tuple(map(repr, case.key(spec))) for case in found.values()]
 
 
-def _loop(writer: CaseInputsWriter, grid: Grid, *, again: bool) -> Iterator[str]:
+def _loop(
+    writer: CaseInputsWriter, grid: Grid, theirs: Mapping[str, str], *, again: bool
+) -> Iterator[str]:
     """Yield the loop over a grid: over its rows, as far as these differ, and over each long axis.
 
     What does not vary is written out. `again` says that some keys come more than once.
@@ -339,7 +344,8 @@ def _loop(writer: CaseInputsWriter, grid: Grid, *, again: bool) -> Iterator[str]
         indent += STEP
         lists = call("product", *sources) if len(sources) > 1 else sources[0]
         yield from lay(lists, STEP, before=f"for {', '.join(targets)} in ", after=":")
-    key = collection("{}", [f'"{axis}": {value(axis)}' for axis in spec.key_axes])
+    named = [f'"{theirs.get(axis, axis)}": {value(axis)}' for axis in spec.key_axes]
+    key = collection("{}", named)
     yield from assign("key", call("CaseKey", key), indent)
     if again:
         yield f"{' ' * indent}if key not in inputs:"

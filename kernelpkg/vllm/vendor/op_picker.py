@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import fields
+from attrs import evolve, fields
 
 import kernelpkg
 from kernelpkg.manifest.opschema import NO_DEFAULT
@@ -29,18 +29,20 @@ from kernelpkg.vllm.vendor.op_code import (
     unhidden,
 )
 from kernelpkg.vllm.vendor.op_inputs import literal
-from kernelpkg.vllm.vendor.op_sizes import FreeSizes
 from kernelpkg.vllm.vendor.op_sources import Definition, Import, import_lines, read_file
 
-SHARED: Final = ("AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker")
+SHARED: Final = ("AccuracyCheck", "Rule", "own_picker", "rule_picker")
 """What the file that all ops of a tree share has for them."""
+
+ANSWERS: Final = "_pick_cache"
+"""What vLLM calls the answers that a picker remembers; its tests clear them."""
 
 _COPIED: Final = (
     "manifest/spec.py", "configs/match.py", "configs/picker.py", "vllm/vendor/op_shared.py"
 )  # fmt: skip
 """Where that comes from, in kernelpkg; none reads what comes after it."""
 
-_TAKEN: Final = frozenset({"args", "len", "refuse_split", "str", "torch"})
+_TAKEN: Final = frozenset({"args", "len", "str", "torch"})
 """Names that the function of the axes uses itself."""
 
 
@@ -54,73 +56,67 @@ def default_key(ones: Sequence[str]) -> dict[str, Scalar]:
     return {MARK: True, **dict.fromkeys(ones, 1)} if ones else {}
 
 
-def write_picker(spec: KernelSpec, codes: Mapping[str, AxisCode], sizes: FreeSizes) -> list[str]:
-    """Write the picker of a kernel; `codes` are its axes, `sizes` those that may be 1 or larger.
+def write_picker(
+    spec: KernelSpec,
+    codes: Mapping[str, AxisCode],
+    ones: Sequence[str],
+    theirs: Mapping[str, str] = {},
+) -> list[str]:
+    """Write the picker of a kernel; `codes` are its axes, `ones` those that may be 1 or larger.
 
-    What it uses of the file that all ops share is named in `SHARED`. Raises Unsayable for an axis
-    that has the name of something else.
+    `theirs` has vLLM's names of axes by ours, where they differ. What it uses of the file that all
+    ops share is named in `SHARED`. Raises Unsayable for an axis that has the name of something
+    else.
     """
-    if MARK in (*spec.key_axes, *sizes.axes):
-        raise Unsayable(f"axis '{MARK}' has the name that marks default entries; rename it")
     by_rules = spec.picker is None
-    wanted = dict.fromkeys((*(spec.key_axes if by_rules else ()), *sizes.axes))
+    wanted = dict.fromkeys((*(spec.key_axes if by_rules else ()), *ones))
+    if MARK in (theirs.get(axis, axis) for axis in (*spec.key_axes, *ones)):
+        raise Unsayable(f"axis '{MARK}' has the name that marks default entries; rename it")
     lines = []
     given: list[Doc] = ["RULES" if spec.picker is None else spec.picker.name]
     if by_rules:
-        rules = collection("()", map(_rule, spec.rules))
+        rules = collection("()", (_rule(rule, theirs) for rule in spec.rules))
         lines += ["# What picks a config: each rule narrows the tuned keys by an axis."]
         lines += [*assign("RULES", rules, 0), "", ""]
-    if wanted or by_rules or sizes.spread:
-        lines += [*_axes(spec, {axis: codes[axis].code for axis in wanted}, sizes), "", ""]
+    if wanted or by_rules:
+        lines += [*_axes(spec, {axis: codes[axis].code for axis in wanted}), "", ""]
         given.append("axes")
-    if sizes.axes:
-        given.append(collection("()", [f'"{axis}"' for axis in sizes.axes], "ones="))
+    if by_rules:
+        lines += [f"{ANSWERS}: dict[Any, Any] = {{}}"]
+        given.append(ANSWERS)
+    if ones:
+        given.append(collection("()", [f'"{theirs.get(axis, axis)}"' for axis in ones], "ones="))
     picker = "rule_picker" if by_rules else "own_picker"
     return [*lines, *assign("pick_config", call(picker, *given), 0)]
 
 
-def _rule(rule: Rule) -> Doc:
+def _rule(rule: Rule, theirs: Mapping[str, str]) -> Doc:
     """Return a rule as its call, without what goes without saying."""
+    rule = evolve(rule, axis=theirs.get(rule.axis, rule.axis))
     given = {item.name: getattr(rule, item.name) for item in fields(Rule)}
     default = {item.name: item.default for item in fields(Rule)}
     return call("Rule", *(f"{n}={literal(v)}" for n, v in given.items() if v != default[n]))
 
 
-def _axes(spec: KernelSpec, codes: Mapping[str, str], sizes: FreeSizes) -> Iterator[str]:
+def _axes(spec: KernelSpec, codes: Mapping[str, str]) -> Iterator[str]:
     """Yield the function that reads the axes; arguments with a default may be left out."""
     names = local_names(spec)
     head = call("def axes", "args: tuple[Any, ...]")
     yield from lay(head, after=" -> tuple[Any, ...]:")
     yield '    """Return what the config of a call depends on."""'
     read = {name for axis in spec.axes if axis.name in codes for name in axis.expr.names()}
-    read |= {*sizes.spread}
     for place, arg in enumerate(spec.schema.args):
         if arg.name in read:
             value = f"args[{place}]"
             if arg.default is not NO_DEFAULT:
                 value += f" if len(args) > {place} else {arg.default!r}"
             yield from assign(names[arg.name], value)
-    yield from _flat(spec, names, sizes)
     given = [axis for axis, code in codes.items() if not code.isidentifier()]
     found = unhidden(given, _TAKEN | {*names.values()})  # an axis may hide an argument
     for axis, name in found.items():
         yield from assign(name, codes[axis])
     items = (found.get(axis, code) for axis, code in codes.items())
     yield from lay(collection("()", items), STEP, before="return ")
-
-
-def _flat(spec: KernelSpec, names: Mapping[str, str], sizes: FreeSizes) -> Iterator[str]:
-    """Yield the refusal of calls whose leading sizes no key tells apart."""
-    for arg in spec.args:
-        shapes = [variant.shape or () for variant in arg.variants if arg.name in sizes.spread]
-        spread = {(i, len(s) - i - 1) for s in shapes for i, dim in enumerate(s) if dim.spread}
-        optional = bool(spread) and spec.schema.arg(arg.name).optional
-        if optional:
-            yield f"    if {names[arg.name]} is not None:"
-        for before, after in sorted(spread):
-            cut = f"[{before or ''}:{-after if after else ''}]".replace("[:]", "")
-            told = (f'"{spec.name}"', f'"{arg.name}"', f"{names[arg.name]}.shape{cut}")
-            yield from lay(call("refuse_split", *told), STEP * (2 if optional else 1))
 
 
 def write_shared(origin: str) -> str:

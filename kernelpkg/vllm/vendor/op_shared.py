@@ -6,7 +6,7 @@ with what it needs of `configs`. What is copied has lines of 88 columns.
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -23,50 +23,78 @@ Key = TypeVar("Key", bound=Mapping[str, Any])
 _DEFAULT: Final = "default"
 """What marks the keys of default entries, beside the sizes that are 1."""
 
-_UNKNOWN: Final[Any] = object()
+_UNASKED: Final[Any] = (None, None)
 
 
 def rule_picker(
     rules: tuple[Rule, ...],
     axes: Axes,
+    answers: dict[Any, Any],
     ones: tuple[str, ...] = (),
 ) -> Callable[[tuple[Any, ...], Sequence[Key]], Key | None]:
     """Return what picks the key of a call: each rule narrows the tuned keys by an axis.
 
-    `ones` are axes that are sizes; those without a rule come last in what `axes` gives.
-    What Helion compiles where one of them is 1 is wrong for larger sizes, and vLLM
-    tells compiled code apart by key alone. So no key serves both, and calls without a
-    tuned key have a default of their own where a size is 1. A size of 0 counts as 2:
-    what is compiled for larger sizes launches nothing for it.
+    An axis that a key does not name matches any value; keys that name more axes come
+    first. `answers` remembers, by the axes of a call, the list of keys and the one that
+    was picked. `ones` are axes that are sizes; those without a rule come last in what
+    `axes` gives. What Helion compiles where one of them is 1 is wrong for larger sizes,
+    and vLLM tells compiled code apart by key alone. So a size of 1 reaches only keys
+    that name it, and calls without a tuned key have a default of their own there. A
+    size of 0 counts as 2: what is compiled for larger sizes launches nothing for it.
     """
     names = [*dict.fromkeys([*(rule.axis for rule in rules), *ones])]
     # One name for all that goes together: threads may ask with other keys meanwhile.
-    last: tuple[Any, ...] = (None, (), None, {})
+    last: tuple[Any, dict[tuple[bool, ...], list[Any]]] = (None, {})
 
     def pick(args: tuple[Any, ...], config_keys: Sequence[Key]) -> Key | None:
         """Return the key that a call runs with, or None for the default one, {}."""
         nonlocal last
         values = axes(args)
-        asked, tuned, picker, answers = last
-        if asked is not config_keys:  # vLLM never changes a list, so identity will do
-            rows: dict[tuple[Scalar, ...], Key] = {}
-            for key in _tuned(config_keys):
-                rows.setdefault(tuple(key[rule.axis] for rule in rules), key)
-            tuned, answers = [*rows.values()], {}
-            picker = Picker(rules, [*enumerate(rows)])
-            last = config_keys, tuned, picker, answers
-        found: Key | None = answers.get(values, _UNKNOWN)
-        if found is _UNKNOWN:
-            facts = _sized(dict(zip(names, values, strict=True)), ones)
-            index = picker.pick(tuple(facts.values())[: len(rules)]).index
-            none = index is None
-            found = _default(config_keys, facts, ones) if none else tuned[index]
-            if len(answers) >= MEMO_LIMIT:
-                answers.clear()
-            answers[values] = found
-        return found
+        asked, found = answers.get(values, _UNASKED)
+        if asked is config_keys:  # vLLM never changes a list, so identity will do
+            key: Key | None = found
+            return key
+        keys, pickers = last
+        if keys is not config_keys:
+            pickers = _pickers(rules, ones, config_keys)
+            last = config_keys, pickers
+        facts = _sized(dict(zip(names, values, strict=True)), ones)
+        for named, tuned, picker in pickers.get(_class(facts, ones), ()):
+            index = picker.pick(tuple(facts[axis] for axis in named)).index
+            if index is not None:
+                key = tuned[index]
+                break
+        else:
+            key = _default(config_keys, facts, ones)
+        if len(answers) >= MEMO_LIMIT:
+            answers.clear()
+        answers[values] = config_keys, key
+        return key
 
     return pick
+
+
+def _pickers(
+    rules: tuple[Rule, ...],
+    ones: tuple[str, ...],
+    config_keys: Sequence[Key],
+) -> dict[tuple[bool, ...], list[Any]]:
+    """Return for each class of sizes of 1 its pickers: axes, keys, and rules over them.
+
+    There is one for each set of axes that keys name, that of the most axes first.
+    """
+    groups: dict[Any, dict[tuple[Scalar, ...], Key]] = {}
+    for key in _tuned(config_keys):
+        named = tuple(rule.axis for rule in rules if rule.axis in key)
+        rows = groups.setdefault((_class(key, ones), named), {})
+        rows.setdefault(tuple(key[axis] for axis in named), key)
+    found: dict[tuple[bool, ...], list[Any]] = {}
+    for kind, named in sorted(groups, key=lambda group: -len(group[1])):
+        rows = groups[kind, named]
+        narrowing = [rule for rule in rules if rule.axis in named]
+        picker = Picker(narrowing, [*enumerate(rows)])
+        found.setdefault(kind, []).append((named, [*rows.values()], picker))
+    return found
 
 
 def own_picker(
@@ -86,8 +114,7 @@ def own_picker(
         keys = _tuned(config_keys)
         best = choose(args, keys) if keys else None
         for key in keys:
-            fits = ((key[axis] == 1) == (facts[axis] == 1) for axis in ones)
-            if key == best and all(fits):
+            if key == best and _class(key, ones) == _class(facts, ones):
                 return key
         return _default(config_keys, facts, ones)
 
@@ -103,24 +130,29 @@ def _sized(facts: dict[str, Scalar], ones: tuple[str, ...]) -> dict[str, Scalar]
     return facts | {axis: 2 for axis in ones if facts[axis] == 0}
 
 
+def _class(values: Mapping[str, Any], ones: tuple[str, ...]) -> tuple[bool, ...]:
+    """Return which sizes of a call, or of a key, are 1."""
+    return tuple(values.get(axis) == 1 for axis in ones)
+
+
 def _default(
     config_keys: Sequence[Key],
     facts: Mapping[str, Scalar],
     ones: tuple[str, ...],
 ) -> Key | None:
-    """Return the key of the default entry for calls with the same sizes of 1."""
+    """Return the key of the default entry for calls with the same sizes of 1.
+
+    Raises ValueError where there is none but that of larger sizes, {}.
+    """
     found = {axis: 1 for axis in ones if facts[axis] == 1}
     wanted = {_DEFAULT: True, **found}
-    return next((key for key in config_keys if found and key == wanted), None)
-
-
-def refuse_split(op: str, arg: str, leading: Sequence[int]) -> None:
-    """Refuse leading sizes of which one is 1: keys know no more than their product."""
-    if 1 in leading and math.prod(leading) != 1:
+    key = next((key for key in config_keys if found and key == wanted), None)
+    if found and key is None and not all(config_keys):
         raise ValueError(
-            f"{op}: flatten {arg}; what is compiled where one of its leading sizes is "
-            "1 is wrong for others"
+            f"no config is for calls with {' and '.join(found)} of 1, and code for "
+            f"larger sizes is not theirs; add one with the key {json.dumps(wanted)}"
         )
+    return key
 
 
 class AccuracyCheck:

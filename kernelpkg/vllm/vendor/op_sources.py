@@ -26,7 +26,7 @@ BASELINE: Final = "baseline"
 _BOUND: Final = frozenset(
     {"CaseKey", "RULES", "TOLERANCES", "axes", "fake_impl", "generate_inputs", "has_helion"}
     | {"make_case_inputs", "pick_config", "register_kernel"}
-    | {"AccuracyCheck", "Rule", "own_picker", "refuse_split", "rule_picker"}
+    | {"AccuracyCheck", "Rule", "_pick_cache", "own_picker", "rule_picker"}
 )
 _READ: Final = frozenset(
     {"ImportError", "ValueError", "abs", "bool", "dict", "float", "getattr", "int", "isinstance"}

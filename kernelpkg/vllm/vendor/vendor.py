@@ -22,6 +22,7 @@ from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import has_lock
 from kernelpkg.packs.read import read_kernel
 from kernelpkg.packs.verify import make_verifier
+from kernelpkg.vllm.config_format import key_axes
 from kernelpkg.vllm.tree import CONFIGS, OPS, VllmTree, read_tree
 from kernelpkg.vllm.vendor.files import (
     Drift,
@@ -235,10 +236,11 @@ def _files(pack: PackSpec, spec: KernelSpec, tree: VllmTree | None, files: Files
         "and vendor it again."
     )
     shared = shared_path(pack.name).removesuffix(".py").replace("/", ".")
-    op = write_op(spec, origin, pack.license, shared, files)
+    theirs = key_axes(spec, pack).theirs
+    op = write_op(spec, origin, pack.license, shared, files, theirs)
     found = {f"{OPS}/{spec.name}.py": op.text}
     if tree is not None:
-        texts = write_configs(pack, spec, op.axes, op.free, tree, files)
+        texts = write_configs(pack, spec, op.axes, op.free, tree, files, theirs)
         found |= {f"{CONFIGS}/{spec.name}/{name}.json": text for name, text in texts.items()}
     return found
 

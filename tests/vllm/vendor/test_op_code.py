@@ -43,6 +43,9 @@ DOCS = {
     "a condition is broken before its operators": (
         " and ".join([LONG] * 3) + f" and not ({LONG} and a)"
     ),
+    "a condition is broken before all of its words": (
+        f"{LONG} or {LONG} and ({LONG} or a) and b or {LONG} and c"
+    ),
     "a sum is broken before its signs": (
         f"{LONG} * 2 + {LONG} - ({LONG} + 1) * {LONG} + {LONG} // 128"
     ),

@@ -253,7 +253,7 @@ def test_codes_that_nothing_names_have_them_all(demo):
     text = text_of(demo)
     assert text.count("    torch.float8_") == 4
     assert "    torch.int8: (0.0, 1.0),\n" in text
-    assert "(input: torch.Tensor) -> torch.Tensor:\n    out = " in text
+    assert "(input: torch.Tensor) -> torch.Tensor:\n    assert input.ndim == 1, " in text
 
 
 def test_other_results_get_settings_of_helion():

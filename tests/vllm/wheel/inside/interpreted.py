@@ -28,6 +28,7 @@ from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm.config_format import key_axes
 
 ROOT = Path(__file__).parents[4]
 TREE = Path(os.environ["VLLM_TREE"])
@@ -61,8 +62,9 @@ def kernels() -> dict[str, Any]:
 
 
 def key_of(name: str, case: Case) -> CaseKey:
-    """Return the key of a case: the axes that rules match, by our names."""
-    return CaseKey({axis: case.values[axis] for axis in SPECS[name].key_axes})
+    """Return the key of a case: the axes that rules match, by vLLM's names."""
+    theirs = key_axes(SPECS[name], PACK).theirs
+    return CaseKey({theirs.get(axis, axis): case.values[axis] for axis in SPECS[name].key_axes})
 
 
 def with_tokens(name: str, case: Case, tokens: int) -> tuple[Any, ...]:
@@ -180,7 +182,10 @@ def test_a_tuned_case_picks_itself(kernels, name):
 
 @each
 def test_a_picker_answers_by_the_keys_it_is_given(kernels, name):
-    """What it answered over other keys is not taken for an answer over these."""
+    """What it answered over other keys is not taken for an answer over these.
+
+    One token reaches no key of more, nor the default one of more.
+    """
     configured = kernels[name].get_configured_op()
     keys, pick = list(configured.configs), configured.config_picker
     with FakeTensorMode():
@@ -188,7 +193,8 @@ def test_a_picker_answers_by_the_keys_it_is_given(kernels, name):
     others = [other for other in keys if other != key]
     for given, wanted in ((keys, {key}), (others, {*others}), (keys, {key}), ([], {None})):
         assert pick(args, given) in wanted
-    assert pick(args, [CaseKey.default()]) is None
+    with pytest.raises(ValueError, match=r"^no config is for calls with num_?tokens of 1, "):
+        pick(args, [CaseKey.default()])
 
 
 @each
@@ -231,6 +237,17 @@ def test_one_token_never_shares_code_with_many(kernels, name):
             left, right = (with_tokens(name, case, tokens) for tokens in order)
             assert key(*left) != key(*right), (case, order)
             assert bind(left) is not bind(right), (case, order)
+
+
+def test_tensors_of_several_leading_sizes_are_taken(kernels):
+    """Of each of them the product is the number of tokens, also where one of them is 1."""
+    op = torch.ops.vllm_helion.silu_mul_fp8
+    rows = torch.randn(6, 2 * 64)
+    want = op(rows, torch.ones(1)).float()
+    for sizes in [(1, 6), (6, 1), (2, 3), (1, 3, 2)]:
+        found = op(rows.view(*sizes, 2 * 64), torch.ones(1))
+        assert found.shape == (*sizes, 64)
+        assert torch.equal(found.float().view(6, 64), want)
 
 
 @each

@@ -80,3 +80,19 @@ def test_vllms_autotuner_takes_an_op(name):
     config = kernel.run_autotune(smallest(kernel), "none")
     assert isinstance(config, helion.Config)
     assert config.block_sizes
+
+
+def test_each_shape_of_several_leading_sizes_has_code_of_its_own():
+    """Which vLLM's key, their product, does not tell apart; flat tensors share theirs."""
+    kernel = get_kernel_by_name("silu_mul_fp8")
+    bind = register.create_helion_decorated_kernel(
+        kernel.raw_kernel_func, kernel.helion_settings, {"key": lambda *args: "their product"}
+    ).bind
+
+    def code(*sizes):
+        return id(bind((torch.ones(*sizes, 2 * 64), torch.ones(1))))
+
+    several = [(1, 6), (6, 1), (2, 3), (3, 2), (5, 2), (1, 2, 3), (3, 2, 1)]
+    assert len({code(*sizes) for sizes in [*several, (6,)]}) == len(several) + 1
+    assert [code(*sizes) for sizes in several] == [code(*sizes) for sizes in several]
+    assert code(6) == code(7)

@@ -114,6 +114,12 @@ def baseline(
     return out.copy_(input * 2)
 
 
+# As older ops call them, by the name of the op.
+generate_everything_inputs = generate_inputs
+pick_everything_config = pick_config
+everything_baseline = baseline
+
+
 @register_kernel(
     "everything",
     mutates_args=["out"],
@@ -138,6 +144,17 @@ def double(
     axis: int = 1,
     eps: float = 1e-6,
 ) -> torch.Tensor:
+    assert input.ndim == 1, "input must be [num_tokens]"
+    if bias is not None:
+        assert bias.ndim == 1, "bias must be [bias_size]"
+    assert out.shape == input.shape, "out must be [num_tokens]"
+    assert out.dtype == torch.float32, "out must have dtype float32"
+    assert out.is_contiguous(), "out must be contiguous"
+    assert input.dtype == torch.float32, "input must have dtype float32"
+    assert input.is_contiguous(), "input must be contiguous"
+    if bias is not None:
+        assert bias.dtype == torch.float32, "bias must have dtype float32"
+        assert bias.is_contiguous(), "bias must be contiguous"
     result = torch.empty(
         [hl.specialize(input.size(0))],
         dtype=input.dtype,

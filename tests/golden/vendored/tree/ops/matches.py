@@ -10,12 +10,7 @@ from typing import Any
 import torch
 
 from vllm.kernels.helion.case_key import CaseKey
-from vllm.kernels.helion.golden_rules import (
-    AccuracyCheck,
-    Rule,
-    refuse_split,
-    rule_picker,
-)
+from vllm.kernels.helion.golden_rules import AccuracyCheck, Rule, rule_picker
 from vllm.utils.import_utils import has_helion
 
 if not has_helion():
@@ -69,7 +64,7 @@ def generate_inputs() -> dict[CaseKey, tuple[Any, ...]]:
                 "eps": 1e-06,
                 "n": n,
                 "m": 8,
-                "width": width,
+                "columns": width,
                 "args": 2,
                 "keep": 4,
                 "a_condition_that_is_long": False,
@@ -98,7 +93,7 @@ RULES = (
     Rule(axis="eps", match="nearest"),
     Rule(axis="n", match="nearest", max=0.25),
     Rule(axis="m", match="floor", under="miss"),
-    Rule(axis="width", match="ranges", bounds=(256, 4096)),
+    Rule(axis="columns", match="ranges", bounds=(256, 4096)),
     Rule(axis="args", match="pow2"),
     Rule(axis="keep", match="nearest", distance="log"),
     Rule(axis="a_condition_that_is_long", match="ignore"),
@@ -118,10 +113,6 @@ def axes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     eps = args[6]
     args_ = args[7]
     keep = args[8] if len(args) > 8 else 4
-    refuse_split("matches", "out", out.shape[:-1])
-    refuse_split("matches", "x", x.shape[:-1])
-    if y is not None:
-        refuse_split("matches", "y", y.shape[:-1])
     dtype = str(x.dtype).removeprefix("torch.")
     code = str(out.dtype).removeprefix("torch.")
     has_y = y is not None
@@ -148,7 +139,8 @@ def axes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-pick_config = rule_picker(RULES, axes, ones=("tokens", "n"))
+_pick_cache: dict[Any, Any] = {}
+pick_config = rule_picker(RULES, axes, _pick_cache, ones=("tokens", "n"))
 
 
 def baseline(
@@ -165,6 +157,12 @@ def baseline(
     if y is not None:
         x = x + y
     out.copy_((x * n + eps).to(out.dtype))
+
+
+# As older ops call them, by the name of the op.
+generate_matches_inputs = generate_inputs
+pick_matches_config = pick_config
+matches_baseline = baseline
 
 
 # How far results may be from the baseline's, by dtype: relative, absolute.
@@ -197,6 +195,30 @@ def matches(
     args: int,
     keep: int = 4,
 ) -> None:
+    assert x.ndim >= 1, "x must be [*tokens, width]"
+    assert n > 0, "n > 0"
+    assert (
+        flag
+        or x.dtype in [torch.bfloat16, torch.float16]
+        and keep in [1, 2, 4, 8, 16]
+        or args not in [3, 5]
+    ), "flag, x, keep, args"
+    if y is not None:
+        assert y is None or y.ndim < 5, "not has_y or y.ndim < 5"
+    assert out.shape[-1] == x.shape[-1], "out must be [*tokens, width]"
+    assert out.numel() == x.numel() // x.shape[-1] * x.shape[-1], "shape of out"
+    assert out.is_contiguous(), "out must be contiguous"
+    assert x.is_contiguous(), "x must be contiguous"
+    if y is not None:
+        assert y.shape[-1] == x.shape[-1], "y must be [*tokens, width]"
+        assert y.numel() == x.numel() // x.shape[-1] * x.shape[-1], "shape of y"
+        assert y.dtype == x.dtype, "y must have dtype dtype"
+        assert y.is_contiguous(), "y must be contiguous"
+    # Keys know their product alone, and code for one of 1 is wrong for more.
+    hl.specialize(out.shape[:-1] if out.ndim > 2 else ())
+    hl.specialize(x.shape[:-1] if x.ndim > 2 else ())
+    if y is not None:
+        hl.specialize(y.shape[:-1] if y.ndim > 2 else ())
     width = hl.specialize(x.shape[-1])
     hl.specialize((args, keep))
     rows = x.view(-1, width)
