@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, config_problems, shown_json
 from kernelpkg.errors import PackError, Problem, pack_error, quoted, suggestion
-from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
 from kernelpkg.manifest.helion_config import ORDER, Config
 from kernelpkg.manifest.spec import AxisType, CaseKey, KernelSpec, PackSpec, Scalar
@@ -39,13 +39,15 @@ class KeyAxes:
     """The axes that keys of one kernel name, with their types, in the order of the rules.
 
     `names` has our names by vLLM's, where they differ; of several for one axis, those of older
-    releases come first, and the last is the one that is written.
+    releases come first, and the last is the one that is written. `fillings` are the values that
+    axes with a default have together in the cases that are tuned.
     """
 
     kernel: str
     types: Mapping[str, AxisType]
     defaults: Mapping[str, Scalar] = field(factory=dict)
     names: Mapping[str, str] = field(factory=dict)
+    fillings: Sequence[Mapping[str, Scalar]] = ()
 
     @cached_property
     def theirs(self) -> Mapping[str, str]:
@@ -67,11 +69,13 @@ def key_axes(spec: KernelSpec, pack: PackSpec) -> KeyAxes:
     wrong = axis_name_problems(pack, spec)
     if wrong:
         raise PackError(problems=wrong)
+    tuned = [case.values for case in cases_of(spec, "tune")]
     return KeyAxes(
         kernel=spec.name,
         types={axis: spec.axis_types[axis] for axis in spec.key_axes},
         defaults=spec.defaults,
         names=pack.vllm_axes.get(spec.name, {}),
+        fillings=[{axis: values[axis] for axis in spec.defaults} for values in tuned],
     )
 
 
@@ -99,31 +103,34 @@ def dumps(file: ConfigFile, axes: Collection[str], names: Mapping[str, str] = {}
 def with_vllm_keys(file: ConfigFile, defaults: Mapping[str, Scalar]) -> ConfigFile:
     """Return a file with the keys that vLLM's has: the same axes in all, none that was filled in.
 
-    An axis that was filled in when the file was read, and that tells cases apart by now, stays.
+    An axis that was filled in when the file was read, and that tells configs apart by now, stays.
     """
     named = dict.fromkeys(axis for case in file.cases for axis in case.key)
-    keys: list[CaseKey] = [
-        {axis: case.key.get(axis, defaults.get(axis)) for axis in named} if case.key else {}
+    cases = [
+        evolve(case, key={axis: case.key.get(axis, defaults.get(axis)) for axis in named})
+        if case.key
+        else case
         for case in file.cases
     ]
-    texts = file.tuned_with.get("filled", "").split(", ")
-    filled = {axis: value for axis, _, value in (text.partition("=") for text in texts)}
-    dropped = {
-        axis
-        for axis in named.keys() & filled
-        if all(show(key[axis]) == filled[axis] for key in keys if key)
-    }
-    if dropped != named.keys():  # a key without axes is the default's
-        keys = [{axis: key[axis] for axis in key if axis not in dropped} for key in keys]
-    cases = zip(file.cases, keys, strict=True)
-    return evolve(file, cases=tuple(evolve(case, key=key) for case, key in cases))
+    filled = {text for text in file.tuned_with.get("filled", "").split(", ") if "=" in text}
+    axes = [axis for axis in named if axis in {text.partition("=")[0] for text in filled}]
+    for axis in axes if len(axes) < len(named) else ():  # a key without axes is the default's
+        known = all(f"{axis}={show(case.key[axis])}" in filled for case in cases if case.key)
+        found: dict[object, TunedCase] = {}
+        for case in cases:
+            rest = {name: value for name, value in case.key.items() if name != axis}
+            other = found.setdefault(tuple(rest.values()), evolve(case, key=rest))
+            known = known and other.config == case.config
+        cases = [*found.values()] if known else cases
+    return evolve(file, cases=tuple(cases))
 
 
 def loads(text: str, shown: str, axes: KeyAxes, *, origin: str, platform: str) -> ConfigFile:
     """Read the file of one platform.
 
-    Axes that the keys lack are filled in from the defaults, which `tuned_with` records beside the
-    origin. `shown` is the path in messages. Raises PackError with every problem of the text.
+    Axes that the keys lack are filled in as they are tuned, a case for each of their values, which
+    `tuned_with` records beside the origin. `shown` is the path in messages. Raises PackError with
+    every problem of the text.
     """
     try:
         document, repeated = parse_json(text)
@@ -195,25 +202,28 @@ class _Reading:
 
     def file(self, entries: Sequence[_Entry], made: dict[str, str], platform: str) -> ConfigFile:
         """Make the file of sound entries, which is of use only if nothing is wrong."""
-        filled = self.filled([entry for entry in entries if entry.key])
+        fillings = self.fillings([entry for entry in entries if entry.key])
         first: dict[tuple[Scalar, ...], _Entry] = {}
         places: dict[str, int] = {}
         configs: list[Config] = []
         cases = []
         for entry in entries:
-            values = {**filled, **entry.key}
-            key = {axis: values.get(axis) for axis in self.axes.types} if entry.key else {}
-            other = first.setdefault(tuple(key.values()), entry)
+            row = tuple(entry.key.get(axis) for axis in self.axes.types) if entry.key else ()
+            other = first.setdefault(row, entry)
             if other is not entry:
                 problem = f"has the key of {other.label} too, and vLLM takes the later one"
                 self.add(entry.at, "KP825", f"{entry.label}: {problem}; keep one of them")
             place = places.setdefault(config_id(entry.config), len(configs))
             if place == len(configs):
                 configs.append(entry.config)
-            cases.append(TunedCase(key=key, config=place))
+            for filling in fillings if entry.key else [{}]:
+                values = {**filling, **entry.key}
+                key = {axis: values.get(axis) for axis in self.axes.types} if values else {}
+                cases.append(TunedCase(key=key, config=place))
         self.check_copies(first.get(()))
+        filled = [f"{axis}={show(f[axis])}" for axis in fillings[0] for f in fillings]
         if filled:
-            made["filled"] = ", ".join(f"{axis}={show(value)}" for axis, value in filled.items())
+            made["filled"] = ", ".join(dict.fromkeys(filled))
         return ConfigFile(
             kernel=self.axes.kernel,
             platform=platform,
@@ -229,10 +239,13 @@ class _Reading:
                 problem = f"is marked '{MARK}', and has not the config of the key {{}}"
                 self.add(copy.at, "KP823", f"{copy.label}, key: {problem}; vendor the pack again")
 
-    def filled(self, entries: Sequence[_Entry]) -> dict[str, Scalar]:
-        """Return the values of the axes that keys lack; the keys of a file name the same axes."""
+    def fillings(self, entries: Sequence[_Entry]) -> list[dict[str, Scalar]]:
+        """Return the values of the axes that keys lack; the keys of a file name the same axes.
+
+        vLLM takes a config whatever these are, and so do calls of each of them that is tuned.
+        """
         if not entries:
-            return {}
+            return [{}]
         first = entries[0]
         for entry in entries:
             if entry.key.keys() != first.key.keys():
@@ -246,7 +259,12 @@ class _Reading:
                 problem = f"axis '{axis}' is missing and has no default"
                 message = f"{first.label}, key: {problem}; give it one in [inputs] default"
                 self.add(first.at, "KP823", message)
-        return {axis: self.axes.defaults.get(axis) for axis in lacking}
+        found = {
+            tuple(map(show, filling.values())): filling
+            for values in self.axes.fillings or [self.axes.defaults]
+            for filling in [{axis: values.get(axis) for axis in lacking}]
+        }
+        return [*found.values()]
 
     def entry(self, at: JsonPath, label: str, entry: object) -> _Entry | None:
         """Return an entry of the array, if its parts are what they must be."""
