@@ -22,6 +22,12 @@ import pytest
 VERSION = "0.33.0"
 FOLDER = Path("vllm", "kernels", "helion")
 TESTS = Path("tests", "kernels", "helion")
+BESIDE = (
+    "tests/__init__.py",
+    "tests/kernels/__init__.py",
+    "tests/kernels/quant_utils.py",
+    "tools/",
+)
 ROOT = Path(__file__).parents[3]
 
 SOURCES = "f7/25/aa5684e9c59d6fc75f78926b7f15e8d9adc7de2d9e6e7575b80776ad8169"
@@ -47,7 +53,7 @@ def unpacked_wheel(work: Path) -> Path:
 
 
 def unpacked_tests(work: Path) -> Path:
-    """Download the sources, and unpack the tests of the Helion kernels."""
+    """Download the sources, and unpack the tests of the Helion kernels with what they import."""
     place = f"https://files.pythonhosted.org/packages/{SOURCES}/vllm-{VERSION}.tar.gz"
     with urllib.request.urlopen(place, timeout=60) as answer:
         data = answer.read()
@@ -55,7 +61,7 @@ def unpacked_tests(work: Path) -> Path:
     top = f"vllm-{VERSION}"
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
-            if member.name.startswith(f"{top}/{TESTS.as_posix()}/"):
+            if member.name.startswith(tuple(f"{top}/{path}" for path in (f"{TESTS}/", *BESIDE))):
                 archive.extract(member, work, filter="data")
     return work / top
 
@@ -103,7 +109,7 @@ def vllm_tests() -> Path:
     given = Path(os.environ.get("KERNELPKG_VLLM_DIR") or "", TESTS)
     if os.environ.get("KERNELPKG_VLLM_DIR") and given.is_dir():
         return given
-    return cached(f"vllm-{VERSION}-tests", unpacked_tests) / TESTS
+    return cached(f"vllm-{VERSION}-sources", unpacked_tests) / TESTS
 
 
 def link_tree(wheel: Path, into: Path) -> Path:
