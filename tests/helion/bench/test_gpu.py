@@ -13,6 +13,7 @@ import torch
 
 from kernelpkg.bench import gpu
 from kernelpkg.bench.gpu import GpuFacts, current_gpu, first_gpu
+from kernelpkg.compile.helion import platform_here
 from kernelpkg.runtime.torch_ops import detect
 
 HERE = Path(__file__).parent
@@ -138,8 +139,14 @@ def test_once_cuda_is_started_the_current_gpu_counts(monkeypatch):
     ids=["architecture", "nothing", "unheard-of"],
 )
 def test_a_gpu_without_a_name_has_a_platform(monkeypatch, found, platform, family):
-    """A pack can name `unknown_gpu` in [platforms], as any other name."""
+    """A pack can name `unknown_gpu` in [platforms], as any other name.
+
+    Kernels without a manifest are on the same platform, and CUDA is not started for them either.
+    """
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", None)
     monkeypatch.setattr("kernelpkg.runtime.torch_ops.first_gpu", lambda environment: found)
+    monkeypatch.setattr("kernelpkg.compile.helion.first_gpu", lambda environment: found)
     assert (detect().platform.name, detect().platform.family) == (platform, family)
+    assert platform_here() == platform
     assert detect(extra={platform: "nvidia_h200"}).platform.name == "nvidia_h200"
