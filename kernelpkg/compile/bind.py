@@ -34,7 +34,7 @@ from kernelpkg.launch.classes import Exact
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec
-from kernelpkg.packs.sources import load_function
+from kernelpkg.packs.sources import load_function, read_anew
 
 # Fields with an entry per tile, loop or reduction; the config spec calls all but one the same.
 _LOOPS: Final = (
@@ -200,6 +200,11 @@ class Binding:
         spec = self._spec
         return frozenset({*spec.supported_config_keys(), *spec.user_defined_tunables})
 
+    @property
+    def tunables(self) -> tuple[str, ...]:
+        """The names that the function registers as tunable, which a config may give values."""
+        return tuple(self._spec.user_defined_tunables)
+
     @cached_property
     def fingerprint(self) -> str:
         """The parts of a config that the kernel has, as Helion writes them."""
@@ -291,7 +296,7 @@ class Binder:
         except (OSError, OverflowError, RuntimeError) as error:  # no address space is that large
             raise NoInputs(_line(error)) from None
         try:
-            with target.standing_in():
+            with target.standing_in(), read_anew(Path(self._spec.directory)):
                 bound = kernel.bind(untouched)
         except Exception as error:
             unknown = next((e for e in led_to(error) if isinstance(e, UnknownSms)), None)

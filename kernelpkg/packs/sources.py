@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import io
@@ -341,6 +342,17 @@ def load_function(directory: Path, reference: Reference, files: Files | None = N
         message = f"has no function '{reference.name}' once it has run"
         raise pack_error(f"kernels/{directory.name}/{reference.file}", "KP112", message)
     return found
+
+
+@contextlib.contextmanager
+def read_anew(directory: Path) -> Iterator[None]:
+    """Let Helion read files of a kernel as they are now, be they pinned for an op that is loaded."""
+    files = [file for file in list(linecache.cache) if Path(file).is_relative_to(directory)]
+    kept = {file: linecache.cache.pop(file) for file in files}
+    try:
+        yield
+    finally:
+        linecache.cache.update(kept)
 
 
 class Pins:

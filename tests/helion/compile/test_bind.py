@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._inductor import lowering
 
+import kernelpkg
 from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound, known_fields
 from kernelpkg.compile.variants import known_cases, variants_of
 from kernelpkg.configs import platforms
@@ -201,3 +202,12 @@ def test_loops_that_depend_on_one_another(demo):
     unknown = "cross_loop_pipeline" in known_fields()
     with pytest.raises(NoInputs if unknown else Unbound, match="LoopDependencyError: "):
         binder.bind(Case(values={"num_tokens": 4}, use=("tune",), grid=0), HOPPER)
+
+
+def test_an_edited_function_is_bound_as_it_is_now(demo):
+    """An op that was loaded before keeps the lines of its function; what is bound has its own."""
+    kernelpkg.load(root=demo.root, device="cpu")
+    demo.edit("kernels/twice/kernel.py", "input[tile] * 2", "torch.exp(input[tile])")
+    spec = read_kernel(demo.root, "twice")
+    found = Binder(spec).bind(known_cases(spec)[0], HOPPER)
+    assert "exp(" in found.code({"block_sizes": [16]})
