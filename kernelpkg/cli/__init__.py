@@ -16,6 +16,8 @@ Inside only:
     vllm        `vendor`, `import` and `export`
     build       `build`
     warm        `warm`
+    show        The command `show`: one op whole, as its manifest, its configs and Helion
+    test        The command `test`: a smoke check of every op, and levels 0 and 1 of
 """
 
 from __future__ import annotations

@@ -38,28 +38,31 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
+    found = check_pack(options, options.level, options.platform)
+    tell(options, found.to_json(), found.lines())
+    if not options.json:
+        _print_resources(found.checked.counts.get("resources", ()))
+    return FINE if found.ok else FOUND
+
+
+def check_pack(
+    options: argparse.Namespace, level: int, asked: Sequence[str] = ()
+) -> level0.Checkup:
+    """Check the ops of the pack up to a level, for platforms that are asked for, with a bar."""
     root, name = find.find_pack(options.pack, options.root, os.environ)
     pack, broken = level0.open_for_check(root.path, name)
     pack = directories.with_overlays(pack, options.configs, os.environ)
     kernels = find.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
-    platforms = level0.chosen_platforms(pack, options.platform, there)
-    above = _levels(options)
+    platforms = level0.chosen_platforms(pack, asked, there)
+    above = _levels(level, options)
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
         )
         checked = checked.merge(Checked(findings=broken))
-        found = level0.check(
-            pack,
-            (checked, specs),
-            {level: partial(step, progress=progress.step) for level, step in above.items()},
-            platforms,
-        )
-    tell(options, found.to_json(), found.lines())
-    if not options.json:
-        _print_resources(found.checked.counts.get("resources", ()))
-    return FINE if found.ok else FOUND
+        steps = {level: partial(step, progress=progress.step) for level, step in above.items()}
+        return level0.check(pack, (checked, specs), steps, platforms)
 
 
 def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
@@ -71,7 +74,7 @@ def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
         print_table(resource_rows(resources))
 
 
-def _levels(options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
+def _levels(level: int, options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
     """Return what makes each level that is asked for.
 
     Raises KernelpkgError, before anything is checked, where what a level needs is not installed.
@@ -79,15 +82,15 @@ def _levels(options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
     found: dict[int, Callable[..., Checked]] = {}
     jobs, device = options.jobs, options.device
     try:
-        if options.level >= 1:
+        if level >= 1:
             from kernelpkg.check.level1 import check_bindings
 
             found[1] = partial(check_bindings, jobs=jobs)
-        if options.level >= 2:
+        if level >= 2:
             from kernelpkg.check.level2 import check_compiling
 
             found[2] = partial(check_compiling, jobs=jobs)
-        if options.level >= 3:
+        if level >= 3:
             from kernelpkg.check.level3 import check_runs
             from kernelpkg.runtime.torch_ops import detect
 
@@ -95,7 +98,7 @@ def _levels(options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
             found[3] = partial(check_runs, jobs=jobs, device=device)
     except ImportError as error:
         raise KernelpkgError(
-            f"kernelpkg: level {options.level} needs '{error.name}', which cannot be imported "
+            f"kernelpkg: level {level} needs '{error.name}', which cannot be imported "
             f"({error}); 'kernelpkg doctor' says more"
         ) from None
     return found

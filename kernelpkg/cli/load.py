@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
 
 from kernelpkg.cli.console import (
     FINE,
@@ -18,6 +22,11 @@ from kernelpkg.cli.console import (
     say,
 )
 from kernelpkg.errors import KernelpkgError
+from kernelpkg.packs import find
+
+if TYPE_CHECKING:
+    from kernelpkg.manifest.spec import KernelName
+    from kernelpkg.runtime.reports import LoadReport
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -40,24 +49,13 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load; 0 where every kernel is registered, or, with --strict, tuned or prebuilt too."""
-    try:
-        from kernelpkg.runtime.load import load  # imports torch, which may be missing or broken
-    except ImportError as error:
-        raise KernelpkgError(
-            f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
-        ) from None
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
-        report = load(
-            options.pack,
-            root=options.root,
-            device=options.device,
-            smoke=options.smoke,
-            configs=options.configs,
-            locked=options.locked,
-            builds=options.builds,
-            prebuilt=options.prebuilt_only,
-            progress=progress.step,
-        )
+    report = load_pack(
+        options,
+        smoke=options.smoke,
+        locked=options.locked,
+        builds=options.builds,
+        prebuilt=options.prebuilt_only,
+    )
     complain((*report.notes, *report.failures()))
     if options.json:
         print_json(report.to_json())
@@ -65,3 +63,31 @@ def run(options: argparse.Namespace) -> int:
         print_table(report.rows())
         say(report.summary())
     return FINE if report.ok and (report.best or not options.strict) else FOUND
+
+
+def load_pack(options: argparse.Namespace, *, ops: Sequence[str] = (), **how: Any) -> LoadReport:
+    """Load the pack, or some ops of it, with a bar; raises KernelpkgError where torch is broken."""
+    try:
+        from kernelpkg.runtime.load import load  # imports torch, which may be missing or broken
+    except ImportError as error:
+        raise KernelpkgError(
+            f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
+        ) from None
+    environment = dict(os.environ)
+    others: set[KernelName] = set()
+    if ops:
+        pack = find.open_pack(options.pack, options.root, options.configs, os.environ)
+        others = {*pack.kernels} - {*find.chosen_kernels(pack, ops)}
+        environment[find.DISABLE_VARIABLE] = ",".join(sorted(others))
+    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+        report = load(
+            options.pack,
+            root=options.root,
+            device=options.device,
+            configs=options.configs,
+            progress=progress.step,
+            environment=environment,
+            **how,
+        )
+    chosen = tuple(kernel for kernel in report.kernels if kernel.name not in others)
+    return evolve(report, kernels=chosen)

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     made = new_kernel(root, options.name, make_pack=options.root is not None)
     document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
     lines = [f"wrote {root / file}" for file in made.files]
-    last = f"check it with: python -m kernelpkg load --root {root} --smoke"
+    last = f"test it with: python -m kernelpkg test --root {root}"
     tell(options, document, [*lines, *made.remarks, last])
     return FINE
 

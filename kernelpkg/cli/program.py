@@ -33,6 +33,8 @@ environment: KERNELPKG_PATH         directories that hold packs, separated by co
 
 _COMMANDS: Final = {
     "load": ("load", "load a pack and register its ops"),
+    "test": ("test", "run each op against its reference, and bind it with Helion"),
+    "show": ("show", "show one op whole: schema, axes, rules, cases, routes, structure"),
     "list": ("list", "list the packs, their kernels and what is tuned"),
     "new": ("new", "write a new kernel that loads as it is"),
     "schema": ("schema", "print the JSON Schema of manifests"),
@@ -51,7 +53,7 @@ _COMMANDS: Final = {
 """The module of each command, which adds it, and what it does; in the order of messages."""
 
 _GROUPS: Final = {
-    "kernels and packs": ("new", "list", "load", "warm", "schema", "doctor"),
+    "kernels and packs": ("new", "test", "list", "show", "load", "warm", "schema", "doctor"),
     "tuned configs": ("explain", "coverage", "check", "autotune", "build", "lock"),
     "vLLM": ("vendor", "import", "export"),
 }

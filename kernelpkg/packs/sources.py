@@ -346,7 +346,7 @@ def load_function(directory: Path, reference: Reference, files: Files | None = N
 
 @contextlib.contextmanager
 def read_anew(directory: Path) -> Iterator[None]:
-    """Let Helion read files of a kernel as they are now, be they pinned for an op that is loaded."""
+    """Let Helion read files of a kernel as they are now, though they are pinned for a loaded op."""
     files = [file for file in list(linecache.cache) if Path(file).is_relative_to(directory)]
     kept = {file: linecache.cache.pop(file) for file in files}
     try:

@@ -174,7 +174,7 @@ def test_new_says_what_it_wrote_and_how_to_check_it(tmp_path, capsys):
             f"wrote {root}/kernels/softmax/kernel.toml\n"
             f"wrote {root}/kernels/softmax/kernel.py\n"
             f"wrote {root}/kernels/softmax/host.py\n"
-            f"check it with: python -m kernelpkg load --root {root} --smoke\n"
+            f"test it with: python -m kernelpkg test --root {root}\n"
         ),
         "",
     )
@@ -187,7 +187,7 @@ def test_new_in_the_directory_of_a_pack_needs_no_root(demo, capsys, monkeypatch)
         "wrote kernels/softmax/kernel.toml\n"
         "wrote kernels/softmax/kernel.py\n"
         "wrote kernels/softmax/host.py\n"
-        "check it with: python -m kernelpkg load --root . --smoke\n"
+        "test it with: python -m kernelpkg test --root .\n"
     )
 
 

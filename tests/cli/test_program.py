@@ -50,7 +50,7 @@ USAGE = {
     "no-command": ([], f"the following arguments are required: COMMAND; {HELP}"),
     "unknown-command": (["lod"], f"'lod' is not a command; did you mean 'load'?; {HELP}"),
     "far-command": (["xyz"],
-        "'xyz' is not a command; known are load, list, new, schema, explain, import, export, vendor, autotune, check, build, warm, lock, coverage, doctor; " + HELP),
+        "'xyz' is not a command; known are load, test, show, list, new, schema, explain, import, export, vendor, autotune, check, build, warm, lock, coverage, doctor; " + HELP),
     "unknown-option": (["list", "--jsn"],
         "'--jsn' is not an argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
     "shortened-option": (["autotune", "--case=3"],

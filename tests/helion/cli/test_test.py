@@ -1,0 +1,54 @@
+"""The command `test`: a smoke check and levels 0 and 1, in one run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kernelpkg import cli
+
+
+@pytest.fixture
+def tested(demo, capsys):
+    """Runs the command on `demo`; returns status, stdout and stderr."""
+
+    def run(*arguments: str):
+        status = cli.main(["test", *arguments, "--root", str(demo.root)])
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def test_a_sound_kernel_is_run_and_bound(tested):
+    status, out, err = tested()
+    assert (status, err) == (0, "")
+    assert "1 of 1 checks ok" in out
+    assert "check: 0 errors, 0 unverified; 1 kernel, " in out
+    assert "1 binding" in out
+
+
+def test_what_both_find_is_said_once(demo, tested):
+    demo.edit("kernels/twice/kernel.toml", "version = 1", "version = 0")
+    status, out, err = tested()
+    assert status == 1
+    assert len(err.splitlines()) == 1
+    assert "KP012" in err
+    assert "1 failed" in out
+
+
+def test_a_function_that_does_not_bind_and_does_not_run_is_said_twice(demo, tested):
+    demo.edit("kernels/twice/kernel.py", "hl.tile", "hl.tyle")
+    status, _, err = tested()
+    assert status == 1
+    assert [code for code in ("KP240", "KP701") if code in err] == ["KP240", "KP701"]
+
+
+def test_only_the_ops_that_are_named_are_tested(demo, tested):
+    demo.kernel("thrice")
+    demo.edit("kernels/thrice/kernel.toml", "version = 1", "version = 0")
+    status, out, _ = tested("twice", "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert [kernel["name"] for kernel in document["load"]["kernels"]] == ["twice"]
+    assert document["check"]["findings"] == []
