@@ -51,6 +51,9 @@ _PRESET: Final = {"static_shapes": False, "force_autotune": False, "autotune_eff
 """Settings under which Helion asks `autotuner_fn` and nothing else; the last two keep
 HELION_FORCE_AUTOTUNE and HELION_AUTOTUNE_EFFORT=none from going around it."""
 
+_BACKEND: Final = {"backend": "triton"}
+"""What a kernel is compiled by unless its settings say another, whatever HELION_BACKEND does."""
+
 PINNED: Final[Mapping[str, Any]] = {"enable_fp_fusion": True}
 """Options of Triton that decide what code computes, and whose defaults change between releases:
 Triton 3.10 no longer contracts a product and a sum, which changes every kernel of the first pack.
@@ -162,18 +165,27 @@ class ConfiguredHelionKernel:
             if tuned.lack is not None:
                 raise DisabledError(tuned.lack)
         self._tuned = tuned
-        self._settings = settings
+        self._settings = settings = {**_BACKEND, **settings}
         self._select = select or self._picked()
         self._forced = threading.local()
         absent_gpu.tell_sms(raw_kernel_func)
-        hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
+
+    # These are made when they are needed: Helion starts CUDA for the settings of a kernel, and a
+    # process that is forked after that cannot use it.
+    @cached_property
+    def _kernel(self) -> Any:
+        return self._made()
+
+    @cached_property
+    def _wide_kernel(self) -> Any:
         # Helion chooses 32-bit indices from the arguments of the first call; a later view that
         # lies further apart would wrap around, so calls that need 64 bits have their own kernel.
-        wide = {"index_dtype": torch.int64}
-        preset = {**_PRESET, **hooks}
-        self._kernel = create_helion_decorated_kernel(raw_kernel_func, settings, preset)
-        self._wide_kernel = create_helion_decorated_kernel(
-            raw_kernel_func, {**wide, **settings}, preset
+        return self._made(index_dtype=torch.int64)
+
+    def _made(self, **settings: Any) -> Any:
+        hooks = {"key": self.key, "autotuner_fn": self._autotuner, "ref_mode": RefMode.OFF}
+        return create_helion_decorated_kernel(
+            self.raw_kernel_func, {**self._settings, **settings}, {**_PRESET, **hooks}
         )
 
     @cached_property

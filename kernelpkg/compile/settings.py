@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import helion
+import torch
 from helion.runtime.settings import default_autotuner_fn
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -35,7 +36,7 @@ def requires_problem(requires: str) -> str | None:
 
 
 def check_settings(settings: Mapping[str, Any], op_name: str) -> dict[str, Any]:
-    """Return settings as Helion takes them; names of warnings become their classes.
+    """Return settings as Helion takes them; names of warnings and dtypes become these.
 
     Raises RegistrationError for a setting that kernelpkg makes from the rules, and for one that
     Helion does not have. `static_shapes=True` is overridden, with a warning.
@@ -63,9 +64,21 @@ def check_settings(settings: Mapping[str, Any], op_name: str) -> dict[str, Any]:
                 f"kernel '{op_name}': Helion {HELION_VERSION} has no setting '{name}'"
                 f"{suggestion(name, known)}"
             )
+    if found.get("index_dtype") is not None:
+        found["index_dtype"] = _index_dtype(found["index_dtype"], op_name)
     ignored = [*_IGNORED, *found.pop("ignore_warnings", ())]
     found["ignore_warnings"] = [_warning(word, op_name) for word in dict.fromkeys(ignored)]
     return found
+
+
+def _index_dtype(value: Any, op_name: str) -> torch.dtype:
+    known = {"int32": torch.int32, "int64": torch.int64}
+    word = str(value).removeprefix("torch.")
+    if word not in known:
+        raise RegistrationError(
+            f"kernel '{op_name}': index_dtype is {shown(value)}; Helion takes {' and '.join(known)}"
+        )
+    return known[word]
 
 
 def _warning(word: Any, op_name: str) -> Any:

@@ -30,6 +30,7 @@ from kernelpkg.runtime.registry import (
     also_named,
     get_kernel_by_name,
     get_registered_kernels,
+    registered,
     unload,
 )
 from kernelpkg.runtime.torch_ops import RegisteredOp
@@ -261,6 +262,10 @@ class HelionKernelWrapper:
             RegistrationError: The op is not registered.
         """
         return self.op(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable[[str], HelionKernelWrapper], tuple[str]]:
+        """Let copies and pickles of a model hold the kernel that is registered by this name."""
+        return registered, (self.qualified,)
 
     def fake(self, *args: Any) -> Any:
         """The fake implementation: shapes, strides and dtypes of the results, and no values.

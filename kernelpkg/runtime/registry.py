@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from kernelpkg.errors import RegistrationError
 from kernelpkg.locks import make_lock
 from kernelpkg.runtime import graphs
 
@@ -80,6 +81,17 @@ def get_kernel_by_name(name: str) -> HelionKernelWrapper | None:
     """
     found: HelionKernelWrapper | None = REGISTRY.get(name)
     return found
+
+
+def registered(name: str) -> HelionKernelWrapper:
+    """Return the kernel of an op, as a pickle asks for it; raises RegistrationError for none."""
+    kernel = get_kernel_by_name(name)
+    if kernel is None:
+        raise RegistrationError(
+            f"kernel '{name}' is not registered in this process; load its pack, or import its "
+            "module, before what holds it is copied or unpickled"
+        )
+    return kernel
 
 
 def unload(*names: str) -> tuple[str, ...]:

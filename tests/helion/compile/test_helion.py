@@ -280,9 +280,26 @@ def test_far_apart_rows_have_wide_indices(shape, strides, wide):
     assert chosen.settings.index_dtype == (torch.int64 if wide else None)
 
 
+def test_the_width_of_indices_is_a_setting_by_its_name():
+    """Results may lie far apart where arguments do not, so 64 bits stay 64."""
+    for given in ("int32", "torch.int32", torch.int32):
+        settings = helion_backend.check_settings({"index_dtype": given}, "x")
+        kernel = _configured(**settings)
+        assert kernel._kernel.settings.index_dtype == torch.int32
+        assert kernel._wide_kernel.settings.index_dtype == torch.int64
+    with pytest.raises(RegistrationError) as caught:
+        helion_backend.check_settings({"index_dtype": "int16"}, "x")
+    assert str(caught.value) == ("kernel 'x': index_dtype is 'int16'; Helion takes int32 and int64")
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("HELION_FORCE_AUTOTUNE", "1"), ("HELION_AUTOTUNE_EFFORT", "none"), ("HELION_INTERPRET", "1")],
+    [
+        ("HELION_FORCE_AUTOTUNE", "1"),
+        ("HELION_AUTOTUNE_EFFORT", "none"),
+        ("HELION_INTERPRET", "1"),
+        ("HELION_BACKEND", "pallas"),
+    ],
 )
 def test_environment_does_not_go_around_the_preset(monkeypatch, capfd, variable, value):
     """Helion's variables change neither the config of a call nor that it is compiled."""

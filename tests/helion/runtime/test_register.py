@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import helion
 import helion.language as hl
@@ -154,6 +156,31 @@ def test_static_shapes_of_a_user():
     assert kernel.get_configured_op()._kernel.settings.static_shapes is False
     with pytest.warns(UserWarning, match="static_shapes=True is overridden to False"):
         register_kernel("other", helion_settings={"static_shapes": True})(doubled)
+
+
+def test_registering_makes_no_kernel_of_helions(monkeypatch):
+    """It would start CUDA, for its settings, and processes that are forked then cannot use it."""
+    for name in ("create_helion_decorated_kernel", "torch.cuda.get_device_properties"):
+        monkeypatch.setattr(f"kernelpkg.compile.helion.{name}", lambda *_: pytest.fail("started"))
+    kernel = register_kernel(doubled)
+    assert kernel.get_configured_op() is kernel.get_configured_op()
+
+
+def test_copies_and_pickles_hold_the_registered_kernel():
+    """As a model does that holds one, when it is copied for an average or a process."""
+    kernel = register_kernel(doubled)
+    model = torch.nn.Linear(2, 2)
+    model.kernel = kernel
+    assert copy.deepcopy(model).kernel is copy.copy(kernel) is kernel
+    text = pickle.dumps(kernel)
+    assert pickle.loads(text) is kernel
+    unload("doubled")
+    with pytest.raises(RegistrationError) as caught:
+        pickle.loads(text)
+    assert str(caught.value) == (
+        "kernel 'kernelpkg::doubled' is not registered in this process; load its pack, or import "
+        "its module, before what holds it is copied or unpickled"
+    )
 
 
 def test_input_generator():
