@@ -78,6 +78,13 @@ def check_references(
             place = f"{file.shown}:{function.lineno}"
             for wrong in () if schema is MISSING else signature_problems(function, schema):
                 document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
+            for line, name in _returned_arguments(function):
+                message = (
+                    f"returns its argument '{name}'; PyTorch takes each result for memory of its "
+                    "own, so allocate it"
+                )
+                problem = Problem(path=file.shown, line=line, code="KP115", message=message)
+                document.report_elsewhere(problem)
         else:
             given = None if schema is MISSING else schema.arg_names
             what = call_problem(function, _CALLS.get(str(at[-1]), given))
@@ -242,6 +249,22 @@ def _argument_problems(
         if default is not NO_DEFAULT and default != arg.default:
             wanted = "none" if arg.default is NO_DEFAULT else arg.default
             yield f"argument '{arg.name}' has default {default} in the function, {wanted} by schema"
+
+
+def _returned_arguments(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
+    """Yield the arguments that a function returns as they are, with the lines where it does."""
+    names = parameters(function)
+    bound = {
+        node.id
+        for part in function.body
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    for node in _statements(function.body):
+        value = node.value if isinstance(node, ast.Return) else None
+        for item in value.elts if isinstance(value, ast.Tuple) else [value]:
+            if isinstance(item, ast.Name) and item.id in names and item.id not in bound:
+                yield node.lineno, item.id
 
 
 def _returned(count: int) -> str:

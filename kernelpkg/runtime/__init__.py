@@ -13,4 +13,5 @@ Inside only:
     prebuilt            the code that a build has for one kernel
     graphs              graphs of torch.compile: told apart by their ops, dropped when these change
     registry            which kernels are registered, by the names of their ops
+    memory              what results and written arguments of a call may share
 """

@@ -18,6 +18,7 @@ from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import Scalar
+from kernelpkg.runtime.memory import check_results, check_written
 
 Launch = Callable[..., Any]
 """Takes the arguments of the op and returns its result."""
@@ -156,6 +157,7 @@ class Dispatcher:
 
     def _first_call(self, args: Sequence[Any], *, compiling: bool) -> tuple[Launch, Any]:
         axes = self._acceptance().axes_of(args)
+        check_written(self.op, self.schema, args)
         launch = self.backend.empty(args)
         if launch is None and self.backend.interprets(args):
             launch = self.backend.interpret
@@ -163,6 +165,7 @@ class Dispatcher:
             result = launch(*args)
         else:
             launch, result = self._launch(axes, args, run=True, compiling=compiling)
+        check_results(self.op, self.schema, args, result)
         self.calls.put(args, launch)
         return launch, result
 

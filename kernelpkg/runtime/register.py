@@ -23,6 +23,7 @@ from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.runtime import graphs, torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
+from kernelpkg.runtime.memory import check_results
 from kernelpkg.runtime.prebuilt import BuiltCode
 from kernelpkg.runtime.registry import (
     REGISTERING,
@@ -277,8 +278,9 @@ class HelionKernelWrapper:
             Tensors without values, or None for an op that returns nothing.
 
         Raises:
-            CallError: A tensor requires grad, or tensors are on several devices. These would not
-                reach the real implementation: a compiled graph takes gradients apart first.
+            CallError: A tensor requires grad, tensors are on several devices, or a result is an
+                argument. These would not reach the real implementation: a compiled graph takes
+                gradients apart first.
         """
         graphs.trace(self.qualified)
         self.dispatcher.check_grad(args)
@@ -286,7 +288,9 @@ class HelionKernelWrapper:
         if self._fake_impl is None:
             return None
         rest = self.schema.args[len(args) :]  # PyTorch leaves out what equals its default
-        return self._fake_impl(*args, *(arg.default for arg in rest))
+        results = self._fake_impl(*args, *(arg.default for arg in rest))
+        check_results(self.qualified, self.schema, args, results)
+        return results
 
     def get_configured_op(self) -> helion.ConfiguredHelionKernel:
         """Return the kernel as Helion has it.

@@ -205,6 +205,8 @@ EDITS = {
         "kernels/x/kernel.py:5: KP113 imports '.'; this file may import torch, helion and the standard library, so that the kernel stays one directory"),
     "import inside a function": (HOST, "    return torch.empty_like(input)", "    import helion\n",
         "kernels/x/host.py:11: KP113 imports 'helion'; this file may import torch and the standard library, so that the kernel stays one directory"),
+    "argument that is returned": (KERNEL, "    for tile_t", "    if group == 1:\n        return out\n    for tile_t",
+        "kernels/x/kernel.py:15: KP115 returns its argument 'out'; PyTorch takes each result for memory of its own, so allocate it"),
     "source that does not parse": (KERNEL, "def x(", "def x(((",
         "kernels/x/kernel.py:7: KP114 does not parse: invalid syntax"),
     "expression that does not parse": (MANIFEST, '"input.shape[0]"', '"input.shape[0"',

@@ -412,6 +412,26 @@ def test_a_derivative_that_is_registered_for_an_op():
     op.close()
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_kernel_that_returns_its_argument(demo, compiled):
+    """PyTorch takes a result for memory of its own; a graph would write to another copy of it."""
+    demo.edit(
+        "kernels/twice/kernel.py",
+        "    out = ",
+        "    if input.size(0) == 1:\n        return input.view(-1)\n    out = ",
+    )
+    kernelpkg.load(root=demo.root, device="cpu", environment={}, strict=True)
+
+    def call(x):
+        return torch.ops.demo.twice(x).add_(1)
+
+    function = torch.compile(call, backend="aot_eager") if compiled else call
+    assert function(torch.ones(2)).tolist() == [3.0, 3.0]
+    with pytest.raises(Exception, match="the kernel returns argument 'input', or a view of it"):
+        function(torch.ones(1))
+    torch._dynamo.reset()
+
+
 def _quant(**changes):
     """Arguments of dynamic_per_token_scaled_fp8_quant for 2 tokens of 64, with changes."""
     args = {
