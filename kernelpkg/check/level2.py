@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 
 from kernelpkg.check.level1 import restricted
 from kernelpkg.compile import helion
-from kernelpkg.compile.bind import Binder, NoInputs, Refused, Target, Unbound
+from kernelpkg.compile.bind import Binder, NoInputs, NoPlace, Refused, Target, Unbound
 from kernelpkg.compile.build import PERFORM, TIMEOUT, compile_units, problems_of, tools
 from kernelpkg.compile.cubin import registers
 from kernelpkg.compile.units import ConfigUse, KernelBuilder, Unit, shown_cases
@@ -110,6 +110,7 @@ class _CompileCheck:
     faults: dict[_Cause, dict[str, tuple[int, str, str]]] = field(factory=dict)
     rows: dict[tuple[str, ...], dict[str, Any]] = field(factory=dict)
     prebuilt: int = 0
+    refused: list[str] = field(factory=list)
     placed: dict[tuple[str, str | None], dict[str, _Place]] = field(factory=dict)
 
     def made(self, specs: Sequence[KernelSpec], platforms: Sequence[str] | None) -> Iterator[Unit]:
@@ -140,6 +141,8 @@ class _CompileCheck:
                 yield from self.others(builder)
         except RegistrationError:
             raise
+        except NoPlace as error:
+            self.refused.append(str(error))
         except Exception as error:  # a picker may raise anything, and keeps no other from it
             self.found += [evolve(problem, level=2) for problem in problems_of(spec, error)]
 
@@ -235,6 +238,8 @@ class _CompileCheck:
             self.fault(unit, "KP255", text, unverified=True)
         elif outcome.status == "lost":
             self.fault(unit, "KP253", f"the compiler crashed for {arch}: {outcome.reason}")
+        elif outcome.status == "done" and "refused" in outcome.value:
+            self.refused.append(outcome.value["refused"])
         elif outcome.status == "failed" or "error" in outcome.value:
             reason = outcome.reason if outcome.status == "failed" else outcome.value["error"]
             text = f"it does not compile for {arch}: {reason}"
@@ -307,6 +312,9 @@ class _CompileCheck:
             message = f"{cause.place.name} ({cases}): {worst[0][2]}"
             at = (cause.place.path, cause.place.line, cause.code)
             self.found.append(_problem(*at, message, cause.severity))
+        if self.refused:
+            text = f"configs are not compiled here: {self.refused[0]}"
+            self.found.append(_problem(self.pack.path, 0, "KP255", text, "unverified"))
         rows = sorted(self.rows.values(), key=_order)
         return Checked(
             findings=tuple(dict.fromkeys(self.found)),

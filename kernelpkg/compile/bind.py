@@ -28,6 +28,7 @@ from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.compile.absent_gpu import SMS, UnknownSms, can_stand_in, counting_sms, standing_in
 from kernelpkg.compile.code import exact_of
+from kernelpkg.compile.cubin import no_place
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import KernelpkgError, RegistrationError, error_line, led_to, quoted
 from kernelpkg.launch.classes import Exact
@@ -73,6 +74,10 @@ class Unbound(KernelpkgError):
 
 class NoInputs(KernelpkgError):
     """A case of which nothing can be said here, as one whose inputs cannot be made."""
+
+
+class NoPlace(KernelpkgError):
+    """Nothing can be compiled here, for the system refuses a file."""
 
 
 class Refused(KernelpkgError):
@@ -255,6 +260,8 @@ class Binding:
                 host = getattr(PyCodeCache.load(text), self._bound.kernel.name)
                 with self._mode, counting_sms(self.target.sms or SMS):
                     host(*self._args, _launcher=launcher)
+            except OSError as error:
+                raise NoPlace(no_place(error)) from None
             except Exception as error:
                 raise Refused(_line(error)) from None
         if len(calls) != 1:

@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from kernelpkg import __version__
 from kernelpkg.compile import helion
+from kernelpkg.compile.bind import NoPlace
 from kernelpkg.compile.units import USES, KernelBuilder, Unit
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import KernelpkgError, PackError, Problem, Progress
@@ -139,6 +140,9 @@ class _Making:
             try:
                 builder = KernelBuilder(self.pack, spec, self.platform, self.uses)
                 yield from builder.units()
+            except NoPlace as error:
+                self.refuse(str(error))
+                continue
             except Exception as error:  # a picker may raise anything, and keeps no other from it
                 self.problems += problems_of(spec, error)
                 continue
@@ -153,11 +157,19 @@ class _Making:
             self.codes.setdefault(unit.spec.name, []).append((unit, value["code"]))
         elif "absent" in value and unit.spec.name in self.builders:
             self.builders[unit.spec.name].lack(unit, NotRecorded(value["absent"]))
+        elif "refused" in value:
+            self.refuse(value["refused"])
         elif "absent" not in value:
             reason = outcome.reason or value["error"]
             text = f"config of case {unit.case} has no code for {self.platform.arch}: {reason}"
             failed = Problem(path=unit.spec.path, code="KP327", message=text)
             self.failed.setdefault(outcome.job.id, failed)
+
+    def refuse(self, reason: str) -> None:
+        """Note why nothing can be compiled here, which is no fault of a config."""
+        text = f"configs have no code for {self.platform.arch}: {reason}"
+        refused = Problem(path=self.pack.path, code="KP327", message=text)
+        self.failed.setdefault(reason, refused)
 
     def parts(self, name: str) -> tuple[BuiltPart, ...]:
         """Return the parts of a kernel."""

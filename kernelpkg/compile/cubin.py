@@ -38,6 +38,8 @@ _PARAMETER: Final = 0x17
 """Attribute EIATTR_KPARAM_INFO of `.nv.info.<entry>`, one for each parameter; three words: the last
 one has the size in its upper 14 bits, the second one the place in its lower 16."""
 
+_INTERPRETED: Final = "TRITON_INTERPRET is set, so that Triton compiles nothing; unset it"
+
 _SILENT: Final = {"TRITON_DISABLE_LINE_INFO": "1"}
 """Line numbers would bring paths of this machine into binaries, which are the same anywhere."""
 
@@ -59,6 +61,12 @@ class Address:
         return 0
 
 
+def no_place(error: OSError) -> str:
+    """Say that the system refuses a file of those who compile."""
+    remedy = "TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR name directories with room to write"
+    return f"the system refuses a file: {_said(error)}; {remedy}"
+
+
 def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Compile one launch; takes and returns JSON: what it needs, or why it does not compile.
 
@@ -66,12 +74,16 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
     as [dtype, bytes from an aligned start]; `options` are num_warps and the like, `arch` the
     architecture as in "sm_90". Where `keep` names a directory, the binary is put there under its
     digest, and what is needed to launch it is returned too as `code`, which `described` makes; or
-    as `absent`, why our launcher cannot.
+    as `absent`, why our launcher cannot. `refused` says why nothing can be compiled here.
     """
     target = target_of(payload["arch"])
     os.environ.update(_SILENT)
+    if triton.knobs.runtime.interpret:
+        return {"refused": _INTERPRETED}
     try:
         compiled = compile_launch(payload, target)
+    except OSError as error:
+        return {"refused": no_place(error)}
     except Exception as error:  # whatever a compiler says of code is what is wanted
         return {"error": _said(error)}
     found = needs(compiled)

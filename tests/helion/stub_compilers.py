@@ -85,6 +85,11 @@ def scratchy(payload):
     return {**needs, "absent": "its code asks for global_scratch_size=8"}
 
 
+def refused(payload):
+    """Makes nothing, for the system refuses a file."""
+    return {"refused": "the system refuses a file: OSError: no room"}
+
+
 def hopeless(payload):
     """Makes nothing."""
     return {"error": "PTXAS: no"}

@@ -11,7 +11,7 @@ from attrs import evolve
 from kernelpkg import __version__, cli
 from kernelpkg.check import level2
 from kernelpkg.check.level2 import check_compiling
-from kernelpkg.compile.bind import Binder, Binding, NoInputs, Refused, Unbound
+from kernelpkg.compile.bind import Binder, Binding, NoInputs, NoPlace, Refused, Unbound
 from kernelpkg.compile.helion import HELION_VERSION
 from kernelpkg.configs import directories
 from kernelpkg.packs.builds import INDEX, read_build, write_build
@@ -294,6 +294,16 @@ def test_compilers_that_do_not_start(tuned):
     start = START.format("KP255 unverified: ") + "nothing compiles here: no device is left: cpu:0: "
     assert line.startswith(start)
     assert "no_such" in line
+
+
+def test_where_the_system_refuses_a_file_nothing_is_said_of_configs(tuned, monkeypatch):
+    """One line for the run, whether Triton's compiler is refused one or what Helion makes."""
+    line = "manifests/demo.toml: KP255 unverified: configs are not compiled here: {}"
+    found = check(tuned, "refused")
+    assert lines(found) == [line.format("the system refuses a file: OSError: no room")]
+    assert found.counts["resources"] == []
+    monkeypatch.setattr(Binding, "launch", raising(NoPlace("nothing can be written")))
+    assert lines(check(tuned)) == [line.format("nothing can be written")]
 
 
 def test_a_kernel_that_cannot_be_built_is_an_error_here_too(tuned):

@@ -16,6 +16,7 @@ import torch
 
 from kernelpkg import __version__
 from kernelpkg.compile import build as module
+from kernelpkg.compile.bind import Binding, NoPlace
 from kernelpkg.compile.cubin import described, parameters, perform
 from kernelpkg.compile.units import KernelBuilder
 from kernelpkg.configs.platforms import resolve
@@ -235,6 +236,22 @@ def test_a_build_in_which_nothing_compiles_leaves_what_was_there(tuned, stub_bui
     before = content(directory)
     made = stub_build(tuned.root, "hopeless")
     assert (made.sound, made.compiled, made.bytes) == (False, 0, 0)
+    assert content(directory) == before
+
+
+def test_where_the_system_refuses_a_file_it_is_said_once(tuned, stub_build, monkeypatch):
+    stub_build(tuned.root)
+    (directory,) = tuned.root.glob("builds/*/*")
+    before = content(directory)
+    line = "manifests/demo.toml: KP327 configs have no code for sm_90: {}"
+    made = stub_build(tuned.root, "refused")
+    assert said(made) == [line.format("the system refuses a file: OSError: no room")]
+
+    def refuse(*_):
+        raise NoPlace("nothing can be written")
+
+    monkeypatch.setattr(Binding, "code", refuse)
+    assert said(stub_build(tuned.root)) == [line.format("nothing can be written")]
     assert content(directory) == before
 
 

@@ -58,6 +58,25 @@ def test_a_binary_that_our_launcher_cannot_launch_compiles(launch, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_nothing_is_said_of_code_where_the_system_refuses_a_file(launch, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file/cache"))
+    assert perform(launch.payload("sm_90")) == {
+        "refused": (
+            f"the system refuses a file: NotADirectoryError: [Errno 20] Not a directory: "
+            f"'{tmp_path}/file/cache'; TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR name "
+            "directories with room to write"
+        )
+    }
+
+
+def test_nothing_is_said_of_code_where_triton_only_interprets(launch, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert perform(launch.payload("sm_90")) == {
+        "refused": "TRITON_INTERPRET is set, so that Triton compiles nothing; unset it"
+    }
+
+
 def test_an_architecture_of_another_kind_is_refused():
     with pytest.raises(ValueError, match=r"^architecture 'xe2' is neither sm_\* nor gfx9\*$"):
         target_of("xe2")
