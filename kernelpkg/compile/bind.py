@@ -278,12 +278,15 @@ class Binder:
         self._kernels: dict[Target, helion_backend.ConfiguredHelionKernel] = {}
         self._settings = helion_backend.check_settings(spec.settings, spec.name)
 
-    def bind(self, case: Case, target: Target) -> Binding:
-        """Bind a case, once; raises Unbound, NoInputs, and PackError for a broken file."""
-        key = (target, *case.values.items())
+    def bind(self, case: Case, target: Target, *, far: bool = False) -> Binding:
+        """Bind a case, once; raises Unbound, NoInputs, and PackError for a broken file.
+
+        With `far`, indices have 64 bits, as results may need that arguments do not.
+        """
+        key = (target, far, *case.values.items())
         if key not in self._found:
             try:
-                self._found[key] = self._bind(case, target)
+                self._found[key] = self._bind(case, target, far=far)
             except (Unbound, NoInputs) as error:
                 self._found[key] = error
         found = self._found[key]
@@ -295,7 +298,7 @@ class Binder:
         """How many cases were bound."""
         return sum(isinstance(found, Binding) for found in self._found.values())
 
-    def _bind(self, case: Case, target: Target) -> Binding:
+    def _bind(self, case: Case, target: Target, *, far: bool) -> Binding:
         kernel = self._kernel(target)
         mode, args = arguments_of(self._spec, case)
         try:
@@ -304,7 +307,7 @@ class Binder:
             raise NoInputs(_line(error)) from None
         try:
             with target.standing_in(), read_anew(Path(self._spec.directory)):
-                bound = kernel.bind(untouched)
+                bound = kernel.bind(untouched, far=far)
         except Exception as error:
             unknown = next((e for e in led_to(error) if isinstance(e, UnknownSms)), None)
             if unknown is not None:

@@ -57,6 +57,7 @@ USES: Final = ("tune", "bench")
 """The grids whose calls are compiled for."""
 
 _DEVICE: Final = torch.device("cuda", 0)
+_FAR: Final = "its results need indices of 64 bits, and a build has none"
 
 
 @frozen(kw_only=True, eq=False)
@@ -164,6 +165,7 @@ class KernelBuilder:
         self._bound: dict[str, Binding | KernelpkgError] = {}
         self.exact: dict[int, tuple[bool, ...] | None] = dict.fromkeys(_unread(spec))
         self.lacks: dict[tuple[str, str], tuple[ConfigUse, KernelpkgError]] = {}
+        self._far: set[tuple[str, str]] = set()
         self._causes: dict[tuple[Severity, str], dict[str, None]] = {}
 
     def units(self) -> Iterator[Unit]:
@@ -189,6 +191,10 @@ class KernelBuilder:
             except NotRecorded as error:
                 self.lack(use, error)
                 continue
+            if made.far:
+                self._far.add(use.key)
+                self.lack(use, NotRecorded(_FAR))
+                continue
             facts = json.dumps(_facts(made, module.constants))
             if (*use.key, facts) not in seen:
                 seen.add((*use.key, facts))
@@ -209,6 +215,8 @@ class KernelBuilder:
         Raises Refused and NoInputs where it cannot be compiled either.
         """
         binding = self._bound[use.call_class]
+        if use.key in self._far:
+            binding = self._binder.bind(use.case, self._target, far=True)
         assert isinstance(binding, Binding)
         return self._unit(use, binding.launch(_config(binding, use)), host="")
 

@@ -51,6 +51,33 @@ def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):
     assert {unit.chosen.config for unit in builder_of(demo).units()} == {None}
 
 
+def test_results_that_need_indices_of_64_bits(demo):
+    """Their code is compiled, and no build has it: its arguments are as those of other calls."""
+    demo.edit(
+        "kernels/twice/kernel.py",
+        """    out = torch.empty_like(input)
+    for tile in hl.tile(input.size(0)):
+        out[tile] = input[tile] * 2
+""",
+        """    size = input.size(0)
+    out = torch.empty([size, size], dtype=input.dtype, device=input.device)
+    for one, other in hl.tile([size, size]):
+        out[one, other] = input[one][:, None] * input[other][None, :]
+""",
+    )
+    demo.edit("kernels/twice/kernel.toml", "num_tokens = [1, 4]", "num_tokens = [4, 65536]")
+    builder = builder_of(demo)
+    near = [*builder.units()]
+    ((use, reason),) = builder.lacks.values()
+    assert (use.case.values, str(reason)) == (
+        {"num_tokens": 65536},
+        "its results need indices of 64 bits, and a build has none",
+    )
+    assert [unit.case.values["num_tokens"] for unit in near] == [4]
+    assert "tl.int64" in builder.unrecorded(use).payload["text"]
+    assert "tl.int64" not in near[0].payload["text"]
+
+
 GENERATOR = """
 def make(axes, generator, device):
     {}
