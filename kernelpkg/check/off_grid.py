@@ -7,8 +7,9 @@ here covers how: each gap between tuned values, their ends, each variant, and ea
 
 from __future__ import annotations
 
+import ast
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -126,6 +127,34 @@ class Around:
                 missing |= new
                 found.append(case)
         return tuple(found)
+
+    def guarded(self) -> tuple[Case, ...]:
+        """A call with each value that a guard lists for an axis, and that no other call has."""
+        axes = {axis.name for axis in self.spec.axes}
+        seen = {(n, identity(v)) for case in self._known for n, v in case.values.items()}
+        base = next(iter(self.one_of_each()), None)
+        found = []
+        for guard in self.spec.guards if base is not None else ():
+            for axis, value in _listed(guard.tree, axes):
+                case = self._changed(base, {axis: value})
+                if (axis, identity(value)) not in seen and self.can_be_made(case):
+                    seen.add((axis, identity(value)))
+                    found.append(case)
+        return tuple(found)
+
+    def ends(self) -> tuple[Case, ...]:
+        """Calls of no, one and several in each count, for the first variant."""
+        base = next(iter(self.one_of_each()), None)
+        if base is None:
+            return ()
+        found = []
+        for axis in self._sizes():
+            sizes = (0, 1, 2, 3, 16) if _size(base.values[axis]) < 2 else (0, 1)
+            made = [self._changed(base, {axis: size}) for size in sizes]
+            able = [case for case in made if self.can_be_made(case)]
+            found += [case for case in able if _size(case.values[axis]) < 2]
+            found += [case for case in able if _size(case.values[axis]) > 1][:1]
+        return tuple({_mark(case): case for case in found if _mark(case) != _mark(base)}.values())
 
     def orders(self, config_of: ConfigOf) -> tuple[tuple[str, Case, Case], ...]:
         """Pairs of calls, the first with one axis 1 and the second with more there, with the axis.
@@ -321,6 +350,29 @@ class Around:
         variant = tuple(identity(values[axis]) for axis in self._exact_axes())
         base = next((case for case in self.tuned if self._variant(case) == variant), self.tuned[0])
         return self._changed(base, values)
+
+
+def _listed(tree: ast.expr, axes: Collection[str]) -> Iterator[tuple[str, Scalar]]:
+    """Yield the values that an expression lists for axes: `a in [1, 2]`, and `a == 1`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(
+                left=ast.Name(id=axis),
+                ops=[ast.In()],
+                comparators=[ast.List(elts=values) | ast.Tuple(elts=values)],
+            ):
+                pass
+            case ast.Compare(left=ast.Name(id=axis), ops=[ast.Eq()], comparators=values):
+                pass
+            case _:
+                continue
+        for value in values if axis in axes else ():
+            if isinstance(value, ast.Constant) and isinstance(
+                value.value, bool | int | float | str
+            ):
+                yield axis, value.value
+            elif isinstance(value, ast.Name) and value.id not in axes:
+                yield axis, value.id  # the name of a dtype
 
 
 def _outwards(middle: int, low: int, high: int) -> Iterator[int]:

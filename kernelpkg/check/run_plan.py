@@ -160,7 +160,7 @@ class _Planning:
         """Plan the calls beside the tuned cases."""
         distinct = {tuple(map(repr, key.items())): key for key in keys}
         around = Around(spec=self.spec, keys=tuple(distinct.values()))
-        others = (*around.off_grid(), *around.untuned())
+        others = (*around.off_grid(), *around.untuned(), *around.guarded())
         planned: list[tuple[RunKind, tuple[Case, ...], str, int]]
         planned = [("call", (case,), f"call {case}", case.grid) for case in around.grid_cases()]
         planned += [("call", (case,), f"call {case}", -1) for case in others]
@@ -170,7 +170,8 @@ class _Planning:
                 rest = shown_key({n: v for n, v in one.values.items() if n != axis})
                 text = f"calls {axis}={sizes}{f' ({rest})' if rest else ''}"
                 planned.append(("orders", pair, text, -1))
-        planned += [("opcheck", (case,), f"call {case}", -1) for case in around.one_of_each()]
+        checked = (*around.one_of_each(), *around.ends())
+        planned += [("opcheck", (case,), f"call {case}", -1) for case in checked]
         large = refused = 0
         for kind, cases, text, grid in planned:
             if any(map(self._too_large, cases)):

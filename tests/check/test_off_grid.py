@@ -125,6 +125,25 @@ def test_variants_that_were_never_tuned(demo):
     ]
 
 
+def test_what_guards_list_and_no_grid_has(demo):
+    """Dtypes and numbers, each in a call of its own; what cannot be made is left out."""
+    guards = (
+        '[guard]\nwhen = ["dtype in [float32, float16, bfloat16, float64]", "mode in [1, 2, 3]", '
+        '"width == 96 or width < 70 or width == 0.5"]\n'
+    )
+    edits = {**ROWS, "axes": ROWS["axes"] + guards}
+    found = around(demo, [], **edits).guarded()
+    shown = [(case.values["dtype"], case.values["mode"]) for case in found]
+    assert shown == [("float64", 2), ("float16", 3)]
+
+
+def test_the_ends_of_each_count(demo):
+    """None and one; the first call of a variant has several."""
+    found = around(demo, [], **ROWS).ends()
+    sizes = [(case.values["num_tokens"], case.values["width"]) for case in found]
+    assert sizes == [(3, 0), (3, 1), (0, 8), (1, 8)]
+
+
 def test_orders_share_a_config_where_they_can(demo):
     """The larger call is one with the config of the call of one, else the smallest."""
     found = around(demo, [{"num_tokens": count} for count in (1, 8, 64, 512)])
