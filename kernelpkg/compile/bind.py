@@ -7,8 +7,10 @@ any size. Where Helion asks what the GPU can do, `absent_gpu` answers for the on
 from __future__ import annotations
 
 import inspect
+import math
 import mmap
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -67,7 +69,7 @@ class Unbound(KernelpkgError):
     `line` is the one of the kernel's file that Helion names, or 0.
     """
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)
         self.line = line
 
@@ -125,9 +127,12 @@ class CapturedLaunch:
     options: Mapping[str, Any]
 
     def payload(self, arch: str) -> dict[str, Any]:
-        """Return it as `cubin.perform` takes it, as JSON, for an architecture."""
+        """Return it as `cubin.perform` takes it, as JSON, for an architecture.
+
+        The file of the kernel is not imported: only its host part may name it.
+        """
         return {
-            "text": self.text,
+            "text": _SOURCE.sub("", self.text),
             "name": self.name,
             "args": [*self.args],
             "options": dict(self.options),
@@ -231,13 +236,16 @@ class Binding:
             return dict(self._bound.config_spec.default_config().config)
 
     def code(self, config: Config) -> str:
-        """Return the module that Helion makes of a config; raises Refused."""
+        """Return the module that Helion makes of a config; raises Refused.
+
+        Numbers and texts of the kernel's file stand in it themselves: a build has no such file.
+        """
         with self.target.standing_in():
             try:
                 text: str = self._bound.to_triton_code(helion_backend.to_config(config))
             except Exception as error:
                 raise Refused(_line(error)) from None
-        return text
+        return _with_values(text)
 
     @property
     def function(self) -> str:
@@ -397,6 +405,25 @@ def _fixed(size: Any) -> bool:
 def _is_of_a_cpu(error: Exception) -> bool:
     """Whether Helion refuses on a CPU alone: from 1.5 on, loops may depend on one another."""
     return isinstance(error, exc.LoopDependencyError) and "cross_loop_pipeline" in known_fields()
+
+
+_SOURCE: Final = re.compile(r"^import (\w+) as _source_module\n", re.MULTILINE)
+"""How a module that Helion makes imports the file of its kernel."""
+
+
+def _with_values(text: str) -> str:
+    """Return a module without the names of what is a number or a text in its kernel's file."""
+    file = _SOURCE.search(text)
+    if file is None:
+        return text
+    values = {
+        name: repr(value)
+        for name, value in vars(sys.modules[file[1]]).items()
+        if isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+    }
+    name = r"\b_source_module\.(\w+)"
+    text = re.sub(name, lambda found: values.get(found[1], found[0]), text)
+    return text if re.search(name, text) else _SOURCE.sub("", text)
 
 
 _PLACE: Final = re.compile(

@@ -452,3 +452,33 @@ def test_the_first_pack_is_judged_by_its_build(monkeypatch):
     assert (checked.counts["sources"], checked.counts["prebuilt"]) == (0, codes)
     assert len(checked.counts["resources"]) == len(parts)
     assert min(row["registers"] for row in checked.counts["resources"]) >= 8
+
+
+NAMES = """
+HALF = 0.5
+SIZES = {"pad": 1}
+
+
+def scaled(x: torch.Tensor, by: float) -> torch.Tensor:
+    return x * by
+
+
+def rows(x: torch.Tensor) -> int:
+    return x.size(0)
+
+
+def twice("""
+
+
+@pytest.mark.parametrize("host", ["", "    assert rows(input) >= 0\n"], ids=["constants", "helper"])
+def test_names_of_the_kernels_file(tuned, stub_build, host):
+    """Each process that compiles does without them, and a build has the numbers themselves."""
+    tuned.edit("kernels/twice/kernel.py", "\ndef twice(", NAMES)
+    tuned.edit("kernels/twice/kernel.py", "    out =", f"{host}    out =")
+    tuned.edit("kernels/twice/kernel.py", "input[tile] * 2", "scaled(input[tile], HALF) * 4")
+    pack = read_pack(tuned.root, "demo")
+    checked = check_compiling(pack, [read_kernel(tuned.root, "twice")], jobs=1)
+    assert lines(checked) == []
+    assert len(rows(checked)) == 2
+    kernel = stub_build(tuned.root).build.kernels["twice"]
+    assert (len(kernel.parts), len(kernel.absent)) == ((0, 1) if host else (2, 0))

@@ -104,7 +104,7 @@ def test_inputs_that_cannot_be_made_are_told(demo):
     assert [str(problem) for problem in builder.problems()] == [
         (
             "kernels/twice/kernel.toml: KP326 unverified: calls have no code in the build: "
-            "OSError: no file (case num_tokens=1, and 2 more)"
+            "its inputs cannot be made: OSError: no file (case num_tokens=1, and 2 more)"
         )
     ]
 
