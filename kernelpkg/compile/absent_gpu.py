@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import helion
 import torch
+from helion import _hardware as hardware
 from helion.autotuner.config_spec import ConfigSpec
 from torch._inductor import lowering
 
@@ -53,6 +54,8 @@ def standing_in(capability: tuple[int, int] | None, sms: int | None) -> Iterator
     """
     with ExitStack() as stack:
         stack.enter_context(counting_sms(sms))
+        seen = _hardware(capability)
+        stack.enter_context(_replaced(hardware, "get_hardware_info", lambda *_: seen))
         if capability is not None:
             answers = _answers(capability, sms or SMS)
             for (module, name), answer in zip(_SWITCHES, answers, strict=True):
@@ -98,6 +101,14 @@ def _answers(capability: tuple[int, int], sms: int) -> tuple[Callable[..., Any],
         always(sms),
         always(capability),
         always(capability[0] >= 10),  # if settings allow it, as by default
+    )
+
+
+def _hardware(capability: tuple[int, int] | None) -> hardware.HardwareInfo:
+    """Return what Helion chooses its own default configs by: an architecture, without a name."""
+    kind, arch = ("", "") if capability is None else ("cuda", "sm{}{}".format(*capability))
+    return hardware.HardwareInfo(
+        device_kind=kind, hardware_name="", runtime_version="", compute_capability=arch
     )
 
 
