@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from kernelpkg.cli.console import FINE, FOUND, print_json, print_table
 from kernelpkg.configs.directories import CONFIGS_VARIABLE
-from kernelpkg.errors import PackError, UsageError
+from kernelpkg.errors import PackError, UsageError, suggestion
 from kernelpkg.packs import find
 from kernelpkg.packs.find import Root
 from kernelpkg.packs.lock import read_lock
@@ -26,11 +26,17 @@ _NEEDS: Final = {"torch": "2.11", "helion": "1.4", "triton": "3.6"}
 _VARIABLES: Final = (
     "HELION_INTERPRET",
     CONFIGS_VARIABLE,
+    "KERNELPKG_BUILDS",
     "KERNELPKG_DISABLE",
+    "KERNELPKG_LAUNCHER",
+    "KERNELPKG_NO_PROGRESS",
     "KERNELPKG_PATH",
     "KERNELPKG_VLLM_ROUTES",
 )
 """What changes where and how ops run."""
+
+_OF_TESTS: Final = ("KERNELPKG_GPU_DRY_RUN", "KERNELPKG_VLLM_DIR", "KERNELPKG_VLLM_LIBRARY")
+"""What our own tests and benchmarks read."""
 
 _COMPILERS: Final = ("cc", "gcc", "clang")
 """Triton compiles its launchers with one of them, unless CC names another."""
@@ -71,6 +77,8 @@ def examine(
     for root in roots:
         findings += [_packs(root), *_locks(root)]
     findings += [_variable(name, environment[name]) for name in _VARIABLES if environment.get(name)]
+    ours = [name for name in sorted(environment) if name.startswith("KERNELPKG_")]
+    findings += [_unread(name) for name in ours if name not in (*_VARIABLES, *_OF_TESTS)]
     if any(finding.status == "missing" for finding in packages):
         text = "no op runs here before the packages above are there"
         return (*findings, Finding(name="run", status="missing", text=text))
@@ -123,6 +131,12 @@ def _variable(name: str, value: str) -> Finding:
     if not gone:
         return Finding(name="environment", status="ok", text=text)
     text += f"; no pack loads, for {gone[0]} is not a directory; correct it"
+    return Finding(name="environment", status="limited", text=text)
+
+
+def _unread(name: str) -> Finding:
+    """Say that nothing reads a variable, which may be a mistake in its name."""
+    text = f"{name} is not a variable that is read{suggestion(name, _VARIABLES)}"
     return Finding(name="environment", status="limited", text=text)
 
 

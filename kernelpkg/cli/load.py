@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def load_pack(options: argparse.Namespace, *, ops: Sequence[str] = (), **how: Any) -> LoadReport:
-    """Load the pack, or some ops of it, with a bar; raises KernelpkgError where torch is broken."""
+    """Load the pack, or some ops of it, with a bar; raises KernelpkgError where torch is broken.
+
+    The seconds that are printed are those that people wait, with the import of PyTorch.
+    """
+    start = time.perf_counter()
     try:
         from kernelpkg.runtime.load import load  # imports torch, which may be missing or broken
     except ImportError as error:
@@ -90,4 +95,4 @@ def load_pack(options: argparse.Namespace, *, ops: Sequence[str] = (), **how: An
             **how,
         )
     chosen = tuple(kernel for kernel in report.kernels if kernel.name not in others)
-    return evolve(report, kernels=chosen)
+    return evolve(report, kernels=chosen, seconds=time.perf_counter() - start)

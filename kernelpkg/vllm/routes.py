@@ -316,7 +316,8 @@ def _chosen(words: Iterable[str], pack: PackSpec) -> tuple[list[Route], list[str
     for word in named:
         if word != ALL and native_name(word) not in routes:
             remedy = suggestion(native_name(word), routes) or f"; it has {', '.join(routes)}"
-            unknown.append(f"'{word}' is not a route of pack '{pack.name}'{remedy}")
+            what = f"'{word}' is not a route of pack '{pack.name}'"
+            unknown.append(f"{what}{remedy}; '{ALL}' stands for all of them")
     return [routes[name] for name in dict.fromkeys(wanted) if name in routes], unknown
 
 

@@ -139,6 +139,17 @@ def test_a_torch_that_does_not_import_is_said(machine):
     assert rows()[-1] == ("run", "missing", text)
 
 
+def test_a_variable_that_nothing_reads_is_said():
+    """Its name may be a mistake; those of our tests are none."""
+    assert rows(KERNELPKG_VLLM_ROUTE="all", KERNELPKG_VLLM_DIR="x")[4:5] == [
+        (
+            "environment",
+            "limited",
+            "KERNELPKG_VLLM_ROUTE is not a variable that is read; did you mean 'KERNELPKG_VLLM_ROUTES'?",
+        )
+    ]
+
+
 def test_an_environment_that_helion_refuses_is_said(machine):
     machine.error = UsageError("HELION_INTERPRET is 'perhaps'")
     assert rows()[-1] == ("run", "missing", "HELION_INTERPRET is 'perhaps'")

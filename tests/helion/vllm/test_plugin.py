@@ -196,7 +196,8 @@ def test_a_list_of_routes(run):
             (
                 "native ops of vLLM that cannot be routed answer their calls themselves:\n"
                 "KERNELPKG_VLLM_ROUTES: KP844 '_C::rms_norm_per_blok_quant' is not a route of pack "
-                "'kernelpkg'; did you mean '_C::rms_norm_per_block_quant'?"
+                "'kernelpkg'; did you mean '_C::rms_norm_per_block_quant'?; 'all' stands for all "
+                "of them"
             ),
         ],
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,10 +95,11 @@ def test_words(bench, define_native, routed, words, chosen):
     assert [found.target for found in bench.table.reports() if found.ours] == sorted(chosen)
 
 
-TOO = "'too' is not a route of pack 'demo'; did you mean '_C::two'?"
+EVERY = "; 'all' stands for all of them"
+TOO = f"'too' is not a route of pack 'demo'; did you mean '_C::two'?{EVERY}"
 SEVERAL = (
-    "'x::y' is not a route of pack 'demo'; it has _C::one, _C::two; 'none' is not a route of pack "
-    "'demo'; did you mean '_C::one'?"
+    f"'x::y' is not a route of pack 'demo'; it has _C::one, _C::two{EVERY}; 'none' is not a route "
+    f"of pack 'demo'; did you mean '_C::one'?{EVERY}"
 )
 
 
@@ -113,8 +115,7 @@ def test_words_that_are_not_known(bench, define_native, routed, words, said):
     assert str(caught.value) == said
     assert bench.table.reports() == ()
     bench.register(",".join(words), root)
-    lines = [f"{PLACE}: KP844 {part}" for part in said.split("; '")]
-    lines = [lines[0], *(line.replace("KP844 ", "KP844 '") for line in lines[1:])]
+    lines = [f"{PLACE}: KP844 {part}{EVERY}" for part in re.split(f"{EVERY}(?:; |$)", said) if part]
     assert bench.warned == ["\n".join([HEAD, *lines])]
 
 
