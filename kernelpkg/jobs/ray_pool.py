@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,10 +50,11 @@ def run_jobs(
     """Call `perform` for each job, on every GPU of a Ray cluster; else as `pool.run_jobs`.
 
     `devices` says what a worker has to itself: ("gpu",), or ("cpu",) for one core and no GPU.
-    `address` is a cluster's "host:port", "auto" for that of RAY_ADDRESS or of this host, or None
-    for one that is started here. The manifests, kernels and configs below `root` are copied to
-    each host, and where a payload has `root`, it gets the place of the copy. A host that dies is a
-    device that is gone. Raises UsageError without Ray, and where no cluster answers.
+    `address` is a cluster's "host:port", "auto" for that of RAY_ADDRESS or of this host, None or
+    "local" for one that is started here, which other hosts cannot reach. The manifests, kernels and
+    configs below `root` are copied to each host, and where a payload has `root`, it gets the place
+    of the copy. A host that dies is a device that is gone. Raises UsageError without Ray, and where
+    no cluster answers.
     """
     check(perform, devices)
     kind = devices[0]
@@ -62,8 +63,9 @@ def run_jobs(
     ray = _ray()
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or address
-    if address not in {"auto", "local", None} and not ray.is_initialized():
-        _reach(str(address))
+    address = address or "local"
+    if address not in {"auto", "local"} and not ray.is_initialized():
+        _reach(address)
 
     def spread() -> Iterator[JobOutcome]:
         """Join the cluster, put an actor on each of its devices, and hand out the jobs."""
@@ -103,7 +105,7 @@ def _reach(address: str) -> None:
 
 
 @contextmanager
-def _joined(ray: Any, address: str | None) -> Iterator[None]:
+def _joined(ray: Any, address: str) -> Iterator[None]:
     """Be part of a cluster, without a word of Ray's: stdout may be JSON, and stderr is a bar's."""
     if ray.is_initialized():
         yield
@@ -114,7 +116,7 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
     inner.print_to_stdstream = lambda *_, **__: None
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _out_of_reach() if address == "local" else nullcontext():
             warnings.simplefilter("ignore")  # of what Ray's next release will do
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         _handle_sigterm(before)
@@ -128,6 +130,22 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
         ray.shutdown()
         _handle_sigterm(before)
         inner.print_to_stdstream = printed
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Let a cluster that Ray starts listen to this host alone, as it does by itself on macOS.
+
+    On Linux it listens on every interface, and runs what it is sent; no option of `ray.init` says
+    otherwise, for an address of this host alone is replaced (2.60, 2026-11-30).
+    """
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _handle_sigterm(handler: Any) -> None:

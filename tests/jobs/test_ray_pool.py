@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import runpy
 import signal
@@ -295,6 +296,28 @@ def test_the_jobs_of_a_node_that_is_removed_go_elsewhere(cluster, place):
     assert moved.reason.startswith("lost before on ")
     assert {number_of(outcome) for outcome in found} < {"gpu0", "gpu1", "gpu2"}
     until(lambda: not any(map(is_there, noted(place))))
+
+
+LISTENING = """
+import json, sys
+import ray, psutil
+from kernelpkg.jobs.ray_pool import _joined
+with _joined(ray, "local"):
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = [one.laddr.ip for each in family for one in each.net_connections("inet")
+             if one.status == "LISTEN"]
+print(json.dumps(found))
+"""
+
+
+def test_a_cluster_that_is_started_here_listens_to_this_host_alone():
+    """Ray runs what it is sent, by whomever."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert len(found) > 2
+    assert {address.removeprefix("::ffff:") for address in found} == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize(
