@@ -1,6 +1,7 @@
 """Kills a tuning run with a stub tuner at random moments, and says what was lost.
 
-Each run is a process that tunes the cases of a small pack; SIGKILL comes at a random moment of it.
+Each run is a process that tunes the cases of a small pack; SIGKILL comes at a random moment of the
+tuning, not of the imports before it, which take longer on a busy host.
 After each kill the config file must be whole or not there, the saved results must open, and every
 case that the run had told as saved must be among them. In the end an undisturbed run must finish
 with the same bytes as one that was never killed.
@@ -24,6 +25,7 @@ from attrs import frozen
 HERE = Path(__file__).resolve()
 TESTS = HERE.parents[1] / "tests"
 
+BEGUN = "begun"
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -50,6 +52,7 @@ def tune(root: Path, sleep: float, portfolio: int | None) -> None:
     def perform(payload):
         return tuning_stub.perform({**payload, "sleep": sleep})
 
+    print(BEGUN, flush=True)
     results = autotune(
         read_pack(root, "demo"),
         [read_kernel(root, "twice")],
@@ -74,12 +77,16 @@ def make_pack(root: Path) -> None:
     write_pack(root).edit("kernels/twice/kernel.toml", "num_tokens = [1, 4]", grid)
 
 
-def start(root: Path, sleep: float, portfolio: int | None) -> subprocess.Popen[str]:
+def start(root: Path, sleep: float, portfolio: int | None) -> subprocess.Popen[bytes]:
+    """Start a run, and wait until its tuning begins."""
     arguments = ["--run", str(root), "--sleep", str(sleep)]
     arguments += [] if portfolio is None else ["--portfolio", str(portfolio)]
-    return subprocess.Popen(
-        [sys.executable, str(HERE), *arguments], stdout=subprocess.PIPE, text=True
+    process = subprocess.Popen(
+        [sys.executable, str(HERE), *arguments], stdout=subprocess.PIPE, bufsize=0
     )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
 
 
 def damages(root: Path, told: set[str]) -> list[str]:
@@ -124,8 +131,9 @@ def kill_often(kills: int, sleep: float, seed: int, portfolio: int | None = None
     with tempfile.TemporaryDirectory() as place:
         root, clean = Path(place, "killed"), Path(place, "clean")
         make_pack(clean)
+        process = start(clean, sleep, portfolio)
         begin = time.monotonic()
-        start(clean, sleep, portfolio).communicate()
+        process.communicate()
         span = time.monotonic() - begin
         wanted = (clean / "configs/twice/nvidia_h200.json").read_bytes()
         make_pack(root)
@@ -141,7 +149,7 @@ def kill_often(kills: int, sleep: float, seed: int, portfolio: int | None = None
                     done += 1
             else:
                 output, _ = process.communicate()
-            lines = output.splitlines(keepends=True)
+            lines = output.decode().splitlines(keepends=True)
             fresh = {line.strip() for line in lines if line.startswith("case") and line[-1] == "\n"}
             told |= fresh
             between += bool(fresh) and "finished\n" not in lines
@@ -155,7 +163,7 @@ def kill_often(kills: int, sleep: float, seed: int, portfolio: int | None = None
                 make_pack(root)
                 told = set()
             elif process.returncode != -signal.SIGKILL:
-                found.append(f"a run ended with {process.returncode}: {output}")
+                found.append(f"a run ended with {process.returncode}: {output!r}")
                 return Lost(kills=done, between=between, damages=tuple(found))
 
 
