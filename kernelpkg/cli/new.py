@@ -15,10 +15,12 @@ from typing import Final
 from attrs import frozen
 
 from kernelpkg.cli.console import FINE, tell
-from kernelpkg.errors import UsageError
+from kernelpkg.errors import PackError, UsageError
 from kernelpkg.files import clear_left_overs, place_beside, replace_text
+from kernelpkg.from_helion.kernel import TakenKernel, take_kernel
 from kernelpkg.manifest import keys
 from kernelpkg.manifest.keys import NAME
+from kernelpkg.packs.read import read_kernel
 
 _TAKEN: Final = {
     **dict.fromkeys(("torch", "helion", "hl"), "kernel.py imports a module of that name"),
@@ -36,13 +38,21 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the command and its arguments."""
     option = command("new", run, pack=False).add_argument
-    option("name", metavar="NAME", help="the name of the kernel and of its op")
+    option("name", nargs="?", metavar="NAME", help="the name of the kernel and of its op")
+    option(
+        "--from", dest="source", metavar="FILE.py:FUNCTION",
+        help="a Helion kernel that it is made of; NAME is the function's unless given",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Write a kernel, and say what was written."""
     root = options.root or Path()
-    made = new_kernel(root, options.name, make_pack=options.root is not None)
+    if options.name is None and options.source is None:
+        options.parser.error("the following arguments are required: NAME")
+    taken = None if options.source is None else take_kernel(options.source, options.name)
+    name = options.name if taken is None else taken.name
+    made = new_kernel(root, name, make_pack=options.root is not None, taken=taken)
     document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
     lines = [f"wrote {root / file}" for file in made.files]
     last = f"test it with: python -m kernelpkg test --root {root}"
@@ -58,11 +68,13 @@ class NewKernel:
     remarks: tuple[str, ...]
 
 
-def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
+def new_kernel(
+    root: Path, name: str, *, make_pack: bool, taken: TakenKernel | None = None
+) -> NewKernel:
     """Write a kernel below a root, and a pack manifest where there is none and one may be made.
 
-    Raises UsageError for a name that is not an identifier or is taken, and where nothing can be
-    written; then nothing was.
+    It is one that works as it is, or one that was `taken` from elsewhere. Raises UsageError for a
+    name that is not an identifier or is taken, and where nothing can be written; then nothing was.
     """
     _check_name(name)
     target = root / "kernels" / name
@@ -78,7 +90,8 @@ def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
     try:
         if not packs:
             made += _write_pack(root)
-        texts = {file: _text(file, name) for file in ("kernel.toml", "kernel.py", "host.py")}
+        files = ("kernel.toml", "kernel.py", "host.py")
+        texts = taken.files if taken else {file: _text(file, name) for file in files}
         _write_directory(target, texts)
     except OSError as error:
         for path in reversed(made):
@@ -86,7 +99,17 @@ def new_kernel(root: Path, name: str, *, make_pack: bool) -> NewKernel:
         raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
     shown = [path.relative_to(root).as_posix() for path in made]
     shown += [f"kernels/{name}/{file}" for file in texts]
-    return NewKernel(files=tuple(shown), remarks=tuple(_remarks(packs, name)))
+    remarks = [*_remarks(packs, name), *(() if taken is None else _left(root, taken))]
+    return NewKernel(files=tuple(shown), remarks=tuple(remarks))
+
+
+def _left(root: Path, taken: TakenKernel) -> Iterator[str]:
+    """Yield what of a kernel from elsewhere does not fit, or is left to its author."""
+    yield from taken.remarks
+    try:
+        read_kernel(root, taken.name)
+    except PackError as error:
+        yield from map(str, error.problems)
 
 
 def _text(file: str, name: str) -> str:

@@ -51,8 +51,7 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     helion = _Helion(lambda node: _is_helion(node, scope))
     try:
         found = _definition(function, tree)
-        found.body = _HostCode(helion).visit(ast.Module(body=found.body, type_ignores=[])).body
-        helion.check(found.body)
+        found.body = _host_body(found, helion)
     except NotInferred as error:
         raise RegistrationError(f"kernel '{function.__name__}': {error.reason}") from None
     found.decorator_list = []
@@ -72,6 +71,31 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     fake.__defaults__ = function.__defaults__
     fake.__kwdefaults__ = function.__kwdefaults__
     return fake
+
+
+def _host_body(function: ast.FunctionDef, helion: _Helion) -> list[ast.stmt]:
+    """Take the tile loops out of a function; return the rest, or of it what results need.
+
+    Raises NotInferred where results depend on more of Helion than its arithmetic.
+    """
+    module = ast.Module(body=function.body, type_ignores=[])
+    body: list[ast.stmt] = _HostCode(helion).visit(module).body
+    if [*helion.refused(body)]:
+        body = _Needs(helion).block(body)
+    helion.check(body)
+    return body
+
+
+def why_not_inferred(function: ast.FunctionDef, names: Collection[str]) -> str | None:
+    """Say why `infer_fake` refuses a function that was read, or return None.
+
+    `names` are those of Helion in its file.
+    """
+    try:
+        _host_body(copy.deepcopy(function), _helion_named(names))
+    except NotInferred as error:
+        return error.reason
+    return None
 
 
 def infer_fake_impl(
@@ -216,14 +240,19 @@ class _Helion:
                 return self.specialised(value) is not None
         return isinstance(node, ast.Assert)
 
-    def check(self, body: Iterable[ast.stmt]) -> None:
-        """Raise NotInferred for statements that ask Helion for more than host code may."""
+    def refused(self, body: Iterable[ast.stmt]) -> Iterator[tuple[str, int]]:
+        """Yield what statements ask Helion for that host code may not, with lines."""
         for node in (part for statement in body for part in ast.walk(statement)):
             name = self.called(node)
             pure = name is None or name.rpartition(".")[2] in _PURE
-            if not pure and self.specialised(node) is None:
+            if name is not None and not pure and self.specialised(node) is None:
                 assert isinstance(node, ast.expr)  # what calls something
-                raise NotInferred(f"its host part calls {name}", node.lineno)
+                yield name, node.lineno
+
+    def check(self, body: Iterable[ast.stmt]) -> None:
+        """Raise NotInferred for statements that ask Helion for more than host code may."""
+        for name, line in self.refused(body):
+            raise NotInferred(f"its host part calls {name}", line)
 
 
 class _HostCode(ast.NodeTransformer):
@@ -289,6 +318,17 @@ def _names(node: ast.AST) -> set[str]:
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
+def _helion_named(names: Collection[str]) -> _Helion:
+    """Return what tells by names of a file what is Helion's."""
+
+    def is_helion(node: ast.expr) -> bool:
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in names
+
+    return _Helion(is_helion)
+
+
 def host_lines(function: ast.FunctionDef, source: str, names: Collection[str]) -> list[str]:
     """Return the lines of the host code that the result of a function needs, as it is written.
 
@@ -297,12 +337,7 @@ def host_lines(function: ast.FunctionDef, source: str, names: Collection[str]) -
     statement.
     """
 
-    def is_helion(node: ast.expr) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in names
-
-    helion = _Helion(is_helion)
+    helion = _helion_named(names)
     body = _Needs(helion).block(copy.deepcopy(function).body)
     for node in (part for statement in body for part in ast.walk(statement)):
         if isinstance(node, ast.For) and helion.dropped(node):

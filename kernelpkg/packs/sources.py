@@ -141,8 +141,13 @@ def read_source(path: Path, shown: str, *, helion: bool, files: Files | None = N
     )
 
 
+def importable(module: str, *, helion: bool) -> bool:
+    """Whether a file of a kernel may import a module; Helion where the file has its function."""
+    top = module.split(".", maxsplit=1)[0]
+    return top in _ALLOWED and (helion or top != "helion")
+
+
 def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[Problem]:
-    allowed = _ALLOWED if helion else _ALLOWED - {"helion"}
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -151,7 +156,7 @@ def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[
         else:
             continue
         for name in names:
-            if name.split(".")[0] not in allowed:
+            if not importable(name, helion=helion):
                 message = f"imports '{name}'; this file may import torch{', helion' * helion} and "
                 message += "the standard library, so that the kernel stays one directory"
                 yield Problem(path=shown, line=node.lineno, code="KP113", message=message)

@@ -89,6 +89,16 @@ def in_groups(x: torch.Tensor, size: int) -> torch.Tensor:
     return out.view(tokens, -1)
 
 
+def with_a_block_size(x: torch.Tensor) -> torch.Tensor:
+    rows, width = x.shape
+    block = hl.register_block_size(width)
+    out = torch.empty_like(x)
+    for tile in hl.tile(rows):
+        for columns in hl.tile(width, block_size=block):
+            out[tile, columns] = x[tile, columns] * 2
+    return out
+
+
 def _doubled(size):
     return size * 2
 
@@ -108,6 +118,7 @@ HOSTS = {
     "narrow-flipped": (narrow, (_floats(6, 40), True)),
     "wide": (wide, (_floats(6, 40),)),
     "wide-of-transposed": (wide, (_floats(40, 6).t(),)),
+    "block-size": (with_a_block_size, (_floats(6, 40),)),
     "groups": (in_groups, (_floats(6, 100), 2)),
 }
 
@@ -269,9 +280,9 @@ def test_loops_within_blocks_are_dropped():
 
 def _registers(x: torch.Tensor) -> torch.Tensor:
     block = hl.register_block_size(x.size(0))
-    out = torch.empty_like(x)
+    out = torch.empty([helion.cdiv(x.size(0), block)], device=x.device)
     for tile in hl.tile(x.size(0), block_size=block):
-        out[tile, :] = x[tile, :]
+        out[tile.id] = x[tile, 0].sum()
     return out
 
 
@@ -359,7 +370,7 @@ def op(x):
     n = hl.register_block_size(x.size(0))
     for tile in hl.tile(n):
         x[tile] = 0
-    return x
+    return x.new_empty(n)
 """
     with pytest.raises(RegistrationError) as caught:
         infer_fake_of(ast.parse(text), "op", "kernel.py")
