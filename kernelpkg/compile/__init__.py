@@ -3,6 +3,7 @@
     helion         Helion called with configs of ours: the one module that knows how
     settings       Helion's settings of a kernel, checked; a kernel of Helion's with them
     host_code      what a Helion function does around its loops; fake implementations
+    needed         x
     bind           a kernel bound on the CPU as for a GPU
     variants       which calls of a kernel need code of their own
     search         Helion's autotuner: one case, seeds, a budget

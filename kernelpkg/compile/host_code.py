@@ -1,8 +1,9 @@
-"""The host code of a Helion function: what is left of it without its tile loops.
+"""The host code of a Helion function: what its result needs of what stands around its tile loops.
 
 It allocates and reshapes, and launches nothing; run on fake tensors, it is a fake implementation
 that agrees with the real op, keeps symbolic sizes, and needs no compilation. `infer_fake` makes one
-of a function that was imported; `host_lines` writes down that of one that was read.
+of a function that was imported; `host_lines` writes down that of one that was read. What is needed
+is told by `needed`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import inspect
 import re
 import textwrap
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from kernelpkg.compile.needed import HelionCalls, NotInferred, needed, read
 from kernelpkg.errors import RegistrationError
-
-_PURE: Final = ("cdiv", "next_power_of_2")
-"""Functions of Helion that are arithmetic, and run anywhere."""
 
 _ATOMS: Final = (
     ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant, ast.Tuple, ast.List,
@@ -30,28 +29,19 @@ _STEP: Final = 4
 """The columns of one indentation."""
 
 
-class NotInferred(ValueError):
-    """Host code that cannot be told from the rest of its function, with the reason."""
-
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        self.reason = f"{reason}, so its fake implementation cannot be inferred; give one"
-        place = "" if line is None else f" (line {line})"
-        super().__init__(f"{reason}{place}{self.reason.removeprefix(reason)} in [op] fake_impl")
-
-
 def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> Callable[..., Any]:
-    """Return a function of the same arguments that runs only the host code of a Helion function.
+    """Return a function of the same arguments that runs of a Helion function what results need.
 
     `tree` is that of its file, for whoever has it, and is taken apart. Raises RegistrationError
-    where the host code asks Helion for more than `hl.specialize`, `helion.cdiv` and
-    `helion.next_power_of_2`, or where there is no source to read.
+    where results depend on more of Helion than `hl.specialize`, arithmetic, and numbers of a config
+    or a GPU, which are read as 1, or where there is no source to read.
     """
     closed = dict(inspect.getclosurevars(function).nonlocals)
     scope = {**function.__globals__, **closed}
-    helion = _Helion(lambda node: _is_helion(node, scope))
+    helion = HelionCalls(lambda node: _is_helion(node, scope))
     try:
         found = _definition(function, tree)
-        found.body = _host_body(found, helion)
+        found.body = read(needed(found, helion), helion)
     except NotInferred as error:
         raise RegistrationError(f"kernel '{function.__name__}': {error.reason}") from None
     found.decorator_list = []
@@ -73,26 +63,14 @@ def infer_fake(function: Callable[..., Any], tree: ast.Module | None = None) -> 
     return fake
 
 
-def _host_body(function: ast.FunctionDef, helion: _Helion) -> list[ast.stmt]:
-    """Take the tile loops out of a function; return the rest, or of it what results need.
-
-    Raises NotInferred where results depend on more of Helion than its arithmetic.
-    """
-    module = ast.Module(body=function.body, type_ignores=[])
-    body: list[ast.stmt] = _HostCode(helion).visit(module).body
-    if [*helion.refused(body)]:
-        body = _Needs(helion).block(body)
-    helion.check(body)
-    return body
-
-
 def why_not_inferred(function: ast.FunctionDef, names: Collection[str]) -> str | None:
     """Say why `infer_fake` refuses a function that was read, or return None.
 
     `names` are those of Helion in its file.
     """
+    helion = _helion_named(names)
     try:
-        _host_body(copy.deepcopy(function), _helion_named(names))
+        read(needed(copy.deepcopy(function), helion), helion)
     except NotInferred as error:
         return error.reason
     return None
@@ -208,117 +186,14 @@ def _is_helion(node: ast.expr, scope: Mapping[str, Any]) -> bool:
     value: Any = scope.get(node.id) if isinstance(node, ast.Name) else None
     for name in reversed(names):
         value = getattr(value, name, None)
-    module = value.__name__ if isinstance(value, types.ModuleType) else None
-    return (module or getattr(value, "__module__", None) or "").split(".")[0] == "helion"
+    if isinstance(value, types.ModuleType):
+        return _of_helion(value.__name__)
+    # A kernel has the module of its function, and its class is of Helion.
+    modules = (getattr(value, "__module__", None), type(value).__module__)
+    return any(map(_of_helion, filter(None, modules)))
 
 
-class _Helion:
-    """What code calls of Helion, by a function that tells its names."""
-
-    def __init__(self, is_helion: Callable[[ast.expr], bool]) -> None:
-        self.is_helion = is_helion
-
-    def called(self, node: ast.AST) -> str | None:
-        """Return which function of Helion a node calls, as the source has it."""
-        if isinstance(node, ast.Call) and self.is_helion(node.func):
-            return ast.unparse(node.func)
-        return None
-
-    def specialised(self, node: ast.AST) -> ast.expr | None:
-        """Return the x of `hl.specialize(x)`."""
-        name = (self.called(node) or "").rpartition(".")[2]
-        if name != "specialize" or not isinstance(node, ast.Call) or len(node.args) != 1:
-            return None
-        return node.args[0]
-
-    def dropped(self, node: ast.stmt) -> bool:
-        """Whether a statement is a tile loop, or does nothing where nothing is compiled."""
-        match node:
-            case ast.For(iter=ast.Call() as loop):
-                return self.called(loop) is not None
-            case ast.Expr(value=value):
-                return self.specialised(value) is not None
-        return isinstance(node, ast.Assert)
-
-    def refused(self, body: Iterable[ast.stmt]) -> Iterator[tuple[str, int]]:
-        """Yield what statements ask Helion for that host code may not, with lines."""
-        for node in (part for statement in body for part in ast.walk(statement)):
-            name = self.called(node)
-            pure = name is None or name.rpartition(".")[2] in _PURE
-            if name is not None and not pure and self.specialised(node) is None:
-                assert isinstance(node, ast.expr)  # what calls something
-                yield name, node.lineno
-
-    def check(self, body: Iterable[ast.stmt]) -> None:
-        """Raise NotInferred for statements that ask Helion for more than host code may."""
-        for name, line in self.refused(body):
-            raise NotInferred(f"its host part calls {name}", line)
-
-
-class _HostCode(ast.NodeTransformer):
-    """Drops tile loops and assertions, and lets `hl.specialize(x)` be x."""
-
-    def __init__(self, helion: _Helion) -> None:
-        self.helion = helion
-
-    def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.stmt) and self.helion.dropped(node):
-            return None
-        self.generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # asked for above
-        return self.helion.specialised(node) or node
-
-
-class _Needs:
-    """The names that a function needs from some statement on, back from what it returns."""
-
-    def __init__(self, helion: _Helion) -> None:
-        self.helion = helion
-        self.names: set[str] = set()
-
-    def block(self, body: Iterable[ast.stmt]) -> list[ast.stmt]:
-        """Return the statements that the result needs; what these read is needed from then on."""
-        return [node for node in reversed([*body]) if self.keeps(node)][::-1]
-
-    def keeps(self, node: ast.stmt) -> bool:
-        """Whether a statement is kept; an `if` keeps what is needed of its branches."""
-        match node:
-            case ast.If():
-                node.body, node.orelse = self.block(node.body), self.block(node.orelse)
-                kept = bool(node.body or node.orelse)
-                self.names |= _names(node.test) if kept else set()
-                return kept
-            case ast.FunctionDef(name=name):
-                kept = name in self.names
-            case _:
-                ends = any(isinstance(part, ast.Return | ast.Raise) for part in ast.walk(node))
-                kept = ends or not self.names.isdisjoint(self.changed(node))
-                kept = kept and not self.helion.dropped(node)
-        self.names |= _names(node) if kept else set()
-        return kept
-
-    def changed(self, node: ast.stmt) -> Iterator[str]:
-        """Yield the names that a statement binds, whose items it sets, or that it may change.
-
-        What stands alone is done for its effect, as in `sizes.append(n)`.
-        """
-        for part in ast.walk(node):
-            if isinstance(part, ast.Expr) and not self.helion.dropped(part):
-                yield from _names(part)
-            elif isinstance(part, ast.Name | ast.Subscript | ast.Attribute):
-                inner: ast.expr = part
-                while isinstance(inner, ast.Subscript | ast.Attribute):
-                    inner = inner.value
-                if isinstance(part.ctx, ast.Store) and isinstance(inner, ast.Name):
-                    yield inner.id
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-
-
-def _helion_named(names: Collection[str]) -> _Helion:
+def _helion_named(names: Collection[str]) -> HelionCalls:
     """Return what tells by names of a file what is Helion's."""
 
     def is_helion(node: ast.expr) -> bool:
@@ -326,7 +201,7 @@ def _helion_named(names: Collection[str]) -> _Helion:
             node = node.value
         return isinstance(node, ast.Name) and node.id in names
 
-    return _Helion(is_helion)
+    return HelionCalls(is_helion)
 
 
 def host_lines(function: ast.FunctionDef, source: str, names: Collection[str]) -> list[str]:
@@ -336,13 +211,12 @@ def host_lines(function: ast.FunctionDef, source: str, names: Collection[str]) -
     the host code asks Helion for more than `infer_fake` takes, or has a tile loop within another
     statement.
     """
-
     helion = _helion_named(names)
-    body = _Needs(helion).block(copy.deepcopy(function).body)
+    body = needed(copy.deepcopy(function), helion)
     for node in (part for statement in body for part in ast.walk(statement)):
         if isinstance(node, ast.For) and helion.dropped(node):
             raise NotInferred("a tile loop stands inside another statement", node.lineno)
-    helion.check(body)
+    read(copy.deepcopy(body), helion)
     return [*_Text(helion, source).lines(body, _STEP)]
 
 
@@ -353,40 +227,63 @@ class _Text:
     a Python release: a pack has to give vLLM the same bytes on each.
     """
 
-    def __init__(self, helion: _Helion, source: str) -> None:
+    def __init__(self, helion: HelionCalls, source: str) -> None:
         self.helion = helion
         self.source = source
 
     def of(self, node: ast.AST) -> str:
-        text = ast.get_source_segment(self.source, node) or ""
+        text = self.cut(node)
         for part in ast.walk(node):  # outer calls come before those within them
-            inner = self.helion.specialised(part)
+            inner = self.helion.read_as(part)
             if inner is not None:
-                new = ast.get_source_segment(self.source, inner) or ""
+                new = self.cut(inner)
                 new = new if isinstance(inner, _ATOMS) else f"({new})"
-                call = re.escape(ast.get_source_segment(self.source, part) or "")
+                call = re.escape(self.cut(part))
                 text = new.join(re.split(rf"(?<![\w.]){call}", text))
         return text
+
+    def cut(self, node: ast.AST) -> str:
+        """Return the text of a node; what was put in, a number or `pass`, is written as it is."""
+        return ast.get_source_segment(self.source, node) or ast.unparse(node)
+
+    def value(self, node: ast.expr) -> str:
+        """Return the text of what stands in the first line of a block."""
+        text = self.of(node)
+        return text if isinstance(node, _ATOMS) or "\n" not in text else f"({text})"
 
     def lines(self, body: list[ast.stmt], indent: int) -> Iterator[str]:
         """Yield the lines of statements at an indentation."""
         for node in body:
-            if isinstance(node, ast.If):
-                yield from self.branches(node, indent, "if")
-            else:
-                yield from f"{' ' * indent}{self.of(node)}".split("\n")
-        if not body:
-            yield f"{' ' * indent}pass"
+            match node:
+                case ast.If():
+                    yield from self.branches(node, indent, "if")
+                case ast.For(target=target, iter=values, orelse=[]):
+                    yield from self.block(
+                        f"for {self.of(target)} in {self.value(values)}", node.body, indent
+                    )
+                case ast.While(test=test, orelse=[]):
+                    yield from self.block(f"while {self.value(test)}", node.body, indent)
+                case ast.With(items=items):
+                    yield from self.block(
+                        f"with {', '.join(map(self.item, items))}", node.body, indent
+                    )
+                case _:
+                    yield from f"{' ' * indent}{self.of(node)}".split("\n")
+
+    def item(self, node: ast.withitem) -> str:
+        name = "" if node.optional_vars is None else f" as {self.of(node.optional_vars)}"
+        return f"{self.value(node.context_expr)}{name}"
+
+    def block(self, head: str, body: list[ast.stmt], indent: int) -> Iterator[str]:
+        yield from f"{' ' * indent}{head}:".split("\n")
+        yield from self.lines(body, indent + _STEP)
 
     def branches(self, node: ast.If, indent: int, word: str) -> Iterator[str]:
-        margin = " " * indent
-        yield from f"{margin}{word} {self.of(node.test)}:".split("\n")
-        yield from self.lines(node.body, indent + _STEP)
+        yield from self.block(f"{word} {self.value(node.test)}", node.body, indent)
         match node.orelse:
             case []:
                 return
             case [ast.If(col_offset=column) as inner] if column == node.col_offset:
                 yield from self.branches(inner, indent, "elif")
             case _:
-                yield f"{margin}else:"
-                yield from self.lines(node.orelse, indent + _STEP)
+                yield from self.block("else", node.orelse, indent)

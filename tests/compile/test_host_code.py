@@ -7,7 +7,8 @@ import textwrap
 
 import pytest
 
-from kernelpkg.compile.host_code import NotInferred, host_lines
+from kernelpkg.compile.host_code import host_lines
+from kernelpkg.compile.needed import NotInferred
 
 HEAD = """\
 import helion
@@ -180,6 +181,116 @@ PARTS = {
             "return helper(torch.empty(sizes))",
         ],
     ),
+    "a list by its second name": (
+        """
+        sizes = [n]
+        other = sizes
+        other.append(3)
+        helper(sizes)
+        count = len(other)
+        helper(count)
+        return x.new_empty(sizes)
+        """,
+        [
+            "sizes = [n]",
+            "other = sizes",
+            "other.append(3)",
+            "helper(sizes)",
+            "return x.new_empty(sizes)",
+        ],
+    ),
+    "what is done to tensors": (
+        """
+        out = torch.empty_like(x)
+        helper(x)
+        out.fill_(x.max().item())
+        out[0] = float(x.sum())
+        helper(out[1:])
+        torch._check(n > 0)
+        out.t_()
+        return out
+        """,
+        ["out = torch.empty_like(x)", "out.t_()", "return out"],
+    ),
+    "checks": (
+        """
+        assert (x > 0).all()
+        if n > 4:
+            words = f"n is {n}"
+            raise ValueError(words)
+        elif x.max() > LIMIT:
+            raise ValueError("x")
+        return x.new_empty(n)
+        """,
+        ["return x.new_empty(n)"],
+    ),
+    "numbers of a config or a GPU": (
+        """
+        span = hl.register_block_size(n)
+        parts = x.new_empty([helion.cdiv(n, span), hl.register_tunable("split", Some(1, 2))])
+        for tile in hl.tile(n, block_size=span):
+            parts[tile.id, 0] = x[tile].sum()
+        helion.runtime.get_num_sm(x.device)
+        return parts.sum(0)
+        """,
+        [
+            "span = 1",
+            "parts = x.new_empty([helion.cdiv(n, span), 1])",
+            "return parts.sum(0)",
+        ],
+    ),
+    "blocks of other kinds": (
+        """
+        import math
+
+        sizes = []
+        last = math.prod(x.shape)
+        for i in (
+            range(n)
+        ):
+            for tile in hl.tile(n):
+                x[tile] = i
+            sizes.append(last)
+            last = sizes[-1] + i
+        with torch.device(
+            x.device
+        ) as device, helper(n):
+            helper(device)
+            out = torch.empty(sizes)
+        while len(sizes) > 2:
+            sizes.pop()
+            for tile in hl.tile(n):
+                x[tile] = 0
+        for j in range(n):
+            helper(j)
+            if j > 2:
+                break
+        for i in range(n):
+            if i > 2:
+                break
+            sizes.append(i)
+        return out, x.new_empty(sizes)
+        """,
+        [
+            "import math",
+            "sizes = []",
+            "last = math.prod(x.shape)",
+            "for i in range(n):",
+            "    sizes.append(last)",
+            "    last = sizes[-1] + i",
+            "with torch.device(",
+            "    x.device",
+            ") as device, helper(n):",
+            "    out = torch.empty(sizes)",
+            "while len(sizes) > 2:",
+            "    sizes.pop()",
+            "for i in range(n):",
+            "    if i > 2:",
+            "        break",
+            "    sizes.append(i)",
+            "return out, x.new_empty(sizes)",
+        ],
+    ),
 }
 
 
@@ -195,17 +306,19 @@ for i in range(2):
     for tile in hl.tile(n):
         pass
     out.append(i)
+    if i:
+        break
 return x.new_empty(out)
 """
 REFUSED = {
     "another function of Helion's": (
         "out = hl.zeros([n], dtype=x.dtype)\nreturn out",
-        "its host part calls hl.zeros (line 13)",
+        "its results depend on hl.zeros (line 13)",
     ),
     "a loop inside another": (LOOPS, "a tile loop stands inside another statement (line 15)"),
     "not of one value": (
         "out = x.new_empty(hl.specialize(n, 2))\nreturn out",
-        "its host part calls hl.specialize (line 13)",
+        "its results depend on hl.specialize (line 13)",
     ),
 }
 

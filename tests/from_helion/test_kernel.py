@@ -289,17 +289,15 @@ def test_offsets_and_unknown_indices_are_zeros_until_their_author_says_more(take
 def test_a_fake_implementation_that_cannot_be_inferred_is_left_to_the_author(take):
     found, remarks = take("""
         def f(x: torch.Tensor) -> torch.Tensor:
-            block = hl.register_block_size(x.size(0))
-            out = x.new_empty([helion.cdiv(x.size(0), block)])
-            for t in hl.tile(x.size(0), block_size=block):
-                out[t.id] = x[t].sum()
+            out = hl.full([x.size(0)], 0.0, dtype=x.dtype)
+            for t in hl.tile(x.size(0)):
+                out[t] = x[t]
             return out
     """)
     assert manifest(found)["op"]["fake_impl"] == "host.py:fake"
     assert "def fake(x: torch.Tensor) -> torch.Tensor:" in found.files["host.py"]
     assert remarks[1] == (
-        "kernels/f/host.py: the fake implementation is left to you: its host part calls "
-        "hl.register_block_size"
+        "kernels/f/host.py: the fake implementation is left to you: its results depend on hl.full"
     )
 
 

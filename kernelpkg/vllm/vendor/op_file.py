@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.compile.host_code import NotInferred, host_lines
+from kernelpkg.compile.host_code import host_lines
+from kernelpkg.compile.needed import NotInferred
 from kernelpkg.errors import pack_error, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import cases_of

@@ -110,8 +110,8 @@ BROKEN = {
     "helion-setting-is-unknown": (("kernel.toml", '">=1.4"', '">=1.4"\nsettings = { autotune_efort = "none" }'),
         [f"kernels/bad/kernel.toml:11: KP153 kernel 'bad': Helion {helion.HELION_VERSION} has no setting 'autotune_efort'; did you mean 'autotune_effort'?"]),
     "fake-implementation-cannot-be-inferred": (
-        ("kernel.py", "    out = torch", "    input = input[: hl.register_block_size(8)]\n    out = torch"),
-        ["kernels/bad/kernel.toml:8: KP153 kernel 'bad': its host part calls hl.register_block_size, so its fake implementation cannot be inferred; give one"]),
+        ("kernel.py", "    return out", "    return hl.zeros([8])"),
+        ["kernels/bad/kernel.toml:8: KP153 kernel 'bad': its results depend on hl.zeros, so its fake implementation cannot be inferred; give one"]),
 }  # fmt: skip
 
 

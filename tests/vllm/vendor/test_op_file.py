@@ -112,7 +112,7 @@ PROBLEMS = {
     "a fake implementation": (
         "kernels/twice/kernel.py", "torch.empty_like(input)", "hl.zeros([4])",
         (
-            "KP813 kernel 'twice': its host part calls hl.zeros (line 6), so its fake "
+            "KP813 kernel 'twice': its results depend on hl.zeros (line 6), so its fake "
             "implementation cannot be inferred; give one in [op] fake_impl"
         ),
     ),
