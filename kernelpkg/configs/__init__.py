@@ -10,5 +10,6 @@
     picked         the configs of a kernel without a manifest
     explain        the same in words, for one call
     samples        calls that stand for all that get the same
+    transfer       config files that are to be written, planned as a whole
 Inside only: none.
 """

@@ -10,22 +10,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
-from kernelpkg.configs import directories, platforms, store
+from kernelpkg.configs import directories, store
 from kernelpkg.configs.store import ConfigFile, config_id, identity_of
-from kernelpkg.errors import (
-    PackError,
-    Problem,
-    UsageError,
-    collecting,
-    counted,
-    pack_error,
-    suggestion,
-)
-from kernelpkg.files import read_plain, replace_texts
+from kernelpkg.configs.transfer import FIT, Transfer, is_looked_up
+from kernelpkg.errors import PackError, UsageError, collecting, pack_error, suggestion
+from kernelpkg.files import read_plain
 from kernelpkg.manifest.document import parse_json, unreadable_json
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import FILE, has_lock
@@ -33,105 +25,6 @@ from kernelpkg.packs.read import read_kernel
 from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK, OLD_LAYOUT, KeyAxes, key_axes
 from kernelpkg.vllm.tree import VllmFolder, find_folder
-
-TransferAction = Literal["write", "replace", "unchanged"]
-
-_DONE: Final = {"write": "wrote", "replace": "replaced", "unchanged": "unchanged:"}
-_TO_DO: Final = {"write": "would write", "replace": "would replace", "unchanged": "unchanged:"}
-_FIT: Final = (
-    "block sizes, and lists with an entry per load or store, fit only the source that they were "
-    "tuned for"
-)
-
-
-@frozen(kw_only=True)
-class FileStep:
-    """One file of a transfer: its text, what becomes of it, and how many cases it holds."""
-
-    path: Path
-    text: str
-    action: TransferAction
-    cases: int
-    configs: int
-
-    def line(self, words: Mapping[str, str]) -> str:
-        """Return the step for people."""
-        held = f"{counted(self.cases, 'case')}, {counted(self.configs, 'config')}"
-        return f"{words[self.action]} {self.path} ({held})"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry of the document of the transfer."""
-        counts = {"cases": self.cases, "configs": self.configs}
-        return {"path": str(self.path), "action": self.action, **counts}
-
-
-@frozen(kw_only=True)
-class Transfer:
-    """What is to be written, and all that stands in the way of it; made while it is planned.
-
-    Only with `replace` is a file overwritten that is there already. `skipped` are paths that are
-    left out, each with its reason.
-    """
-
-    replace: bool
-    files: list[FileStep] = field(factory=list)
-    skipped: list[tuple[str, str]] = field(factory=list)
-    remarks: list[str] = field(factory=list)
-    problems: list[Problem] = field(factory=list)
-
-    def refuse(self, path: str, code: str, message: str) -> None:
-        """Add a problem of a file as a whole."""
-        self.problems.append(Problem(path=path, code=code, message=message))
-
-    def add(
-        self, path: Path, shown: str, text: str, file: ConfigFile, *, same: bool, inside: Path
-    ) -> None:
-        """Add a file that is to be written `inside` a directory, unless it is there already."""
-        there: TransferAction = "replace" if os.path.lexists(path) else "write"
-        action = "unchanged" if same else there
-        if path.is_dir():
-            self.refuse(shown, "KP827", "is a directory; remove it")
-        elif not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(inside)):
-            self.refuse(shown, "KP827", f"a link leads out of {inside}; name where it leads to")
-        elif action == "replace" and not self.replace:
-            self.refuse(shown, "KP827", "is there already and differs; --replace overwrites it")
-        cases, distinct = file.counts()
-        self.files.append(
-            FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)
-        )
-
-    def made(self, *remarks: str) -> Transfer:
-        """Put the plan in order, with remarks if it writes; raises PackError with all problems."""
-        if self.problems:
-            raise PackError(problems=self.problems)
-        self.files.sort(key=lambda step: step.path)
-        self.skipped.sort()
-        if any(step.action != "unchanged" for step in self.files):
-            self.remarks.extend(remarks)
-        return self
-
-    def carry_out(self) -> None:
-        """Write all files, or none; raises UsageError where one cannot be written."""
-        texts = {step.path: step.text for step in self.files if step.action != "unchanged"}
-        try:
-            replace_texts(texts)
-        except OSError as error:
-            raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of `import --json` and `export --json`."""
-        skipped = [{"path": path, "reason": reason} for path, reason in self.skipped]
-        files = [step.to_json() for step in self.files]
-        return {"files": files, "skipped": skipped, "remarks": self.remarks}
-
-    def lines(self, *, dry_run: bool) -> list[str]:
-        """Return the transfer for people, as to be done or as done."""
-        words = _TO_DO if dry_run else _DONE
-        return [
-            *(step.line(words) for step in self.files),
-            *(f"skipped {path}: {reason}" for path, reason in self.skipped),
-            *self.remarks,
-        ]
 
 
 def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Transfer:
@@ -158,10 +51,10 @@ def plan_import(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
             for path in there[name]:
                 with collecting(plan.problems):
                     _import_file(plan, kernel, folder, path)
-    _check_made(plan, f"nothing of {folder.path} is for pack '{pack.name}'")
+    plan.check_made(f"nothing of {folder.path} is for pack '{pack.name}'")
     stale = f"{FILE} does not have them yet; 'kernelpkg lock' records what the pack is now"
     locked = [stale] if has_lock(Path(pack.root)) else []
-    return plan.made(f"these configs come from {folder.origin}: {_FIT}", *locked)
+    return plan.made(f"these configs come from {folder.origin}: {FIT}", *locked)
 
 
 def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path) -> None:
@@ -170,7 +63,7 @@ def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path
     if path.parent == folder.path:
         plan.refuse(shown, "KP822", f"the layout, one file for all platforms, {OLD_LAYOUT}")
         return
-    if not _is_looked_up(plan, kernel.pack, path.stem, shown):
+    if not is_looked_up(plan, kernel.pack, path.stem, shown):
         return
     try:
         text = read_plain(path).decode()
@@ -184,23 +77,6 @@ def _import_file(plan: Transfer, kernel: _Kernel, folder: VllmFolder, path: Path
     stored = kernel.path(file.platform)
     root = Path(kernel.pack.root)
     plan.add(root / stored, stored, store.dumps(file), file, same=same, inside=root / "configs")
-
-
-def _is_looked_up(plan: Transfer, pack: PackSpec, platform: str, shown: str) -> bool:
-    """Whether the pack uses the configs of a platform; if not, they are left out or refused."""
-    try:
-        spelled = platforms.canonical(platform)
-    except ValueError:
-        spelled = ""
-    if spelled != platform:
-        remedy = f"rename it to '{spelled}'" if spelled else "use one such as nvidia_h200"
-        plan.refuse(shown, "KP826", f"'{platform}' is not the name of a platform; {remedy}")
-        return False
-    used = platforms.platform_of(pack, platform).name
-    if used != platform:
-        reason = f"GPUs of platform '{platform}' use '{used}' in pack '{pack.name}'"
-        plan.skipped.append((shown, f"{reason}, by its [platforms]"))
-    return used == platform
 
 
 def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Transfer:
@@ -237,18 +113,10 @@ def plan_export(pack: PackSpec, directory: Path, *, replace: bool = False) -> Tr
                         continue
                     plan.add(path, str(path), text, file, same=same, inside=directory)
                     own.append(not same and "origin" not in file.tuned_with)
-    _check_made(plan, f"pack '{pack.name}' has nothing for {folder.path}")
-    remark = f"these configs come from pack '{pack.name}': {_FIT}"
+    plan.check_made(f"pack '{pack.name}' has nothing for {folder.path}")
+    remark = f"these configs come from pack '{pack.name}': {FIT}"
     both = "'kernelpkg vendor' writes ops and configs together"
     return plan.made(*([f"{remark}; {both}"] if any(own) else []))
-
-
-def _check_made(plan: Transfer, nothing: str) -> None:
-    """Raise UsageError where all was left out, with the reason of the first."""
-    if not plan.files and not plan.problems:
-        path, reason = min(plan.skipped)
-        more = f" (and {len(plan.skipped) - 1} more)" if plan.skipped[1:] else ""
-        raise UsageError(f"{nothing}: {path}: {reason}{more}")
 
 
 def _folder(

@@ -13,9 +13,10 @@ from attrs import evolve
 from kernelpkg import cli
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import ConfigFile, TunedCase
+from kernelpkg.configs.transfer import FileStep, Transfer
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.packs.read import read_pack
-from kernelpkg.vllm.exchange import FileStep, Transfer, plan_export, plan_import
+from kernelpkg.vllm.exchange import plan_export, plan_import
 
 NARROW = {"block_sizes": [16], "num_warps": 4}
 WIDE = {"block_sizes": [64], "indexing": ["pointer", "tensor_descriptor"], "num_warps": 8}
@@ -623,7 +624,7 @@ def test_where_nothing_can_be_written_nothing_is(pack, vllm, capsys):
 
 
 USAGE = {
-    "no-arguments": ([], "the following arguments are required: vllm, DIR"),
+    "no-arguments": ([], "the following arguments are required: vllm"),
     "no-directory": (["vllm"], "the following arguments are required: DIR"),
     "other-format": (["vlm", "x"], "'vlm' is not a choice; did you mean 'vllm'?"),
     "stray": (["vllm", "x", "y"], "'y' is not an argument of 'COMMAND'"),
