@@ -39,7 +39,7 @@ _COMMANDS: Final = {
     "new": ("new", "write a new kernel that loads as it is"),
     "schema": ("schema", "print the JSON Schema of manifests"),
     "explain": ("explain", "say which config a call gets, and why"),
-    "import": ("vllm", "take vLLM's config files into the pack"),
+    "import": ("vllm", "take configs of vLLM's or Helion's into the pack"),
     "export": ("vllm", "write the pack's config files as vLLM's"),
     "vendor": ("vllm", "write the pack into vLLM's sources"),
     "autotune": ("autotune", "search configs on this machine's GPUs"),

@@ -1,4 +1,4 @@
-"""The commands that go to vLLM and back: `vendor`, `import` and `export`."""
+"""The commands that go to vLLM and back, and in from Helion: `vendor`, `import` and `export`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from kernelpkg.cli.console import FINE, FOUND, complain, folder, say, tell
+from kernelpkg.configs.transfer import Transfer
 from kernelpkg.errors import UsageError
+from kernelpkg.from_helion.imports import plan_import
+from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.find import find_pack, open_pack
 from kernelpkg.packs.read import read_pack
 from kernelpkg.vllm import exchange
@@ -19,10 +20,18 @@ from kernelpkg.vllm.vendor import vendor
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Declare the commands and their arguments."""
-    for name, plan in (("import", exchange.plan_import), ("export", exchange.plan_export)):
-        moved = command(name, partial(_transfer, plan=plan)).add_argument
-        moved("format", choices=("vllm",), metavar="vllm", help="whose files they are")
-        moved("directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs")
+    taken = command("import", _import).add_argument
+    taken("format", choices=("vllm", "helion"), metavar="vllm|helion", help="whose files they are")
+    taken(
+        "paths", type=folder, nargs="+", metavar="DIR|FILE",
+        help="a vLLM tree or its folder of configs; files of Helion's autotuner",
+    )  # fmt: skip
+    taken("--op", metavar="OP", help="of helion: the kernel, where a file does not say it")
+    taken("--platform", metavar="P", help="of helion: the GPU, where a file does not say it")
+    given = command("export", _export).add_argument
+    given("format", choices=("vllm",), metavar="vllm", help="whose files they are")
+    given("directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs")
+    for moved in (taken, given):
         moved("--replace", action="store_true", help="overwrite files that differ")
         moved("--dry-run", action="store_true", help="write nothing, say what would be")
     found = command("vendor", _vendor, configs=True)
@@ -42,9 +51,36 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
-def _transfer(options: argparse.Namespace, plan: Callable[..., Any]) -> int:
+def _import(options: argparse.Namespace) -> int:
+    if options.format == "helion":
+        plan = plan_import(
+            _pack(options),
+            options.paths,
+            op=options.op,
+            platform=options.platform,
+            replace=options.replace,
+        )
+        return _transfer(options, plan)
+    if options.op or options.platform:
+        raise UsageError("--op and --platform go with 'import helion'")
+    if options.paths[1:]:
+        options.parser.error(f"'{options.paths[1]}' is not an argument of 'import'")
+    plan = exchange.plan_import(_pack(options), options.paths[0], replace=options.replace)
+    return _transfer(options, plan)
+
+
+def _export(options: argparse.Namespace) -> int:
+    plan = exchange.plan_export(_pack(options), options.directory, replace=options.replace)
+    return _transfer(options, plan)
+
+
+def _pack(options: argparse.Namespace) -> PackSpec:
     root, name = find_pack(options.pack, options.root, os.environ)
-    found = plan(read_pack(root.path, name), options.directory, replace=options.replace)
+    return read_pack(root.path, name)
+
+
+def _transfer(options: argparse.Namespace, found: Transfer) -> int:
+    """Carry out what was planned, unless it is a dry run, and say what it is."""
     if not options.dry_run:
         found.carry_out()
     tell(options, found.to_json(), found.lines(dry_run=options.dry_run))

@@ -343,7 +343,7 @@ def sizes(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> It
             raise CaseProblem("KP133", f"case {case}: {message}") from None
         steps = zip(shape, strides, strict=True)
         span = 1 + sum((size - 1) * stride for size, stride in steps) if all(shape) else 0
-        yield TensorSize(name=arg.name, elements=math.prod(shape), bytes=span * _width(dtype))
+        yield TensorSize(name=arg.name, elements=math.prod(shape), bytes=span * element_size(dtype))
 
 
 def strides_of(
@@ -379,7 +379,7 @@ def _free_stride(size: int, span: int, *, dense: bool) -> int:
     return -(-span // _ALIGN) * _ALIGN
 
 
-def _width(dtype: str) -> int:
+def element_size(dtype: str) -> int:
     """The bytes of one element of a dtype, which its name tells."""
     digits = re.search(r"\d+", dtype)
     return 1 if digits is None else max(1, int(digits[0]) // 8)

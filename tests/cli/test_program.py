@@ -65,6 +65,8 @@ USAGE = {
         "argument --root: expected one argument; 'kernelpkg list --help' says what there is"),
     "new-without-name": (["new"],
         "the following arguments are required: NAME; 'kernelpkg new --help' says what there is"),
+    "import-of-vllm-for-a-gpu": (["import", "vllm", "x", "--platform", "nvidia_h100"],
+        "--op and --platform go with 'import helion'"),
     "explain-without-platform": (["explain", "x"],
         "the following arguments are required: --platform; 'kernelpkg explain --help' says what there is"),
     "axis-without-value": (["explain", "x", "--platform", "cpu", "num_tokens"],

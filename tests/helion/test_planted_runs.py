@@ -47,11 +47,6 @@ FAKE = """
 
 def fake(input: torch.Tensor) -> torch.Tensor:
     return input.new_empty(input.shape[0] + 1)
-
-
-def made(axes, args, generator):
-    assert axes["num_tokens"] // axes["num_tokens"]
-    return torch.rand(axes["num_tokens"], generator=generator)
 """
 VARIANTS = (
     ('shape[0]"\n', 'shape[0]"\ndtype = "input.dtype"\n'),
@@ -71,9 +66,6 @@ def fault(file: str, old: str, new: str, *lines: str) -> Fault:
 FAULTS: dict[str, Fault] = {
     "clean": fault("kernel.py", HEAD, HEAD),
     "gap": fault("kernel.py", LOOP, f"{LOOP}        hl.jagged_tile(input)\n"),
-    "unmade": fault(
-        "kernel.toml", 'dtype = "float32" }', 'dtype = "float32", init = "host.py:made" }'
-    ),
     "prints": fault("kernel.py", HEAD, f"    print('{{}}')\n{HEAD}"),
     "off_grid": fault(
         *("kernel.py", TIMES_TWO, "input[tile] * (2 if input.size(0) % 16 == 0 else 3)"),
@@ -94,13 +86,13 @@ FAULTS: dict[str, Fault] = {
         *("kernel.py", LOOP, f"{LOOP}        input[tile] = input[tile] + 1\n"),
         r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; 16 of "
         rf"16 are off; the schema does not let it be written; {OTHER}",
-        r"kernels/writes/kernel.toml:2: KP263 call num_tokens=1, interpreted and 1 more: opcheck "
+        r"kernels/writes/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
         rf"test_schema: .*; {OTHER}",
     ),
     "fake": fault(
         *("kernel.toml", 'fake_impl = "infer"', 'fake_impl = "host.py:fake"'),
-        r"kernels/fake/kernel.toml:2: KP263 call num_tokens=1, interpreted and 2 more: opcheck "
-        rf"test_faketensor: .*Size\(\[1\]\) and torch.Size\(\[2\]\) are not equal!; {OTHER}",
+        r"kernels/fake/kernel.toml:2: KP263 call num_tokens=4, interpreted: opcheck "
+        rf"test_faketensor: .*Size\(\[4\]\) and torch.Size\(\[5\]\) are not equal!; {OTHER}",
     ),
     "hangs": fault(
         *("kernel.py", HEAD, f"    while input.size(0) == 64:\n        pass\n{HEAD}"),
