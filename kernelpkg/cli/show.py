@@ -90,7 +90,7 @@ def _rule(rule: Rule) -> str:
     plain = Rule(axis=rule.axis, match=rule.match)
     said = {
         name: value
-        for name in ("distance", "max", "over", "under", "bounds")
+        for name in ("distance", "max", "over", "under", "bounds", "inexact")
         if (value := getattr(rule, name)) != getattr(plain, name)
     }
     return rule.match + _bracketed(said)

@@ -188,7 +188,23 @@ class _Floor(_Ordered):
     def phrase(self, number: Number, rank: int) -> str:
         if number > self.numbers[0]:
             return "takes the next smaller tuned value"
-        return "below the smallest tuned value" + (", takes it" if rank == EXTRAPOLATED else "")
+        where = "below" if number < self.numbers[0] else "not above"
+        return f"{where} the smallest tuned value" + (", takes it" if rank < MISS else "")
+
+
+class _Below(_Floor):
+    """The largest tuned number below the call's, also where that is tuned."""
+
+    __slots__ = ()
+
+    def place(self, number: Number) -> tuple[int, int]:
+        numbers = self.numbers
+        place = bisect_left(numbers, number) - 1
+        if place >= 0:
+            return place, BUCKETED if number <= numbers[-1] else EXTRAPOLATED
+        if self.rule.under == "miss":
+            return NOWHERE
+        return 0, EXACT if number == numbers[0] else EXTRAPOLATED
 
 
 class _Nearest(_Ordered):
@@ -356,3 +372,11 @@ def matcher(rule: Rule, tuned: Iterable[Scalar]) -> Matcher:
     """
     log = rule.match == "nearest" and rule.distance == "log"
     return (_NearestLog if log else _KINDS[rule.match])(rule, tuned)
+
+
+def inexact(found: Matcher) -> Matcher:
+    """Return what counts for calls of which an earlier axis had no equal value."""
+    kind = found.rule.inexact
+    if kind is None:
+        return found
+    return (_Below if kind == "below" else _Floor)(found.rule, found.tuned)

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from kernelpkg.configs.match import EXACT, Matcher, identity, matcher, order
+from kernelpkg.configs.match import BUCKETED, EXACT, Matcher, identity, inexact, matcher, order
 from kernelpkg.errors import suggestion
 from kernelpkg.manifest.spec import CaseKey, Match, Rule, Scalar
 
@@ -72,13 +72,16 @@ class _Leaf:
 
 
 class _Level:
-    """The tuned values of one axis, and what is below each place of their matcher."""
+    """The tuned values of one axis, and what is below each place of their matchers.
 
-    __slots__ = ("below", "find", "matcher")
+    The second one is for calls of which an earlier axis had no equal value.
+    """
+
+    __slots__ = ("below", "find", "find_inexact", "matchers")
 
     def __init__(self, found: Matcher, below: Sequence[_Level | _Leaf]) -> None:
-        self.matcher = found
-        self.find = found.find
+        self.matchers = (found, inexact(found))
+        self.find, self.find_inexact = (item.find for item in self.matchers)
         self.below = tuple(below)
 
 
@@ -119,11 +122,16 @@ class Picker:
         """Return what each rule does with a call, in words; slow."""
         self._check(values)
         node: _Level | _Leaf | None = self._root
+        worst = EXACT
         steps = []
         for rule, value in zip(self.rules, values, strict=True):
             if isinstance(node, _Level):
-                place, rank = node.find(value)
-                steps.append(_step(node.matcher, value, place, rank))
+                found = node.matchers[worst != EXACT]
+                place, rank = found.find(value)
+                steps.append(
+                    _step(found, value, place, rank, changed=found is not node.matchers[0])
+                )
+                worst = max(worst, rank)
                 node = node.below[place] if place >= 0 else None
             else:
                 steps.append(Step(axis=rule.axis, match=rule.match, value=value))
@@ -150,7 +158,7 @@ class Picker:
             cost = len(differing), [-place for place in differing], [order(moved[p]) for p in exact]
             choices.append((cost, root, moved, differing))
         for _, root, moved, differing in sorted(choices, key=lambda choice: choice[0]):
-            found = _walk(root, tuple(moved))
+            found = _walk(root, tuple(moved), BUCKETED)
             if found.index is not None:
                 return found.index, tuple(self.rules[place].axis for place in differing)
         return None, ()
@@ -176,7 +184,7 @@ class Picker:
             nodes = [below for node in nodes if isinstance(node, _Level) for below in node.below]
         for node in nodes:
             if isinstance(node, _Level):
-                found.update(node.matcher.turns())
+                found.update(turn for item in node.matchers for turn in item.turns())
         return frozenset(found)
 
     def unreachable(self) -> tuple[int, ...]:
@@ -246,12 +254,11 @@ def _build(
     return _Level(found, [_build(rules, branch, depth + 1) for branch in branches])
 
 
-def _walk(node: _Level | _Leaf, values: tuple[Scalar, ...]) -> Pick:
+def _walk(node: _Level | _Leaf, values: tuple[Scalar, ...], worst: int = EXACT) -> Pick:
     """Follow a call's values down; there is no way back from a level that misses."""
-    worst = EXACT
     for value in values:
         assert isinstance(node, _Level)
-        place, rank = node.find(value)
+        place, rank = node.find(value) if worst == EXACT else node.find_inexact(value)
         if place < 0:
             return _MISSED
         worst = max(worst, rank)
@@ -260,9 +267,10 @@ def _walk(node: _Level | _Leaf, values: tuple[Scalar, ...]) -> Pick:
     return node.picks[worst]
 
 
-def _step(found: Matcher, value: Scalar, place: int, rank: int) -> Step:
-    """Return what a level did, in words."""
+def _step(found: Matcher, value: Scalar, place: int, rank: int, *, changed: bool) -> Step:
+    """Return what a level did, in words; it was changed where an earlier axis was not equal."""
     rule = found.rule
+    why = ", for a rule before it found no equal value" if changed else ""
     return Step(
         axis=rule.axis,
         match=rule.match,
@@ -270,5 +278,5 @@ def _step(found: Matcher, value: Scalar, place: int, rank: int) -> Step:
         candidates=found.tuned,
         chosen=None if place < 0 or rule.match == "ignore" else found.tuned[place],
         outcome=_OUTCOMES[rank],
-        text=found.reason(value, rank),
+        text=found.reason(value, rank) + why,
     )

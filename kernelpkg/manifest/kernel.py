@@ -239,7 +239,7 @@ class KernelReader:
         for place, table in enumerate(self.get("key", missing=())):
             if any(value is MISSING for value in table.values()):
                 continue
-            for key, code, message in validate.option_problems(table):
+            for key, code, message in validate.option_problems(table, rules):
                 self.report(("key", place, key), code, message)
             options = {key: value for key, value in table.items() if value is not None}
             axes = options.pop("axis")

@@ -106,7 +106,11 @@ _RULE: Final = table(
     ),
     under=optional(
         Choice(("smallest", "miss")),
-        "For floor: what a call below all tuned values gets; 'smallest' unless given",
+        "For floor and inexact: what a call below all tuned values gets; else 'smallest'",
+    ),
+    inexact=optional(
+        Choice(("floor", "below")),
+        "What counts for match where a rule before this one found no equal value",
     ),
     bounds=optional(
         ListOf(Number(whole=True), least=1),

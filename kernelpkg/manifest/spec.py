@@ -95,6 +95,10 @@ class Rule:
     `ranges`   call and tuned value fall into the same range; `bounds` are the ranges'
                last values, in rising order, and the range above the last one is open.
     `ignore`   the axis is recorded in the key and does not restrict the choice.
+
+    `inexact` is what counts for `match` where a rule before it found no equal value:
+    `floor`, or `below`, the largest tuned value below the call's, also where that is
+    tuned. Below all of them both take `under`, and `below` for the smallest too.
     """
 
     axis: str
@@ -103,6 +107,7 @@ class Rule:
     max: float | None = None
     over: Literal["largest", "miss"] = "largest"
     under: Literal["smallest", "miss"] = "smallest"
+    inexact: Literal["floor", "below"] | None = None
     bounds: tuple[int, ...] = ()
 
 

@@ -25,6 +25,7 @@ _OPTIONS: Final = {
     "over": ("ceil", "pow2"),
     "under": ("floor",),
     "bounds": ("ranges",),
+    "inexact": ("nearest", "ceil", "floor", "pow2", "ranges"),
 }
 
 
@@ -39,14 +40,21 @@ def axis_problems(
         yield "axis", "KP108", f"key axis '{axis}' has two rules; keep one of them"
 
 
-def option_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def option_problems(
+    table: Mapping[str, Any], before: Sequence[Rule]
+) -> Iterator[tuple[str, str, str]]:
     """Yield (key, code, message) for what is wrong with the options of a table of [[key]]."""
     match = table["match"]
     for option, matches in _OPTIONS.items():
-        if table[option] is not None and match not in matches:
-            what = f"'{option}' says nothing for match '{match}'"
-            remedy = f"it goes with {' and '.join(map(repr, matches))}"
-            yield option, "KP105", f"{what}; {remedy}"
+        of_inexact = option == "under" and table["inexact"] is not None
+        if table[option] is not None and match not in matches and not of_inexact:
+            *others, last = map(repr, matches)
+            with_ = f"{', '.join(others)}{' and ' * bool(others)}{last}"
+            message = f"'{option}' says nothing for match '{match}'; it goes with {with_}"
+            yield option, "KP105", message
+    if table["inexact"] is not None and all(rule.match == "ignore" for rule in before):
+        what = "'inexact' says nothing in the first rule"
+        yield "inexact", "KP105", f"{what}; put the axes that it goes by before it, or remove it"
     bounds = table["bounds"]
     if match == "ranges" and bounds is None:
         yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"

@@ -100,6 +100,62 @@ def test_rules_narrow_in_their_order_and_do_not_go_back():
     assert compile_picker(rules, keys, {}).pick((199, "int8")) == Pick(index=1, outcome="bucketed")
 
 
+HEADS = (Rule(axis="heads", match="nearest"), Rule(axis="kind", match="ignore"))
+INEXACT = {
+    "exact-equal": ("ceil", "below", (16, 8), 8, "exact"),
+    "exact-between": ("ceil", "below", (16, 9), 64, "bucketed"),
+    "below-equal": ("ceil", "below", (20, 8), 1, "bucketed"),
+    "below-between": ("ceil", "below", (20, 9), 8, "bucketed"),
+    "below-largest": ("ceil", "below", (20, 64), 8, "bucketed"),
+    "below-above-all": ("ceil", "below", (20, 65), 64, "extrapolated"),
+    "below-smallest": ("ceil", "below", (20, 1), 1, "bucketed"),
+    "below-under": ("ceil", "below", (20, 0), 1, "extrapolated"),
+    "floor-equal": ("nearest", "floor", (20, 8), 8, "bucketed"),
+    "floor-between": ("nearest", "floor", (20, 63), 8, "bucketed"),
+    "pow2-exact": ("pow2", "floor", (32, 9), None, "miss"),
+    "pow2": ("pow2", "floor", (33, 9), 8, "extrapolated"),
+}
+
+
+@pytest.mark.parametrize(
+    ("match", "inexact", "call", "tokens", "outcome"), INEXACT.values(), ids=INEXACT
+)
+def test_a_rule_behind_one_that_found_no_equal_value(match, inexact, call, tokens, outcome):
+    """It may take a smaller value, whatever it takes where all before it were equal."""
+    rules = [*HEADS, Rule(axis="tokens", match=match, inexact=inexact)]
+    keys = [{"heads": h, "kind": "a", "tokens": n} for h in (16, 32) for n in TOKENS]
+    heads, value = call
+    found = compile_picker(rules, keys, {}).pick((heads, "b", value))
+    assert found.outcome == outcome
+    assert found.index is None or keys[found.index]["tokens"] == tokens
+
+
+@pytest.mark.parametrize("under", ["smallest", "miss"])
+def test_nothing_below(under):
+    """`under` is what calls get below all tuned values; the smallest is below none."""
+    rules = [HEADS[0], Rule(axis="tokens", match="ceil", inexact="below", under=under)]
+    found = compile_picker(rules, [{"heads": 16, "tokens": n} for n in TOKENS], {})
+    picks = [found.pick((20, value)).index for value in (0, 1, 2)]
+    assert picks == ([0, 0, 0] if under == "smallest" else [None, None, 0])
+    assert found.pick((16, 0)).index == 0
+    steps = [found.explain((20, value))[1].text for value in (0, 1, 2)]
+    why = ", for a rule before it found no equal value"
+    takes = ["below the smallest tuned value, takes it", "is tuned"]
+    misses = ["below the smallest tuned value", "not above the smallest tuned value"]
+    wanted = [*(takes if under == "smallest" else misses), "takes the next smaller tuned value"]
+    assert steps == [text + why for text in wanted]
+
+
+def test_a_variant_that_stands_in_is_inexact():
+    """Where the call's own value of an `exact` axis was never tuned, nothing is taken as equal."""
+    rules = [
+        Rule(axis="dtype", match="exact"),
+        Rule(axis="tokens", match="ceil", inexact="below"),
+    ]
+    found = compile_picker(rules, [{"dtype": "fp8", "tokens": n} for n in TOKENS], {})
+    assert found.relax(("int8", 8)) == (0, ("dtype",))
+
+
 def test_worst_step_is_the_outcome():
     """An outcome is extrapolated as soon as one axis is, whatever the others are."""
     rules = [Rule(axis="hidden", match="nearest"), Rule(axis="tokens", match="ceil")]

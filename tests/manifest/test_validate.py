@@ -7,14 +7,22 @@ import pytest
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.manifest.validate import axis_problems, option_problems, variant_problems
 
-TABLE = dict.fromkeys(("distance", "max", "over", "under", "bounds"))
-OPTIONS = {"distance": "log", "max": 0.5, "over": "miss", "under": "miss", "bounds": (1, 2)}
+TABLE = dict.fromkeys(("distance", "max", "over", "under", "bounds", "inexact"))
+OPTIONS = {
+    "distance": "log",
+    "max": 0.5,
+    "over": "miss",
+    "under": "miss",
+    "bounds": (1, 2),
+    "inexact": "below",
+}
+BEFORE = [Rule(axis="a", match="nearest")]
 GOES_WITH = {
-    "nearest": {"distance", "max"},
-    "ceil": {"over"},
-    "pow2": {"over"},
-    "floor": {"under"},
-    "ranges": {"bounds"},
+    "nearest": {"distance", "max", "inexact"},
+    "ceil": {"over", "inexact"},
+    "pow2": {"over", "inexact"},
+    "floor": {"under", "inexact"},
+    "ranges": {"bounds", "inexact"},
     "exact": set(),
     "ignore": set(),
 }
@@ -27,7 +35,7 @@ def test_an_option_goes_with_its_kinds(match, option):
     given = {**TABLE, "match": match, option: OPTIONS[option]}
     if match == "ranges" and option != "bounds":
         given["bounds"] = (1,)
-    found = [(key, code) for key, code, _ in option_problems(given)]
+    found = [(key, code) for key, code, _ in option_problems(given, BEFORE)]
     assert found == ([] if option in GOES_WITH[match] else [(option, "KP105")])
 
 
@@ -36,8 +44,21 @@ def test_an_option_goes_with_its_kinds(match, option):
 )
 def test_bounds_rise(bounds, wrong):
     """Ranges need bounds, in rising order."""
-    found = list(option_problems({**TABLE, "match": "ranges", "bounds": bounds}))
+    found = list(option_problems({**TABLE, "match": "ranges", "bounds": bounds}, ()))
     assert len(found) == wrong
+
+
+def test_inexact_stands_behind_what_it_goes_by():
+    """It takes `under` whatever the match, and is of no use where all before it are ignored."""
+    given = {**TABLE, "match": "ceil", "inexact": "floor", "under": "miss"}
+    assert list(option_problems(given, BEFORE)) == []
+    for before in ((), (Rule(axis="a", match="ignore"),)):
+        ((key, code, message),) = option_problems(given, before)
+        assert (key, code) == ("inexact", "KP105")
+        assert message == (
+            "'inexact' says nothing in the first rule; put the axes that it goes by before it, or "
+            "remove it"
+        )
 
 
 def test_an_axis_has_one_rule():

@@ -34,6 +34,7 @@ RULES = st.builds(
     over=st.sampled_from(["largest", "miss"]),
     under=st.sampled_from(["smallest", "miss"]),
     bounds=st.sets(NUMBERS, max_size=3).map(lambda ends: tuple(sorted(ends))),
+    inexact=st.sampled_from([None, "floor", "below"]),
 )
 GUARDS = (
     "a <= 20",

@@ -16,6 +16,13 @@ WORST = ("exact", "bucketed", "extrapolated", "miss")
 SCALARS = st.one_of(
     st.integers(-3, 40), st.sampled_from([True, False, None, "int8", "fp8", 0.5, 2.0, 7.25])
 )
+
+
+def valid(rule):
+    """Return a rule as a manifest may have it: what finds equal values alone has no `inexact`."""
+    return evolve(rule, inexact=None) if rule.match in ("exact", "ignore") else rule
+
+
 RULES = st.builds(
     Rule,
     axis=st.just("?"),
@@ -25,7 +32,8 @@ RULES = st.builds(
     over=st.sampled_from(["largest", "miss"]),
     under=st.sampled_from(["smallest", "miss"]),
     bounds=st.sets(st.integers(0, 30), max_size=3).map(lambda ends: tuple(sorted(ends))),
-)
+    inexact=st.sampled_from([None, "floor", "below"]),
+).map(valid)
 
 
 @st.composite
@@ -90,8 +98,10 @@ def model_of_one_rule(rule, tuned, value):
             allowed = 1
         if rule.max is not None and deviation > Fraction(str(rule.max)) * allowed:
             return None, "miss"
-    elif rule.match == "floor":
-        below = [item for item in numbers if item <= value]
+    elif rule.match in ("floor", "below"):
+        below = [item for item in numbers if item < value]
+        if rule.match == "floor" and value in numbers:
+            below.append(value)
         if not below and rule.under == "miss":
             return None, "miss"
         taken = below[-1] if below else numbers[0]
@@ -110,9 +120,20 @@ def model_of_one_rule(rule, tuned, value):
         taken = above[0] if above else numbers[-1]
     if taken == value:
         return taken, "exact"
-    if wanted > numbers[-1] or (value < numbers[0] and rule.match in ("nearest", "floor")):
+    if wanted > numbers[-1] or (value < numbers[0] and rule.match in ("nearest", "floor", "below")):
         return taken, "extrapolated"
     return taken, "bucketed"
+
+
+def inexact(rule, tuned):
+    """Return a rule and its tuned values as they are behind one that found no equal value."""
+    if rule.inexact is None:
+        return rule, tuned
+    if rule.match == "pow2":
+        tuned = [item for item in tuned if not is_number(item) or item == rounded(item)]
+    if rule.match == "nearest" and rule.distance == "log":
+        tuned = [item for item in tuned if not is_number(item) or item > 0]
+    return evolve(rule, match=rule.inexact), tuned
 
 
 def model(rules, keys, values):
@@ -122,7 +143,10 @@ def model(rules, keys, values):
     for rule, value in zip(rules, values, strict=True):
         if rule.match == "ignore":
             continue
-        taken, outcome = model_of_one_rule(rule, [key[rule.axis] for key in left], value)
+        tuned = [key[rule.axis] for key in left]
+        equal = set(outcomes) == {"exact"}
+        counts, tuned = (rule, tuned) if equal else inexact(rule, tuned)
+        taken, outcome = model_of_one_rule(counts, tuned, value)
         if outcome == "miss":
             return None, "miss"
         outcomes.append(outcome)

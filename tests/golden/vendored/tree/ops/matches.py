@@ -98,7 +98,7 @@ RULES = (
     Rule(axis="keep", match="nearest", distance="log"),
     Rule(axis="a_condition_that_is_long", match="ignore"),
     Rule(axis="half", match="ignore"),
-    Rule(axis="tokens", match="ceil", over="miss"),
+    Rule(axis="tokens", match="ceil", over="miss", under="miss", inexact="below"),
 )
 
 
