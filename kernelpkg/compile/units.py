@@ -30,7 +30,7 @@ from kernelpkg.compile.bind import (
     pointer,
 )
 from kernelpkg.compile.host_code import unread_arguments
-from kernelpkg.compile.variants import FiledConfig, facts_of, filed_configs
+from kernelpkg.compile.variants import FiledConfig, facts_of, filed_configs, variants_of
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.samples import FACTOR, spread
 from kernelpkg.configs.selection import Chosen, ConfigSelection, read_selection
@@ -108,7 +108,8 @@ def build_cases(
 
     `filed` are those of the platform's config file. A model's sizes take the place of those of a
     grid, where it says any of them. Flags that no config depends on have both values, for code may
-    depend on them.
+    depend on them. The largest of each variant stands for itself, for its results may need indices
+    of 64 bits.
     """
     spec = selection.spec
     cases = [*(case for use in uses for case in cases_of(spec, use)), *filed]
@@ -125,6 +126,7 @@ def build_cases(
         tuned = [case for case in cases if "tune" in case.use] if known else []
         cases += [evolve(case, values={**case.values, **known}) for case in tuned]
     yield from spread(selection, cases)
+    yield from (variant.largest for variant in variants_of(spec, cases))
 
 
 def _unread(spec: KernelSpec) -> list[int]:

@@ -21,6 +21,7 @@ from kernelpkg.manifest.spec import AxisType
 from kernelpkg.vllm.config_format import MARK, KeyAxes, dumps, loads, with_vllm_keys
 
 WHOLE = st.integers(-(10**18) + 1, 10**18 - 1)
+LONG = st.integers(-(2**63), 2**63 - 1)
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
     "whole": WHOLE,
     "number": WHOLE | st.floats(allow_nan=False, allow_infinity=False),
@@ -36,9 +37,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "indexing": st.lists(st.sampled_from(["pointer", "tensor_descriptor"]), max_size=3),
     "range_flattens": st.lists(st.none() | st.booleans(), max_size=3),
     "loop_orders": st.lists(st.permutations([0, 1]), max_size=2),
-    "maxnreg": st.none() | st.integers(),
+    "maxnreg": st.none() | LONG,
     "advanced_controls_file": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
-    "waves_per_eu": st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    "waves_per_eu": LONG | st.floats(allow_nan=False, allow_infinity=False),
     "xcd_remap": st.booleans(),
 }
 CONFIGS = st.fixed_dictionaries({}, optional=FIELDS).flatmap(

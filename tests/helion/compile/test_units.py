@@ -73,7 +73,7 @@ def test_results_that_need_indices_of_64_bits(demo):
         {"num_tokens": 65536},
         "its results need indices of 64 bits, and a build has none",
     )
-    assert [unit.case.values["num_tokens"] for unit in near] == [4]
+    assert [unit.case.values["num_tokens"] for unit in near] == [1, 2, 16]
     assert "tl.int64" in builder.unrecorded(use).payload["text"]
     assert "tl.int64" not in near[0].payload["text"]
 
@@ -104,7 +104,7 @@ def test_inputs_that_cannot_be_made_are_told(demo):
     assert [str(problem) for problem in builder.problems()] == [
         (
             "kernels/twice/kernel.toml: KP326 unverified: calls have no code in the build: "
-            "its inputs cannot be made: OSError: no file (case num_tokens=1, and 2 more)"
+            "its inputs cannot be made: OSError: no file (case num_tokens=1, and 3 more)"
         )
     ]
 
