@@ -48,15 +48,23 @@ def cover(
         if rule.match in ORDERED and spec.axis_types[rule.axis].kind == "whole"
     ]
     axis = ordered[-1][1].axis if ordered else None
-    if spec.picker is not None:
-        why = f"picks with '{spec.picker}', which needs the arguments of a call"
-        return Coverage(selection=selection, place=place, axis=axis, unverified=why)
-    calls = _Calls(selection=selection, axis=axis, low=_lowest(selection, axis) if axis else 0)
-    sizes = {axis for values in models.values() for axis in values}
-    return Coverage(
-        selection=selection,
+    own = selection.own()
+    others = (t.platform for t in selection.tables if t.platform != selection.platform)
+    found = Coverage(
+        spec=spec,
+        platform=selection.platform,
+        counts=(0, 0) if own is None else own.file.counts(),
+        borrows=() if spec.miss == "error" else tuple(others),
         place=place,
         axis=axis,
+    )
+    if spec.picker is not None:
+        why = f"picks with '{spec.picker}', which needs the arguments of a call"
+        return evolve(found, unverified=why)
+    calls = _Calls(selection=selection, axis=axis, low=_lowest(selection, axis) if axis else 0)
+    sizes = {axis for values in models.values() for axis in values}
+    return evolve(
+        found,
         rows=tuple(calls.rows(calls.grid)),
         sizes=tuple(line for place, rule in ordered[:-1] for line in calls.size_lines(place, rule)),
         models=tuple(calls.model(name, values, sizes) for name, values in models.items()),
@@ -294,11 +302,16 @@ class ModelShape:
 class Coverage:
     """What becomes of the calls of one op on one platform.
 
-    `place` is the platform's own file of configs. `axis` is the last key axis whose numbers are
-    ordered; rows run along it. `unverified` says why the calls cannot be mapped.
+    `counts` are how many cases are tuned for the platform, and how many distinct configs they have;
+    `borrows` the platforms whose configs stand in, the nearest first. `place` is the platform's own
+    file of configs. `axis` is the last key axis whose numbers are ordered; rows run along it.
+    `unverified` says why the calls cannot be mapped.
     """
 
-    selection: ConfigSelection
+    spec: KernelSpec
+    platform: str
+    counts: tuple[int, int]
+    borrows: tuple[str, ...]
     place: ConfigPlace | None
     axis: str | None
     unverified: str | None = None
@@ -307,30 +320,9 @@ class Coverage:
     models: tuple[ModelShape, ...] = ()
 
     @property
-    def spec(self) -> KernelSpec:
-        return self.selection.spec
-
-    @property
-    def platform(self) -> str:
-        return self.selection.platform
-
-    @property
     def match(self) -> str | None:
         """How the values of `axis` are matched."""
         return next((r.match for r in self.spec.rules if r.axis == self.axis), None)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many cases are tuned for the platform, and how many distinct configs they have."""
-        own = self.selection.own()
-        return (0, 0) if own is None else own.file.counts()
-
-    @property
-    def borrows(self) -> tuple[str, ...]:
-        """The platforms whose configs stand in, the nearest first."""
-        if self.spec.miss == "error":
-            return ()
-        return tuple(t.platform for t in self.selection.tables if t.platform != self.platform)
 
 
 def count_outcomes(rows: Iterable[Row]) -> dict[CallOutcome, int]:

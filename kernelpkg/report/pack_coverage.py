@@ -64,8 +64,8 @@ def cover_pack(
     heres, notes, problems = _platforms(pack, kernels, given)
     shapes = _models(pack, models)
     maps: list[Coverage] = []
-    files = Files()
     for kernel in kernels:
+        files = Files()  # what was read of a kernel is held no longer than its maps are made
         with collecting(problems):
             spec = read_kernel(Path(pack.root), kernel, files)
             for here in heres:

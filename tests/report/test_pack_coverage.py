@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 from attrs import evolve
 
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.read import read_pack
+from kernelpkg.report import pack_coverage
 from kernelpkg.report.pack_coverage import cover_pack
 
 MODELS = "[models]\none = { num_tokens = 2 }\nother = { hidden_size = 64 }\n"
@@ -48,6 +51,26 @@ def test_all_ops_on_all_platforms_that_have_configs(pack):
     assert [of.borrows for of in covered.maps] == [
         (), ("nvidia_h100",), ("nvidia_h200",), (),
     ]  # fmt: skip
+
+
+def test_what_was_read_of_an_op_is_not_kept(pack, monkeypatch):
+    """Trees of Python files, compiled rules and configs take most of the memory of many ops."""
+    made = []
+
+    def noted(function):
+        def called(*args, **options):
+            result = function(*args, **options)
+            made.append(weakref.ref(result))
+            return result
+
+        return called
+
+    for name in ("Files", "read_selection"):
+        monkeypatch.setattr(pack_coverage, name, noted(getattr(pack_coverage, name)))
+    covered = cover_pack(read(pack))
+    gc.collect()
+    assert (len(covered.maps), len(made)) == (2, 4)
+    assert [reference() for reference in made] == [None] * 4
 
 
 TEXT = """\
