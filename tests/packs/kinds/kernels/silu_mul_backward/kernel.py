@@ -1,0 +1,20 @@
+"""The gradient of silu_mul, written over its input."""
+
+import helion.language as hl
+import torch
+
+
+def silu_mul_backward(grad: torch.Tensor, input: torch.Tensor) -> None:
+    """Replace input [t, 2w] by the gradient that grad [t, w] of silu_mul gives it."""
+    num_tokens, width = grad.size()
+    left = input[:, :width]
+    right = input[:, width:]
+    for tile_t, tile_w in hl.tile([num_tokens, width]):
+        above = grad[tile_t, tile_w].to(torch.float32)
+        gate = left[tile_t, tile_w].to(torch.float32)
+        up = right[tile_t, tile_w].to(torch.float32)
+        share = torch.sigmoid(gate)
+        silu = gate * share
+        slope = share * (1.0 + gate - silu)
+        left[tile_t, tile_w] = (above * up * slope).to(input.dtype)
+        right[tile_t, tile_w] = (above * silu).to(input.dtype)
