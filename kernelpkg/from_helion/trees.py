@@ -208,23 +208,24 @@ class _Tree:
             and not _misses(rule)
         ):
             return [next(iter(cases_of(self.spec, "tune"))).values[axis]]
-        wanted = f'match = "ranges" with bounds = {bounds}'
         what = f"axis '{axis}' is compared with {', '.join(map(str, bounds))}"
-        match rule.match:
-            case "ranges" if {*bounds} <= {*rule.bounds}:
+        match rule.match, rule.inexact:
+            case ("ranges", None) if {*bounds} <= {*rule.bounds}:
                 return [*rule.bounds, rule.bounds[-1] + 1]
-            case "ranges":
+            case ("ranges", None):
                 raise _Unsayable(f"{what}; write bounds = {sorted({*bounds, *rule.bounds})}")
-            case "ceil" if not _misses(rule):
+            case ("ceil", None) if not _misses(rule):
                 return [*bounds, bounds[-1] + 1]
-            case "floor" if not _misses(rule):
+            case ("floor", None) if not _misses(rule):
                 return [bounds[0], *(bound + 1 for bound in bounds)]
-            case "nearest" if not _misses(rule):
+            case ("nearest", None) | ("nearest" | "ceil" | "floor", "floor") if not _misses(rule):
                 return sorted({value for bound in bounds for value in (bound, bound + 1)})
         if not bounds:
             raise _Unsayable(f"axis '{axis}' is for any value; write match = \"ignore\"")
-        rule_text = f"match = {shown(rule.match)}" + " with its misses" * _misses(rule)
-        raise _Unsayable(f"{what}, which {rule_text} cannot say; write {wanted}")
+        said = f"match = {shown(rule.match)}" + " with its misses" * _misses(rule)
+        said += "" if rule.inexact is None else f" with inexact = {shown(rule.inexact)}"
+        wanted = f'match = "ranges" with bounds = {bounds}'
+        raise _Unsayable(f"{what}, which {said} cannot say; write {wanted}")
 
     def cases(
         self, tree: Split | int, candidates: Mapping[str, Sequence[Scalar]]

@@ -59,6 +59,7 @@ RULES = {
     "nearest-and-ceil": (WIDTH, TOKENS),
     "by-logarithm": (WIDTH + 'distance = "log"\n', TOKENS),
     "floor": (WIDTH, TOKENS.replace("ceil", "floor")),
+    "inexact": (WIDTH, TOKENS + 'inexact = "floor"\n'),
     "ranges": (
         WIDTH.replace('match = "nearest"\n', BOUNDED.format("50, 100, 4096")),
         TOKENS.replace('match = "ceil"\n', BOUNDED.format("16")),
@@ -181,6 +182,14 @@ UNSAYABLE = {
         (
             f"6: KP832 kernel 'scale': axis 'num_tokens' is compared with 16, {LARGEST}; write "
             'match = "ranges" with bounds = [16]'
+        ),
+    ),
+    "below": (
+        NESTED,
+        EXACT + WIDTH + TOKENS + 'inexact = "below"\n',
+        (
+            "6: KP832 kernel 'scale': axis 'num_tokens' is compared with 16, which match = 'ceil' "
+            "with inexact = 'below' cannot say; write match = \"ranges\" with bounds = [16]"
         ),
     ),
     "other-bounds": (
