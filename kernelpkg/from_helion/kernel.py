@@ -190,4 +190,6 @@ def _constants(module: SourceModule, parameters: Sequence[Parameter]) -> Iterato
     """Yield the lines in which defaults stand for parameters that an op cannot have."""
     for parameter in parameters:
         if not parameter.type and parameter.default_node is not None:
-            yield f"{parameter.name} = {module.segment(parameter.default_node)}"
+            text = module.segment(parameter.default_node)
+            text = ast.unparse(parameter.default_node) if "\n" in text else text
+            yield f"{parameter.name} = {text}"

@@ -30,7 +30,8 @@ from kernelpkg.from_helion.values import (
 )
 
 _DEEP: Final = 4
-"""How many helper functions inside one another are followed."""
+_MOST: Final = 100
+"""How many helper functions are followed inside one another, and in all."""
 
 _ROUNDS: Final = 4
 """How often a function is read: numbers of dimensions that are told late serve the next time, and
@@ -72,6 +73,7 @@ class _Reader:
     arrays: Arrays
     calls: KnownCalls
     depth: int = 0
+    followed: int = 0
 
     def block(self, body: Sequence[ast.stmt], values: dict[str, Value]) -> Value:
         """Read statements in order; return what they return."""
@@ -400,8 +402,9 @@ class _Reader:
         self, function: ast.FunctionDef, args: Sequence[Value], named: Mapping[Any, Value]
     ) -> Value:
         """Read a function of the same file with what it is given."""
-        if self.depth >= _DEEP:
+        if self.depth >= _DEEP or self.followed >= _MOST:
             return None
+        self.followed += 1
         names = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args)]
         values = {**dict(zip(names, args, strict=False)), **{str(k): v for k, v in named.items()}}
         self.depth += 1

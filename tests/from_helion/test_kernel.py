@@ -151,6 +151,15 @@ def test_what_an_op_cannot_have_gives_way_to_its_default():
     ]
 
 
+def test_a_default_of_several_lines_is_a_constant_on_one(take):
+    found, _ = take("""
+        def f(x: torch.Tensor, last: Callable = lambda total,
+              tile: total) -> torch.Tensor:
+            return last(x.clone(), 0)
+    """)
+    assert "\nlast = lambda total, tile: total\n" in found.files["kernel.py"]
+
+
 def test_any_sizes_in_front_are_their_product():
     text = manifest(take_kernel(f"{EXAMPLES}:scores"))
     assert text["axes"]["q_leading"] == "q.numel() // (q.shape[-2] * q.shape[-1])"
@@ -346,6 +355,17 @@ def test_what_cannot_be_read_is_one_line(tmp_path, monkeypatch, given, why):
     with pytest.raises(UsageError) as caught:
         take_kernel(given)
     assert str(caught.value) == why
+
+
+def test_helpers_that_call_each_other_are_followed_a_while_only(take):
+    """Ten functions of ten calls each would be read ten thousand times."""
+    helpers = "".join(
+        f"def h{place}(x):\n    return {' + '.join(f'h{other}(x)' for other in range(10))}\n\n\n"
+        for place in range(10)
+    )
+    source = "def f(x: torch.Tensor) -> torch.Tensor:\n    return h0(x)\n"
+    found, _ = take(f"{helpers}{source}")
+    assert found.files["kernel.py"].count("def h") == 10
 
 
 def test_the_file_is_never_run(take):
