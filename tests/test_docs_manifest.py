@@ -29,6 +29,7 @@ def reference(input, factor): ...
 def pick(args, keys): ...
 def make_inputs(axes, generator, device): ...
 def values(axes, args, generator): ...
+def possible(output, input, factor): ...
 """
 
 
@@ -64,6 +65,8 @@ def test_a_fragment_goes_into_it(tmp_path, fragment):
     if "key" in more:  # a fragment with a rule takes the place of the rule of its axis
         kept = [rule for rule in base["key"] if rule["axis"] != more["key"][0]["axis"]]
         more["key"] = kept + more["key"]
+    if "properties" in more:  # what has them has no reference
+        del base["accuracy"]
     found = merged(base, more)
     assert found != base
     write(tmp_path, tomli_w.dumps(found))
@@ -118,6 +121,7 @@ SECTIONS = {
     "grid": "Inputs",
     "args": "Arguments",
     "accuracy": "Accuracy",
+    "properties": "Properties",
     **dict.fromkeys(["PACK", "pack", "platforms", "vllm", "routes"], "Packs"),
 }
 OVERVIEW = TEXT.split("\n## ")[0]

@@ -111,9 +111,17 @@ def facts_of(
         "inputs": digest_value(
             [repr(spec.axes), repr(spec.args), repr(spec.defaults), list(spec.key_axes)]
         ),
-        "checks": digest_value([_digest(spec, spec.reference), repr(spec.accuracy)]),
+        "checks": digest_value([*_checked_by(spec), repr(spec.accuracy)]),
     }
     return conditions, made | {"date": date}
+
+
+def _checked_by(spec: KernelSpec) -> Iterator[str]:
+    """Yield what results are held against, beside the accuracy."""
+    if spec.reference is not None:
+        yield _digest(spec, spec.reference)
+    for name, wanted in spec.properties.items():
+        yield f"{name} {wanted!r}" + ("" if wanted.holds is None else _digest(spec, wanted.holds))
 
 
 def _digest(spec: KernelSpec, reference: Reference) -> str:

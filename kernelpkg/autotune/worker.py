@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 
 from kernelpkg.bench import timing
-from kernelpkg.bench.reference import compare_all, disagreement, make_inputs
+from kernelpkg.bench.reference import differences, disagreement, make_inputs
 from kernelpkg.bench.timing import ColdTimes
 from kernelpkg.compile import helion
 from kernelpkg.compile.search import Tunable, cores
@@ -66,9 +66,16 @@ class TuningCase:
             self.function,
             self.settings,
             self.args,
-            reference=load_function(Path(self.spec.directory), self.spec.reference),
+            reference=self._reference,
             agrees=self._agrees,
         )
+
+    @property
+    def _reference(self) -> Callable[..., Any] | None:
+        if self.spec.reference is None:
+            return None
+        found: Callable[..., Any] = load_function(Path(self.spec.directory), self.spec.reference)
+        return found
 
     @cached_property
     def kernel(self) -> helion.ConfiguredHelionKernel:
@@ -116,8 +123,7 @@ class TuningCase:
             pairs = (self.args, got), (self.args, want)
         else:
             return
-        found = compare_all(schema, *pairs, self.spec.accuracy)
-        wrong = [agreement.problem for agreement in found if agreement.problem is not None]
+        wrong = differences(self.spec, *pairs)
         if wrong:
             raise AssertionError("; ".join(wrong))
 

@@ -6,12 +6,14 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from attrs import evolve, frozen
 
+from kernelpkg.bench.properties import broken_properties
 from kernelpkg.errors import CallError, NotInterpreted, PackError, Problem, error_line
 from kernelpkg.expr.language import evaluate
 from kernelpkg.files import Files
@@ -395,15 +397,36 @@ def disagreement(
     disagrees too; what the kernel allocates is filled, for the memory of an earlier and equal call
     would hold the right values.
     """
-    reference = load_function(Path(spec.directory), spec.reference, files)
-    got_args, want_args = (
-        make_inputs(spec, case, device=device, sentinel=sentinel, variation=variation, files=files)
-        for sentinel in (SENTINEL, -SENTINEL)
-    )
+    schema, reference = spec.schema, None
+    if spec.reference is not None:
+        reference = load_function(Path(spec.directory), spec.reference, files)
+    inputs = partial(make_inputs, spec, case, device=device, variation=variation, files=files)
+
+    def again(seed: str, step: int) -> Mapping[str, torch.Tensor]:
+        args = list(inputs(sentinel=-SENTINEL))
+        args[schema.arg_names.index(seed)] += step
+        with _filled_memory():
+            return written(schema, args, kernel(*args))
+
+    got_args, want_args = inputs(sentinel=SENTINEL), inputs(sentinel=-SENTINEL)
     with _filled_memory():
         got = kernel(*got_args)
-    want = reference(*want_args)
-    found = compare_all(spec.schema, (got_args, got), (want_args, want), spec.accuracy)
-    wrong = [agreement.problem for agreement in found if agreement.problem is not None]
-    wrong += untouched(spec.schema, got_args, want_args)
+    wrong: list[str] = []
+    if reference is not None:
+        wrong += differences(spec, (got_args, got), (want_args, reference(*want_args)))
+    wrong += untouched(schema, got_args, want_args)
+    outputs = written(schema, got_args, got)
+    wrong += broken_properties(spec, case, got_args, outputs, again, files)
     return "; ".join(wrong) or None
+
+
+def differences(
+    spec: KernelSpec, got: tuple[Sequence[Any], Any], want: tuple[Sequence[Any], Any]
+) -> list[str]:
+    """Say where what a call wrote is too far from the reference, given as (args, result) pairs."""
+    found = compare_all(spec.schema, got, want, spec.accuracy)
+    return [
+        agreement.problem
+        for agreement in found
+        if agreement.problem is not None and spec.properties_of(agreement.name) is None
+    ]

@@ -15,7 +15,7 @@ from kernelpkg.cli.console import FINE, ProgressBar, tell
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import KernelpkgError, counted
 from kernelpkg.manifest.cases import cases_of
-from kernelpkg.manifest.spec import KernelSpec, PackSpec, Rule
+from kernelpkg.manifest.spec import KernelSpec, PackSpec, Properties, Rule
 from kernelpkg.packs.find import chosen_kernels, open_pack
 from kernelpkg.packs.read import read_kernel
 
@@ -51,7 +51,7 @@ def _document(pack: PackSpec, spec: KernelSpec) -> dict[str, Any]:
         "summary": spec.summary,
         "schema": spec.schema.text,
         "source": str(spec.source),
-        "reference": str(spec.reference),
+        "reference": str(spec.reference or "none"),
         "fake_impl": str(spec.fake_impl),
         "helion": {
             "requires": spec.requires,
@@ -71,6 +71,7 @@ def _document(pack: PackSpec, spec: KernelSpec) -> dict[str, Any]:
         "miss": spec.miss,
         "cases": {use: len(cases_of(spec, use)) for use in ("tune", "test", "bench")},
         "accuracy": {name: _accuracy(spec, name) for name in spec.accuracy},
+        "properties": {name: _holding(wanted) for name, wanted in spec.properties.items()},
         "tuned_for": list(platforms_of(pack, spec.name)),
         "routes": [
             {
@@ -101,6 +102,17 @@ def _accuracy(spec: KernelSpec, name: str) -> dict[str, Any]:
     found = spec.accuracy[name]
     bounds = {key: getattr(found, key) for key in ("steps", "equal", "rtol", "atol", "rounding")}
     return {key: value for key, value in bounds.items() if value not in (None, 0.0)}
+
+
+def _holding(wanted: Properties) -> dict[str, Any]:
+    """Return what holds of an output, as the manifest says it."""
+    said = {
+        "zeros": None if wanted.zeros is None else wanted.zeros.text,
+        "within": wanted.within or None,
+        "seed": wanted.seed,
+        "holds": None if wanted.holds is None else str(wanted.holds),
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str, Any]]:
@@ -187,6 +199,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     uses = {"tune": "to tune", "test": "to test", "bench": "to time"}
     yield "cases", [", ".join(f"{n} {uses[use]}" for use, n in document["cases"].items())]
     yield "accuracy", [f"{name}{_bracketed(how)}" for name, how in document["accuracy"].items()]
+    yield "holds", [f"{n}{_bracketed(how)}" for n, how in document["properties"].items()]
     yield "tuned for", [", ".join(document["tuned_for"]) or "no platform"]
     yield (
         "routes",

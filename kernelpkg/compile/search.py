@@ -33,7 +33,8 @@ class Tunable:
     """A kernel bound to the arguments of one case, as Helion tunes it.
 
     `settings` are as `helion.check_settings` returns them. Of each config that is tried, what it
-    writes is held against the reference by `agrees`.
+    writes is held against the reference by `agrees`, or against the default config's where there is
+    none.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Tunable:
         settings: Mapping[str, Any],
         args: Sequence[Any],
         *,
-        reference: Callable[..., Any],
+        reference: Callable[..., Any] | None,
         agrees: Agrees,
     ) -> None:
         self._args = tuple(args)

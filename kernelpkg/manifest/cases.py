@@ -130,8 +130,10 @@ def smoke_cases(spec: KernelSpec) -> tuple[Case, ...]:
 
 
 def needed_axes(spec: KernelSpec) -> tuple[str, ...]:
-    """The axes that inputs and case keys are made from."""
+    """The axes that inputs and case keys are made from, and results are checked by."""
     names = {name for expr in input_exprs(spec) for name in expr.names()} | set(spec.key_axes)
+    shares = (item.zeros for item in spec.properties.values() if item.zeros is not None)
+    names |= {name for share in shares for name in share.names()}
     return tuple(axis.name for axis in spec.axes if axis.name in names)
 
 

@@ -35,6 +35,7 @@ from kernelpkg.manifest.spec import (
     Dim,
     Grid,
     KernelSpec,
+    Properties,
     Reference,
     Rule,
     VouchedSpec,
@@ -132,6 +133,7 @@ class KernelReader:
             "generator": self._reference("inputs", "generator"),
             "args": self._args(),
             "accuracy": self._accuracy(),
+            "properties": self._properties(),
         }
         return None if any(part is MISSING for part in parts.values()) else KernelSpec(**parts)
 
@@ -146,7 +148,7 @@ class KernelReader:
             "version": self.get("kernel", "version"),
             "summary": self.get("kernel", "summary"),
             "source": self._source(),
-            "reference": self._reference("kernel", "reference"),
+            "reference": self._eager(),
             "picker": self._reference("kernel", "picker"),
             "schema": self.schema,
             "fake_impl": self._fake_impl(),
@@ -188,6 +190,10 @@ class KernelReader:
         if self.get("kernel", "source") is None:
             return self._refer(("kernel", "source"), f"kernel.py:{self.directory.name}")
         return self._reference("kernel", "source")
+
+    def _eager(self) -> Reference | Any:
+        none = self.get("kernel", "reference") == "none"
+        return None if none else self._reference("kernel", "reference")
 
     def _fake_impl(self) -> Any:
         text = self.get("op", "fake_impl")
@@ -380,6 +386,23 @@ class KernelReader:
                 continue
             found[name] = Accuracy(**table)
             self._check_rounding(name, table["rounding"])
+        return found
+
+    def _properties(self) -> dict[str, Properties]:
+        found = {}
+        for name, table in self.get("properties", missing={}).items():
+            if any(value is MISSING for value in table.values()):
+                continue
+            at, zeros, holds = ("properties", name), table["zeros"], table["holds"]
+            share = None
+            if zeros is not None:
+                share = self._expr((*at, "zeros"), str(zeros), self.over_axes, "number")
+            found[name] = Properties(
+                zeros=share,
+                within=table["within"],
+                seed=table["seed"],
+                holds=None if holds is None else self._refer((*at, "holds"), holds),
+            )
         return found
 
     def _check_rounding(self, name: str, argument: str | None) -> None:

@@ -49,8 +49,9 @@ _KERNEL: Final = table(
     summary=required(Text(), "One sentence on what the op computes"),
     source=optional(_reference, "The Helion function; 'kernel.py:<name>' unless given"),
     reference=optional(
-        _reference,
-        "The same in eager PyTorch, computed in float32; 'host.py:reference' unless given",
+        Text(f"'none' or {_reference.what}", f"none|{REFERENCE}"),
+        "The same in eager PyTorch, computed in float32; 'host.py:reference' unless given, 'none' "
+        "where [properties] alone say what holds",
         "host.py:reference",
     ),
     picker=optional(
@@ -166,6 +167,18 @@ _ACCURACY: Final = table(
     atol=optional(Number(least=0), "Absolute tolerance", 0.0),
 )
 
+_PROPERTIES: Final = table(
+    zeros=optional(
+        Either((Number(least=0, most=1), _expression), "a number or an expression"),
+        "The share of zeros, over the axes, but for what chance does",
+    ),
+    within=optional(Number(least=0, most=1), "How far the share may be off beside chance", 0.0),
+    seed=optional(_name, "The whole number that the values follow: equal for equal seeds"),
+    holds=optional(
+        _reference, "`f(output, *arguments)` returns for each element whether it can be right"
+    ),
+)
+
 _edition = required(Number(whole=True, least=1, most=EDITION), "The edition of the manifest: 1")
 
 KERNEL_MANIFEST: Final = table(
@@ -209,9 +222,15 @@ KERNEL_MANIFEST: Final = table(
     args=required(
         MapOf(_ARG, key=_name), "What inputs are made from, and what calls are held against"
     ),
-    accuracy=required(
+    accuracy=optional(
         MapOf(_ACCURACY, key=_name),
         "Per written argument, and 'return' for a result: the agreement with the reference",
+        {},
+    ),
+    properties=optional(
+        MapOf(_PROPERTIES, key=_name),
+        "The same for what no reference computes, as random results: what holds of it",
+        {},
     ),
 )
 

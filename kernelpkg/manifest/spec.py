@@ -171,6 +171,21 @@ class Accuracy:
     rounding: str | None = None
 
 
+@frozen(kw_only=True)
+class Properties:
+    """What holds of an output that no reference computes, as of random ones.
+
+    `zeros` is the share of its zeros, over the axes, which may be off by `within` and by what
+    chance does to as many elements. `seed` names the whole number that its values follow. `holds`
+    is a function of the output and the arguments that says of each element whether it can be right.
+    """
+
+    zeros: Expr | None = None
+    within: float = 0.0
+    seed: str | None = None
+    holds: Reference | None = None
+
+
 @frozen(kw_only=True, eq=False)
 class KernelSpec:
     """One kernel: one op, one Helion function, and all that its manifest says of them.
@@ -185,7 +200,7 @@ class KernelSpec:
     version: int
     summary: str
     source: Reference
-    reference: Reference
+    reference: Reference | None
     schema: OpSchema
     fake_impl: Literal["none", "infer"] | Reference
     requires: str
@@ -202,11 +217,17 @@ class KernelSpec:
     generator: Reference | None
     args: tuple[ArgSpec, ...]
     accuracy: Mapping[str, Accuracy]
+    properties: Mapping[str, Properties]
 
     @property
     def key_axes(self) -> tuple[str, ...]:
         """The axes that a case key names, in the order of the rules."""
         return tuple(rule.axis for rule in self.rules)
+
+    def properties_of(self, output: str) -> Properties | None:
+        """What holds of an output that is not held against the reference; None for the others."""
+        result = output.removeprefix("return").isdecimal() and output not in self.accuracy
+        return self.properties.get(output, self.properties.get("return") if result else None)
 
     @cached_property
     def axis_types(self) -> Mapping[str, AxisType]:

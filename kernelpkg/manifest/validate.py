@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from attrs import evolve
+
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr.language import DTYPES
 from kernelpkg.expr.types import ValueType, wants
-from kernelpkg.manifest.cases import input_exprs, uses_function
+from kernelpkg.manifest.cases import needed_axes, uses_function
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.helion_config import FIELDS, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
 from kernelpkg.manifest.opschema import OpArg
-from kernelpkg.manifest.spec import KernelSpec, Rule
+from kernelpkg.manifest.spec import KernelSpec, Properties, Rule
 
 _GRID_KEYS: Final = ("use", "rows")
 _OPTIONS: Final = {
@@ -124,7 +126,7 @@ def check_kernel(spec: KernelSpec, document: Document) -> None:
     """Report everything in which the parts of a spec do not agree."""
     for checks in (
         (_name_problems, _op_problems, _helion_problems),
-        (_use_problems, _presence_problems, _accuracy_problems),
+        (_use_problems, _presence_problems, _accuracy_problems, _property_problems),
     ):
         for at, code, message in (found for check in checks for found in check(spec)):
             document.report(at, code, message)
@@ -158,7 +160,7 @@ def _use_problems(spec: KernelSpec) -> _Problems:
         return  # a function gets all axes
     used = {*spec.key_axes, *_presence(spec).values()}  # of the latter, KP107 says what they need
     used.update(name for guard in spec.guards for name in guard.names())
-    used.update(name for expr in input_exprs(spec) for name in expr.names())
+    used.update(needed_axes(spec))
     for axis in spec.axes:
         if axis.name not in used:
             message = f"axis '{axis.name}' is used by no rule, guard or argument; remove it"
@@ -207,14 +209,42 @@ def _op_problems(spec: KernelSpec) -> _Problems:
 
 def _accuracy_problems(spec: KernelSpec) -> _Problems:
     written = (*spec.schema.written, *(("return",) if spec.schema.returns else ()))
-    for name in spec.accuracy:
-        if name not in written:
-            hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
-            yield ("accuracy", name), "KP109", f"'{name}' is not written by the op{hint}"
+    for part, named in (("accuracy", spec.accuracy), ("properties", spec.properties)):
+        for name in named:
+            if name not in written:
+                hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
+                yield (part, name), "KP109", f"'{name}' is not written by the op{hint}"
     for name in written:
-        if name not in spec.accuracy:
+        if name not in spec.accuracy and name not in spec.properties:
             what = f"'{name}' is written by the op and has no [accuracy]"
             yield ("accuracy",), "KP109", f"{what}; say how near it must be"
+    for name in spec.accuracy if spec.reference is None else ():
+        what = f"'{name}' has [accuracy], and there is no reference that it could be near to"
+        yield ("accuracy", name), "KP109", f"{what}; give one, or say in [properties] what holds"
+    if spec.reference is not None and not spec.accuracy and spec.properties:
+        what = "no output has [accuracy], so the reference is not used"
+        yield ("kernel", "reference"), "KP109", f'{what}; say reference = "none"'
+
+
+def _property_problems(spec: KernelSpec) -> _Problems:
+    seeds = [arg.name for arg in spec.schema.args if arg.type in ("int", "SymInt")]
+    seeds = [name for name in seeds if not spec.schema.arg(name).optional]
+    for name, wanted in spec.properties.items():
+        at = ("properties", name)
+        if name in spec.accuracy:
+            what = f"'{name}' has [accuracy] and [properties]"
+            yield at, "KP109", f"{what}; keep one: the second is for what no reference computes"
+        elif wanted == evolve(Properties(), within=wanted.within):
+            what = f"[properties] says nothing of '{name}'"
+            yield at, "KP109", f"{what}; give 'zeros', 'seed' or 'holds'"
+        if wanted.within and wanted.zeros is None:
+            yield (*at, "within"), "KP109", "'within' goes with 'zeros'; give it, or remove this"
+        if wanted.seed is not None and wanted.seed not in seeds:
+            remedy = suggestion(wanted.seed, seeds) or f"; there are {', '.join(seeds) or 'none'}"
+            message = (
+                f"'seed' names '{wanted.seed}', which is not a whole number that all calls give"
+            )
+            yield (*at, "seed"), "KP109", message + remedy
 
 
 def _helion_problems(spec: KernelSpec) -> _Problems:

@@ -87,6 +87,7 @@ def check_references(
                 document.report_elsewhere(problem)
         else:
             given = None if schema is MISSING else schema.arg_names
+            given = ("output", *given) if given is not None and at[-1] == "holds" else given
             what = call_problem(function, _CALLS.get(str(at[-1]), given))
             if what is not None:
                 message = f"'{reference}' {what} ({file.shown}:{function.lineno})"

@@ -240,6 +240,7 @@ def _references(spec: KernelSpec, *, tests: bool) -> tuple[Reference, ...]:
     if tests:
         inits = [variant.init for arg in spec.args for variant in arg.variants]
         named += [spec.reference, spec.generator, *inits]
+        named += [wanted.holds for wanted in spec.properties.values()]
     return tuple(dict.fromkeys(item for item in named if isinstance(item, Reference)))
 
 

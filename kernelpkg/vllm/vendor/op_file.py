@@ -77,6 +77,10 @@ def write_op(
     `shared` is the module of what all ops share. `files` has what was read of the kernel before,
     `theirs` vLLM's names of axes by ours. Raises PackError with everything that stands in the way.
     """
+    if spec.properties:
+        what = "what has [properties] would be held against a baseline by vLLM's autotuner"
+        message = f"kernel '{spec.name}': {what}; leave it out of the pack that is vendored"
+        raise pack_error(spec.path, "KP813", message)
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
     try:

@@ -275,7 +275,7 @@ def _order(item: Import) -> tuple[Any, ...]:
 def references(spec: KernelSpec) -> list[Reference]:
     """Return every function of a kernel that is taken over, the Helion function last."""
     found = dict.fromkeys([*_called_by_name(spec), spec.reference])
-    return [*(item for item in found if item != spec.source), spec.source]
+    return [*(item for item in found if item not in (None, spec.source)), spec.source]
 
 
 def _called_by_name(spec: KernelSpec) -> list[Reference]:
@@ -339,6 +339,7 @@ def take(spec: KernelSpec, files: Files | None = None) -> Taken:
         # By its name alone: of one that two files have in the same words, one is taken.
         return next(part for part in taken if root.name in part.names)
 
+    assert spec.reference is not None  # a kernel without one is refused
     kernel, reference = part_of(spec.source), part_of(spec.reference)
     others = [part for part in taken if part is not kernel]
     helpers = [part for part in others if part is not reference]

@@ -221,6 +221,18 @@ def test_arguments_that_are_written_are_compared_in_a_search(specs, make_args):
         tuned._agrees(args, other)
 
 
+def test_what_has_properties_is_held_against_them(copied, payload):
+    """A kernel without a reference is tuned; a config with another share of zeros is wrong."""
+    case = {"height": 24, "width": 96, "p": 0.25}
+    job = {**payload, "root": str(copied("random").root), "kernel": "dropout", "case": case}
+    two = [{"block_sizes": [8, 32], "num_warps": warps} for warps in (1, 2)]
+    bench = Bench(found=tuple(two))
+    job |= {"beside": None, "single": None, "old": None, "seeds": []}
+    value = worker.perform(job, bench)
+    assert value["found"] == [two[0]]
+    assert {config["num_warps"] for config, _ in bench.ran} >= {1, 2}
+
+
 def test_without_a_gpu_a_worker_says_that_its_device_is_gone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="no CUDA-capable device is detected"):
