@@ -13,6 +13,7 @@ import tomli_w
 from kernelpkg.configs.picker import compile_picker
 from kernelpkg.manifest.decode import Either, ListOf, MapOf, Table
 from kernelpkg.manifest.keys import INITS, KERNEL_MANIFEST, PACK_MANIFEST, REFUSED_SETTINGS
+from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -70,6 +71,12 @@ def test_a_fragment_goes_into_it(tmp_path, fragment):
     found = merged(base, more)
     assert found != base
     write(tmp_path, tomli_w.dumps(found))
+    if "op" in more:  # its function has the arguments of its schema
+        source = tmp_path / "kernels/scale_rows/kernel.py"
+        args = parse_schema(found["op"]["schema"]).args
+        given = ", ".join(f"{a.name}: {'torch.Tensor' if a.is_tensor else a.type}" for a in args)
+        source.write_text(f"import torch\ndef scale_rows({given}) -> torch.Tensor: ...\n")
+        source.with_name("host.py").write_text("def reference(*args): ...\n")
     assert read_kernel(tmp_path, "scale_rows").name == "scale_rows"
 
 

@@ -5,6 +5,7 @@
     decode           the strict decoder: kinds of values, no coercion
     document         one TOML file: its bytes, its edition, the line of every key
     kernel           the document of one kernel to its spec
+    vouched          the spec of a kernel that a lock vouches for
     opschema         the schema of an op, read without PyTorch
     validate         rules that no single key can break: what must agree with what
     cases            grids to cases, and what a case weighs

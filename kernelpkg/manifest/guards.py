@@ -11,7 +11,7 @@ from kernelpkg.errors import CallError
 from kernelpkg.expr.language import Expr, compile_exprs, dtype_name, without_value
 from kernelpkg.manifest.cases import Case, Evaluator, call_of, show
 from kernelpkg.manifest.opschema import OpSchema
-from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, KernelSpec, Scalar
+from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, Dim, KernelSpec, Scalar
 
 AxesFunction = Callable[..., tuple[Scalar, ...]]
 
@@ -83,6 +83,12 @@ def check_devices(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
             )
 
 
+def _spread_sizes(shape: Sequence[Dim], value: Any) -> tuple[int, ...]:
+    """Return the sizes of a tensor for which the one entry stands that its shape spreads."""
+    place = next(place for place, dim in enumerate(shape) if dim.spread)
+    return tuple(value.shape[place : value.ndim - (len(shape) - place - 1)])
+
+
 class CallCheck:
     """Holds calls of one op against its manifest; made once, used once per signature.
 
@@ -115,7 +121,9 @@ class CallCheck:
         self._check_guards(axes, args)
         for arg, value in zip(self.spec.args, args, strict=True):
             if self.spec.schema.arg(arg.name).is_tensor and value is not None:
-                self._check_tensor(arg, value, axes)
+                variant = self._variant(arg, axes)
+                self._check_variant(arg.name, variant, value, axes)
+                self._check_like(arg.name, variant, args, axes)
         return axes
 
     def _refuse(self, message: str) -> CallError:
@@ -163,11 +171,10 @@ class CallCheck:
         told = [f"{name} = {show(by_name[name])}" for name in expr.names() if name in by_name]
         return f" ({', '.join(told)})" if told else ""
 
-    def _check_tensor(self, arg: ArgSpec, value: Any, axes: tuple[Scalar, ...]) -> None:
+    def _variant(self, arg: ArgSpec, axes: tuple[Scalar, ...]) -> ArgVariant:
         for variant in arg.variants:
             if variant.when is None or self._value(variant.when, axes):
-                self._check_variant(arg.name, variant, value, axes)
-                return
+                return variant
         conditions = " or ".join(
             f"'{variant.when.text}'" for variant in arg.variants if variant.when
         )
@@ -210,6 +217,26 @@ class CallCheck:
                     f"argument '{name}' has strides {tuple(value.stride())}, "
                     f"and must have ({shown})"
                 )
+
+    def _check_like(
+        self, name: str, variant: ArgVariant, args: Sequence[Any], axes: tuple[Scalar, ...]
+    ) -> None:
+        """Refuse a tensor of which the sizes that it spreads are not those of another one."""
+        like = next((dim.like for dim in variant.shape or () if dim.like is not None), None)
+        if like is None:
+            return
+        names = self.spec.schema.arg_names
+        mine, other = args[names.index(name)], args[names.index(like)]
+        if other is None:
+            return
+        lent = self._variant(self.spec.args[names.index(like)], axes)
+        found = _spread_sizes(variant.shape or (), mine)
+        wanted = _spread_sizes(lent.shape or (), other)
+        if found != wanted:
+            raise self._refuse(
+                f"argument '{name}' has shape {tuple(mine.shape)}, of which {found} must be "
+                f"{wanted}, as of '{like}'"
+            )
 
     def _check_shape(
         self, name: str, variant: ArgVariant, value: Any, axes: tuple[Scalar, ...]

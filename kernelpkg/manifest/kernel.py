@@ -5,19 +5,19 @@ Before: `packs/read`. After: `configs/store`, which reads what is tuned for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kernelpkg.errors import PackError, quoted, suggestion
+from attrs import evolve
+
+from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr.language import Expr, ExprError, parse_expr
 from kernelpkg.expr.types import Scope, ValueType, infer, value_problem, wants
-from kernelpkg.files import Files
 from kernelpkg.manifest import validate
-from kernelpkg.manifest.decode import MISSING, Table, TomlPath
+from kernelpkg.manifest.decode import MISSING, TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.keys import KERNEL_MANIFEST, USES
+from kernelpkg.manifest.keys import USES
 from kernelpkg.manifest.opschema import (
     NO_DEFAULT,
     VALUES,
@@ -38,48 +38,9 @@ from kernelpkg.manifest.spec import (
     Properties,
     Reference,
     Rule,
-    VouchedSpec,
 )
 
 _ANY: Final = "*"
-
-_HEAD: Final = Table(
-    keys={key: KERNEL_MANIFEST.keys[key] for key in ("edition", "kernel", "op", "helion")}
-)
-"""The tables that `load` itself needs; the others are for calls."""
-
-_OTHERS: Final = "|".join(key for key in KERNEL_MANIFEST.keys if key not in _HEAD.keys)
-_FOR_CALLS: Final = re.compile(rf"^\[\[?(?:{_OTHERS})[].]".encode(), re.MULTILINE)
-_ANY_TABLE: Final = re.compile(rb"^[ \t]*\[", re.MULTILINE)
-
-
-def read_vouched(directory: Path, shown: str, files: Files) -> KernelSpec:
-    """Return the spec of a kernel whose files are those that a lock vouches for.
-
-    Where the tables for calls are the last of its manifest, as is usual, they are read when they
-    are first asked for: 0.28 ms in place of 1.1 (2 shared cores, CPython 3.11, 2026-11-29).
-    """
-    path = directory / "kernel.toml"
-    content, digest = files.read(path), files.digest(path)
-
-    def read() -> KernelSpec:
-        document = Document(path, shown, KERNEL_MANIFEST, read_bytes=lambda _: content)
-        spec = KernelReader(document, directory, checked=True).read()
-        if spec is None or not document.sound:
-            raise PackError(problems=document.problems())
-        return spec
-
-    first = _FOR_CALLS.search(content)
-    rest = b"" if first is None else content[first.start() :]
-    if first is None or len(_FOR_CALLS.findall(rest)) < len(_ANY_TABLE.findall(rest)):
-        return read()
-    try:
-        # It does not parse if that line was none of a table, but within an array or a text.
-        head = Document(path, shown, _HEAD, read_bytes=lambda _: content[: first.start()])
-    except PackError:
-        return read()
-    known = KernelReader(head, directory, checked=True).head()
-    return VouchedSpec({**known, "digest": digest}, read) if head.sound else read()
 
 
 def read_expr(document: Document, at: TomlPath, text: str) -> Expr | None:
@@ -96,6 +57,12 @@ def check_identifier(document: Document, at: TomlPath, name: str) -> None:
     wrong = name_problem(name)
     if wrong is not None:
         document.report(at, "KP101", wrong)
+
+
+def _is_like(entry: Any) -> bool:
+    """Whether an entry of [args] takes over what another one says."""
+    tables = entry if isinstance(entry, tuple) else (entry,)
+    return any(isinstance(table, dict) and table.get("like") is not None for table in tables)
 
 
 class KernelReader:
@@ -305,11 +272,14 @@ class KernelReader:
                 hint = suggestion(name, names) or f"; it has {', '.join(names)}"
                 message = f"argument '{name}' is not in the schema{hint}"
                 self.report(("args", name), "KP131", message)
-        return tuple(self._arg(arg.name, given) for arg in self.schema.args)
+        made: dict[str, ArgSpec] = {}
+        for name in sorted(names, key=lambda name: _is_like(given.get(name))):
+            made[name] = self._arg(name, given, made)
+        return tuple(made[name] for name in names)
 
-    def _arg(self, name: str, given: Mapping[str, Any]) -> ArgSpec:
+    def _arg(self, name: str, given: Mapping[str, Any], made: Mapping[str, ArgSpec]) -> ArgSpec:
         if name in given:
-            return ArgSpec(name=name, variants=tuple(self._variants(name, given[name])))
+            return ArgSpec(name=name, variants=tuple(self._variants(name, given, made)))
         arg = self.schema.arg(name)
         if name in self.axis_types and not arg.is_tensor:
             return ArgSpec(name=name, variants=(ArgVariant(value=parse_expr(name)),))
@@ -322,7 +292,10 @@ class KernelReader:
         self.report(at, "KP130", f"argument '{name}' is not given in [args]; give {remedy}")
         return ArgSpec(name=name, variants=())
 
-    def _variants(self, name: str, entry: Any) -> Iterator[ArgVariant]:
+    def _variants(
+        self, name: str, entries: Mapping[str, Any], made: Mapping[str, ArgSpec]
+    ) -> Iterator[ArgVariant]:
+        entry = entries[name]
         tables = entry if isinstance(entry, tuple) else (entry,)
         arg = self.schema.arg(name)
         open_ended = False
@@ -340,13 +313,27 @@ class KernelReader:
                 self.report(at, "KP132", f"{message}only the last may do without")
             open_ended = table.get("when") is None
             value = table.get("value")
-            yield self._variant(
+            variant = self._variant(
                 table,
                 at,
                 value=None
                 if value is None or arg.is_tensor
                 else self._expr(value_at, value, self.over_axes, VALUES[arg.type]),
             )
+            like = table.get("like") if arg.is_tensor else None
+            if like is None:
+                yield variant
+                continue
+            alone = len(tables) == 1 and variant.when is None
+            wrong = validate.like_problem(name, like, entries, self.schema, alone=alone)
+            if wrong is not None:
+                self.report((*at, "like"), "KP132", wrong)
+            others = made[like].variants if wrong is None and like in made else ()
+            for other in others:
+                found = validate.likened(variant, like, other)
+                for key, code, message in validate.like_problems(name, like, found):
+                    self.report((*at, key), code, message)
+                yield found if others[1:] else evolve(found, when=variant.when)
 
     def _variant(self, table: Mapping[str, Any], at: TomlPath, value: Expr | None) -> ArgVariant:
         def expr(key: str, wanted: ValueType) -> Expr | None:

@@ -134,8 +134,13 @@ _GRID: Final = Table(
 _filling = f"one of {', '.join(INITS)}, a number or {_reference.what}"
 _VARIANT: Final = table(
     when=optional(_expression, "For which calls this is the argument"),
+    like=optional(
+        _name, "Another tensor, whose shape, dtype and strides count for what is not given here"
+    ),
     shape=optional(
-        ListOf(_size), "Sizes; one that begins with '*' is any number of sizes with that product"
+        ListOf(_size),
+        "Sizes; one that begins with '*' is any number of sizes with that product, and '*' those "
+        "that the tensor of 'like' has there",
     ),
     dtype=optional(_expression, "A dtype, or an axis that is one"),
     strides=optional(

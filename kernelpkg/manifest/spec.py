@@ -10,7 +10,7 @@ from attrs import frozen
 
 from kernelpkg.errors import quoted
 from kernelpkg.expr.intervals import ANY, FLAGS, WHOLE, Range, Value, extent
-from kernelpkg.expr.language import Expr
+from kernelpkg.expr.language import Expr, parse_expr
 from kernelpkg.expr.types import WORDS, ValueType, infer, value_problem
 from kernelpkg.manifest.opschema import OpSchema, scope_of
 
@@ -113,10 +113,18 @@ class Rule:
 
 @frozen(kw_only=True)
 class Dim:
-    """One entry of a shape; a `spread` one stands for any number of sizes with that product."""
+    """One entry of a shape; a `spread` one stands for any number of sizes with that product.
+
+    With `like` these are the sizes that the argument of that name spreads, where it is given.
+    """
 
     expr: Expr
     spread: bool = False
+    like: str | None = None
+
+
+ANY_SIZES: Final = Dim(expr=parse_expr("0"), spread=True)
+"""A '*' alone, before it is known what another argument has there."""
 
 
 @frozen(kw_only=True)

@@ -17,8 +17,8 @@ from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.helion_config import FIELDS, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
-from kernelpkg.manifest.opschema import OpArg
-from kernelpkg.manifest.spec import KernelSpec, Properties, Rule
+from kernelpkg.manifest.opschema import OpArg, OpSchema
+from kernelpkg.manifest.spec import ANY_SIZES, ArgVariant, KernelSpec, Properties, Rule
 
 _GRID_KEYS: Final = ("use", "rows")
 _OPTIONS: Final = {
@@ -89,12 +89,13 @@ def variant_problems(
             yield key, "KP132", f"argument '{name}' is a scalar and takes no '{key}'"
         return
     for key in ("shape", "dtype"):
-        if key not in given:
+        if key not in given and "like" not in given:
             yield "", "KP132", f"argument '{name}' is a tensor and needs a '{key}'"
     if "value" in given:
         message = f"argument '{name}' is a tensor and takes no 'value'; 'init' says what it holds"
         yield "value" if len(given) > 1 else "", "KP132", message
-    yield from _size_problems(name, table.get("shape"), table.get("strides"))
+    if "like" not in given:
+        yield from _size_problems(name, table.get("shape"), table.get("strides"))
     if (table.get("init") == "randint") != ("high" in given):
         at = "high" if "high" in given else "init"
         yield at, "KP132", f"argument '{name}': init 'randint' and 'high' go together"
@@ -106,7 +107,7 @@ def _size_problems(
     """Yield (key, code, message) for a shape and strides that do not fit each other."""
     spread = [size for size in shape or () if str(size).startswith("*")]
     if "*" in spread:
-        message = "a size that is spread needs its product, as in '*num_tokens'"
+        message = "a size that is spread needs its product, as in '*num_tokens', or a 'like'"
         yield "shape", "KP132", f"argument '{name}': {message}"
     if len(spread) > 1:
         yield "shape", "KP132", f"argument '{name}': one size of a shape can be spread with '*'"
@@ -120,6 +121,55 @@ def _size_problems(
     if any(str(stride).startswith("*") and stride != "*" for stride in strides):
         message = "a stride is a number, an expression, or '*' for any"
         yield "strides", "KP132", f"argument '{name}': {message}"
+
+
+def like_problem(
+    name: str, like: str, given: Mapping[str, Any], schema: OpSchema, *, alone: bool
+) -> str | None:
+    """Say why an argument cannot be like another one, or return None.
+
+    `given` is [args]; `alone` says that the argument has one table, without a condition.
+    """
+    tensors = [arg.name for arg in schema.args if arg.is_tensor and arg.name != name]
+    if like not in tensors:
+        remedy = suggestion(like, tensors) or f"; there are {', '.join(tensors) or 'none'}"
+        return f"argument '{name}' is like '{like}', which is not another tensor{remedy}"
+    entry = given.get(like)
+    tables = entry if isinstance(entry, tuple) else (entry,)
+    further = next((t["like"] for t in tables if isinstance(t, dict) and t.get("like")), None)
+    if further is not None:
+        what = f"argument '{name}' is like '{like}', which is itself like '{further}'"
+        return f"{what}; say what it is of one that has a shape"
+    if len(tables) > 1 and not alone:
+        return f"argument '{name}' is like '{like}', which has variants; give its shape and dtype"
+    return None
+
+
+def likened(own: ArgVariant, like: str, other: ArgVariant) -> ArgVariant:
+    """Return a variant of a tensor with what it takes over from one of the tensor `like`."""
+    lent = next((dim for dim in other.shape or () if dim.spread), None)
+    shape = other.shape if own.shape is None else own.shape
+    if lent is not None:
+        same = evolve(lent, like=like)
+        shape = tuple(same if dim in (lent, ANY_SIZES) else dim for dim in shape or ())
+    return evolve(
+        own,
+        when=own.when or other.when,
+        shape=shape,
+        dtype=own.dtype or other.dtype,
+        strides=other.strides if own.shape is None and own.strides is None else own.strides,
+    )
+
+
+def like_problems(name: str, like: str, found: ArgVariant) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, code, message) for what is wrong with a variant that took something over."""
+    shape = found.shape or ()
+    if ANY_SIZES in shape:
+        what = f"argument '{name}' is like '{like}', of which no size is spread"
+        yield "shape", "KP132", f"{what}; '*' stands for what is"
+    sizes = [f"{'*' if dim.spread else ''}{dim.expr.text}" for dim in shape]
+    strides = ["*" if stride is None else stride.text for stride in found.strides or ()]
+    yield from _size_problems(name, sizes, None if found.strides is None else strides)
 
 
 def check_kernel(spec: KernelSpec, document: Document) -> None:

@@ -37,10 +37,10 @@ from kernelpkg.manifest.kernel import (
     KernelReader,
     check_identifier,
     read_expr,
-    read_vouched,
 )
 from kernelpkg.manifest.keys import KERNEL_MANIFEST, PACK_MANIFEST
 from kernelpkg.manifest.spec import ArgVariant, KernelName, KernelSpec, PackSpec, Route, Rule
+from kernelpkg.manifest.vouched import read_vouched
 from kernelpkg.packs.sources import check_references
 
 

@@ -149,6 +149,50 @@ def test_a_spread_size_is_any_number_of_sizes_with_its_product(tmp_path, shape, 
     )
 
 
+SPREAD = (
+    ('"input.shape[0]"', '"input.numel() // input.shape[-1]"'),
+    ('"input.shape[1]"', '"input.shape[-1]"'),
+    ('input = { shape = ["num_tokens", "hidden_size"], dtype = "dtype", strides = ["*", 1] }',
+     'input = { shape = ["*num_tokens", "hidden_size"], dtype = "dtype" }'),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "shape", "other"),
+    [
+        ('like = "input"', (2, 3, 8), (3, 2, 8)),
+        ('like = "input"', (2, 3, 8), (6, 8)),
+        ('like = "input", shape = ["*", 2, 4]', (2, 3, 2, 4), (6, 2, 4)),
+        ('like = "input", shape = [1, "*"]', (1, 2, 3), (1, 3, 2)),
+    ],
+)
+def test_sizes_are_those_of_another_argument(tmp_path, said, shape, other):
+    """Not their product alone: rows of [2, 3] are no rows of [3, 2]."""
+    out = 'out = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }'
+    taken = edited(tmp_path, *SPREAD, (out, f'out = {{ {said}, dtype = "dtype" }}'))
+    assert taken.axes_of(call(Tensor(*shape), Tensor(2, 3, 8)))[0] == 6
+    with pytest.raises(CallError) as caught:
+        taken.axes_of(call(Tensor(*other), Tensor(2, 3, 8)))
+    assert str(caught.value).startswith(f"good::x: argument 'out' has shape {other}, of which ")
+    assert str(caught.value).endswith(" must be (2, 3), as of 'input'")
+
+
+def test_sizes_of_an_argument_that_is_not_given_are_any(tmp_path):
+    edits = (
+        (RESIDUAL, 'shape = ["*num_tokens", "hidden_size"]'),
+        (
+            'out = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }',
+            'out = { like = "residual" }',
+        ),
+    )
+    taken = edited(tmp_path, *SPREAD, *edits)
+    out, given, residual = Tensor(2, 3, 8), Tensor(6, 8), Tensor(2, 3, 8)
+    assert taken.axes_of(call(out, given))[0] == 6
+    assert taken.axes_of(call(out, given, residual))[0] == 6
+    with pytest.raises(CallError, match=r"of which \(2, 3\) must be \(6,\), as of 'residual'"):
+        taken.axes_of(call(out, given, Tensor(6, 8)))
+
+
 def test_one_spread_size_of_one_takes_scalars_of_any_rank(tmp_path):
     """A scale of one element may have no, one or two dimensions."""
     taken = edited(tmp_path, (RESIDUAL, 'shape = ["*1"]'))

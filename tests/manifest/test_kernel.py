@@ -1,4 +1,4 @@
-"""Kernels that a lock vouches for: the tables for calls are read when they are first asked for."""
+"""What a manifest says of arguments as a spec: what is like another argument."""
 
 from __future__ import annotations
 
@@ -6,99 +6,82 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attrs import fields
 
-from kernelpkg.errors import PackError
-from kernelpkg.manifest import document
-from kernelpkg.manifest.spec import KernelSpec, VouchedSpec
 from kernelpkg.packs.read import read_kernel
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
-TEXT = (GOOD / "kernels/x/kernel.toml").read_text()
-EDITION, KERNEL, OP, HELION, REST = (
-    TEXT[TEXT.index(start) : TEXT.index(end) if end else None]
-    for start, end in [
-        ("edition", "[kernel]"),
-        ("[kernel]", "[op]"),
-        ("[op]", "[helion]"),
-        ("[helion]", "[axes]"),
-        ("[axes]", ""),
-    ]
-)
+OUT = 'out = { shape = ["num_tokens", "hidden_size"], dtype = "dtype" }'
+INPUT = 'input = { shape = ["num_tokens", "hidden_size"], dtype = "dtype", strides = ["*", 1] }'
 
 
 @pytest.fixture
-def root(tmp_path):
-    shutil.copytree(GOOD, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+def variants(tmp_path):
+    """Returns what 'out' is, with other lines for it and 'input', as texts."""
+
+    def variants(out, given=INPUT):
+        shutil.copytree(GOOD, tmp_path, dirs_exist_ok=True)
+        path = tmp_path / "kernels/x/kernel.toml"
+        path.write_text(
+            (GOOD / "kernels/x/kernel.toml").read_text().replace(OUT, out).replace(INPUT, given)
+        )
+        spec = read_kernel(tmp_path, "x")
+        return [said(variant) for variant in next(a for a in spec.args if a.name == "out").variants]
+
+    return variants
 
 
-def read(root, text):
-    """Return the kernel of a manifest as it is read where a lock vouches for it."""
-    (root / "kernels/x/kernel.toml").write_bytes(text.encode())
-    return read_kernel(root, "x", checked=True)
+def said(variant):
+    """Return a variant in the words of a manifest."""
+    spread = {True: "*", False: ""}
+    return {
+        "when": variant.when and variant.when.text,
+        "shape": [f"{spread[d.spread]}{d.expr.text}{d.like or ''}" for d in variant.shape],
+        "dtype": variant.dtype.text,
+        "strides": variant.strides and [s and s.text for s in variant.strides],
+        "init": variant.init,
+    }
 
 
-def values(spec):
-    return {field.name: getattr(spec, field.name) for field in fields(KernelSpec)}
+WHOLE = {"when": None, "shape": ["num_tokens", "hidden_size"], "dtype": "dtype", "strides": [None, "1"], "init": None}  # fmt: skip  # noqa: E501
 
 
-LATER = {
-    "as-usual": TEXT,
-    "windows": TEXT.replace("\n", "\r\n"),
-    "comments": TEXT.replace("[axes]", "# [axes]\n[axes] # [helion]"),
-    "array-on-lines": TEXT.replace("[64, 128]", "[\n64,\n128\n]"),
-    "others-in-any-order": EDITION + HELION + OP + KERNEL + REST,
-}
+@pytest.mark.parametrize(
+    ("own", "changes"),
+    [
+        ("", {}),
+        ('dtype = "int8"', {"dtype": "int8"}),
+        ('strides = [1, "*"]', {"strides": ["1", None]}),
+        ('shape = ["hidden_size"]', {"shape": ["hidden_size"], "strides": None}),
+        ('init = "zeros"', {"init": "zeros"}),
+    ],
+    ids=["all", "dtype", "strides", "shape", "init"],
+)
+def test_what_is_not_given_is_as_of_the_other(variants, own, changes):
+    """A shape of its own has strides of its own, or is contiguous."""
+    comma = ", " * bool(own)
+    assert variants(f'out = {{ like = "input"{comma}{own} }}') == [{**WHOLE, **changes}]
 
 
-@pytest.mark.parametrize("text", LATER.values(), ids=LATER)
-def test_tables_for_calls_are_read_when_they_are_first_asked_for(root, monkeypatch, text):
-    spec = read(root, text)
-    assert type(spec) is VouchedSpec
-    with monkeypatch.context() as patched:
-        patched.delattr(document.tomllib, "loads")
-        assert (spec.name, spec.fake_impl, spec.requires) == ("x", "none", ">=1.4")
-        with pytest.raises(AttributeError, match="loads"):
-            _ = spec.axes
-    axes = spec.axes
-    assert values(spec) == values(read_kernel(root, "x"))
-    assert spec.axes is axes
-    assert spec.key_axes == ("has_residual", "dtype", "hidden_size", "num_tokens")
-    assert str(spec.axis_types["num_tokens"]) == "a whole number, 0 or more"
-
-
-SETTINGS = 'settings = { ignore_warnings = ["TensorOperationInWrapper"] }\n'
-MISS = '[miss]\naction = "default"\n'
-SUMMARY = '"The input times a factor, plus a residual where one is given."'
-
-ONCE = {
-    "helion-last": EDITION + KERNEL + OP + REST + HELION,
-    "helion-indented": EDITION + KERNEL + OP + REST + "  " + HELION,
-    "helion-quoted": EDITION + KERNEL + OP + REST + HELION.replace("helion", '"helion"', 1),
-    "a-table-of-helion-last": TEXT.replace(SETTINGS, "") + "[helion.settings]\nall = true\n",
-    "axes-first": EDITION + REST + KERNEL + OP + HELION,
-    "dotted-key": 'miss.action = "default"\n' + TEXT.replace(MISS, ""),
-    "a-line-within-a-text": EDITION + OP + HELION
-    + KERNEL.replace(SUMMARY, '"""\n[axes]\n"""') + REST,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("text", ONCE.values(), ids=ONCE)
-def test_a_manifest_that_has_them_elsewhere_is_read_at_once(root, text):
-    spec = read(root, text)
-    assert type(spec) is KernelSpec
-    assert values(spec) == values(read_kernel(root, "x"))
-
-
-def test_what_is_wrong_with_them_is_reported_as_ever(root):
-    """No lock holds such a kernel, unless somebody forged it."""
-    spec = read(root, TEXT.replace("factor = 2.0", "factr = 2.0").replace("[64, 128]", "[{}]"))
-    assert spec.name == "x"
-    with pytest.raises(PackError) as error:
-        _ = spec.args
-    wanted = "a number, true, false or the name of a dtype"
-    assert [(problem.line, problem.code, problem.message) for problem in error.value.problems] == [
-        (46, "KP012", f"entry 1 of 'hidden_size' must be {wanted}, not a table"),
-        (59, "KP131", "argument 'factr' is not in the schema; did you mean 'factor'?"),
+def test_each_variant_of_the_other_is_taken_over(variants):
+    """With its condition; what is given is given for all of them."""
+    tables = (
+        '{ when = "group == 4", shape = ["num_tokens", "hidden_size"], dtype = "dtype" }',
+        '{ shape = ["num_tokens", "hidden_size"], dtype = "dtype", strides = ["*", 1] }',
+    )
+    found = variants('out = { like = "input", dtype = "int8" }', f"input = [{', '.join(tables)}]")
+    assert found == [
+        {**WHOLE, "when": "group == 4", "dtype": "int8", "strides": None},
+        {**WHOLE, "dtype": "int8"},
     ]
+
+
+def test_sizes_that_are_spread_are_those_of_the_other(variants):
+    """As a part of a shape too."""
+    spread = 'input = { shape = ["*num_tokens", "hidden_size"], dtype = "dtype" }'
+    assert variants('out = { like = "input" }', spread)[0]["shape"] == [
+        "*num_tokensinput",
+        "hidden_size",
+    ]
+    (found,) = variants('out = { like = "input", shape = ["*", 1, "group"] }', spread)
+    assert found["shape"] == ["*num_tokensinput", "1", "group"]
+    assert (found["dtype"], found["strides"]) == ("dtype", None)

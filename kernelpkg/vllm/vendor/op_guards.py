@@ -63,7 +63,7 @@ def write_guards(spec: KernelSpec, spread: Sequence[str], imports: Iterable[Impo
     lines += comment(_WHY, STEP) if spread else []
     for arg in spec.args:
         for before, after in sorted(_cuts(arg)) if arg.name in spread else ():
-            sizes = f"{arg.name}.shape[{before or ''}:{-after if after else ''}]".replace("[:]", "")
+            sizes = _between(arg.name, before, after)
             several = f"{arg.name}.ndim > {before + after + 1}"
             line = f"{language}.specialize({sizes} if {several} else ())"
             lines += writer.placed([line], writer.optional([arg.name]))
@@ -72,8 +72,16 @@ def write_guards(spec: KernelSpec, spread: Sequence[str], imports: Iterable[Impo
 
 def _cuts(arg: ArgSpec) -> set[tuple[int, int]]:
     """Return how many sizes stand before and after the one that is spread, for each variant."""
-    shapes = [variant.shape or () for variant in arg.variants]
-    return {(i, len(s) - i - 1) for s in shapes for i, dim in enumerate(s) if dim.spread}
+    return {cut for variant in arg.variants for cut in _cuts_of(variant.shape or ())}
+
+
+def _cuts_of(shape: Sequence[Dim]) -> list[tuple[int, int]]:
+    return [(i, len(shape) - i - 1) for i, dim in enumerate(shape) if dim.spread]
+
+
+def _between(name: str, before: int, after: int) -> str:
+    """Return the sizes of a tensor but for so many in front and behind, as code."""
+    return f"{name}.shape[{before or ''}:{-after if after else ''}]".replace("[:]", "")
 
 
 class _Inlining(ast.NodeTransformer):
@@ -231,12 +239,22 @@ class _Writer:
             same = (f"{name}.shape[{behind}]", f"{name}.shape[{at}]")
             if not dim.spread and self.code(dim.expr) not in same:
                 yield _shaped(name, f".shape[{at}] == {self.code(dim.expr)}", shape, given)
-        if spread is not None and name not in _names(self.inlined(shape[spread].expr)):
+        like = None if spread is None else shape[spread].like
+        if spread is not None and like is not None:
+            yield self.likened(name, shape, like)
+        elif spread is not None and name not in _names(self.inlined(shape[spread].expr)):
             trees = [self.inlined(dim.expr) for dim in shape if dim.expr.text != "1"]
             times = [ast.Constant(1), *trees][-max(1, len(trees)) :]
             product = reduce(lambda left, right: ast.BinOp(left, ast.Mult(), right), times)
             count = python(evolve(shape[spread].expr, tree=product))
             yield _shaped(name, f".numel() == {count}", shape, given)
+
+    def likened(self, name: str, shape: Sequence[Dim], like: str) -> _Claim:
+        """Return that the sizes which a tensor spreads are those of another one, if it is given."""
+        lent = next(arg.variants[0].shape or () for arg in self.spec.args if arg.name == like)
+        sizes, others = (_between(n, *_cuts_of(s)[0]) for n, s in ((name, shape), (like, lent)))
+        words = f"{name} must have the sizes of {like}"
+        return _Claim(f"{sizes} == {others}", words, f"shape of {name}", self.optional([like]))
 
     def alike(self, sizes: Sequence[str]) -> str | None:
         """Return another tensor's shape, where that is what the sizes are."""

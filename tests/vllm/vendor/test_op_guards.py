@@ -132,6 +132,22 @@ def test_an_argument_of_conditions_alone_needs_one_of_them():
     ]
 
 
+def test_sizes_that_another_argument_spreads_are_the_same():
+    """Whatever the other sizes are; nothing is said where the other one is not given."""
+    like = evolve(Dim(expr=parse_expr("n"), spread=True), like="x")
+    shape = (like, Dim(expr=parse_expr("4")))
+    lines = written(
+        "(Tensor x, Tensor y, Tensor? z) -> ()",
+        {"n": "x.numel() // x.shape[-1]", "m": "x.shape[-1]"},
+        x=variant(["*n", "m"]),
+        y=evolve(variant([]), shape=shape),
+        z=evolve(variant([], when="z is not None"), shape=(like,)),
+    )
+    assert 'assert y.shape[:-1] == x.shape[:-1], "y must have the sizes of x"' in lines
+    assert '    assert z.shape == x.shape[:-1], "z must have the sizes of x"' in lines
+    assert not [line for line in lines if "numel" in line]
+
+
 def test_sizes_that_are_spread_are_counted():
     """Where there are several of them, each shape has code of its own."""
     comment = "# Keys know their product alone, and code for one of 1 is wrong for more."
