@@ -60,11 +60,11 @@ def calls(spec: KernelSpec, keys: Sequence[Mapping[str, Any]], count: int) -> li
 
 
 class Arguments:
-    """Makes the arguments of calls whose tensors share their storage, which nothing reads."""
+    """Makes the arguments of calls; each has one storage for all, which nothing reads."""
 
     def __init__(self, spec: KernelSpec) -> None:
         self.spec = spec
-        self.storage: dict[torch.dtype, torch.Tensor] = {}
+        self.storage: dict[tuple[str, torch.dtype], torch.Tensor] = {}
 
     def make(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the arguments of one call, in order."""
@@ -84,9 +84,10 @@ class Arguments:
         if variant.strides is not None:
             strides = [1 if s is None else evaluate(s, values) for s in variant.strides]
         size = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-        if dtype not in self.storage or self.storage[dtype].numel() < size:
-            self.storage[dtype] = torch.empty(size, dtype=dtype)
-        return self.storage[dtype].as_strided(shape, strides)
+        key = (arg.name, dtype)
+        if key not in self.storage or self.storage[key].numel() < size:
+            self.storage[key] = torch.empty(size, dtype=dtype)
+        return self.storage[key].as_strided(shape, strides)
 
 
 class OurSide:
