@@ -372,6 +372,8 @@ from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.prepare import Preparation
 
 inside, leave = threading.Event(), threading.Event()
+x = torch.ones(2)
+assert (x * 2).tolist() == [2.0, 2.0]  # in a thread and a fork at once, PyTorch's first call hangs
 
 def slow(function):
     def called(*args):
@@ -389,7 +391,7 @@ else:
 
 def use():
     kernelpkg.load(root=sys.argv[1], device="cpu")
-    assert torch.ops.demo.twice(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert torch.ops.demo.twice(x).tolist() == [2.0, 2.0]
 
 thread = threading.Thread(target=use)
 thread.start()
