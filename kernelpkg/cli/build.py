@@ -19,11 +19,12 @@ from kernelpkg.cli.console import (
     complain,
     count,
     ended_like_ctrl_c,
+    importing,
     print_json,
     say,
 )
 from kernelpkg.configs import directories, platforms
-from kernelpkg.errors import KernelpkgError, PackError, Problem, UsageError, counted
+from kernelpkg.errors import PackError, Problem, UsageError, counted
 from kernelpkg.manifest.cases import shown_bytes
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import builds, find
@@ -128,10 +129,8 @@ def _build(
     here: platforms.Platform,
     directory: Path,
 ) -> _Outcome:
-    try:
+    with importing():
         from kernelpkg.compile.build import make_build
-    except ImportError as error:
-        raise KernelpkgError(f"kernelpkg: '{error.name}' cannot be imported ({error})") from None
     start = time.perf_counter()
     uses = ("tune", "bench", "test") if options.tests else ("tune", "bench")
     with (

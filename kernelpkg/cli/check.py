@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from kernelpkg.check import config_files, level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, print_table, say, tell
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, importing, print_table, say, tell
 from kernelpkg.configs import directories
-from kernelpkg.errors import Checked, KernelpkgError
+from kernelpkg.errors import Checked
 from kernelpkg.packs import find
 
 
@@ -81,7 +81,7 @@ def _levels(level: int, options: argparse.Namespace) -> dict[int, Callable[..., 
     """
     found: dict[int, Callable[..., Checked]] = {}
     jobs, device = options.jobs, options.device
-    try:
+    with importing(f"level {level}"):
         if level >= 1:
             from kernelpkg.check.level1 import check_bindings
 
@@ -96,9 +96,4 @@ def _levels(level: int, options: argparse.Namespace) -> dict[int, Callable[..., 
 
             detect(device)
             found[3] = partial(check_runs, jobs=jobs, device=device)
-    except ImportError as error:
-        raise KernelpkgError(
-            f"kernelpkg: level {level} needs '{error.name}', which cannot be imported "
-            f"({error}); 'kernelpkg doctor' says more"
-        ) from None
     return found

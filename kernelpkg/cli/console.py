@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from kernelpkg.errors import aligned, escaped
+from kernelpkg.errors import KernelpkgError, aligned, escaped
 
 FINE: Final = 0
 FOUND: Final = 1
@@ -65,6 +65,18 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def complain(lines: Iterable[object]) -> None:
     for line in lines if sys.stderr is not None else ():  # it may be closed
         say(str(line), error=True)
+
+
+@contextlib.contextmanager
+def importing(what: str = "") -> Iterator[None]:
+    """Raise KernelpkgError for a package that is missing or broken, and that something needs."""
+    try:
+        yield
+    except ImportError as error:
+        needed = f"{what} needs '{error.name}', which" if what else f"'{error.name}'"
+        raise KernelpkgError(
+            f"kernelpkg: {needed} cannot be imported ({error}); 'kernelpkg doctor' says more"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -18,15 +17,13 @@ from kernelpkg.cli.console import (
     ProgressBar,
     complain,
     folder,
+    importing,
     print_json,
     print_table,
     say,
 )
-from kernelpkg.errors import KernelpkgError
-from kernelpkg.packs import find
 
 if TYPE_CHECKING:
-    from kernelpkg.manifest.spec import KernelName
     from kernelpkg.runtime.reports import LoadReport
 
 
@@ -66,24 +63,14 @@ def run(options: argparse.Namespace) -> int:
     return FINE if report.ok and (report.best or not options.strict) else FOUND
 
 
-def load_pack(options: argparse.Namespace, *, ops: Sequence[str] = (), **how: Any) -> LoadReport:
-    """Load the pack, or some ops of it, with a bar; raises KernelpkgError where torch is broken.
+def load_pack(options: argparse.Namespace, **how: Any) -> LoadReport:
+    """Load the pack with a bar; raises KernelpkgError where torch is missing or broken.
 
     The seconds that are printed are those that people wait, with the import of PyTorch.
     """
     start = time.perf_counter()
-    try:
-        from kernelpkg.runtime.load import load  # imports torch, which may be missing or broken
-    except ImportError as error:
-        raise KernelpkgError(
-            f"kernelpkg: '{error.name}' cannot be imported ({error}); 'kernelpkg doctor' says more"
-        ) from None
-    environment = dict(os.environ)
-    others: set[KernelName] = set()
-    if ops:
-        pack = find.open_pack(options.pack, options.root, options.configs, os.environ)
-        others = {*pack.kernels} - {*find.chosen_kernels(pack, ops)}
-        environment[find.DISABLE_VARIABLE] = ",".join(sorted(others))
+    with importing():
+        from kernelpkg.runtime.load import load
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
             options.pack,
@@ -91,8 +78,6 @@ def load_pack(options: argparse.Namespace, *, ops: Sequence[str] = (), **how: An
             device=options.device,
             configs=options.configs,
             progress=progress.step,
-            environment=environment,
             **how,
         )
-    chosen = tuple(kernel for kernel in report.kernels if kernel.name not in others)
-    return evolve(report, kernels=chosen, seconds=time.perf_counter() - start)
+    return evolve(report, seconds=time.perf_counter() - start)

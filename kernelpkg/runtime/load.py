@@ -22,7 +22,7 @@ from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
 from kernelpkg.locks import make_lock
-from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.builds import Build, find_builds
 from kernelpkg.packs.find import DISABLE_VARIABLE, disabled_ops
@@ -57,6 +57,7 @@ def load(
     pack: str | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
+    ops: Sequence[str] = (),
     device: Device = "auto",
     smoke: bool = False,
     strict: bool = False,
@@ -81,6 +82,8 @@ def load(
         pack: Its name, found below `root`, in KERNELPKG_PATH, among installed packages, or as our
             own; without one, the only pack of `root`, of the first root of KERNELPKG_PATH, or ours.
         root: The directory that holds manifests/, kernels/ and configs/.
+        ops: Those to load, with or without namespace; all of the pack, without any. Others that are
+            loaded stay as they are.
         device: "auto", "cpu" or "cuda": what the report speaks of. An op runs on CPU and CUDA
             tensors alike.
         smoke: Run the smallest cases of each op against its reference.
@@ -100,7 +103,7 @@ def load(
         What became of the pack and of each of its kernels, in the order of the manifest.
 
     Raises:
-        UsageError: The pack or the device is not there.
+        UsageError: The pack, one of the ops or the device is not there.
         PackError: The pack cannot be loaded at all, or a part of it failed and `strict` was given;
             it carries every problem.
     """
@@ -110,6 +113,7 @@ def load(
     verifier = make_verifier(place.path, name, demanded=locked, installed=place.installed)
     spec = read_pack(place.path, name, check=verifier.check_manifest)
     spec = directories.with_overlays(spec, configs, environment)
+    names = find.chosen_kernels(spec, ops)
     machine = detect(device, extra=spec.platforms, variants=spec.variants)
     if spec.namespace in torch_ops.RESERVED:
         message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
@@ -133,7 +137,7 @@ def load(
             prebuilt=prebuilt,
             smoke=smoke,
         )
-        reports, noted = _load(preparation, environment, progress)
+        reports, noted = _load(preparation, names, environment, progress)
         notes = (*notes, *noted)
     graphs.drop_stale()
     problems = tuple(problem for kernel in reports for problem in kernel.problems)
@@ -153,11 +157,12 @@ def load(
 
 def _load(
     preparation: Preparation,
+    names: Sequence[KernelName],
     environment: Mapping[str, str],
     progress: Progress,
 ) -> tuple[tuple[KernelReport, ...], tuple[Problem, ...]]:
     pack, machine, verifier = preparation.pack, preparation.machine, preparation.verifier
-    names, root, smoke = pack.kernels, _identity(pack), preparation.smoke
+    root, smoke = _identity(pack), preparation.smoke
     torch_ops.know_this_module()
     steps = len(names) * (2 if smoke else 1)
     disabled = disabled_ops(environment)
@@ -180,7 +185,8 @@ def _load(
             check = "ok" if finding is None else str(finding)
             reports[number] = evolve(report, check=check, finding=finding)
     progress("done", steps, steps)
-    for gone, problem in verifier.gone(pack).items():
+    whole = len(names) == len(pack.kernels)
+    for gone, problem in verifier.gone(pack).items() if whole else ():
         reports.append(_failed(_blank(preparation, gone), (problem,)))
     specs: dict[str, KernelSpec] = {
         ready.spec.name: ready.spec for ready in prepared if isinstance(ready, Ready)

@@ -418,6 +418,25 @@ def test_a_fork_while_another_thread_loads_or_makes_a_first_call(demo, during):
     assert done.stdout.split() == ["0"]
 
 
+def test_only_the_ops_that_are_named_are_loaded(demo):
+    demo.kernel("thrice")
+    first = kernelpkg.load(root=demo.root, device="cpu", ops=["demo::twice"])
+    assert [kernel.name for kernel in first.kernels] == ["twice"]
+    second = kernelpkg.load(root=demo.root, device="cpu", ops=["thrice"])
+    assert [kernel.name for kernel in second.kernels] == ["thrice"]
+    assert torch.ops.demo.twice(torch.ones(2)).tolist() == [2.0, 2.0]  # it stays
+    with pytest.raises(kernelpkg.UsageError, match="has no op 'fourfold'"):
+        kernelpkg.load(root=demo.root, device="cpu", ops=["fourfold"])
+
+
+def test_an_op_that_is_named_and_switched_off_is_off(demo):
+    environment = {"KERNELPKG_DISABLE": "twice"}
+    (report,) = kernelpkg.load(
+        root=demo.root, device="cpu", ops=["twice"], environment=environment
+    ).kernels
+    assert report.status == "disabled"
+
+
 def test_a_kernel_of_register_kernel_is_not_replaced(demo):
     load(demo)
     kernelpkg.unload("demo::twice")
