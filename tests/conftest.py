@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -127,6 +128,20 @@ def new_pack() -> Callable[[Path], PackDirectory]:
 def demo(tmp_path: Path) -> PackDirectory:
     """A pack "demo" with one good kernel, "twice", which doubles its input."""
     return write_pack(tmp_path / "demo")
+
+
+@pytest.fixture
+def on_demo(demo: PackDirectory, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command on the pack "demo"; returns status, stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        try:
+            status = cli.main([*words, "--root", str(demo.root)])
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

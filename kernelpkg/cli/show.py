@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kernelpkg.cli.console import FINE, ProgressBar, tell
+from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import KernelpkgError, counted
 from kernelpkg.manifest.cases import cases_of
@@ -122,14 +122,9 @@ def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str
     """
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         progress.step("importing Helion", 0, 1)
-        try:
+        with importing("--structure"):
             from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound
             from kernelpkg.compile.variants import known_cases, variants_of
-        except ImportError as error:
-            raise KernelpkgError(
-                f"kernelpkg: --structure needs '{error.name}', which cannot be imported "
-                f"({error}); 'kernelpkg doctor' says more"
-            ) from None
         from kernelpkg.configs.platforms import platform_of
 
         binder, target = Binder(spec), Target.of(platform_of(pack, platform))
@@ -138,35 +133,13 @@ def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str
         for number, variant in enumerate(variants):
             progress.step(f"binding {spec.name}", number, len(variants))
             try:
-                made = _made_of(binder.bind(variant.largest, target))
+                made = binder.bind(variant.largest, target).structure()
             except (Unbound, NoInputs) as error:
                 text = f"kernelpkg: '{spec.name}' does not bind for {variant.largest}: {error}"
                 raise KernelpkgError(f"{text}; 'kernelpkg test {spec.name}' says more") from None
             one = found.setdefault(repr(made), {"variants": [], **made})
             one["variants"].append(str(variant))
     return list(found.values())
-
-
-def _made_of(binding: Any) -> dict[str, Any]:
-    """Return what a binding has, by what a config may say of it."""
-    lists = {name: lengths[0] for name, lengths in binding.lengths.items() if lengths[0]}
-    loads = lists.get("load_eviction_policies", 0)
-    return {
-        "blocks": lists.get("block_sizes", 0),
-        "reductions": lists.get("reduction_loops", 0),
-        "loops": lists.get("range_unroll_factors", 0),
-        "loads": loads,
-        "stores": lists.get("indexing", 0) - loads,
-        "atomics": lists.get("atomic_indexing", 0),
-        "tunables": sorted(binding.tunables),
-        "lists": lists,
-        "constants": [
-            f"{name}.shape[{place}]" if len(marks) > 1 else name
-            for name, marks in binding.specialised.items()
-            for place, mark in enumerate(marks)
-            if mark
-        ],
-    }
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:

@@ -215,6 +215,29 @@ class Binding:
         """The names that the function registers as tunable, which a config may give values."""
         return tuple(self._spec.user_defined_tunables)
 
+    def structure(self) -> dict[str, Any]:
+        """Return what the code is made of: counts, lists of configs, tunables, and constants."""
+        lists = {name: lengths[0] for name, lengths in self.lengths.items() if lengths[0]}
+        loads = lists.get("load_eviction_policies", 0)
+        given = zip(self._bound.kernel.signature.parameters, self._bound.fake_args, strict=False)
+        tensors = {name for name, arg in given if hasattr(arg, "ndim")}
+        return {
+            "blocks": lists.get("block_sizes", 0),
+            "reductions": lists.get("reduction_loops", 0),
+            "loops": lists.get("range_unroll_factors", 0),
+            "loads": loads,
+            "stores": lists.get("indexing", 0) - loads,
+            "atomics": lists.get("atomic_indexing", 0),
+            "tunables": sorted(self.tunables),
+            "lists": lists,
+            "constants": [
+                f"{name}.shape[{place}]" if name in tensors else name
+                for name, marks in self.specialised.items()
+                for place, mark in enumerate(marks)
+                if mark
+            ],
+        }
+
     @cached_property
     def fingerprint(self) -> str:
         """The parts of a config that the kernel has, as Helion writes them."""

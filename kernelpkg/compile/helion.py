@@ -391,7 +391,8 @@ class ConfiguredHelionKernel:
         Returns:
             A count over both index widths.
         """
-        kernels = (self._kernel, self._wide_kernel)
+        made = vars(self)
+        kernels = [made[name] for name in ("_kernel", "_wide_kernel") if name in made]
         bound = [found for kernel in kernels for found in kernel._bound_kernels.values()]
         return len({id(found) for found in bound if found._run is not None})
 

@@ -7,25 +7,17 @@ from __future__ import annotations
 import json
 import sys
 import types
+from functools import partial
 
 import pytest
 
-from kernelpkg import cli
 from kernelpkg.errors import Checked, Problem
 
 
 @pytest.fixture
-def check(demo, capsys):
+def check(on_demo):
     """Runs the command on `demo`; returns status, stdout and stderr."""
-
-    def run(*arguments: str):
-        try:
-            status = cli.main(["check", *arguments, "--root", str(demo.root)])
-        except SystemExit as leaving:
-            status = leaving.code
-        return (status, *capsys.readouterr())
-
-    return run
+    return partial(on_demo, "check")
 
 
 def test_a_clean_pack(check):

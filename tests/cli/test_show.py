@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
@@ -11,14 +12,9 @@ from kernelpkg.packs import find
 
 
 @pytest.fixture
-def show(demo, capsys):
+def show(on_demo):
     """Runs the command on `demo`; returns status, stdout and stderr."""
-
-    def run(*arguments: str):
-        status = cli.main(["show", *arguments, "--root", str(demo.root)])
-        return (status, *capsys.readouterr())
-
-    return run
+    return partial(on_demo, "show")
 
 
 def test_an_op_is_shown_whole(capsys):

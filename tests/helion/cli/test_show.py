@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
-from kernelpkg import cli
-
 
 @pytest.fixture
-def show(demo, capsys):
+def show(on_demo):
     """Runs the command on `demo`; returns status, stdout and stderr."""
-
-    def run(*arguments: str):
-        status = cli.main(["show", *arguments, "--root", str(demo.root)])
-        return (status, *capsys.readouterr())
-
-    return run
+    return partial(on_demo, "show")
 
 
 def test_the_structure_is_what_helion_binds(show):

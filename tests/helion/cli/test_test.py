@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
-from kernelpkg import cli
-
 
 @pytest.fixture
-def tested(demo, capsys):
+def tested(on_demo):
     """Runs the command on `demo`; returns status, stdout and stderr."""
-
-    def run(*arguments: str):
-        status = cli.main(["test", *arguments, "--root", str(demo.root)])
-        return (status, *capsys.readouterr())
-
-    return run
+    return partial(on_demo, "test")
 
 
 def test_a_sound_kernel_is_run_and_bound(tested):
