@@ -24,7 +24,7 @@ class StubBackend:
         """Return the function."""
         return self.interpret
 
-    def ready(self, *_: Any) -> Callable[..., Any]:
+    def ready(self, *_: Any, **__: Any) -> Callable[..., Any]:
         """Return the function."""
         return self.interpret
 

@@ -112,11 +112,17 @@ class CompiledCode:
                 _begin(call, offsets, device)
 
     def known(
-        self, args: Sequence[Any], selection: Selection, device: torch.device | None = None
+        self,
+        args: Sequence[Any],
+        selection: Selection,
+        device: torch.device | None = None,
+        *,
+        exact: bool,
     ) -> Callable[..., Any] | None:
         """Return what launches a call with code that is there, or None where there is none.
 
-        `args` may be stand-ins without storage of tensors on a `device`.
+        `args` may be stand-ins without storage of tensors on a `device`. `exact` is for code that
+        Triton would compile for just this call; other code that is right for it may be slower.
         """
         with self._lock:
             device = device or device_of(args)
@@ -130,7 +136,8 @@ class CompiledCode:
                 return None
             if call.far:
                 return None
-            code = choose(generated.codes, call, pointer_offsets(args))
+            find = _found if exact else choose
+            code = find(generated.codes, call, pointer_offsets(args))
             if code is None:
                 return None
             return recorded(code, call, device.index or 0, self._handles.load)

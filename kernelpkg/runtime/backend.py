@@ -124,16 +124,24 @@ class HelionBackend:
         self.code().begin(args, _selection(chosen))
 
     def ready(
-        self, args: Sequence[Any], chosen: Chosen, device: torch.device | None = None
+        self,
+        args: Sequence[Any],
+        chosen: Chosen,
+        device: torch.device | None = None,
+        *,
+        exact: bool,
     ) -> Launch | None:
         """Return what launches a call if that needs no compilation, else None.
 
-        `args` may be stand-ins without storage of tensors on a `device`.
+        `args` may be stand-ins without storage of tensors on a `device`. Of what was compiled in
+        this process, `exact` takes only what would be compiled for this call.
         """
         if self.built is not None:
             with suppress(NotBuilt):  # counted where the call is answered in another way
                 return self.built.launcher(args, chosen.config_id, device)
-        return None if self._code is None else self._code.known(args, _selection(chosen), device)
+        if self._code is None:
+            return None
+        return self._code.known(args, _selection(chosen), device, exact=exact)
 
     def is_compiled(self, launch: Launch) -> bool:
         """Whether a launcher has nothing left to compile: Triton's own does so when it launches."""

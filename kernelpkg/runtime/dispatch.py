@@ -64,10 +64,13 @@ class Backend(Protocol):
     def begin(self, args: Sequence[Any], chosen: Chosen) -> None:
         """Begin to compile a call with a config, in other threads where there are some for it."""
 
-    def ready(self, args: Sequence[Any], chosen: Chosen, device: Any = None) -> Launch | None:
+    def ready(
+        self, args: Sequence[Any], chosen: Chosen, device: Any = None, *, exact: bool
+    ) -> Launch | None:
         """Return the launcher of a call with a config if nothing has to be compiled, else None.
 
-        `args` may be stand-ins without storage of tensors on a `device`.
+        `args` may be stand-ins without storage of tensors on a `device`. `exact` is for code that
+        would be compiled for just this call; other code that is right for it may be slower.
         """
 
     def is_compiled(self, launch: Launch) -> bool:
@@ -201,9 +204,9 @@ class Dispatcher:
                 self.backend.begin(args, chosen)
 
     def is_ready(self, args: Sequence[Any], chosen: Chosen, device: Any) -> bool:
-        """Whether code of calls like `args`, which have no storage, is there with a config."""
+        """Whether the code of calls like `args`, which have no storage, is there with a config."""
         with self._lock:
-            return self.backend.ready(args, chosen, device) is not None
+            return self.backend.ready(args, chosen, device, exact=True) is not None
 
     def compile(self, args: Sequence[Any], chosen: Chosen) -> None:
         """Have the code of a call with a config."""
@@ -241,7 +244,8 @@ class Dispatcher:
         failed = ""
         for chosen in self.plan.options(axes, args):
             try:
-                known = None if compiling else self.backend.ready(args, chosen)
+                # What is made ready may be compiled next; a call takes what fits.
+                known = None if compiling else self.backend.ready(args, chosen, exact=not run)
                 if known is None and not compiling:
                     raise NotReady(f"{self.op}: code for this call was not made ahead")
                 launch = known or self.backend.compile(args, chosen)

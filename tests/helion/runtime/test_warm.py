@@ -127,6 +127,16 @@ def test_threads_compile_what_one_would(pack, gpu, compiled, monkeypatch, tmp_pa
     assert (len(compiled), gpu.launches(), tables()) == (6, 1, alone)
 
 
+def test_what_was_warmed_before_makes_no_difference(pack, compiled, monkeypatch, tmp_path):
+    """Code of any size would do for 16 tokens; code of multiples of 16 is what a call gets."""
+    kernelpkg.warm(*OPS, sizes=SIZES, device="cpu", jobs=1)
+    alone = tables()
+    start_anew(monkeypatch, tmp_path / "again")
+    for size in (5, 16, 1, 48, 7):
+        kernelpkg.warm(*OPS, sizes={"num_tokens": [size]}, device="cpu", jobs=2)
+    assert tables() == alone
+
+
 def test_several_threads_may_warm(pack, compiled, monkeypatch, tmp_path):
     kernelpkg.warm(*OPS, sizes=SIZES, device="cpu", jobs=1)
     alone = tables()
