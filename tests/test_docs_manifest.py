@@ -73,9 +73,12 @@ def test_a_fragment_goes_into_it(tmp_path, fragment):
     write(tmp_path, tomli_w.dumps(found))
     if "op" in more:  # its function has the arguments of its schema
         source = tmp_path / "kernels/scale_rows/kernel.py"
-        args = parse_schema(found["op"]["schema"]).args
-        given = ", ".join(f"{a.name}: {'torch.Tensor' if a.is_tensor else a.type}" for a in args)
-        source.write_text(f"import torch\ndef scale_rows({given}) -> torch.Tensor: ...\n")
+        schema = parse_schema(found["op"]["schema"])
+        types = ["torch.Tensor" if arg.is_tensor else arg.type for arg in schema.args]
+        given = ", ".join(map("{}: {}".format, schema.arg_names, types))
+        result = ", ".join(["torch.Tensor"] * schema.returns)
+        result = result if schema.returns == 1 else f"tuple[{result}]"
+        source.write_text(f"import torch\ndef scale_rows({given}) -> {result}: ...\n")
         source.with_name("host.py").write_text("def reference(*args): ...\n")
     assert read_kernel(tmp_path, "scale_rows").name == "scale_rows"
 

@@ -117,7 +117,7 @@ def _ordinals(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def written(schema: OpSchema, args: Sequence[Any], result: Any) -> dict[str, torch.Tensor]:
-    """Return what a call wrote, by name; a returned tensor is "return".
+    """Return what a call wrote, by name; results have those of `OpSchema.results`.
 
     Trailing arguments with defaults may be left out.
     """
@@ -127,12 +127,7 @@ def written(schema: OpSchema, args: Sequence[Any], result: Any) -> dict[str, tor
         if arg.mutated and value is not None
     }
     results = result if isinstance(result, tuple | list) else (result,)
-    if schema.returns:
-        found |= {
-            "return" if place == 0 else f"return{place}": value
-            for place, value in enumerate(results)
-        }
-    return found
+    return found | dict(zip(schema.results, results, strict=False))
 
 
 def compare_all(

@@ -33,12 +33,14 @@ REFUSED_SETTINGS: Final = ("key", "autotuner_fn", "config", "configs", "static_s
 """Helion settings that kernelpkg sets itself, from the picker."""
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+OUTPUT: Final = rf"{NAME}|return\[[0-9]+\]"
 REFERENCE: Final = r"[A-Za-z0-9_./ -]+\.py:" + NAME
 
 _name = Text("an identifier (letters, digits and underscores)", NAME)
 _reference = Text("a reference of the form 'file.py:function'", REFERENCE)
 _expression = Text("an expression")
 _value = Either((Flag(), Number(), Text()), "a number, true, false or the name of a dtype")
+_output = Text("an argument, 'return', or 'return[0]' for one of several results", OUTPUT)
 _axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")
 _positive = Number(whole=True, least=1)
@@ -228,12 +230,13 @@ KERNEL_MANIFEST: Final = table(
         MapOf(_ARG, key=_name), "What inputs are made from, and what calls are held against"
     ),
     accuracy=optional(
-        MapOf(_ACCURACY, key=_name),
-        "Per written argument, and 'return' for a result: the agreement with the reference",
+        MapOf(_ACCURACY, key=_output),
+        "Per written argument, and 'return' for the results, or 'return[0]' for one of several: "
+        "the agreement with the reference",
         {},
     ),
     properties=optional(
-        MapOf(_PROPERTIES, key=_name),
+        MapOf(_PROPERTIES, key=_output),
         "The same for what no reference computes, as random results: what holds of it",
         {},
     ),

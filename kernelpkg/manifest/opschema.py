@@ -86,6 +86,13 @@ class OpSchema:
         return tuple(arg.name for arg in self.args if arg.mutated)
 
     @property
+    def results(self) -> tuple[str, ...]:
+        """What manifests and messages call the results: "return", or "return[0]", "return[1]" …"""
+        if self.returns == 1:
+            return ("return",)
+        return tuple(f"return[{place}]" for place in range(self.returns))
+
+    @property
     def optional(self) -> frozenset[str]:
         """The arguments that a call may do without: they are None then."""
         return frozenset(arg.name for arg in self.args if arg.optional)

@@ -234,8 +234,9 @@ class KernelSpec:
 
     def properties_of(self, output: str) -> Properties | None:
         """What holds of an output that is not held against the reference; None for the others."""
-        result = output.removeprefix("return").isdecimal() and output not in self.accuracy
-        return self.properties.get(output, self.properties.get("return") if result else None)
+        own = output in self.accuracy or output in self.properties
+        name = output if own else "return"
+        return None if name in self.accuracy else self.properties.get(name)
 
     @cached_property
     def axis_types(self) -> Mapping[str, AxisType]:

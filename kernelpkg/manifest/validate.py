@@ -258,14 +258,22 @@ def _op_problems(spec: KernelSpec) -> _Problems:
 
 
 def _accuracy_problems(spec: KernelSpec) -> _Problems:
-    written = (*spec.schema.written, *(("return",) if spec.schema.returns else ()))
+    results, given = spec.schema.results, {*spec.accuracy, *spec.properties}
+    written = (*spec.schema.written, *results)
     for part, named in (("accuracy", spec.accuracy), ("properties", spec.properties)):
         for name in named:
-            if name not in written:
+            if name not in written and not (name == "return" and results):
                 hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
                 yield (part, name), "KP109", f"'{name}' is not written by the op{hint}"
+            elif name not in written and given.issuperset(results):
+                what = "'return' says nothing, for each result has an entry of its own"
+                yield (part, name), "KP109", f"{what}; remove it, or one of those"
+    if results and given.isdisjoint(results):
+        written = (*spec.schema.written, "return")
+    elif "return" in given:
+        written = spec.schema.written
     for name in written:
-        if name not in spec.accuracy and name not in spec.properties:
+        if name not in given:
             what = f"'{name}' is written by the op and has no [accuracy]"
             yield ("accuracy",), "KP109", f"{what}; say how near it must be"
     for name in spec.accuracy if spec.reference is None else ():

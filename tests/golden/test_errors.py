@@ -436,6 +436,32 @@ def test_an_edit_is_reported_word_for_word(root, name):
     assert problems(root, pack=file == PACK) == lines
 
 
+RESULTS = {
+    "": ["61: KP109 'return' is written by the op and has no [accuracy]; say how near it must be"],
+    '"return[1]" = {}': [
+        "61: KP109 'return[0]' is written by the op and has no [accuracy]; say how near it must be"],
+    'return = {}\n"return[2]" = {}': [
+        "63: KP109 'return[2]' is not written by the op; did you mean 'return[1]'?"],
+    '"return[0]" = {}\n"return[1]" = {}\nreturn = {}': [
+        "64: KP109 'return' says nothing, for each result has an entry of its own; remove it, or one of those"],
+    'return = {}\n"return[x]" = {}': [
+        "63: KP013 'return[x]' must be an argument, 'return', or 'return[0]' for one of several results"],
+}
+
+
+@pytest.mark.parametrize("lines", RESULTS)
+def test_each_result_has_one_entry(root, lines):
+    """Its own, or that of all results that have none; an entry that says nothing is an error."""
+    entries = f"[accuracy]\n{lines}\n"
+    edit(root, MANIFEST, " -> ()", " -> (Tensor, Tensor)")
+    edit(root, MANIFEST, 'fake_impl = "none"', 'fake_impl = "infer"')
+    edit(root, KERNEL, "-> None", "-> tuple[torch.Tensor, torch.Tensor]")
+    edit(root, MANIFEST, "[accuracy]\n", entries)
+    assert problems(root) == [f"{MANIFEST}:{line}" for line in RESULTS[lines]]
+    edit(root, MANIFEST, entries, '[accuracy]\n"return[1]" = {}\nreturn = {}\n')
+    assert read_kernel(root, "x").accuracy.keys() == {"return[1]", "return", "out"}
+
+
 def test_a_scalar_without_value(root):
     """A scalar without default, entry or axis cannot be given."""
     edit(root, MANIFEST, "float factor=2.0, int group=4", "float factor, int group")

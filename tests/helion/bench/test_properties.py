@@ -125,6 +125,13 @@ def test_other_results_are_held_against_the_reference(random):
     assert differences(spec, ((ones, ones, 0), (zeros, zeros)), want) == []
     (said,) = differences(spec, ((ones, zeros, 0), (zeros, zeros)), want)
     assert said.startswith("twice[0] is 0, the reference's 1")
+    spec = evolve(
+        spec,
+        accuracy={"twice": Accuracy(), "return": Accuracy()},
+        properties={"return[1]": Properties(seed="seed")},
+    )
+    (said,) = differences(spec, ((ones, ones, 0), (zeros, zeros)), want)
+    assert said.startswith("return[0][0] is 0, the reference's 1")
 
 
 def test_a_kernel_with_random_results_is_not_vendored(random):

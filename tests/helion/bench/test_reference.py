@@ -165,6 +165,20 @@ def test_all_that_was_written():
     assert [agreement.problem is None for agreement in found] == [False, True]
 
 
+def test_each_result_by_its_own_bounds():
+    """`return` is for the results that have none."""
+    schema = parse_schema("(Tensor x) -> (Tensor, Tensor, Tensor)")
+    args, ones = (torch.zeros(2),), torch.ones(2)
+    bounds = {"return": Accuracy(rtol=0.5), "return[1]": Accuracy(rtol=0.2)}
+    for place, near in enumerate((True, False, True)):
+        got = [ones, ones, ones]
+        got[place] = ones * 1.4
+        found = compare_all(schema, (args, got), (args, (ones, ones, ones)), bounds)
+        assert [agreement.name for agreement in found] == ["return[0]", "return[1]", "return[2]"]
+        assert (found[place].problem is None) is near
+        assert sum(agreement.problem is None for agreement in found) == 2 + near
+
+
 def test_a_reference_that_returns_nothing():
     """A result that the reference does not give is said so."""
     call = ((torch.ones(2), torch.zeros(2), None, 1), torch.ones(3))
