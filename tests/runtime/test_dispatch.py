@@ -80,7 +80,7 @@ class Bench:
         self.platform = "nvidia_h200"
         self.interpret = lambda *args: self.launched.append(("interpreted", args))
         self.empty = lambda args: None
-        self.ready = lambda args, chosen: None
+        self.ready = lambda args, chosen, exact: None
         self.is_compiled = lambda launch: True
         self.interprets = lambda args: False
         self.has_tangent = native.has_tangent
@@ -379,7 +379,7 @@ def test_a_first_call_that_may_compile_nothing():
             bench.dispatcher.first_call(_args(), compiling=False)
     assert str(caught.value) == "ns::op: code for this call was not made ahead"
     assert (bench.compiled, len(bench.dispatcher.calls)) == ([], 0)
-    bench.ready = lambda args, chosen: lambda *args: "ready"
+    bench.ready = lambda args, chosen, exact: lambda *args: "ready"
     assert bench.dispatcher.first_call(_args(), compiling=False)[1] == "ready"
     assert (bench.compiled, bench.call(*_args())) == ([], "ready")
 

@@ -723,7 +723,7 @@ def test_a_call_after_the_first_request(bench, twice, routed, monkeypatch):
         call(4)
         call(3)
     assert (bench.counts, twice) == ((3, {LATE: 2}), [(4,), (4,)])
-    monkeypatch.setattr(kernel.backend, "ready", lambda args, chosen: lambda x: x + x)
+    monkeypatch.setattr(kernel.backend, "ready", lambda args, chosen, exact: lambda x: x + x)
     call(5)
     assert (bench.counts, bench.warned) == ((4, {LATE: 2}), [])
 
