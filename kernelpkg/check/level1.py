@@ -36,6 +36,7 @@ from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, uses_function
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
 from kernelpkg.packs.read import problem_at, read_kernel, read_pack
+from kernelpkg.packs.signature import constant_axes
 from kernelpkg.packs.sources import raised_in, read_source
 
 _TIMEOUT: Final = 600.0
@@ -170,10 +171,13 @@ class _KernelCheck:
 
     def function(self, reference: Reference) -> tuple[str, int]:
         """Return the file and the line of a function of the kernel."""
-        shown = f"kernels/{self.spec.name}/{reference.file}"
-        helion = reference.file == self.spec.source.file
-        read = read_source(Path(self.spec.directory, reference.file), shown, helion=helion)
-        return shown, read.functions[reference.name].lineno
+        return f"kernels/{self.spec.name}/{reference.file}", self.definition(reference).lineno
+
+    def definition(self, reference: Reference | None = None) -> ast.FunctionDef:
+        """Return a function of the kernel as a tree, its Helion function unless one is given."""
+        found, source = reference or self.spec.source, self.spec.source
+        path = Path(self.spec.directory, found.file)
+        return read_source(path, "", helion=found.file == source.file).functions[found.name]
 
     def occur(
         self,
@@ -318,7 +322,8 @@ class _KernelCheck:
                 )
                 self.manifest("KP247", message, "helion", "specialize", place)
         everywhere = frozenset[str].intersection(*(axes for _, axes in found)) if found else ()
-        lacking = [axis.name for axis in self.spec.axes if axis.name in {*everywhere} - {*stated}]
+        unnamed = {*everywhere} - {*stated} - constant_axes(self.spec, self.definition())
+        lacking = [axis.name for axis in self.spec.axes if axis.name in unnamed]
         if lacking:
             listed = ", ".join(f'"{name}"' for name in (*stated, *lacking))
             message = (

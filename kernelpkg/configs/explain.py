@@ -99,8 +99,10 @@ def _read_axis(spec: KernelSpec, name: str, text: str) -> Scalar:
     if name not in spec.axis_types:
         hint = suggestion(name, spec.axis_types) or f"; it has {', '.join(spec.axis_types)}"
         raise UsageError(f"kernel '{spec.name}' has no axis '{name}'{hint}")
-    value = read_value(text)
     known = spec.axis_types[name]
+    if known.kind == "text" and not (known.absent and text == "none"):
+        return text
+    value = read_value(text)
     words = {"flag": "true or false", "dtype": "the name of a dtype"}
     wanted = words.get(known.kind or "", "a number")
     if value is not None and _kind(value) != wanted:

@@ -134,6 +134,9 @@ def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
         case ast.Constant(value=float(number)):
             if not math.isfinite(number):
                 raise ExprError("has a number that is not finite")
+        case ast.Constant(value=str(text)):
+            if not text.isprintable():
+                raise ExprError("has a text with characters that are not shown")
         case ast.Constant(value=None):
             raise ExprError("uses None other than in 'is None' and 'is not None'")
         case ast.Name(id=name):
@@ -168,8 +171,6 @@ def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
                 _check_index(arg)
         case ast.Attribute(attr=attr) | ast.Call(func=ast.Attribute(attr=attr)):
             raise ExprError(f"uses '.{attr}'; of a tensor, {TENSOR_USES} can be read")
-        case ast.Constant(value=str(word)):
-            raise ExprError(f"has a text '{word}'; names of dtypes are written without quotes")
         case ast.List():
             raise ExprError("has a list in other places than after 'in'")
         case _:
@@ -198,6 +199,10 @@ def _check_compare(node: ast.Compare, found: _Found, depth: int) -> None:
             _check_node(right, found, depth + 1)
 
 
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
@@ -210,7 +215,8 @@ def tests_none(node: ast.Compare) -> bool:
 
 def _is_zero(node: ast.expr) -> bool:
     """Whether a checked divisor is zero for every call."""
-    if any(isinstance(part, ast.Name) for part in ast.walk(node)):
+    parts = list(ast.walk(node))
+    if any(isinstance(part, ast.Name) or _is_text(part) for part in parts):
         return False
     try:
         return not eval(compile(ast.Expression(node), "<divisor>", "eval"), {"__builtins__": {}})

@@ -15,14 +15,16 @@ from attrs import field, frozen
 from kernelpkg.errors import quoted, suggestion
 from kernelpkg.expr.language import DTYPES, TENSOR_USES, Expr, shown, tests_none
 
-ValueType = Literal["flag", "whole", "number", "dtype"]
-"""What an expression is worth: true or false, a whole number, any number, the name of a dtype."""
+ValueType = Literal["flag", "whole", "number", "dtype", "text"]
+"""What an expression is worth: true or false, a whole number, any number, the name of a dtype, or a
+text of its own."""
 
 WORDS: Final[Mapping[ValueType, str]] = {
     "flag": "true or false",
     "whole": "a whole number",
     "number": "a number",
     "dtype": "a dtype",
+    "text": "a text",
 }
 """The types in words."""
 
@@ -63,6 +65,9 @@ def wants(found: ValueType | None, wanted: ValueType) -> str | None:
 def value_problem(value: object, wanted: ValueType | None) -> str | None:
     """Say why an axis of a type cannot have a value, or return None."""
     if isinstance(value, str):
+        if wanted in ("text", None):
+            shown = value.isprintable()
+            return None if shown else f"has value {value!r}, with characters that are not shown"
         if value not in DTYPES:
             remedy = suggestion(value, DTYPES) or "; dtypes are spelled as in PyTorch"
             return f"has value {quoted(value)}, which is not a dtype{remedy}"
@@ -114,9 +119,9 @@ class _Typer:
 
     def plain(self, node: ast.expr, around: ast.expr) -> ValueType | None:
         found = self.visit(node)
-        if found != "dtype":
+        if found not in ("dtype", "text"):
             return found
-        self.refuse("KP122", f"{shown(around)} uses a dtype as a number")
+        self.refuse("KP122", f"{shown(around)} uses {WORDS[found]} as a number")
         return None
 
     def name(self, name: str) -> ValueType | None:
@@ -142,7 +147,8 @@ class _Typer:
         if name in self.scope.axes:
             self.refuse("KP121", f"axis '{name}' is a value and has no attributes")
         elif name in self.scope.scalars:
-            self.refuse("KP121", f"argument '{name}' is a number and has no attributes")
+            what = "a text" if self.scope.scalars[name] == "text" else "a number"
+            self.refuse("KP121", f"argument '{name}' is {what} and has no attributes")
         elif name not in self.scope.tensors:
             self.unknown(name)
         else:
@@ -159,8 +165,15 @@ class _Typer:
             sides += right.elts if isinstance(right, ast.List) else [right]
         kinds = [self.visit(side) for side in sides]
         ordered = any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
-        if "dtype" in kinds and (ordered or not {*kinds} <= {"dtype", None}):
-            self.refuse("KP122", f"{shown(node)} compares a dtype with a number, or by size")
+        mixed = {*kinds} - {None}
+        if mixed == {"dtype", "text"}:
+            why = "names of dtypes are written without quotes"
+            self.refuse("KP122", f"{shown(node)} compares a dtype with a text; {why}")
+            return "flag"
+        for kind in ("dtype", "text"):
+            if kind in kinds and (ordered or len(mixed) > 1):
+                text = f"{shown(node)} compares a {kind} with a number, or by size"
+                self.refuse("KP122", text)
         return "flag"
 
     def presence(self, name: str) -> None:
@@ -173,6 +186,6 @@ class _Typer:
 
 
 def _constant_type(value: object) -> ValueType:
-    if isinstance(value, bool):
-        return "flag"
+    if isinstance(value, bool | str):
+        return "flag" if isinstance(value, bool) else "text"
     return "whole" if isinstance(value, int) else "number"

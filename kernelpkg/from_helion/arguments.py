@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kernelpkg.from_helion.source import SourceModule, literal
 from kernelpkg.manifest.opschema import NO_DEFAULT, SchemaError, parse_schema
+from kernelpkg.packs.signature import CONSTANTS
 
 _TYPES: Final = {
     **dict.fromkeys(("torch.Tensor", "Tensor"), "Tensor"),
@@ -17,16 +19,23 @@ _TYPES: Final = {
 }
 """What annotations are called in a schema; `parse_schema` says which of them kernels take."""
 
+_CONSTANT: Final = "constexpr"
+"""Stands for the type of `hl.constexpr`, which says none."""
+
 
 @frozen(kw_only=True)
 class Parameter:
-    """One parameter of a function; `type` is "" where no argument of an op is like it."""
+    """One parameter of a function; `type` is "" where no argument of an op is like it.
+
+    `constant` is its annotation as it is written where that is `hl.constexpr`, and else "".
+    """
 
     node: ast.arg
     type: str
     optional: bool
     default: Any
     default_node: ast.expr | None
+    constant: str = ""
 
     @property
     def name(self) -> str:
@@ -44,7 +53,8 @@ class Parameter:
     def schema(self, alias: str = "") -> str:
         """Return the argument as a schema has it; one with an `alias` is written."""
         marked = f"{self.type}({alias}!)" if alias else self.type
-        given = "" if self.default is NO_DEFAULT else f"={self.default}"
+        shown = repr(self.default) if isinstance(self.default, str) else self.default
+        given = "" if self.default is NO_DEFAULT else f"={shown}"
         return f"{marked}{'?' * self.optional} {self.name}{given}"
 
 
@@ -55,22 +65,61 @@ def read_parameters(module: SourceModule, function: ast.FunctionDef) -> list[Par
     none: list[ast.expr | None] = [None] * (len(nodes) - len(args.defaults))
     defaults = [*none, *args.defaults, *args.kw_defaults]
     return [
-        _parameter(module, node, default)
+        _parameter(module, function, node, default)
         for node, default in zip([*nodes, *args.kwonlyargs], defaults, strict=True)
     ]
 
 
-def _parameter(module: SourceModule, node: ast.arg, default: ast.expr | None) -> Parameter:
+def _parameter(
+    module: SourceModule, function: ast.FunctionDef, node: ast.arg, default: ast.expr | None
+) -> Parameter:
     kind, optional = read_type(module, node.annotation)
     value = NO_DEFAULT if default is None else literal(default, module.constants)
+    constant = module.segment(node.annotation) if node.annotation and kind == _CONSTANT else ""
+    if constant:
+        known = type(value).__name__
+        kind = known if known in CONSTANTS else _used_as(function, node.arg)
     if kind == "float" and type(value) is int:
         value = float(value)
     if value is None:
         optional = True
-    found = Parameter(node=node, type=kind, optional=optional, default=value, default_node=default)
-    return found if _fits(found) else Parameter(
-        node=node, type="", optional=optional, default=value, default_node=default
-    )  # fmt: skip
+    found = Parameter(
+        node=node,
+        type=kind,
+        optional=optional,
+        default=value,
+        default_node=default,
+        constant=constant,
+    )
+    return found if _fits(found) else evolve(found, type="")
+
+
+def _used_as(function: ast.FunctionDef, name: str) -> str:
+    """Return the type of a constant that nothing tells but its use; a number unless it does."""
+    if texts_of(function, name):
+        return "str"
+    tested: list[ast.expr] = []
+    for node in ast.walk(function):
+        match node:
+            case ast.If(test=test) | ast.IfExp(test=test):
+                tested.append(test)
+            case ast.BoolOp(values=values):
+                tested += values
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                tested.append(operand)
+    return "bool" if any(isinstance(n, ast.Name) and n.id == name for n in tested) else "int"
+
+
+def texts_of(function: ast.FunctionDef, name: str) -> list[str]:
+    """Return the texts that a function compares an argument with, in their order."""
+    found: dict[str, None] = {}
+    for node in ast.walk(function):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        if any(isinstance(side, ast.Name) and side.id == name for side in sides):
+            parts = [part for side in sides for part in ast.walk(side)]
+            texts = (part.value for part in parts if isinstance(part, ast.Constant))
+            found |= {text: None for text in texts if isinstance(text, str)}
+    return [*found]
 
 
 def _fits(parameter: Parameter) -> bool:
@@ -98,7 +147,9 @@ def read_type(module: SourceModule, node: ast.expr | None) -> tuple[str, bool]:
             return "", False
         case None:
             return "", False
-    return _TYPES.get(module.dotted(node), ""), False
+    name = module.dotted(node)
+    constant = name.startswith("helion.") and name.endswith((".constexpr", ".ConstExpr"))
+    return _CONSTANT if constant else _TYPES.get(name, ""), False
 
 
 def _parsed(text: str) -> ast.expr | None:
@@ -141,12 +192,20 @@ def result_hint(count: int) -> str:
     return f"tuple[{', '.join(['torch.Tensor'] * count)}]"
 
 
-def header(name: str, parameters: Sequence[Parameter], results: int) -> str:
-    """Return the `def` of a function that takes the arguments of an op."""
+def header(
+    name: str, parameters: Sequence[Parameter], results: int, *, helion: bool = False
+) -> str:
+    """Return the `def` of a function that takes the arguments of an op.
+
+    That of a function of Helion says which of them are constants of its code.
+    """
     lines = []
     for parameter in parameters:
-        given = "" if parameter.default is NO_DEFAULT else f" = {parameter.default!r}"
-        lines.append(f"{parameter.name}: {parameter.hint}{given}")
+        value = parameter.default
+        shown = json.dumps(value) if isinstance(value, str) else repr(value)
+        given = "" if value is NO_DEFAULT else f" = {shown}"
+        hint = (helion and parameter.constant) or parameter.hint
+        lines.append(f"{parameter.name}: {hint}{given}")
     whole = f"def {name}({', '.join(lines)}) -> {result_hint(results)}:"
     if len(whole) <= 100:
         return whole

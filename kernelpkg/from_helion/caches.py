@@ -143,7 +143,9 @@ def key_of(spec: KernelSpec, kept: KeptConfig) -> CaseKey:
         if arg.is_tensor:
             values[arg.name] = _tensor(kept, spec, arg.name, given)
         else:
-            values[arg.name] = None if given is None else _Scalar
+            # The value of a constant is a part of Helion's key; of others the type, by its name.
+            kept_value = arg.type == "str" or isinstance(given, bool | int)
+            values[arg.name] = given if given is None or kept_value else _Scalar
     key = {}
     for axis in (axis for axis in spec.axes if axis.name in spec.key_axes):
         scalars = [name for name in axis.expr.names() if values[name] is _Scalar]

@@ -75,13 +75,14 @@ def take_kernel(given: str, name: str | None = None) -> TakenKernel:
     helion = {bound for bound, of in module.imports.items() if of.split(".")[0] == "helion"}
     refusal = why_not_inferred(function, helion) if results else None
     draft = Draft(
+        function=function,
         parameters=kept,
         reading=reading,
         remarks=remarks,
         results=results,
         fake="host.py:fake" if refusal else "infer" if results else "none",
     )
-    same = len(kept) == len(every) and _is_plain(module, function)
+    same = len(kept) == len(every) and _is_plain(module, function, kept)
     files = {
         "kernel.toml": write_manifest(draft, name, function.name, summary_of(function), decoration),
         "kernel.py": kernel_text(
@@ -89,7 +90,7 @@ def take_kernel(given: str, name: str | None = None) -> TakenKernel:
             function,
             f"The Helion function of {name}.",
             remarks,
-            header=None if same else arguments.header(function.name, kept, results),
+            header=None if same else arguments.header(function.name, kept, results, helion=True),
             constants=[*_constants(module, every)],
         ),
         "host.py": _HOST.format(name=name, header=arguments.header("reference", kept, results)),
@@ -148,7 +149,8 @@ def _problems(
         line, annotation = parameter.node.lineno, parameter.node.annotation
         if annotation is None:
             what = f"argument '{parameter.name}' has no annotation"
-            yield line, f"{what}; write torch.Tensor, int, float or bool, or '| None' behind one"
+            types = "torch.Tensor, int, float, bool or str"
+            yield line, f"{what}; write {types}, or '| None' behind one"
         else:
             what = f"argument '{parameter.name}' is '{ast.unparse(annotation)}', as none of an op"
             yield line, f"{what}; give it a default, which then takes its place"
@@ -169,13 +171,16 @@ def _remark(remarks: Remarks, parameters: Sequence[Parameter], reading: Reading)
         remarks.add(node, f"{what}; return a tensor of its own, or nothing where it is written")
 
 
-def _is_plain(module: SourceModule, function: ast.FunctionDef) -> bool:
+def _is_plain(
+    module: SourceModule, function: ast.FunctionDef, parameters: Sequence[Parameter]
+) -> bool:
     """Whether the function can stand as it is: by place, with usual annotations and literals."""
     args = function.args
     literals = all(isinstance(node, ast.Constant | ast.UnaryOp) for node in args.defaults)
     if args.kwonlyargs or args.posonlyargs or not literals or function.returns is None:
         return False
-    names = {name for arg in args.args for name in _names(arg.annotation)}
+    nodes = [found.node for found in parameters if not found.constant]
+    names = {name for node in nodes for name in _names(node.annotation)}
     names |= {*_names(function.returns)}
     return all(module.imports.get(name, name) == _USUAL.get(name, name) for name in names)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.from_helion.arguments import Parameter
+from kernelpkg.from_helion.arguments import Parameter, texts_of
 from kernelpkg.from_helion.source import Decoration, Remarks
 from kernelpkg.from_helion.values import Reading
 from kernelpkg.manifest.opschema import NO_DEFAULT
@@ -19,7 +19,7 @@ from kernelpkg.manifest.opschema import NO_DEFAULT
 _TAKEN: Final = ("use", "rows", "dtype")
 """What no axis of a size may be called: two keys of a grid, and the axis of dtypes."""
 
-_GUESSES: Final = {"int": 16, "float": 1.0, "bool": False}
+_GUESSES: Final = {"int": 16, "float": 1.0, "bool": False, "str": ""}
 """The values of scalars that have no default."""
 
 _FIRST: Final = [1, 16, 256, 4096]
@@ -31,6 +31,7 @@ _OTHERS: Final = [[1024, 4096], [1024], [128]]
 class Draft:
     """What a manifest is made of, as it is found."""
 
+    function: ast.FunctionDef
     parameters: Sequence[Parameter]
     reading: Reading
     remarks: Remarks
@@ -180,7 +181,8 @@ class Draft:
         """Return the entries of scalars in [args]: of those without a default that are no axis."""
         lines = []
         for parameter in self.parameters:
-            needed = parameter.default is NO_DEFAULT and parameter.name not in self.axes.values()
+            axes = {*self.axes.values(), *self.constants()}
+            needed = parameter.default is NO_DEFAULT and parameter.name not in axes
             if parameter.type in _GUESSES and needed:
                 value = _GUESSES[parameter.type]
                 self.guesses.append(f"the value of '{parameter.name}' ({toml(value)})")
@@ -194,9 +196,37 @@ class Draft:
             one, other = self.known(left), self.known(right)
             if one is not None and other is not None:
                 found.append(f"{_bare(one)} {sign} {_bare(other)}")
+        for parameter in self.parameters:
+            if parameter.type == "str" and texts_of(self.function, parameter.name):
+                found.append(f"{parameter.name} in {self.constants()[parameter.name]}")
         return [*dict.fromkeys(found)]
 
     # Axes
+
+    def constants(self) -> dict[str, list[Any]]:
+        """Return the values of arguments that are constants of the code: the default first.
+
+        Of texts these are those that the function compares them with; all others are guessed.
+        """
+        found: dict[str, list[Any]] = {}
+        for parameter in self.parameters:
+            if not (parameter.constant or parameter.type == "str"):
+                continue
+            values: list[Any] = [*texts_of(self.function, parameter.name)]
+            if parameter.type == "bool":
+                values = [False, True]
+            if parameter.default not in (NO_DEFAULT, None):
+                values = [parameter.default, *(v for v in values if v != parameter.default)]
+            found[parameter.name] = values or [_GUESSES[parameter.type]]
+        return found
+
+    def guess_constants(self) -> None:
+        """Say which values of constants were guessed."""
+        for parameter in self.parameters:
+            values = self.constants().get(parameter.name, ())
+            told = parameter.default not in (NO_DEFAULT, None) or parameter.type == "bool"
+            if len(values) == 1 and not told and not texts_of(self.function, parameter.name):
+                self.guesses.append(f"the value of '{parameter.name}' ({toml(values[0])})")
 
     def first(self) -> str | None:
         """Return the axis that is tiled first."""
@@ -254,6 +284,7 @@ def write_manifest(
 ) -> str:
     """Return the text of kernel.toml; `draft` gets the axes and guesses that it is made with."""
     args = [draft.tensor(p) if p.is_tensor else "" for p in draft.parameters]
+    draft.guess_constants()
     entries = [*filter(None, args), *draft.scalars()]
     parts = [
         _kernel(name, source, summary),
@@ -281,7 +312,7 @@ def _op(draft: Draft) -> str:
     args = ", ".join(p.schema(alias.get(p.name, "")) for p in draft.parameters)
     several = f"({', '.join(['Tensor'] * draft.results)})"
     returns = {0: "()", 1: "Tensor"}.get(draft.results, several)
-    return f'[op]\nschema = "({args}) -> {returns}"\nfake_impl = "{draft.fake}"'
+    return f'[op]\nschema = {toml(f"({args}) -> {returns}")}\nfake_impl = "{draft.fake}"'
 
 
 def _helion(draft: Draft, decoration: Decoration) -> str:
@@ -299,10 +330,16 @@ def _optional(draft: Draft) -> list[str]:
     return [parameter.name for parameter in draft.tensors if parameter.optional]
 
 
+def _unsized(draft: Draft) -> list[str]:
+    """Return the constants that are not the axis of a size too."""
+    return [name for name in draft.constants() if name not in draft.axes.values()]
+
+
 def _axes(draft: Draft) -> str:
     lines = [f"{axis} = {toml(draft.expression(root))}" for root, axis in draft.axes.items()]
     lines += [f'dtype = "{draft.floats()[0].name}.dtype"'] if draft.floats() else []
     lines += [f'has_{name} = "{name} is not None"' for name in _optional(draft)]
+    lines += [f'{name} = "{name}"' for name in _unsized(draft)]
     return "\n".join(["[axes]", *lines])
 
 
@@ -314,7 +351,7 @@ def _guard(draft: Draft) -> str:
 def _rules(draft: Draft) -> str:
     first = draft.first()
     exact = [*(["dtype"] if draft.floats() else []), *(f"has_{n}" for n in _optional(draft))]
-    exact += draft.specialized()
+    exact += dict.fromkeys([*draft.specialized(), *draft.constants()])
     near = [axis for axis in draft.axes.values() if axis not in (first, *exact)]
     tables = [(exact, "exact"), (near, "nearest")]
     tables += [([first], "ceil")] if first is not None and first not in exact else []
@@ -326,18 +363,22 @@ def _rules(draft: Draft) -> str:
 
 
 def _inputs(draft: Draft) -> str:
-    first, constants = draft.first(), draft.specialized()
+    first, given = draft.first(), draft.constants()
+    constants = [*draft.specialized(), *given]
     default: dict[str, Any] = {"dtype": "bfloat16"} if draft.floats() else {}
     default |= {f"has_{name}": True for name in _optional(draft)}
+    default |= {name: given[name][0] for name in _unsized(draft)}
     others = [axis for axis in draft.axes.values() if axis != first]
     tuned = _OTHERS[min(len(others), len(_OTHERS)) - 1]
-    grid = {axis: [64] if axis in constants else tuned for axis in others}
+    fixed = {axis: given.get(axis, [64])[:1] for axis in constants}
+    grid = {axis: fixed.get(axis, tuned) for axis in others}
     tests: dict[str, list[Any]] = {
-        axis: [64] if axis in constants else [32 + 16 * place] for place, axis in enumerate(others)
+        axis: fixed.get(axis, [32 + 16 * place]) for place, axis in enumerate(others)
     }
     if first is not None:
-        grid[first], tests[first] = ([64], [64]) if first in constants else (_FIRST, [1, 17])
+        grid[first], tests[first] = fixed.get(first, _FIRST), fixed.get(first, [1, 17])
     tests |= {f"has_{name}": [True, False] for name in _optional(draft)}
+    tests |= {name: given[name] for name in _unsized(draft) if len(given[name]) > 1}
     lines = [f"default = {toml(default)}"] if default else []
     lines += ["[[inputs.grid]]", 'use = ["tune", "bench"]', *_lines(grid)]
     return "\n".join(["[inputs]", *lines, "[[inputs.grid]]", 'use = ["test"]', *_lines(tests)])

@@ -39,7 +39,7 @@ REFERENCE: Final = r"[A-Za-z0-9_./ -]+\.py:" + NAME
 _name = Text("an identifier (letters, digits and underscores)", NAME)
 _reference = Text("a reference of the form 'file.py:function'", REFERENCE)
 _expression = Text("an expression")
-_value = Either((Flag(), Number(), Text()), "a number, true, false or the name of a dtype")
+_value = Either((Flag(), Number(), Text()), "a number, true, false or a text")
 _output = Text("an argument, 'return', or 'return[0]' for one of several results", OUTPUT)
 _axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")

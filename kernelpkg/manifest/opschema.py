@@ -24,7 +24,8 @@ _ARG = re.compile(
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
-_TYPES = ("Tensor", "int", "SymInt", "float", "bool")
+_TEXT = re.compile(r"\"[!#-\[\]-~]*\"|'[!-&(-\[\]-~]*'")  # without quotes and backslashes
+_TYPES = ("Tensor", "int", "SymInt", "float", "bool", "str")
 
 
 def name_problem(name: str, *, private: bool = False) -> str | None:
@@ -47,7 +48,7 @@ class SchemaError(ValueError):
 
 @frozen(kw_only=True)
 class OpArg:
-    """One argument; `type` is Tensor, int, float or bool (SymInt reads as int)."""
+    """One argument; `type` is Tensor, int, float, bool or str (SymInt reads as int)."""
 
     name: str
     type: str
@@ -104,8 +105,8 @@ class OpSchema:
 def parse_schema(text: str) -> OpSchema:
     """Read a schema such as "(Tensor(a!) out, Tensor x, float eps=1e-6) -> ()".
 
-    Takes Tensor, int, SymInt, float and bool arguments, each optional or not, and returns of no,
-    one or several tensors. Raises SchemaError, whose message names the part and the remedy.
+    Takes Tensor, int, SymInt, float, bool and str arguments, each optional or not, and returns of
+    no, one or several tensors. Raises SchemaError, whose message names the part and the remedy.
     Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
     """
     outer = re.fullmatch(r"\s*\((?P<args>.*)\)\s*->\s*(?P<returns>.+?)\s*", text, re.DOTALL)
@@ -174,7 +175,10 @@ def _parse_default(name: str, kind: str, optional: bool, text: str | None) -> ob
         return int(text)
     if kind == "float" and _FLOAT.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
-    wanted = f"a {kind}{' or None' if optional else ''}" if kind != "int" else "an int of 64 bits"
+    if kind == "str" and _TEXT.fullmatch(text):
+        return text[1:-1]
+    words = {"int": "an int of 64 bits", "str": "a text in quotes, without blanks and commas"}
+    wanted = words.get(kind, f"a {kind}{' or None' if optional else ''}")
     if kind == "Tensor":
         wanted = "None" if optional else "none, for it is always given"
     raise SchemaError(f"argument '{name}' has default '{text}'; it must be {wanted}")
@@ -190,7 +194,9 @@ def _parse_returns(text: str) -> int:
     return len(parts)
 
 
-VALUES: Final[Mapping[str, ValueType]] = {"int": "whole", "float": "number", "bool": "flag"}
+VALUES: Final[Mapping[str, ValueType]] = {
+    "int": "whole", "float": "number", "bool": "flag", "str": "text",
+}  # fmt: skip
 
 
 def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Scope:

@@ -70,7 +70,7 @@ class AxisType:
         """Say why a case key cannot give the axis a value, or return None."""
         if value is None:
             return None if self.absent else "cannot be null, for it has a value in every call"
-        if isinstance(value, str) and self.kind not in ("dtype", None):
+        if isinstance(value, str) and self.kind not in ("dtype", "text", None):
             return f"has value {quoted(value)}, which is a text, and must be {WORDS[self.kind]}"
         return value_problem(value, self.kind)
 

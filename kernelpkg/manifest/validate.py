@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -172,11 +173,20 @@ def like_problems(name: str, like: str, found: ArgVariant) -> Iterator[tuple[str
     yield from _size_problems(name, sizes, None if found.strides is None else strides)
 
 
-def check_kernel(spec: KernelSpec, document: Document) -> None:
-    """Report everything in which the parts of a spec do not agree."""
+def check_kernel(spec: KernelSpec, document: Document, constants: Collection[str] = ()) -> None:
+    """Report everything in which the parts of a spec do not agree.
+
+    `constants` are the arguments that the function takes as hl.constexpr.
+    """
     for checks in (
         (_name_problems, _op_problems, _helion_problems),
-        (_use_problems, _presence_problems, _accuracy_problems, _property_problems),
+        (
+            partial(_use_problems, constants=constants),
+            _presence_problems,
+            partial(_constant_problems, constants=constants),
+            _accuracy_problems,
+            _property_problems,
+        ),
     ):
         for at, code, message in (found for check in checks for found in check(spec)):
             document.report(at, code, message)
@@ -205,10 +215,11 @@ def _name_problems(spec: KernelSpec) -> _Problems:
             yield ("op", "schema"), "KP108", message
 
 
-def _use_problems(spec: KernelSpec) -> _Problems:
+def _use_problems(spec: KernelSpec, constants: Collection[str]) -> _Problems:
     if spec.picker is not None or spec.generator is not None or uses_function(spec):
         return  # a function gets all axes
-    used = {*spec.key_axes, *_presence(spec).values()}  # of the latter, KP107 says what they need
+    told = {*_presence(spec).values(), *_constants(spec, constants).values()}  # by KP107
+    used = {*spec.key_axes, *told}
     used.update(name for guard in spec.guards for name in guard.names())
     used.update(needed_axes(spec))
     for axis in spec.axes:
@@ -241,6 +252,29 @@ def _presence_problems(spec: KernelSpec) -> _Problems:
         elif axis not in exact and spec.picker is None:
             what = f"axis '{axis}' tells whether '{arg.name}' is given"
             yield ("axes", axis), "KP107", f"{what} and needs a rule with match 'exact', {shift}"
+
+
+def _constants(spec: KernelSpec, constants: Collection[str]) -> dict[str, str | None]:
+    """Return the arguments that are constants of the code, and the axes that are these; texts too.
+
+    Helion takes a text for a constant however it is annotated.
+    """
+    axes = {axis.expr.name: axis.name for axis in spec.axes}
+    wanted = [arg.name for arg in spec.schema.args if arg.type == "str" or arg.name in constants]
+    return {name: axes.get(name) for name in wanted}
+
+
+def _constant_problems(spec: KernelSpec, constants: Collection[str]) -> _Problems:
+    """Code of a constant is for one value, so configs are too."""
+    exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
+    why = "for code is made for each value"
+    for name, axis in _constants(spec, constants).items():
+        if axis is None:
+            what = f"argument '{name}' is a constant of the code and has no axis"
+            yield ("axes",), "KP107", f'{what}; add {name} = "{name}", {why}'
+        elif axis not in exact and spec.picker is None:
+            what = f"axis '{axis}' is a constant of the code and needs a rule with match 'exact'"
+            yield ("axes", axis), "KP107", f"{what}, {why}"
 
 
 def _op_problems(spec: KernelSpec) -> _Problems:

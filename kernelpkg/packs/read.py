@@ -66,9 +66,9 @@ def read_kernel(
     document = Document(directory / "kernel.toml", shown, KERNEL_MANIFEST, read_bytes=files.read)
     reader = KernelReader(document, directory)
     spec = reader.read()
-    check_references(reader.references, directory, reader.schema, document, files)
+    constants = check_references(reader.references, directory, reader.schema, document, files)
     if spec is not None:
-        validate.check_kernel(spec, document)
+        validate.check_kernel(spec, document, constants)
         if document.sound:
             check_cases(spec, document)
     if not document.sound:

@@ -9,10 +9,9 @@ import importlib.util
 import io
 import linecache
 import os
-import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -23,8 +22,14 @@ from kernelpkg.errors import PackError, Problem, error_line, innermost, pack_err
 from kernelpkg.files import Files, digest_bytes
 from kernelpkg.manifest.decode import MISSING, TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
+from kernelpkg.manifest.opschema import OpSchema
 from kernelpkg.manifest.spec import Reference
+from kernelpkg.packs.signature import (
+    call_problem,
+    constant_arguments,
+    parameters,
+    signature_problems,
+)
 
 _ALLOWED: Final = frozenset(sys.stdlib_module_names) | {"torch", "helion"}
 _SOURCE: Final = ("kernel", "source")
@@ -54,11 +59,13 @@ def check_references(
     schema: OpSchema | Any,
     document: Document,
     files: Files,
-) -> None:
+) -> tuple[str, ...]:
     """Report Python functions that are not where a manifest says, or take other arguments.
 
-    `schema` is MISSING where it could not be read; then nothing is held against it.
+    `schema` is MISSING where it could not be read; then nothing is held against it. Returns the
+    arguments that the source takes as hl.constexpr.
     """
+    constants: tuple[str, ...] = ()
     known: dict[str, SourceFile | None] = {}
     listed = sorted(references, key=lambda entry: entry[0] != _SOURCE)
     source = next((reference.file for at, reference in listed if at == _SOURCE), None)
@@ -75,6 +82,7 @@ def check_references(
         if isinstance(function, str):
             document.report(at, "KP112", f"'{reference}': {function}")
         elif at == _SOURCE:
+            constants = constant_arguments(function)
             place = f"{file.shown}:{function.lineno}"
             for wrong in () if schema is MISSING else signature_problems(function, schema):
                 document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
@@ -92,6 +100,7 @@ def check_references(
             if what is not None:
                 message = f"'{reference}' {what} ({file.shown}:{function.lineno})"
                 document.report(at, "KP103", message)
+    return constants
 
 
 def _read_file(
@@ -192,71 +201,6 @@ def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
     return found
 
 
-def parameters(function: ast.FunctionDef) -> tuple[str, ...]:
-    """The names of a function's parameters, in order; `*args` and the like keep their stars."""
-    args = function.args
-    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
-    names += [f"*{args.vararg.arg}"] if args.vararg else []
-    names += [arg.arg for arg in args.kwonlyargs]
-    names += [f"**{args.kwarg.arg}"] if args.kwarg else []
-    return tuple(names)
-
-
-def call_problem(function: ast.FunctionDef, given: Sequence[str] | None) -> str | None:
-    """Say that a function cannot be called with so many arguments by place, or return None."""
-    args = function.args
-    most = len(args.posonlyargs) + len(args.args)
-    least = most - len(args.defaults)
-    kept = (node for node in args.kw_defaults if node is None)
-    if given is None or (
-        least <= len(given) <= (len(given) if args.vararg else most) and not list(kept)
-    ):
-        return None
-    got = ", ".join(parameters(function))
-    return f"takes ({got}), and is called with ({', '.join(given)})"
-
-
-def signature_problems(function: ast.FunctionDef, schema: OpSchema) -> Iterator[str]:
-    """Yield where a Helion function's signature and the op's schema disagree."""
-    for decorator in function.decorator_list:
-        name = ast.unparse(decorator)
-        yield f"the function is decorated with '{name}'; kernelpkg makes it a kernel, remove it"
-    names, args = parameters(function), function.args
-    positional = (*args.posonlyargs, *args.args)
-    if names != schema.arg_names:
-        wanted, got = ", ".join(schema.arg_names), ", ".join(names)
-        yield f"the schema's arguments are ({wanted}), the function's ({got})"
-    elif len(positional) != len(names):
-        yield "the function has arguments that are not positional"
-    else:
-        yield from _argument_problems(positional, args.defaults, schema)
-    wanted = _returned(schema.returns)
-    if function.returns is None:
-        if schema.returns:
-            yield f"the function says nothing of what it returns; write '-> {wanted}'"
-        return
-    returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
-    returned = returned.replace("Tuple[", "tuple[")
-    if returned != wanted:
-        yield f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
-
-
-def _argument_problems(
-    nodes: Sequence[ast.arg], given: Sequence[ast.expr], schema: OpSchema
-) -> Iterator[str]:
-    """Yield where the annotations and defaults of a function are not those of the schema."""
-    defaults = [NO_DEFAULT] * (len(nodes) - len(given)) + [_literal(node) for node in given]
-    for node, default, arg in zip(nodes, defaults, schema.args, strict=True):
-        if node.annotation is None:
-            yield f"argument '{arg.name}' of the function has no annotation; write {_hint(arg)}"
-        elif _annotated(node.annotation) != _hint(arg):
-            got = ast.unparse(node.annotation)
-            yield f"argument '{arg.name}' is '{_hint(arg)}' by the schema, '{got}' in the function"
-        if default is not NO_DEFAULT and default != arg.default:
-            wanted = "none" if arg.default is NO_DEFAULT else arg.default
-            yield f"argument '{arg.name}' has default {default} in the function, {wanted} by schema"
-
-
 def _returned_arguments(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
     """Yield the arguments that a function returns as they are, with the lines where it does."""
     names = parameters(function)
@@ -271,49 +215,6 @@ def _returned_arguments(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
         for item in value.elts if isinstance(value, ast.Tuple) else [value]:
             if isinstance(item, ast.Name) and item.id in names and item.id not in bound:
                 yield node.lineno, item.id
-
-
-def _returned(count: int) -> str:
-    """The annotation of a function that returns so many tensors."""
-    if count < 2:
-        return "torch.Tensor" if count else "None"
-    return f"tuple[{', '.join(['torch.Tensor'] * count)}]"
-
-
-def _hint(arg: OpArg) -> str:
-    base = "torch.Tensor" if arg.is_tensor else arg.type
-    return f"{base} | None" if arg.optional else base
-
-
-def _written(node: ast.expr) -> str:
-    """Write an annotation out; the usual ones at once, for `ast.unparse` takes 30 us of each."""
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Constant(value=None):
-            return "None"
-        case ast.Attribute(value=ast.Name(id=module), attr=name):
-            return f"{module}.{name}"
-        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
-            return f"{_written(left)} | None"
-        case _:
-            return ast.unparse(node)
-
-
-def _annotated(node: ast.expr) -> str:
-    text = _written(node).strip("'\"").replace("typing.", "")
-    if text.startswith("Optional[") and text.endswith("]"):
-        text = f"{text[9:-1]} | None"
-    if text.startswith("None | "):
-        text = f"{text[7:]} | None"
-    return f"torch.{text}" if text.split(" ")[0] == "Tensor" else text
-
-
-def _literal(node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
 
 
 def load_module(directory: Path, file: str, files: Files | None = None) -> ModuleType:

@@ -124,6 +124,24 @@ def test_what_cannot_be_is_wrong_usage(ask, given, line):
     assert str(caught.value) == line
 
 
+def test_a_text_is_what_it_is_whatever_it_reads_as(demo):
+    """No number, flag or dtype is made of what is given for it."""
+    edits = {
+        "(Tensor input)": "(Tensor input, str mode)",
+        "[axes]\n": '[axes]\nmode = "mode"\n',
+        "[[key]]\n": '[[key]]\naxis = "mode"\nmatch = "exact"\n[[key]]\n',
+        "num_tokens = [1, 4]": 'num_tokens = [1, 4]\nmode = ["up", "4"]',
+    }
+    for old, new in edits.items():
+        demo.edit("kernels/twice/kernel.toml", old, new)
+    for file in ("kernel.py", "host.py"):
+        demo.edit(f"kernels/twice/{file}", "input: torch.Tensor", "input: torch.Tensor, mode: str")
+    pack, spec = read_pack(demo.root, "demo"), read_kernel(demo.root, "twice")
+    for mode in ("up", "4", "none", "true", "int8"):
+        found = explain(pack, spec, "nvidia_h200", {"mode": mode, "num_tokens": "1"})
+        assert found.axes == {"mode": mode, "num_tokens": 1}
+
+
 def test_a_picker_of_its_own_needs_the_arguments(ask, rich):
     rich.edit("kernels/twice/kernel.toml", "version = 1", 'version = 1\npicker = "host.py:pick"')
     for kind in ('match = "nearest"', 'match = "ceil"'):

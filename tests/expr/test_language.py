@@ -103,7 +103,7 @@ def test_an_expression_has_its_value(text, value):
         ("1j", "uses '1j', which is not in the language"),
         ("max(n, 1)", "uses 'max(n, 1)', which is not in the language"),
         ("x[0]", "uses 'x[0]', which is not in the language"),
-        ("'bfloat16'", "has a text 'bfloat16'; names of dtypes are written without quotes"),
+        ("mode == 'a\\n'", "has a text with characters that are not shown"),
         ("[1, 2]", "has a list in other places than after 'in'"),
         ("n == [1]", "has a list in other places than after 'in'"),
         ("n in x", "needs a list in brackets after 'in'"),

@@ -11,7 +11,7 @@ from kernelpkg.expr.types import Scope, infer, value_problem, wants
 
 SCOPE = Scope(
     tensors=frozenset(["x", "residual"]),
-    scalars={"eps": "number", "group": "whole", "neox": "flag", "bound": "number"},
+    scalars={"eps": "number", "group": "whole", "neox": "flag", "bound": "number", "act": "text"},
     optional=frozenset(["residual", "bound"]),
     axes={"size": "whole", "out_dtype": "dtype", "broken": None, "has_bound": "flag"},
 )
@@ -37,6 +37,9 @@ SCOPE = Scope(
         ("size * eps", "number"),
         ("-eps", "number"),
         ("neox + 1", "whole"),
+        ("'silu'", "text"),
+        ("act", "text"),
+        ("act in ['silu', 'relu'] or act == 'gelu'", "flag"),
         ("not size", "flag"),
         ("neox and has_bound", "flag"),
         ("size and group", "whole"),
@@ -57,9 +60,9 @@ def test_an_expression_has_its_type(text, kind):
     ("text", "code", "message"),
     [
         ("sise", "KP121", "name 'sise' is not known here; did you mean 'size'?"),
-        ("q + 1", "KP121", "name 'q' is not known here; known are bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
+        ("q + 1", "KP121", "name 'q' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
         ("out_dtype == float23", "KP121", "name 'float23' is not known here; did you mean 'float32'?"),
-        ("y.ndim", "KP121", "name 'y' is not known here; known are bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
+        ("y.ndim", "KP121", "name 'y' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
         ("rsidual is None", "KP121", "name 'rsidual' is not known here; did you mean 'residual'?"),
         ("size.ndim", "KP121", "axis 'size' is a value and has no attributes"),
         ("eps.shape[0]", "KP121", "argument 'eps' is a number and has no attributes"),
@@ -73,6 +76,14 @@ def test_an_expression_has_its_type(text, kind):
         ("size in [int8]", "KP122", "'size in [int8]' compares a dtype with a number, or by size"),
         ("int8 < out_dtype", "KP122", "'int8 < out_dtype' compares a dtype with a number, or by size"),
         ("size == int8", "KP122", "'size == int8' compares a dtype with a number, or by size"),
+        ("act + 1", "KP122", "'act + 1' uses a text as a number"),
+        ("not act", "KP122", "'not act' uses a text as a number"),
+        ("act < 'silu'", "KP122", "'act < 'silu'' compares a text with a number, or by size"),
+        ("act in ['silu', 4]", "KP122", "'act in ['silu', 4]' compares a text with a number, or by size"),
+        ("out_dtype in ['int8']", "KP122", "'out_dtype in ['int8']' compares a dtype with a text; names of dtypes are written without quotes"),
+        ("act == int8", "KP122", "'act == int8' compares a dtype with a text; names of dtypes are written without quotes"),
+        ("size % ('a' * 9999999999)", "KP122", "''a' * 9999999999' uses a text as a number"),
+        ("act.ndim", "KP121", "argument 'act' is a text and has no attributes"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_once(text, code, message):
@@ -117,7 +128,11 @@ def test_only_a_whole_number_stands_for_another_type(found, wanted, message):
         (True, "flag", None),
         ("int8", "dtype", None),
         ("int9", "dtype", "has value 'int9', which is not a dtype; did you mean 'int8'?"),
-        ("q", None, "has value 'q', which is not a dtype; dtypes are spelled as in PyTorch"),
+        ("q", "dtype", "has value 'q', which is not a dtype; dtypes are spelled as in PyTorch"),
+        ("q", "text", None),
+        ("q", None, None),
+        ("q\n", "text", "has value 'q\\n', with characters that are not shown"),
+        (4, "text", "has value 4, which is a whole number, and must be a text"),
         (0.5, "whole", "has value 0.5, which is a number, and must be a whole number"),
         (True, "whole", "has value true, which is true or false, and must be a whole number"),
         (1, "flag", "has value 1, which is a whole number, and must be true or false"),

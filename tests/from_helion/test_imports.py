@@ -6,12 +6,17 @@ import json
 import random
 
 import pytest
+from attrs import evolve
 
 from kernelpkg.cli.new import new_kernel
 from kernelpkg.configs import directories
 from kernelpkg.configs.picker import compile_picker
 from kernelpkg.errors import PackError, UsageError
+from kernelpkg.expr.language import parse_expr
+from kernelpkg.from_helion.caches import KeptConfig, key_of
 from kernelpkg.from_helion.imports import plan_import
+from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.spec import Axis, Rule
 from kernelpkg.packs.read import read_kernel, read_pack
 
 TREE = '''\
@@ -284,6 +289,22 @@ def test_an_entry_of_the_cache_is_a_case(demo, tmp_path, made):
     assert file["cases"] == [
         {"key": {"dtype": "bfloat16", "hidden_size": 4096, "num_tokens": 16}, "config": 0}
     ]
+
+
+def test_values_of_constants_are_kept_and_those_of_others_are_not(demo):
+    """Helion's key has the value of a text and of `hl.constexpr`, and else the type."""
+    spec = evolve(
+        read_kernel(demo.root, "twice"),
+        schema=parse_schema("(Tensor input, str mode, int taps, int eps) -> Tensor"),
+        axes=tuple(Axis(name=name, expr=parse_expr(name)) for name in ("mode", "taps", "eps")),
+        rules=tuple(Rule(axis=name, match="exact") for name in ("mode", "taps")),
+    )
+    arguments = (("torch.float32", (4,), (1,)), "str", 4, "int")
+    kept = KeptConfig(path="x", kernel="", hardware="", arguments=arguments, config={}, ms=None)
+    assert key_of(spec, kept) == {"mode": "str", "taps": 4}
+    with pytest.raises(PackError) as caught:
+        key_of(evolve(spec, rules=(Rule(axis="eps", match="exact"),)), kept)
+    assert "keeps only the type of 'eps', and axis 'eps' is its value" in str(caught.value)
 
 
 def test_of_the_configs_of_an_aot_run_the_fastest_is_taken(demo, tmp_path, made):

@@ -151,6 +151,49 @@ def test_what_an_op_cannot_have_gives_way_to_its_default():
     ]
 
 
+def test_constants_are_axes_with_the_values_that_the_function_knows(take, tmp_path):
+    """A type is that of a default, or told by use; texts are those that it is compared with."""
+    found, remarks = take("""
+        def f(x: torch.Tensor, mode: str, taps: hl.constexpr, flip: hl.constexpr,
+              kind: hl.constexpr, end: hl.constexpr = "none") -> torch.Tensor:
+            out = torch.empty_like(x)
+            for t in hl.tile(x.size(0)):
+                y = x[t] * taps
+                if mode == "half" or "none" != mode:
+                    y = -y if flip else y
+                elif kind in ("up", "down"):
+                    y = y + 1
+                out[t] = y
+            return out
+    """)
+    text = manifest(found)
+    assert text["op"]["schema"] == (
+        "(Tensor x, str mode, int taps, bool flip, str kind, str end='none') -> Tensor"
+    )
+    names = ["mode", "taps", "flip", "kind", "end"]
+    assert {name: text["axes"][name] for name in names} == {name: name for name in names}
+    assert text["key"][0] == {"axis": ["dtype", *names], "match": "exact"}
+    assert text["guard"]["when"][1:] == ["mode in ['half', 'none']", "kind in ['up', 'down']"]
+    assert text["inputs"]["default"] == {
+        "dtype": "bfloat16", "mode": "half", "taps": 16, "flip": False, "kind": "up", "end": "none",
+    }  # fmt: skip
+    tests = text["inputs"]["grid"][1]
+    assert [tests.get(name) for name in names] == [
+        ["half", "none"], None, [False, True], ["up", "down"], None,
+    ]  # fmt: skip
+    assert "mode: str, taps: hl.constexpr, flip: hl.constexpr," in found.files["kernel.py"]
+    args = '    taps: int,\n    flip: bool,\n    kind: str,\n    end: str = "none",\n'
+    assert args in found.files["host.py"]
+    assert remarks[-1] == (
+        "kernels/f/kernel.toml: guessed, as the source does not say: the value of 'taps' (16)"
+    )
+    directory = tmp_path / "kernels" / "f"
+    directory.mkdir(parents=True)
+    for name, content in found.files.items():
+        (directory / name).write_text(content)
+    assert read_kernel(tmp_path, "f").key_axes[:-1] == ("dtype", *names)
+
+
 def test_a_default_of_several_lines_is_a_constant_on_one(take):
     found, _ = take("""
         def f(x: torch.Tensor, last: Callable = lambda total,
@@ -324,8 +367,8 @@ def test_all_that_no_op_has_is_refused_in_one_run(take, tmp_path):
             "which then takes its place"
         ),
         (
-            "given.py:6: argument 'x' has no annotation; write torch.Tensor, int, float or bool, "
-            "or '| None' behind one"
+            "given.py:6: argument 'x' has no annotation; write torch.Tensor, int, float, "
+            "bool or str, or '| None' behind one"
         ),
         (
             "given.py:6: the function returns 'list[torch.Tensor]'; an op returns None, "

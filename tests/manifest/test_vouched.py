@@ -97,7 +97,7 @@ def test_what_is_wrong_with_them_is_reported_as_ever(root):
     assert spec.name == "x"
     with pytest.raises(PackError) as error:
         _ = spec.args
-    wanted = "a number, true, false or the name of a dtype"
+    wanted = "a number, true, false or a text"
     assert [(problem.line, problem.code, problem.message) for problem in error.value.problems] == [
         (46, "KP012", f"entry 1 of 'hidden_size' must be {wanted}, not a table"),
         (59, "KP131", "argument 'factr' is not in the schema; did you mean 'factor'?"),

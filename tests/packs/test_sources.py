@@ -10,16 +10,12 @@ import sys
 import pytest
 
 from kernelpkg.errors import PackError
-from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Reference
 from kernelpkg.packs.sources import (
-    call_problem,
     find_function,
     load_function,
     load_module,
-    parameters,
     read_source,
-    signature_problems,
     source_digest,
 )
 
@@ -28,10 +24,6 @@ def source(tmp_path, text, *, helion=False):
     path = tmp_path / "it.py"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_source(path, "kernels/x/it.py", helion=helion)
-
-
-def function(text):
-    return ast.parse(text).body[0]
 
 
 @pytest.mark.parametrize(
@@ -96,76 +88,6 @@ def test_a_function_is_looked_for_at_the_top(tmp_path):
     assert find_function(source(tmp_path, "def pick(): ..."), "pik").endswith(
         "did you mean 'pick'?"
     )
-
-
-def test_parameters_keep_their_stars():
-    """Every kind of parameter is named, in its order."""
-    node = function("def f(a, /, b, *c, d, **e): ...")
-    assert parameters(node) == ("a", "b", "*c", "d", "**e")
-
-
-SCHEMA = parse_schema("(Tensor(a!) out, Tensor? x, int n, float f=1.0, bool? b=None) -> ()")
-GOOD = "def k(out: torch.Tensor, x: torch.Tensor | None, n: int, f: float = 1.0, b: bool | None = None) -> None: ..."
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        ("", "", None),
-        (": torch.Tensor,", ": Tensor,", None),
-        ("x: torch.Tensor | None", "x: Optional[Tensor]", None),
-        ("x: torch.Tensor | None", "x: typing.Optional[torch.Tensor]", None),
-        ("x: torch.Tensor | None", "x: None | torch.Tensor", None),
-        ("x: torch.Tensor | None", "x: 'torch.Tensor | None'", None),
-        (" = 1.0", "", None),
-        (" -> None", "", None),
-        ("n: int", "m: int", "the schema's arguments are (out, x, n, f, b), the function's (out, x, m, f, b)"),
-        ("n: int", "*, n: int", "the function has arguments that are not positional"),
-        ("n: int", "n", "argument 'n' of the function has no annotation; write int"),
-        ("n: int", "n: float", "argument 'n' is 'int' by the schema, 'float' in the function"),
-        ("x: torch.Tensor | None", "x: torch.Tensor",
-            "argument 'x' is 'torch.Tensor | None' by the schema, 'torch.Tensor' in the function"),
-        (" = 1.0", " = 2.0", "argument 'f' has default 2.0 in the function, 1.0 by schema"),
-        (" = 1.0", " = EPS", "argument 'f' has default EPS in the function, 1.0 by schema"),
-        ("n: int, f", "n: int = 3, f", "argument 'n' has default 3 in the function, none by schema"),
-        (" -> None", " -> torch.Tensor",
-            "by the schema the function returns 'None', and is annotated 'torch.Tensor'"),
-        (" -> None", " -> Tuple[Tensor, Tensor]",
-            "by the schema the function returns 'None', and is annotated 'tuple[torch.Tensor, torch.Tensor]'"),
-        ("def k", "@helion.kernel(config=c)\ndef k",
-            "the function is decorated with 'helion.kernel(config=c)'; kernelpkg makes it a kernel, remove it"),
-    ],
-)  # fmt: skip
-def test_signature_and_schema_agree(old, new, problem):
-    """The function has the schema's arguments, in type, order and default."""
-    assert old in GOOD
-    found = signature_problems(function(GOOD.replace(old, new, 1)), SCHEMA)
-    assert list(found) == ([] if problem is None else [problem])
-
-
-@pytest.mark.parametrize(
-    ("text", "fits"),
-    [
-        ("def f(a, b): ...", True),
-        ("def f(x, y): ...", True),
-        ("def f(a, /, b): ...", True),
-        ("def f(a, b, c=1): ...", True),
-        ("def f(a, b=1): ...", True),
-        ("def f(*args): ...", True),
-        ("def f(a, *args, c=1): ...", True),
-        ("def f(a, b, *, c=1): ...", True),
-        ("def f(a): ...", False),
-        ("def f(a, b, c): ...", False),
-        ("def f(a, b, *, c): ...", False),
-        ("def f(a, b, c, *args): ...", False),
-        ("def f(**kwargs): ...", False),
-    ],
-)
-def test_a_function_takes_what_it_is_called_with(text, fits):
-    """Ways out are called by place; their names are their own."""
-    problem = call_problem(function(text), ("a", "b"))
-    assert (problem is None) == fits
-    assert fits or problem.endswith(", and is called with (a, b)")
 
 
 @pytest.fixture
@@ -241,19 +163,6 @@ def test_what_is_gone_when_it_is_loaded_is_a_problem(kernel):
     with pytest.raises(PackError) as caught:
         load_function(directory, Reference(file="gone.py", name="f"))
     assert str(caught.value) == "kernels/x/gone.py: KP111 cannot be read: No such file or directory"
-
-
-@pytest.mark.parametrize("returns", ["tuple[torch.Tensor, torch.Tensor]", "Tuple[Tensor, Tensor]"])
-def test_the_number_of_returned_tensors_is_checked(returns):
-    """A schema of two tensors takes a function annotated with two, and no other."""
-    two = parse_schema("(Tensor x) -> (Tensor, Tensor)")
-    good = function(f"def k(x: torch.Tensor) -> {returns}: ...")
-    assert list(signature_problems(good, two)) == []
-    (problem,) = signature_problems(function("def k(x: torch.Tensor) -> torch.Tensor: ..."), two)
-    assert problem == (
-        "by the schema the function returns 'tuple[torch.Tensor, torch.Tensor]', "
-        "and is annotated 'torch.Tensor'"
-    )
 
 
 def test_the_digest_of_a_source_is_of_what_it_does():

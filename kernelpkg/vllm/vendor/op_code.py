@@ -6,6 +6,7 @@ An expression of a manifest has one value, as this text and in `expr.compile_exp
 from __future__ import annotations
 
 import ast
+import json
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -240,7 +241,7 @@ class _Writer:
     def visit(self, node: ast.expr) -> tuple[str, int]:
         match node:
             case ast.Constant(value=value):
-                return repr(value), _ATOM
+                return literal(value), _ATOM
             case ast.Name(id=name):
                 return f'"{name}"' if name in DTYPES else self.names.get(name, name), _ATOM
             case ast.BoolOp(op=op, values=values):
@@ -319,6 +320,11 @@ def _absent(tree: ast.expr, optional: frozenset[str], axis: str) -> tuple[str, .
 
     visit(tree, frozenset(), sure=True)
     return tuple(found)
+
+
+def literal(value: object) -> str:
+    """Return a value of a manifest as Python spells it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _told(node: ast.expr, holds: bool) -> frozenset[str]:

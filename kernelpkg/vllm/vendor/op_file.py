@@ -22,7 +22,9 @@ from kernelpkg.errors import pack_error, shown
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import Accuracy, KernelSpec, Reference
+from kernelpkg.packs.signature import hint, is_constant
 from kernelpkg.vllm.vendor.op_code import (
+    STEP,
     WIDTH,
     AxisCode,
     Doc,
@@ -34,9 +36,10 @@ from kernelpkg.vllm.vendor.op_code import (
     comment,
     heading,
     lay,
+    literal,
 )
 from kernelpkg.vllm.vendor.op_guards import write_guards
-from kernelpkg.vllm.vendor.op_inputs import literal, write_inputs
+from kernelpkg.vllm.vendor.op_inputs import write_inputs
 from kernelpkg.vllm.vendor.op_picker import SHARED, local_names, write_picker
 from kernelpkg.vllm.vendor.op_sizes import Unclassed, free_sizes
 from kernelpkg.vllm.vendor.op_sources import Import, PyFile, import_lines, in_helion, reads, take
@@ -88,12 +91,12 @@ def write_op(
         axes = axis_codes(spec, local_names(spec))
         picker = write_picker(spec, axes, sizes.axes, theirs)
         inputs = write_inputs(spec, axes, taken.names, theirs)
-        fake = _fake_impl(taken.file, function) if spec.fake_impl == "infer" else []
+        fake = _fake_impl(spec, taken.file, function) if spec.fake_impl == "infer" else []
         tolerances, near = _accuracy(spec, "\n".join(taken.kernel))
         settings = (f"autotune_baseline_fn={taken.baseline_name}", *near)
         guards = write_guards(spec, sizes.spread, taken.imports)
         kernel = [*_registration(spec, settings, inferred=bool(fake))]
-        kernel += _guarded(taken.kernel, guards)
+        kernel += _guarded(*_plain(spec, taken.kernel, guards))
     except (Unclassed, Unsayable, NotInferred) as error:
         code = "KP814" if isinstance(error, Unclassed) else "KP813"
         raise pack_error(spec.path, code, f"kernel '{spec.name}': {error}") from None
@@ -139,6 +142,57 @@ def _guarded(kernel: Sequence[str], guards: Sequence[str]) -> list[str]:
     return [*kernel[:place], *guards, *kernel[place:]]
 
 
+def _plain(
+    spec: KernelSpec, kernel: Sequence[str], guards: Sequence[str]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return a Helion function and its guards with `hl.constexpr` said by what an op takes.
+
+    A schema is made of the annotations there, so that a number is made a constant by
+    `hl.specialize`; a text is one however it is annotated. Raises Unsayable for a flag.
+    """
+    text = "\n".join(kernel)
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    constants = [arg for arg in function.args.args if is_constant(arg)]
+    if not constants:
+        return kernel, guards
+    fixed = []
+    for arg in constants:
+        kind = spec.schema.arg(arg.arg).type
+        if kind == "bool":
+            what = f"argument '{arg.arg}' is a flag and hl.constexpr, which no op of vLLM can be"
+            raise Unsayable(f"{what}; let it be a whole number, or leave the kernel out")
+        if kind == "int":
+            annotation = ast.get_source_segment(text, arg.annotation or arg) or ""
+            module = annotation.strip("'\"").rpartition(".")[0] or "helion.language"
+            fixed.append(f"{' ' * STEP}{arg.arg} = {module}.specialize({arg.arg})")
+    last = function.returns or function.args.args[-1]
+    end = last.end_lineno or 0
+    while not _HEAD_ENDS.search(kernel[end - 1]):
+        end += 1
+    head = _head(function.name, spec, text, function)
+    return [*kernel[: function.lineno - 1], *head, *kernel[end:]], [*guards, *fixed]
+
+
+_HEAD_ENDS: Final = re.compile(r":\s*(#.*)?$")
+
+
+def _head(name: str, spec: KernelSpec, text: str, function: ast.FunctionDef) -> Iterator[str]:
+    """Yield the `def` of a function of a text, under a name, without `hl.constexpr`."""
+    args = [*function.args.posonlyargs, *function.args.args]
+    texts = [
+        f"{arg.arg}: {hint(spec.schema.arg(arg.arg))}"
+        if is_constant(arg)
+        else ast.get_source_segment(text, arg) or ""
+        for arg in args
+    ]
+    for place, default in enumerate(reversed(function.args.defaults), 1):
+        texts[-place] += f" = {ast.get_source_segment(text, default)}"
+    returns = function.returns
+    after = "" if returns is None else f" -> {ast.get_source_segment(text, returns)}"
+    return lay(call(f"def {name}", *texts), after=f"{after}:")
+
+
 def _registration(spec: KernelSpec, accuracy: Sequence[Doc], *, inferred: bool) -> Iterator[str]:
     """Yield the decorator; `accuracy` are settings for what configs are held against."""
     items: list[Doc] = [] if spec.source.name == spec.name else [f'"{spec.name}"']
@@ -181,16 +235,11 @@ def _setting(name: str, value: Any, start: str = "") -> Doc:
     return f"{start}{literal(value)}"
 
 
-def _fake_impl(file: PyFile, function: ast.FunctionDef) -> list[str]:
+def _fake_impl(spec: KernelSpec, file: PyFile, function: ast.FunctionDef) -> list[str]:
     """Return the fake implementation of an op: the host code of its Helion function, as text."""
-    args = [*function.args.posonlyargs, *function.args.args]
-    texts = [file.segment(arg) for arg in args]
-    for place, default in enumerate(reversed(function.args.defaults), 1):
-        texts[-place] += f" = {file.segment(default)}"
-    returns = "" if function.returns is None else f" -> {file.segment(function.returns)}"
     helion = {name for name, item in file.imports.items() if in_helion(item)}
     lines = [
-        *lay(call("def fake_impl", *texts), after=f"{returns}:"),
+        *_head("fake_impl", spec, "\n".join(file.lines), function),
         '    """Return what the op does, with nothing in it: its host code without its loops."""',
         *host_lines(function, "\n".join(file.lines), helion),
     ]

@@ -16,8 +16,8 @@ from attrs import evolve, field, frozen
 
 from kernelpkg.expr.language import DTYPES, Expr, tests_none
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Dim, KernelSpec
-from kernelpkg.vllm.vendor.op_code import STEP, WIDTH, comment, operands, python
-from kernelpkg.vllm.vendor.op_inputs import literal, tupled
+from kernelpkg.vllm.vendor.op_code import STEP, WIDTH, comment, literal, operands, python
+from kernelpkg.vllm.vendor.op_inputs import tupled
 from kernelpkg.vllm.vendor.op_sources import Import, in_helion
 
 _WHY: Final = "Keys know their product alone, and code for one of 1 is wrong for more."

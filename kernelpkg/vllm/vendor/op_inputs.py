@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -27,6 +26,7 @@ from kernelpkg.vllm.vendor.op_code import (
     collection,
     flat,
     lay,
+    literal,
     python,
     unhidden,
 )
@@ -41,15 +41,10 @@ _TAKEN: Final = frozenset(
 """Names that the code of both generators uses itself."""
 
 _TYPES: Final[Mapping[ValueType, str]] = {
-    "flag": "bool", "whole": "int", "number": "float", "dtype": "str",
+    "flag": "bool", "whole": "int", "number": "float", "dtype": "str", "text": "str",
 }  # fmt: skip
 _DRAWN: Final = frozenset({"float64", "float32", "float16", "bfloat16"})
 """The dtypes that torch draws random numbers of."""
-
-
-def literal(value: object) -> str:
-    """Return a value of a manifest as Python spells it."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def tupled(items: Sequence[str]) -> str:

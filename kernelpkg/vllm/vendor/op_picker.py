@@ -26,9 +26,9 @@ from kernelpkg.vllm.vendor.op_code import (
     collection,
     heading,
     lay,
+    literal,
     unhidden,
 )
-from kernelpkg.vllm.vendor.op_inputs import literal
 from kernelpkg.vllm.vendor.op_sources import Definition, Import, import_lines, read_file
 
 SHARED: Final = ("AccuracyCheck", "Rule", "own_picker", "rule_picker")
@@ -109,7 +109,7 @@ def _axes(spec: KernelSpec, codes: Mapping[str, str]) -> Iterator[str]:
         if arg.name in read:
             value = f"args[{place}]"
             if arg.default is not NO_DEFAULT:
-                value += f" if len(args) > {place} else {arg.default!r}"
+                value += f" if len(args) > {place} else {literal(arg.default)}"
             yield from assign(names[arg.name], value)
     given = [axis for axis, code in codes.items() if not code.isidentifier()]
     found = unhidden(given, _TAKEN | {*names.values()})  # an axis may hide an argument

@@ -20,6 +20,7 @@ from kernelpkg.configs.match import identity, matcher
 from kernelpkg.expr.language import Expr
 from kernelpkg.manifest.cases import Evaluator, expand
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
+from kernelpkg.packs.signature import constant_axes
 
 MOST: Final = 2
 """How many axes may be free: each doubles the default entries of a config file."""
@@ -47,14 +48,16 @@ class FreeSizes:
 
 
 def free_sizes(spec: KernelSpec, function: ast.FunctionDef) -> FreeSizes:
-    """Return the free sizes of what a kernel reads: all but those that `specialize` names.
+    """Return the free sizes of what a kernel reads: all but constants of its code.
+
+    These are what `specialize` names, and arguments that it takes as `hl.constexpr`.
 
     Raises Unclassed for a size that is free without an axis to tell, and for more free axes than
     default entries are made for.
     """
     read = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
     whole = {name for name, values in spec.axis_types.items() if values.kind == "whole"}
-    free = whole - {*spec.specialize}
+    free = whole - {*spec.specialize} - constant_axes(spec, function)
     guard = _Guard(spec)
     found: set[str] = set()
     spread: dict[str, None] = {}

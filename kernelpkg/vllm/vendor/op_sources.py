@@ -95,12 +95,6 @@ class PyFile:
         assert found is not None and isinstance(found.node, ast.FunctionDef)
         return found.node
 
-    def segment(self, node: ast.AST) -> str:
-        """Return the text of a node, without the indentation of its first line."""
-        found = ast.get_source_segment("\n".join(self.lines), node)
-        assert found is not None
-        return found
-
 
 def read_file(path: Path, shown: str, files: Files | None = None) -> PyFile:
     """Read a file that parses; its problems are what cannot be taken over, and long lines."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +46,25 @@ def test_classes_are_those_of_the_units(demo):
     classes = [*builder.classes(builder.exact)]
     assert [use.key for use in classes] == [*dict.fromkeys(unit.key for unit in units)]
     assert [use.case.values["num_tokens"] for use in classes] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [
+        ("activation_mul", [["silu"], ["gelu_tanh"]]),
+        ("moving_sum", [[{"int": 3}, True], [{"int": 5}, False]]),
+    ],
+)
+def test_each_value_of_a_constant_has_classes_of_its_own(name, constants):
+    """A text is one always, a number or a flag where the function says `hl.constexpr`."""
+    root = Path(__file__).parents[2] / "packs" / "kinds"
+    builder = KernelBuilder(read_pack(root, "kinds"), read_kernel(root, name), resolve("H100"))
+    codes: dict[str, set[str]] = {json.dumps(value): set() for value in constants}
+    for unit in builder.units():
+        constant = json.loads(unit.call_class)[-len(constants[0]) :]
+        codes[json.dumps(constant)].add(str(unit.payload["text"]))
+    assert all(codes.values())
+    assert set.intersection(*codes.values()) == set()
 
 
 def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):

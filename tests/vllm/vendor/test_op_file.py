@@ -150,6 +150,41 @@ def test_what_cannot_be_written(demo, file, old, new, want):
     assert str(caught.value) == f"kernels/twice/kernel.toml: {want}"
 
 
+def with_constant(demo, kind, value):
+    """Give the kernel a constant, by the name of its kind."""
+    toml, name = "kernels/twice/kernel.toml", f"{kind}_"
+    demo.edit(toml, "(Tensor input", f"(Tensor input, {kind} {name}")
+    demo.edit(toml, "[axes]\n", f'[axes]\n{name} = "{name}"\n')
+    rule = '[[key]]\naxis = "num_tokens"\n'
+    demo.edit(toml, rule, f"[[key]]\naxis = '{name}'\nmatch = 'exact'\n{rule}")
+    demo.edit(toml, "num_tokens = [1, 4]\n", f"num_tokens = [1, 4]\n{name} = [{value}]\n")
+    for file, hint in (("kernel.py", "hl.constexpr"), ("host.py", kind)):
+        old = "(input: torch.Tensor"
+        demo.edit(f"kernels/twice/{file}", old, f"{old}, {name}: {hint}")
+
+
+def test_constants_are_plain_arguments(demo):
+    """vLLM makes a schema of annotations: a number is made a constant within, a text is one."""
+    with_constant(demo, "str", "'up'")
+    with_constant(demo, "int", 3)
+    text = text_of(demo)
+    assert "def twice(input: torch.Tensor, int_: int, str_: str) -> torch.Tensor:\n" in text
+    assert "def fake_impl(input: torch.Tensor, int_: int, str_: str) -> torch.Tensor:\n" in text
+    assert text.count("    int_ = hl.specialize(int_)\n    out = torch.empty_like(input)\n") == 1
+    assert "constexpr" not in text
+
+
+def test_a_flag_is_no_constant_in_vllm(demo):
+    with_constant(demo, "bool", "true")
+    with pytest.raises(PackError) as caught:
+        text_of(demo)
+    assert str(caught.value) == (
+        "kernels/twice/kernel.toml: KP813 kernel 'twice': argument 'bool_' is a flag and "
+        "hl.constexpr, which no op of vLLM can be; let it be a whole number, or leave the kernel "
+        "out"
+    )
+
+
 def test_a_fake_implementation_of_the_kernels_own_is_registered(demo):
     demo.edit("kernels/twice/kernel.toml", '"infer"', '"host.py:fake"')
     path = demo.root / "kernels/twice/host.py"
