@@ -18,11 +18,13 @@ from kernelpkg.check.level0 import check_static
 from kernelpkg.check.level1 import check_bindings
 from kernelpkg.check.level2 import check_compiling
 from kernelpkg.check.level3 import check_runs
+from kernelpkg.compile import units
 from kernelpkg.compile.units import KernelBuilder, Unit
 from kernelpkg.compile.variants import filed_configs
+from kernelpkg.configs.selection import ConfigSelection
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import NotInterpreted
-from kernelpkg.manifest.cases import cases_of
+from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -106,18 +108,23 @@ def test_level_2_compiles_each_config(
     pack: PackSpec, platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each config becomes a cubin that fits its GPU, for one class of calls of each."""
-    units = KernelBuilder.units
+    made = KernelBuilder.units
 
     def first_of_each(self: KernelBuilder) -> Iterator[Unit]:
         configs = {config_id(one.config) for one in filed_configs(pack, self.spec, "nvidia_h100")}
-        for unit in units(self):
+        for unit in made(self):
             if unit.chosen.config_id in configs:
                 configs.remove(unit.chosen.config_id)
                 yield unit
             if not configs:
                 return
 
+    def of_files(_: PackSpec, selection: ConfigSelection, *__: object, **___: object) -> list[Case]:
+        filed = filed_configs(pack, selection.spec, "nvidia_h100")
+        return [variant.largest for one in filed for variant in one.variants]
+
     monkeypatch.setattr(KernelBuilder, "units", first_of_each)
+    monkeypatch.setattr(units, "build_cases", of_files)  # Helion binds the classes of these alone
     names = PLATFORMS[platform]
     checked = check_compiling(pack, [read_kernel(ROOT, name) for name in names], [platform], jobs=1)
     assert [str(found) for found in checked.findings if found.severity == "error"] == []
