@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -294,14 +294,18 @@ class TensorFacts:
         return True
 
 
-def call_of(spec: KernelSpec, case: Case, evaluate: Evaluator) -> tuple[Any, ...]:
+def call_of(
+    spec: KernelSpec, case: Case, evaluate: Evaluator, read: Collection[str] | None = None
+) -> tuple[Any, ...]:
     """Return the arguments of a case by [args], as expressions see them.
 
+    Those that are not `read` are None, where some are named.
     Raises TypeError, ValueError or ArithmeticError where one cannot be made.
     """
     found: list[Any] = []
     for arg in spec.args:
-        variant = evaluate.variant(arg, case)
+        needed = read is None or arg.name in read
+        variant = evaluate.variant(arg, case) if needed else None
         if variant is None or variant.shape is None or variant.dtype is None:
             value = None if variant is None else variant.value
             found.append(None if value is None else evaluate(value, case.values))

@@ -28,17 +28,23 @@ def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Ca
     Inputs that a function makes are not known here. An axis of an argument that is absent has no
     value, which a case cannot say.
     """
-    if spec.generator is not None or all(_follows(spec, axis) for axis in spec.axes):
+    loose = [axis for axis in spec.axes if not _follows(spec, axis)]
+    if spec.generator is not None or not loose:
         return
-    evaluate, axes_of = Evaluator(), compile_axes(spec)
+    read = {name for axis in loose for name in axis.expr.names()}
+    axes = [*loose, *(axis for axis in spec.axes if axis.expr.tested in read)]
+    evaluate = Evaluator()
+    axes_of = compile_exprs(
+        [axis.expr for axis in axes], spec.schema.arg_names, nullable=spec.schema.optional
+    )
     for case in cases:
         try:
-            found = axes_of(*call_of(spec, case, evaluate))
+            found = axes_of(*call_of(spec, case, evaluate, read))
         except (IndexError, TypeError, ValueError, ArithmeticError):
             continue  # which is told of the argument, or by the first call
         wrong = [
             (axis, value)
-            for axis, value in zip(spec.axes, found, strict=True)
+            for axis, value in zip(axes, found, strict=True)
             if value is not None and case.values.get(axis.name, value) != value
         ]
         if all(axis.expr.tested is None for axis, _ in wrong):

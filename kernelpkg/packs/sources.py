@@ -204,17 +204,22 @@ def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
 def _returned_arguments(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
     """Yield the arguments that a function returns as they are, with the lines where it does."""
     names = parameters(function)
+    found = [
+        (node.lineno, item.id)
+        for node in _statements(function.body)
+        if isinstance(node, ast.Return)
+        for item in (node.value.elts if isinstance(node.value, ast.Tuple) else [node.value])
+        if isinstance(item, ast.Name) and item.id in names
+    ]
+    if not found:  # which is most often so, and nothing else is looked at
+        return
     bound = {
         node.id
         for part in function.body
         for node in ast.walk(part)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
-    for node in _statements(function.body):
-        value = node.value if isinstance(node, ast.Return) else None
-        for item in value.elts if isinstance(value, ast.Tuple) else [value]:
-            if isinstance(item, ast.Name) and item.id in names and item.id not in bound:
-                yield node.lineno, item.id
+    yield from (one for one in found if one[1] not in bound)
 
 
 def load_module(directory: Path, file: str, files: Files | None = None) -> ModuleType:

@@ -36,14 +36,15 @@ from kernelpkg.runtime.torch_ops import Machine
 class Ready:
     """A kernel that was read and checked, and waits to be registered.
 
-    `digest` is that of all that makes up its op, and `files` have what was read for it.
+    `digest` is that of all that makes up its op, and `files` have what was read for it, where a
+    smoke check follows.
     """
 
     spec: KernelSpec
     digest: str
     wrapper: HelionKernelWrapper
     report: KernelReport
-    files: Files
+    files: Files | None
 
 
 @frozen(kw_only=True)
@@ -173,7 +174,7 @@ class Preparation:
             digest=digest,
             wrapper=HelionKernelWrapper.of(parts),
             report=evolve(report, lock=lock, problems=tuple(dropped)),
-            files=files,
+            files=files if self.smoke else None,
         )
 
     def _verify(self, spec: KernelSpec, references: Sequence[Reference], files: Files) -> None:
