@@ -24,12 +24,11 @@ demo: $(VENV)/.demo
 quick: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
-# One after the other, so that what fails is the last thing that is seen.
-test:
-	@$(MAKE) --no-print-directory lint
+# One after the other, so that what fails is the last thing that is seen; mypy takes one core.
+test: $(VENV)/.test
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory old-helion
-	@$(MAKE) --no-print-directory gpu-dry
+	@$(MAKE) --no-print-directory --jobs 2 gpu-dry lint
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --quiet .
