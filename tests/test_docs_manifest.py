@@ -16,6 +16,7 @@ from kernelpkg.manifest.keys import INITS, KERNEL_MANIFEST, PACK_MANIFEST, REFUS
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import Rule
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.packs.signature import hint
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "manifest.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -74,8 +75,7 @@ def test_a_fragment_goes_into_it(tmp_path, fragment):
     if "op" in more:  # its function has the arguments of its schema
         source = tmp_path / "kernels/scale_rows/kernel.py"
         schema = parse_schema(found["op"]["schema"])
-        types = ["torch.Tensor" if arg.is_tensor else arg.type for arg in schema.args]
-        given = ", ".join(map("{}: {}".format, schema.arg_names, types))
+        given = ", ".join(map("{}: {}".format, schema.arg_names, map(hint, schema.args)))
         result = ", ".join(["torch.Tensor"] * schema.returns)
         result = result if schema.returns == 1 else f"tuple[{result}]"
         source.write_text(f"import torch\ndef scale_rows({given}) -> {result}: ...\n")

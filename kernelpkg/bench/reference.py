@@ -27,7 +27,7 @@ from kernelpkg.manifest.cases import (
     strides_of,
 )
 from kernelpkg.manifest.guards import CallCheck
-from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.opschema import OpArg, OpSchema
 from kernelpkg.manifest.spec import Accuracy, ArgSpec, KernelSpec, Reference, Scalar
 from kernelpkg.packs.sources import load_function, raised_in
 
@@ -271,8 +271,7 @@ def _argument(
     if variant is None:
         return None
     if variant.value is not None:
-        value = evaluate(variant.value, case.values)
-        return float(value) if schema.type == "float" else value
+        return argument_value(schema, evaluate(variant.value, case.values))
     assert variant.shape is not None and variant.dtype is not None
     shape = tuple(int(evaluate(dim.expr, case.values)) for dim in variant.shape)
     dtype = getattr(torch, evaluate(variant.dtype, case.values))
@@ -286,6 +285,13 @@ def _argument(
     strides = strides_of(shape, variant, case.values, Evaluator())
     tensor = torch.empty_strided(shape, strides, dtype=dtype, device=generator.device)
     return fill(tensor, init, generator, high=high, sentinel=sentinel)
+
+
+def argument_value(arg: OpArg, value: Any) -> Any:
+    """Return the value of an argument that is no tensor as an op takes it."""
+    if arg.type == "float":
+        return float(value)
+    return list(value) if arg.type == "int[]" else value
 
 
 def fill(

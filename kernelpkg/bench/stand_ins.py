@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.reference import argument_value, make_inputs
 from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, strides_of
 from kernelpkg.manifest.spec import KernelSpec
 
@@ -55,7 +55,7 @@ def make_stand_ins(
             found.append(None)
         elif variant.value is not None:
             value = value_of(variant.value, case.values)
-            found.append(float(value) if spec.schema.arg(arg.name).type == "float" else value)
+            found.append(argument_value(spec.schema.arg(arg.name), value))
         else:
             assert variant.shape is not None and variant.dtype is not None
             shape = tuple(value_of(dim.expr, case.values) for dim in variant.shape)

@@ -366,7 +366,7 @@ def specialised_axes(spec: KernelSpec, binding: Binding) -> frozenset[str]:
         fixed = binding.specialised.get(arg.name, ())
         variant = Evaluator().variant(arg, binding.case)
         if variant is None or variant.shape is None:
-            known |= {axis.name for axis in spec.axes if axis.expr.name == arg.name and any(fixed)}
+            known |= {axis.name for axis in spec.axes if _is_fixed(axis.expr, arg.name, fixed)}
             continue
         spread = next((place for place, dim in enumerate(variant.shape) if dim.spread), None)
         before = variant.shape[:spread]
@@ -376,6 +376,16 @@ def specialised_axes(spec: KernelSpec, binding: Binding) -> frozenset[str]:
     while more := {name for expr in exprs for name in _solved(expr.tree, known)} - known:
         known |= more
     return frozenset(known & whole)
+
+
+def _is_fixed(expr: Expr, name: str, fixed: Sequence[bool]) -> bool:
+    """Whether an axis is a number that is fixed, or such an element of a list."""
+    match expr.tree:
+        case ast.Name(id=read):
+            return read == name and any(fixed)
+        case ast.Subscript(value=ast.Name(id=read), slice=ast.Constant(value=int(place))):
+            return read == name and place < len(fixed) and fixed[place]
+    return False
 
 
 def _solved(tree: ast.expr, known: Collection[str]) -> set[str]:

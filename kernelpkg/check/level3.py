@@ -36,7 +36,7 @@ from kernelpkg.errors import (
 )
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
 from kernelpkg.jobs.worker import WorkerProcess, wait
-from kernelpkg.manifest.cases import Case, CaseProblem, shown_bytes
+from kernelpkg.manifest.cases import Case, CaseProblem, is_empty, shown_bytes
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at, read_kernel
@@ -234,7 +234,7 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
             line = lines[run.file].get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
         problem = evolve(problem, severity="unverified" if doubt else "error", level=3)
-        size = run.cases[0].size()
+        size = 0 if is_empty(run.spec, run.cases[0]) else run.cases[0].size()
         occurred.append(Occurrence(problem=problem, label=run.text, size=size))
 
     for run, status, value in results:
@@ -378,7 +378,7 @@ def _opcheck(spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, device: 
 
     An empty call that the reference refuses too, as the largest of no values, is not made.
     """
-    if case.size() == 0 and not _has_answer(spec, case, device):
+    if is_empty(spec, case) and not _has_answer(spec, case, device):
         return None
     args = make_inputs(spec, case, device=device)
     tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]

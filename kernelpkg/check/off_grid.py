@@ -10,13 +10,13 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
-from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, expand, sizes
+from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, expand, is_empty, sizes
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 ConfigOf = Callable[[Case], Hashable]
@@ -183,7 +183,8 @@ class Around:
         """The smallest case of each variant, tuned or not, that is neither empty nor of one."""
         cases: dict[object, Case] = {}
         known = (*self.tuned, *self._known)
-        for case in sorted(known, key=lambda case: (not case.size(), case.ones(), case.size())):
+        least = partial(is_empty, self.spec)
+        for case in sorted(known, key=lambda case: (least(case), case.ones(), case.size())):
             cases.setdefault(self._variant(case), case)
         return tuple(cases.values())
 

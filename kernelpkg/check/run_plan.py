@@ -14,7 +14,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id, shown_key
 from kernelpkg.errors import PackError, Problem
-from kernelpkg.manifest.cases import Case, case_elements, check_bytes, show
+from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
 RunKind = Literal["tuned", "call", "orders", "opcheck"]
@@ -97,10 +97,16 @@ def plan_runs(
         planning.tuned(files)
         planning.around([case.key for file in files.values() for case in file.cases])
     return Planned(
-        runs=tuple(sorted(planning.runs, key=lambda run: (run.group, run.cases[0].size()))),
+        runs=tuple(sorted(planning.runs, key=_order)),
         findings=tuple(planning.findings),
         left=sum(planning.large.values()),
     )
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    """Order runs by their groups; in one, the smallest come first."""
+    first = run.cases[0]
+    return run.group, 0 if is_empty(run.spec, first) else first.size()
 
 
 @frozen(kw_only=True)

@@ -196,11 +196,14 @@ class Binding:
 
     @cached_property
     def specialised(self) -> Mapping[str, tuple[bool, ...]]:
-        """Per tensor, which of its sizes Helion has code of its own for; per number, whether."""
+        """Per tensor, which of its sizes Helion has code of its own for; per number, whether.
+
+        Per list, for which of its elements.
+        """
         names = list(self._bound.kernel.signature.parameters)
         args = self._bound.fake_args
         return {
-            names[place]: (marks or ())[: args[place].ndim if hasattr(args[place], "ndim") else 1]
+            names[place]: (marks or ())[: getattr(args[place], "ndim", None)]
             for place, marks in self.exact.items()
         }
 
@@ -219,8 +222,10 @@ class Binding:
         """Return what the code is made of: counts, lists of configs, tunables, and constants."""
         lists = {name: lengths[0] for name, lengths in self.lengths.items() if lengths[0]}
         loads = lists.get("load_eviction_policies", 0)
-        given = zip(self._bound.kernel.signature.parameters, self._bound.fake_args, strict=False)
-        tensors = {name for name, arg in given if hasattr(arg, "ndim")}
+        names = self._bound.kernel.signature.parameters
+        given = [*zip(names, self._bound.fake_args, strict=False)]
+        parts = {n: ".shape" for n, arg in given if hasattr(arg, "ndim")}
+        parts |= {n: "" for n, arg in given if isinstance(arg, list | tuple)}
         return {
             "blocks": lists.get("block_sizes", 0),
             "reductions": lists.get("reduction_loops", 0),
@@ -231,7 +236,7 @@ class Binding:
             "tunables": sorted(self.tunables),
             "lists": lists,
             "constants": [
-                f"{name}.shape[{place}]" if name in tensors else name
+                f"{name}{parts[name]}[{place}]" if name in parts else name
                 for name, marks in self.specialised.items()
                 for place, mark in enumerate(marks)
                 if mark

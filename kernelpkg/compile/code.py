@@ -58,6 +58,8 @@ def exact_of(bound: Any) -> Exact:
             found[place] = (*map(keyed, arg.shape), *marks)
         elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
             found[place] = (not isinstance(arg, torch.SymInt) or keyed(arg),)
+        elif isinstance(arg, list | tuple):
+            found[place] = tuple(map(keyed, arg))
     return found
 
 

@@ -19,7 +19,7 @@ from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError
 from kernelpkg.files import digest_bytes
-from kernelpkg.manifest.cases import Case, cases_of, show
+from kernelpkg.manifest.cases import Case, cases_of, is_empty, show
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
@@ -83,7 +83,7 @@ def variants_of(spec: KernelSpec, cases: Iterable[Case]) -> tuple[Variant, ...]:
     """Group cases by their variants, in the order in which these come first."""
     found: dict[object, list[Case]] = {}
     for case in cases:
-        if case.size() != 0:
+        if not is_empty(spec, case):
             key = tuple((name, identity(value)) for name, value in facts_of(spec, case))
             found.setdefault(key, []).append(case)
     return tuple(

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import evolve
 
 from kernelpkg.configs.selection import ConfigSelection
-from kernelpkg.manifest.cases import Case, guard_problem
+from kernelpkg.manifest.cases import Case, guard_problem, is_empty
 
 FACTOR: Final = 16
 """What Triton compiles multiples of apart; addresses too, in bytes."""
@@ -63,5 +63,5 @@ def spread(selection: ConfigSelection, cases: Iterable[Case]) -> Iterator[Case]:
             chosen = zip(free, values, strict=True)
             changes = {name: size for name, size in chosen if name not in absent}
             near = evolve(case, values={**case.values, **changes})
-            if near.size() != 0 and guard_problem(selection.spec, near) is None:
+            if not is_empty(selection.spec, near) and guard_problem(selection.spec, near) is None:
                 yield near

@@ -149,6 +149,8 @@ def _visit(node: ast.expr, known: Mapping[str, Value]) -> Value:
             return FLAGS
         case ast.Attribute(attr="dtype"):
             return ANY
+        case ast.Subscript(value=ast.Name()):  # an element of a list
+            return WHOLE
         case ast.Subscript() | ast.Attribute() | ast.Call():
             return SIZE
     raise AssertionError(f"a node that was not checked: {ast.dump(node)}")

@@ -39,6 +39,9 @@ SIGNS: Final[Mapping[type[ast.AST], str]] = {
 TENSOR_USES: Final = "shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"
 """What expressions can read of a tensor, in words."""
 
+LIST_USES: Final = "its elements, as in x[0], and len(x)"
+"""What expressions can read of a list of whole numbers, in words."""
+
 
 def fits(number: int) -> bool:
     """Whether a whole number is one that an op can take: of 64 bits, with a sign."""
@@ -119,6 +122,16 @@ def parse_expr(text: str) -> Expr:
     return Expr(text=text, tree=tree, names=tuple(found.names), can_fail=found.can_fail)
 
 
+def list_of(items: Sequence[Expr]) -> Expr:
+    """Return the expression of a list of whole numbers, whose value is a tuple of theirs."""
+    return Expr(
+        text=f"[{', '.join(item.text for item in items)}]",
+        tree=ast.List(elts=[item.tree for item in items], ctx=ast.Load()),
+        names=tuple(dict.fromkeys(name for item in items for name in item.names())),
+        can_fail=any(item.can_fail for item in items),
+    )
+
+
 def _too_deep() -> ExprError:
     return ExprError("is nested too deeply; name parts of it in [axes]")
 
@@ -156,10 +169,15 @@ def _check_node(node: ast.expr, found: _Found, depth: int = 0) -> None:
                 raise ExprError(f"divides by zero in '{ast.unparse(node)}'")
         case ast.Compare():
             _check_compare(node, found, depth)
-        case ast.Subscript(value=ast.Attribute(value=ast.Name(id=name), attr="shape")):
+        case ast.Subscript(
+            value=ast.Attribute(value=ast.Name(id=name), attr="shape") | ast.Name(id=name)
+        ):
             found.names[name] = None
             _check_index(node.slice)
-        case ast.Attribute(value=ast.Name(id=name), attr="ndim" | "dtype"):
+        case (
+            ast.Attribute(value=ast.Name(id=name), attr="ndim" | "dtype")
+            | ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name)], keywords=[])
+        ):
             found.names[name] = None
         case ast.Attribute(attr="shape"):
             raise ExprError("reads a whole shape; read one size, as in 'x.shape[0]'")
@@ -231,7 +249,7 @@ def _check_index(node: ast.expr) -> None:
     ):
         raise ExprError(f"has index {shown(node)}; an index is a whole number")
     if number.value > 64:
-        raise ExprError(f"has index {shown(node)}; tensors have no more than 64 dimensions")
+        raise ExprError(f"has index {shown(node)}; 64 dimensions or elements are the most")
 
 
 def shown(node: ast.expr) -> str:
@@ -343,6 +361,10 @@ def _code(node: ast.expr, params: frozenset[str], nullable: frozenset[str]) -> s
             return f"({''.join(f'{write(item)}, ' for item in items)})"
         case ast.Subscript(value=ast.Attribute(value=tensor), slice=index):
             return f"{write(tensor)}.shape[{ast.unparse(index)}]"
+        case ast.Subscript(value=numbers, slice=index):
+            return f"{write(numbers)}[{ast.unparse(index)}]"
+        case ast.Call(func=ast.Name(), args=[numbers]):
+            return f"len({write(numbers)})"
         case ast.Attribute(value=tensor, attr=attr):
             read = f"{write(tensor)}.{attr}"
             return f"dtype_name({read})" if attr == "dtype" else read

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from attrs import field, frozen
 
 from kernelpkg.errors import quoted, suggestion
-from kernelpkg.expr.language import DTYPES, TENSOR_USES, Expr, shown, tests_none
+from kernelpkg.expr.language import DTYPES, LIST_USES, TENSOR_USES, Expr, shown, tests_none
 
 ValueType = Literal["flag", "whole", "number", "dtype", "text"]
 """What an expression is worth: true or false, a whole number, any number, the name of a dtype, or a
@@ -38,11 +38,12 @@ class Scope:
 
     tensors: frozenset[str] = frozenset()
     scalars: Mapping[str, ValueType] = field(factory=dict)
+    lists: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     axes: Mapping[str, ValueType | None] = field(factory=dict)
 
     def known(self) -> list[str]:
-        return sorted({*self.tensors, *self.scalars, *self.axes})
+        return sorted({*self.tensors, *self.scalars, *self.lists, *self.axes})
 
 
 def infer(expr: Expr, scope: Scope) -> tuple[ValueType | None, tuple[tuple[str, str], ...]]:
@@ -103,6 +104,8 @@ class _Typer:
                 return self.compare(node)
             case ast.Subscript(value=ast.Attribute(value=ast.Name(id=name))):
                 return self.tensor(name, "whole")
+            case ast.Subscript(value=ast.Name(id=name)) | ast.Call(args=[ast.Name(id=name)]):
+                return self.numbers(name)
             case ast.Attribute(value=ast.Name(id=name), attr=attr):
                 return self.tensor(name, "dtype" if attr == "dtype" else "whole")
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attr)):
@@ -134,6 +137,21 @@ class _Typer:
             return scope.scalars[name]
         if name in scope.tensors:
             self.refuse("KP121", f"tensor '{name}' is not a value; read its {TENSOR_USES}")
+        elif name in scope.lists:
+            self.refuse("KP121", f"list '{name}' is not a value; read {LIST_USES}")
+        else:
+            self.unknown(name)
+        return None
+
+    def numbers(self, name: str) -> ValueType | None:
+        """Return the type of an element, or of the length, of a list of whole numbers."""
+        scope = self.scope
+        if name in scope.lists and name not in scope.axes:
+            return "whole"
+        if name in scope.axes or name in scope.scalars:
+            self.refuse("KP121", f"'{name}' is a value and has no elements")
+        elif name in scope.tensors:
+            self.refuse("KP121", f"tensor '{name}' is not a list; read its {TENSOR_USES}")
         else:
             self.unknown(name)
         return None
@@ -149,6 +167,8 @@ class _Typer:
         elif name in self.scope.scalars:
             what = "a text" if self.scope.scalars[name] == "text" else "a number"
             self.refuse("KP121", f"argument '{name}' is {what} and has no attributes")
+        elif name in self.scope.lists:
+            self.refuse("KP121", f"list '{name}' has no attributes; read {LIST_USES}")
         elif name not in self.scope.tensors:
             self.unknown(name)
         else:
@@ -179,7 +199,8 @@ class _Typer:
     def presence(self, name: str) -> None:
         if name in self.scope.axes:
             return  # the axis of an argument that is absent is absent too
-        if name not in self.scope.tensors and name not in self.scope.scalars:
+        scope = self.scope
+        if name not in {*scope.tensors, *scope.scalars, *scope.lists}:
             self.unknown(name)
         elif name not in self.scope.optional:
             self.refuse("KP121", f"argument '{name}' is always given, so 'is None' says nothing")

@@ -48,7 +48,8 @@ class Parameter:
     @property
     def hint(self) -> str:
         """The annotation that its schema wants."""
-        return f"{'torch.Tensor' if self.is_tensor else self.type}{' | None' * self.optional}"
+        base = {"Tensor": "torch.Tensor", "int[]": "list[int]"}.get(self.type, self.type)
+        return f"{base}{' | None' * self.optional}"
 
     def schema(self, alias: str = "") -> str:
         """Return the argument as a schema has it; one with an `alias` is written."""
@@ -56,6 +57,18 @@ class Parameter:
         shown = repr(self.default) if isinstance(self.default, str) else self.default
         given = "" if self.default is NO_DEFAULT else f"={shown}"
         return f"{marked}{'?' * self.optional} {self.name}{given}"
+
+
+def length_of(function: ast.FunctionDef, name: str) -> int:
+    """Return how many elements a function reads of a list, or unpacks it to; 1 at least."""
+    found = 1
+    for node in ast.walk(function):
+        match node:
+            case ast.Subscript(value=ast.Name(id=read), slice=ast.Constant(value=int(place))):
+                found = max(found, place + 1) if read == name else found
+            case ast.Assign(targets=[ast.Tuple(elts=parts)], value=ast.Name(id=read)):
+                found = max(found, len(parts)) if read == name else found
+    return found
 
 
 def read_parameters(module: SourceModule, function: ast.FunctionDef) -> list[Parameter]:
@@ -144,6 +157,8 @@ def read_type(module: SourceModule, node: ast.expr | None) -> tuple[str, bool]:
                 return read_type(module, inner)[0], True
             if name in ("typing.Union", "Union") and isinstance(inner, ast.Tuple):
                 return _either(module, inner.elts)
+            if name in ("list", "typing.List", "List") and read_type(module, inner)[0] == "int":
+                return "int[]", False
             return "", False
         case None:
             return "", False

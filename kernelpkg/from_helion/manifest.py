@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from kernelpkg.expr.language import DTYPES
-from kernelpkg.from_helion.arguments import Parameter, texts_of
+from kernelpkg.from_helion.arguments import Parameter, length_of, texts_of
 from kernelpkg.from_helion.source import Decoration, Remarks
 from kernelpkg.from_helion.values import Reading
 from kernelpkg.manifest.opschema import NO_DEFAULT
@@ -187,6 +187,10 @@ class Draft:
                 value = _GUESSES[parameter.type]
                 self.guesses.append(f"the value of '{parameter.name}' ({toml(value)})")
                 lines.append(f"{parameter.name} = {toml(value)}")
+            elif parameter.type == "int[]" and needed:
+                value = [_GUESSES["int"]] * length_of(self.function, parameter.name)
+                self.guesses.append(f"the elements of '{parameter.name}' ({toml(value)})")
+                lines.append(f"{parameter.name} = {toml(value)}")
         return lines
 
     def guards(self) -> list[str]:
@@ -197,6 +201,9 @@ class Draft:
             if one is not None and other is not None:
                 found.append(f"{_bare(one)} {sign} {_bare(other)}")
         for parameter in self.parameters:
+            if parameter.type == "int[]" and parameter.default is NO_DEFAULT:
+                length = length_of(self.function, parameter.name)
+                found.append(f"len({parameter.name}) == {length}")
             if parameter.type == "str" and texts_of(self.function, parameter.name):
                 found.append(f"{parameter.name} in {self.constants()[parameter.name]}")
         return [*dict.fromkeys(found)]

@@ -16,8 +16,8 @@ import torch
 
 Exact = Mapping[int, tuple[bool, ...] | None]
 """Per argument of the op, by its place: which of its sizes are numbers in the code, and then which
-of its strides; of a whole number, whether it is one itself. None stands for a value that the
-function does not read."""
+of its strides; of a whole number, whether it is one itself, and of a list, which elements are. None
+stands for a value that the function does not read."""
 
 
 def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
@@ -77,7 +77,8 @@ def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
         case float():
             return "float"
         case list() | tuple():
-            return list(arg)
+            sure = (*exact, *(False,) * (len(arg) - len(exact)))
+            return [n if mark or n < 2 else 2 for n, mark in zip(arg, sure, strict=True)]
     return repr(arg)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import Expr, compile_exprs, dtype_name, without_value
 from kernelpkg.manifest.cases import Case, Evaluator, call_of, show
-from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.opschema import VALUES, OpSchema
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Axis, Dim, KernelSpec, Scalar
 
 AxesFunction = Callable[..., tuple[Scalar, ...]]
@@ -89,6 +89,13 @@ def check_devices(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
             )
 
 
+def extent_of(value: Any) -> str:
+    """Say how many dimensions a tensor has, or how many elements a list."""
+    if isinstance(value, list | tuple):
+        return f"{len(value)} element{'s' * (len(value) != 1)}"
+    return f"{value.ndim} dimensions"
+
+
 def _spread_sizes(shape: Sequence[Dim], value: Any) -> tuple[int, ...]:
     """Return the sizes of a tensor for which the one entry stands that its shape spreads."""
     place = next(place for place, dim in enumerate(shape) if dim.spread)
@@ -149,9 +156,11 @@ class CallCheck:
                 axis_text = f"axis {axis.name} = '{axis.expr.text}'"
                 raise self._refuse(f"{axis_text} {without_value(error)}") from None
             except IndexError:
+                by_name = dict(zip(schema.arg_names, args, strict=True))
                 given = ", ".join(
-                    f"'{name}' has {args[self.spec.schema.arg_names.index(name)].ndim} dimensions"
+                    f"'{name}' has {extent_of(by_name[name])}"
                     for name in axis.expr.names()
+                    if schema.arg(name).type not in VALUES
                 )
                 raise self._refuse(
                     f"axis {axis.name} = '{axis.expr.text}' cannot be read: {given}"
@@ -169,7 +178,7 @@ class CallCheck:
             except ArithmeticError as error:
                 wrong = without_value(error)
             except IndexError:
-                wrong = "reads a dimension that is not there"
+                wrong = "reads a dimension or an element that is not there"
             raise self._refuse(f"guard '{guard.text}' {wrong}{self._given(guard, axes)}")
 
     def _given(self, expr: Expr, axes: tuple[Scalar, ...]) -> str:

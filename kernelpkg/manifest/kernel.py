@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from kernelpkg.errors import quoted, suggestion
-from kernelpkg.expr.language import Expr, ExprError, parse_expr
+from kernelpkg.expr.language import Expr, ExprError, list_of, parse_expr
 from kernelpkg.expr.types import Scope, ValueType, infer, value_problem, wants
 from kernelpkg.manifest import validate
 from kernelpkg.manifest.decode import MISSING, TomlPath
@@ -21,6 +21,7 @@ from kernelpkg.manifest.keys import USES
 from kernelpkg.manifest.opschema import (
     NO_DEFAULT,
     VALUES,
+    OpArg,
     OpSchema,
     SchemaError,
     name_problem,
@@ -288,6 +289,7 @@ class KernelReader:
         if not arg.is_tensor and arg.default is not NO_DEFAULT:
             return ArgSpec(name=name, variants=(ArgVariant(value=parse_expr(repr(arg.default))),))
         remedy = "a shape and a dtype" if arg.is_tensor else "a value, or an axis of its name"
+        remedy = "its elements" if arg.type == "int[]" else remedy
         at = ("args", name) if isinstance(self.document.get("args"), dict) else ("args",)
         self.report(at, "KP130", f"argument '{name}' is not given in [args]; give {remedy}")
         return ArgSpec(name=name, variants=())
@@ -296,12 +298,13 @@ class KernelReader:
         self, name: str, entries: Mapping[str, Any], made: Mapping[str, ArgSpec]
     ) -> Iterator[ArgVariant]:
         entry = entries[name]
-        tables = entry if isinstance(entry, tuple) else (entry,)
+        several = isinstance(entry, tuple) and any(isinstance(part, dict) for part in entry)
+        tables = entry if several else (entry,)
         arg = self.schema.arg(name)
         open_ended = False
         for place, given in enumerate(tables):
             table = given if isinstance(given, dict) else {"value": given}
-            at = ("args", name, place) if isinstance(entry, tuple) else ("args", name)
+            at = ("args", name, place) if several else ("args", name)
             value_at = (*at, "value") if isinstance(given, dict) else at
             if any(value is MISSING for value in table.values()):
                 continue
@@ -312,14 +315,7 @@ class KernelReader:
                 message = f"argument '{name}' has a variant without 'when' before this one; "
                 self.report(at, "KP132", f"{message}only the last may do without")
             open_ended = table.get("when") is None
-            value = table.get("value")
-            variant = self._variant(
-                table,
-                at,
-                value=None
-                if value is None or arg.is_tensor
-                else self._expr(value_at, value, self.over_axes, VALUES[arg.type]),
-            )
+            variant = self._variant(table, at, self._value(arg, value_at, table.get("value")))
             like = table.get("like") if arg.is_tensor else None
             if like is None:
                 yield variant
@@ -334,6 +330,21 @@ class KernelReader:
                 for key, code, message in validate.like_problems(name, like, found):
                     self.report((*at, key), code, message)
                 yield found if others[1:] else evolve(found, when=variant.when)
+
+    def _value(self, arg: OpArg, at: TomlPath, value: Any) -> Expr | None:
+        """Return the value of a scalar, or that of a list by its elements."""
+        if value is None or arg.is_tensor:
+            return None
+        if isinstance(value, tuple) != (arg.type == "int[]"):
+            what = "a list; give its elements" if arg.type == "int[]" else "no list; give one value"
+            self.report(at, "KP132", f"argument '{arg.name}' is {what}")
+            return None
+        if not isinstance(value, tuple):
+            return self._expr(at, value, self.over_axes, VALUES[arg.type])
+        items = [
+            self._expr((*at, i), item, self.over_axes, "whole") for i, item in enumerate(value)
+        ]
+        return list_of([item for item in items if item is not None])
 
     def _variant(self, table: Mapping[str, Any], at: TomlPath, value: Expr | None) -> ArgVariant:
         def expr(key: str, wanted: ValueType) -> Expr | None:

@@ -43,6 +43,7 @@ _value = Either((Flag(), Number(), Text()), "a number, true, false or a text")
 _output = Text("an argument, 'return', or 'return[0]' for one of several results", OUTPUT)
 _axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")
+_element = Either((Number(whole=True), _expression), "a whole number or an expression")
 _positive = Number(whole=True, least=1)
 
 _KERNEL: Final = table(
@@ -154,12 +155,23 @@ _VARIANT: Final = table(
         "unless given; a function gets (axes, args, generator)",
     ),
     high=optional(_size, "For randint: the values are below this"),
-    value=optional(Either((Flag(), Number(), Text())), "The value of a scalar"),
+    value=optional(
+        Either((Flag(), Number(), Text(), ListOf(_element))),
+        "The value of a scalar; the elements of a list",
+    ),
 )
 
 _ARG: Final = Either(
-    (Flag(), Number(), _expression, _VARIANT, ListOf(_VARIANT, least=1)),
-    "a table, an array of tables, a number, true, false or an expression",
+    (
+        *(Flag(), Number(), _expression, _VARIANT),
+        ListOf(
+            Either(
+                (_VARIANT, *_element.kinds), "a table, or an element: a whole number, an expression"
+            ),
+            least=1,
+        ),
+    ),
+    "a table, an array of tables or of elements, a number, true, false or an expression",
 )
 
 _ACCURACY: Final = table(

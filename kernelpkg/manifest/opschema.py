@@ -25,7 +25,8 @@ _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
 _TEXT = re.compile(r"\"[!#-\[\]-~]*\"|'[!-&(-\[\]-~]*'")  # without quotes and backslashes
-_TYPES = ("Tensor", "int", "SymInt", "float", "bool", "str")
+_TYPES = ("Tensor", "int", "SymInt", "float", "bool", "str", "int[]")
+_SAME = {"SymInt": "int", "SymInt[]": "int[]"}
 
 
 def name_problem(name: str, *, private: bool = False) -> str | None:
@@ -48,7 +49,7 @@ class SchemaError(ValueError):
 
 @frozen(kw_only=True)
 class OpArg:
-    """One argument; `type` is Tensor, int, float, bool or str (SymInt reads as int)."""
+    """One argument; `type` is Tensor, int, float, bool, str or int[] (SymInt reads as int)."""
 
     name: str
     type: str
@@ -105,9 +106,9 @@ class OpSchema:
 def parse_schema(text: str) -> OpSchema:
     """Read a schema such as "(Tensor(a!) out, Tensor x, float eps=1e-6) -> ()".
 
-    Takes Tensor, int, SymInt, float, bool and str arguments, each optional or not, and returns of
-    no, one or several tensors. Raises SchemaError, whose message names the part and the remedy.
-    Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
+    Takes Tensor, int, SymInt, float, bool, str and int[] arguments, each optional or not, and
+    returns of no, one or several tensors. Raises SchemaError, whose message names the part and the
+    remedy. Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
     """
     outer = re.fullmatch(r"\s*\((?P<args>.*)\)\s*->\s*(?P<returns>.+?)\s*", text, re.DOTALL)
     if outer is None:
@@ -139,7 +140,7 @@ def _parse_arg(part: str) -> OpArg:
         raise SchemaError(
             f"has an argument that does not read as 'Type name' or 'Type name=default': '{part}'"
         )
-    if match["type"] not in _TYPES:
+    if match["type"] not in (*_TYPES, *_SAME):
         raise SchemaError(
             f"argument '{match['name']}' has type '{match['type']}'; "
             f"kernels take {', '.join(_TYPES[:-1])} and {_TYPES[-1]}"
@@ -154,7 +155,7 @@ def _parse_arg(part: str) -> OpArg:
             f"argument '{match['name']}' has default 'None', and is always given; write "
             f"'{part.split(maxsplit=1)[0]}? {match['name']}=None'"
         )
-    kind = "int" if match["type"] == "SymInt" else match["type"]
+    kind = _SAME.get(match["type"], match["type"])
     return OpArg(
         name=match["name"],
         type=kind,
@@ -178,6 +179,7 @@ def _parse_default(name: str, kind: str, optional: bool, text: str | None) -> ob
     if kind == "str" and _TEXT.fullmatch(text):
         return text[1:-1]
     words = {"int": "an int of 64 bits", "str": "a text in quotes, without blanks and commas"}
+    words["int[]"] = "None" if optional else "none, for a list is always given"
     wanted = words.get(kind, f"a {kind}{' or None' if optional else ''}")
     if kind == "Tensor":
         wanted = "None" if optional else "none, for it is always given"
@@ -207,7 +209,8 @@ def scope_of(schema: OpSchema | Any, axes: Mapping[str, ValueType | None]) -> Sc
     args = getattr(schema, "args", ())
     return Scope(
         tensors=frozenset(arg.name for arg in args if arg.is_tensor),
-        scalars={arg.name: VALUES[arg.type] for arg in args if not arg.is_tensor},
+        scalars={arg.name: VALUES[arg.type] for arg in args if arg.type in VALUES},
+        lists=frozenset(arg.name for arg in args if arg.type == "int[]"),
         optional=frozenset(arg.name for arg in args if arg.optional),
         axes=axes,
     )

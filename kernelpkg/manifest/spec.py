@@ -239,6 +239,12 @@ class KernelSpec:
         return None if name in self.accuracy else self.properties.get(name)
 
     @cached_property
+    def size_axes(self) -> tuple[str, ...]:
+        """The axes that are read of tensors; the others are of numbers and texts that it takes."""
+        tensors = {arg.name for arg in self.schema.args if arg.is_tensor}
+        return tuple(axis.name for axis in self.axes if not tensors.isdisjoint(axis.expr.names()))
+
+    @cached_property
     def axis_types(self) -> Mapping[str, AxisType]:
         """What values each axis can have, in the order of the manifest."""
         return {axis.name: _axis_type(axis.expr, self.schema) for axis in self.axes}

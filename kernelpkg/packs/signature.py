@@ -111,7 +111,7 @@ def _returned(count: int) -> str:
 
 def hint(arg: OpArg) -> str:
     """Return the annotation of a parameter that is an argument of an op."""
-    base = "torch.Tensor" if arg.is_tensor else arg.type
+    base = {"Tensor": "torch.Tensor", "int[]": "list[int]"}.get(arg.type, arg.type)
     return f"{base} | None" if arg.optional else base
 
 
@@ -131,7 +131,7 @@ def _written(node: ast.expr) -> str:
 
 
 def _annotated(node: ast.expr) -> str:
-    text = _written(node).strip("'\"").replace("typing.", "")
+    text = _written(node).strip("'\"").replace("typing.", "").replace("List[int]", "list[int]")
     if text.startswith("Optional[") and text.endswith("]"):
         text = f"{text[9:-1]} | None"
     if text.startswith("None | "):

@@ -16,7 +16,7 @@ from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
 from kernelpkg.configs.samples import spread
 from kernelpkg.configs.selection import Chosen, ConfigSelection
 from kernelpkg.errors import Progress, UsageError, error_line, suggestion
-from kernelpkg.manifest.cases import Case, Evaluator, cases_of, guard_problem
+from kernelpkg.manifest.cases import Case, Evaluator, cases_of, guard_problem, is_empty
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.runtime.dispatch import Dispatcher, NotReady, Plan
 from kernelpkg.runtime.register import (
@@ -170,7 +170,7 @@ def sized_cases(spec: KernelSpec, sizes: Mapping[str, Scalar | Sequence[Scalar]]
         seen.add(fixed)
         for values in itertools.product(*named.values()):
             near = evolve(case, values={**case.values, **dict(zip(named, values, strict=True))})
-            if near.size() != 0 and guard_problem(spec, near) is None:
+            if not is_empty(spec, near) and guard_problem(spec, near) is None:
                 yield near
 
 

@@ -105,7 +105,7 @@ def _arg(arg: Any) -> OpArg:
     written = arg.alias_info is not None and arg.alias_info.is_write
     return OpArg(
         name=arg.name,
-        type="int" if kind == "SymInt" else kind,
+        type={"SymInt": "int", "List[int]": "int[]", "List[SymInt]": "int[]"}.get(kind, kind),
         optional=optional is not None,
         alias="a" if written else "",
         default=arg.default_value if arg.has_default_value() else NO_DEFAULT,

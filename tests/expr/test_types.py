@@ -12,6 +12,7 @@ from kernelpkg.expr.types import Scope, infer, value_problem, wants
 SCOPE = Scope(
     tensors=frozenset(["x", "residual"]),
     scalars={"eps": "number", "group": "whole", "neox": "flag", "bound": "number", "act": "text"},
+    lists=frozenset(["shifts"]),
     optional=frozenset(["residual", "bound"]),
     axes={"size": "whole", "out_dtype": "dtype", "broken": None, "has_bound": "flag"},
 )
@@ -37,6 +38,8 @@ SCOPE = Scope(
         ("size * eps", "number"),
         ("-eps", "number"),
         ("neox + 1", "whole"),
+        ("shifts[0] + len(shifts)", "whole"),
+        ("shifts[-1] > 0", "flag"),
         ("'silu'", "text"),
         ("act", "text"),
         ("act in ['silu', 'relu'] or act == 'gelu'", "flag"),
@@ -60,9 +63,9 @@ def test_an_expression_has_its_type(text, kind):
     ("text", "code", "message"),
     [
         ("sise", "KP121", "name 'sise' is not known here; did you mean 'size'?"),
-        ("q + 1", "KP121", "name 'q' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
+        ("q + 1", "KP121", "name 'q' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, shifts, size, x"),
         ("out_dtype == float23", "KP121", "name 'float23' is not known here; did you mean 'float32'?"),
-        ("y.ndim", "KP121", "name 'y' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, size, x"),
+        ("y.ndim", "KP121", "name 'y' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, shifts, size, x"),
         ("rsidual is None", "KP121", "name 'rsidual' is not known here; did you mean 'residual'?"),
         ("size.ndim", "KP121", "axis 'size' is a value and has no attributes"),
         ("eps.shape[0]", "KP121", "argument 'eps' is a number and has no attributes"),
@@ -83,6 +86,13 @@ def test_an_expression_has_its_type(text, kind):
         ("out_dtype in ['int8']", "KP122", "'out_dtype in ['int8']' compares a dtype with a text; names of dtypes are written without quotes"),
         ("act == int8", "KP122", "'act == int8' compares a dtype with a text; names of dtypes are written without quotes"),
         ("size % ('a' * 9999999999)", "KP122", "''a' * 9999999999' uses a text as a number"),
+        ("shifts", "KP121", "list 'shifts' is not a value; read its elements, as in x[0], and len(x)"),
+        ("shifts.ndim", "KP121", "list 'shifts' has no attributes; read its elements, as in x[0], and len(x)"),
+        ("size[0]", "KP121", "'size' is a value and has no elements"),
+        ("len(act)", "KP121", "'act' is a value and has no elements"),
+        ("x[0]", "KP121", "tensor 'x' is not a list; read its shape[i], ndim, dtype, numel(), stride(i) and is_contiguous()"),
+        ("len(shift)", "KP121", "name 'shift' is not known here; did you mean 'shifts'?"),
+        ("shifts is None", "KP121", "argument 'shifts' is always given, so 'is None' says nothing"),
         ("act.ndim", "KP121", "argument 'act' is a text and has no attributes"),
     ],
 )  # fmt: skip

@@ -194,6 +194,24 @@ def test_constants_are_axes_with_the_values_that_the_function_knows(take, tmp_pa
     assert read_kernel(tmp_path, "f").key_axes[:-1] == ("dtype", *names)
 
 
+def test_a_list_has_as_many_elements_as_are_read(take):
+    found, remarks = take("""
+        def f(x: torch.Tensor, shifts: list[int], pads: list[int]) -> torch.Tensor:
+            out = torch.empty_like(x)
+            before, after = pads
+            for t in hl.tile(x.size(0)):
+                out[t] = x[t] * shifts[2] + before
+            return out
+    """)
+    text = manifest(found)
+    assert text["op"]["schema"] == "(Tensor x, int[] shifts, int[] pads) -> Tensor"
+    assert text["args"]["shifts"] == [16, 16, 16]
+    assert text["guard"]["when"][1:] == ["len(shifts) == 3", "len(pads) == 2"]
+    assert remarks[-1].endswith(
+        "the elements of 'shifts' ([16, 16, 16]); the elements of 'pads' ([16, 16])"
+    )
+
+
 def test_a_default_of_several_lines_is_a_constant_on_one(take):
     found, _ = take("""
         def f(x: torch.Tensor, last: Callable = lambda total,
@@ -356,14 +374,14 @@ def test_a_fake_implementation_that_cannot_be_inferred_is_left_to_the_author(tak
 def test_all_that_no_op_has_is_refused_in_one_run(take, tmp_path):
     with pytest.raises(UsageError) as caught:
         take("""
-            def f(x, sizes: list[int], *more: int) -> list[torch.Tensor]:
+            def f(x, sizes: list[float], *more: int) -> list[torch.Tensor]:
                 return [x]
         """)
     assert str(caught.value).replace(f"{tmp_path}/", "").split("\n") == [
         "4 things to change first",
         "given.py:6: 'more' takes any arguments; an op has each by name",
         (
-            "given.py:6: argument 'sizes' is 'list[int]', as none of an op; give it a default, "
+            "given.py:6: argument 'sizes' is 'list[float]', as none of an op; give it a default, "
             "which then takes its place"
         ),
         (

@@ -16,8 +16,8 @@ def far(size: int, stride: int) -> torch.Tensor:
 
 
 def test_a_class_says_what_code_depends_on():
-    args = (torch.empty(3, 8, dtype=torch.bfloat16), None, True, 5, 0.5, "sum", [1, 2])
-    found = call_class(args, {0: (False, True), 3: (False,)})
+    args = (torch.empty(3, 8, dtype=torch.bfloat16), None, True, 5, 0.5, "sum", [1, 2, 4, 5])
+    found = call_class(args, {0: (False, True), 3: (False,), 6: (False, False, False, True)})
     assert json.loads(found) == [
         ["bfloat16", [2, 8, 2, 1]],
         None,
@@ -25,7 +25,7 @@ def test_a_class_says_what_code_depends_on():
         {"int": 2},
         "float",
         "sum",
-        [1, 2],
+        [1, 2, 2, 5],
     ]
 
 
@@ -35,6 +35,7 @@ SAME = {
     "columns": ((X,), (torch.empty(4, 9),)),
     "a start elsewhere": ((X,), (torch.empty(5, 8)[1:],)),
     "numbers": ((2, 0.5), (7, 1.5)),
+    "elements of a list": (([1, 2],), ([1, 3],)),
 }
 APART = {
     "one row": ((X,), (torch.empty(1, 8),)),
@@ -51,7 +52,8 @@ APART = {
     "a flag": ((True,), (False,)),
     "a flag and a number": ((True,), (1,)),
     "a word": (("sum",), ("mean",)),
-    "a list": (([1, 2],), ([1, 3],)),
+    "a list with a 1": (([1, 2],), ([3, 2],)),
+    "a longer list": (([2, 2],), ([2, 2, 2],)),
     "a whole number and another": ((2,), (2.0,)),
     "indices of 64 bits": ((far(2**31, 1),), (far(2**31 + 1, 1),)),
     "a view that lies far apart": ((far(3, 2**30 - 1),), (far(3, 2**30),)),

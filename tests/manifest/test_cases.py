@@ -21,6 +21,7 @@ from kernelpkg.manifest.cases import (
     expand,
     guard_problem,
     guard_problems,
+    is_empty,
     needed_axes,
     show,
     shown_bytes,
@@ -89,6 +90,18 @@ def test_the_smallest_case_is_not_empty():
     assert str(smallest_case(SPEC)) == (
         "num_tokens=3, hidden_size=8, group=4, dtype=float32, has_residual=false"
     )
+
+
+def test_a_number_that_is_0_makes_nothing_empty():
+    """What the op takes may be 0, as a shift by nothing; a size that is 0 leaves no elements."""
+    roll = read_kernel(Path(__file__).parents[1] / "packs" / "kinds", "roll")
+    tuned = cases_of(roll, "tune")
+    assert [(is_empty(roll, case), case.size()) for case in tuned] == [
+        (False, 16 * 1024 * 3),
+        (False, 1024 * 1024 * 3),
+    ]
+    assert is_empty(roll, changed(tuned[0], num_rows=0))
+    assert str(smallest_case(roll)) == "num_rows=9, width=8, down=8, right=3"
 
 
 def test_the_key_of_a_case_has_the_order_of_the_rules():

@@ -254,7 +254,7 @@ def test_a_guard_that_reads_what_is_absent_does_not_hold(tmp_path):
         strict.axes_of(call())
     loose = edited(tmp_path / "b", (old, "residual is None or residual.shape[9] == 1"))
     assert loose.axes_of(call())[0] == 3
-    with pytest.raises(CallError, match="reads a dimension that is not there"):
+    with pytest.raises(CallError, match="reads a dimension or an element that is not there"):
         loose.axes_of(call(residual=Tensor(3, 2, 4)))
 
 
@@ -283,6 +283,21 @@ def contradicted(*edits):
 def test_inputs_that_have_other_axes_than_their_case(edits, want):
     """No call is such a case; what is read where it is made cannot differ."""
     assert contradicted(*edits) == want
+
+
+def test_elements_of_a_list_are_read_and_one_that_is_not_there_is_told():
+    """Its length is for a guard; what is read of a shorter one is said."""
+    check = CallCheck(read_kernel(GOOD.parents[1] / "packs" / "kinds", "roll"), "kinds::roll")
+    tensor = Tensor(3, 8, dtype="float32")
+    assert check.axes_of([tensor, [2, 7]]) == (3, 8, 2, 7)
+    for shifts, message in (
+        ([2], "axis right = 'shifts[1]' cannot be read: 'shifts' has 1 element"),
+        ([2, 7, 1], "guard 'len(shifts) == 2' does not hold"),
+        ([2, 8], "guard 'right < width' does not hold (right = 8, width = 8)"),
+    ):
+        with pytest.raises(CallError) as caught:
+            check.axes_of([tensor, shifts])
+        assert str(caught.value) == f"kinds::roll: {message}"
 
 
 def test_facts_of_a_tensor_are_those_of_pytorch():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelpkg.errors import PackError
 from kernelpkg.packs.read import read_kernel
 
 GOOD = Path(__file__).parents[1] / "golden" / "good"
@@ -85,3 +86,60 @@ def test_sizes_that_are_spread_are_those_of_the_other(variants):
     (found,) = variants('out = { like = "input", shape = ["*", 1, "group"] }', spread)
     assert found["shape"] == ["*num_tokensinput", "1", "group"]
     assert (found["dtype"], found["strides"]) == ("dtype", None)
+
+
+KINDS = Path(__file__).parents[1] / "packs" / "kinds"
+SHIFTS = 'shifts = ["down", "right"]'
+
+
+def edited_roll(tmp_path, new):
+    """Read the kernel with a list, with another entry for it."""
+    shutil.copytree(KINDS / "kernels/roll", tmp_path / "kernels/roll")
+    path = tmp_path / "kernels/roll/kernel.toml"
+    path.write_text(path.read_text().replace(SHIFTS, new))
+    return read_kernel(tmp_path, "roll")
+
+
+@pytest.mark.parametrize(
+    ("entry", "texts"),
+    [
+        (SHIFTS, ["[down, right]"]),
+        (
+            'shifts = [{ when = "down == 0", value = [0, "right"] }, { value = ["down", "right"]}]',
+            ["[0, right]", "[down, right]"],
+        ),
+    ],
+    ids=["elements", "variants"],
+)
+def test_a_list_is_given_by_its_elements(tmp_path, entry, texts):
+    arg = edited_roll(tmp_path, entry).args[1]
+    assert [variant.value.text for variant in arg.variants] == texts
+
+
+PLACE = "kernels/roll/kernel.toml:"
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("shifts = 3", "47: KP132 argument 'shifts' is a list; give its elements"),
+        ("shifts = [{ value = 3 }]", "47: KP132 argument 'shifts' is a list; give its elements"),
+        (
+            "shifts = ['down', 1.5]",
+            (
+                "47: KP012 entry 2 of 'shifts' must be a table, or an element: a whole number, an "
+                "expression, not a number (1.5)"
+            ),
+        ),
+        (
+            "shifts = ['down', 'width > 2']",
+            "47: KP122 expression 'width > 2' is true or false, and must be a whole number",
+        ),
+        ("", "45: KP130 argument 'shifts' is not given in [args]; give its elements"),
+    ],
+    ids=["number", "number in a table", "fraction", "condition", "nothing"],
+)
+def test_what_is_not_a_list_of_whole_numbers_is_one_line(tmp_path, entry, problem):
+    with pytest.raises(PackError) as caught:
+        edited_roll(tmp_path, entry)
+    assert str(caught.value).split("\n")[0] == PLACE + problem

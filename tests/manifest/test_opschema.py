@@ -19,7 +19,7 @@ def test_a_schema_with_everything_that_kernels_take():
     """Types, aliases, optionals and defaults are read in order."""
     schema = parse_schema(
         " (Tensor(a!) out, Tensor x, Tensor(b!)? residual, Tensor? bound=None, SymInt size=-1, "
-        "float eps=1e-6, bool neox=True, int? group=None, str act='silu', str? mode=None) -> (Tensor, Tensor scale) "
+        "float eps=1e-6, bool neox=True, int? group=None, str act='silu', str? mode=None, SymInt[]? sizes=None) -> (Tensor, Tensor scale) "
     )
     assert schema.args == (
         OpArg(name="out", type="Tensor", alias="a"),
@@ -32,13 +32,14 @@ def test_a_schema_with_everything_that_kernels_take():
         OpArg(name="group", type="int", optional=True, default=None),
         OpArg(name="act", type="str", default="silu"),
         OpArg(name="mode", type="str", optional=True, default=None),
+        OpArg(name="sizes", type="int[]", optional=True, default=None),
     )
     assert schema.arg("x").default is NO_DEFAULT
     assert schema.returns == 2
     assert schema.text.startswith("(Tensor(a!) out")
     assert schema.written == ("out", "residual")
     assert schema.arg("eps").default == 1e-6
-    assert [arg.is_tensor for arg in schema.args] == [True] * 4 + [False] * 6
+    assert [arg.is_tensor for arg in schema.args] == [True] * 4 + [False] * 7
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_an_op_may_take_nothing_that_is_read():
         ("(Tensor x, ) -> ()", "has an argument that does not read as 'Type name' or 'Type name=default': ''"),
         ("(Tensor x, *, int y) -> ()", "has an argument that does not read as 'Type name' or 'Type name=default': '*'"),
         ("(Tensor) -> ()", "has an argument that does not read as 'Type name' or 'Type name=default': 'Tensor'"),
-        ("(int[2] x) -> ()", "argument 'x' has type 'int[2]'; kernels take Tensor, int, SymInt, float, bool and str"),
+        ("(int[2] x) -> ()", "argument 'x' has type 'int[2]'; kernels take Tensor, int, SymInt, float, bool, str and int[]"),
+        ("(int[] x=0) -> ()", "argument 'x' has default '0'; it must be none, for a list is always given"),
         ("(str x=silu) -> ()", "argument 'x' has default 'silu'; it must be a text in quotes, without blanks and commas"),
         ("(str x='a\\n') -> ()", "argument 'x' has default ''a\\n''; it must be a text in quotes, without blanks and commas"),
         ("(Tensor(a) x) -> ()", "argument 'x': only a tensor that is written takes an alias, as in 'Tensor(a!) x'"),

@@ -84,6 +84,11 @@ def write_op(
         what = "what has [properties] would be held against a baseline by vLLM's autotuner"
         message = f"kernel '{spec.name}': {what}; leave it out of the pack that is vendored"
         raise pack_error(spec.path, "KP813", message)
+    numbers = next((arg.name for arg in spec.schema.args if arg.type == "int[]"), None)
+    if numbers is not None:
+        what = f"argument '{numbers}' is a list, whose elements no key of vLLM's keeps apart"
+        message = f"kernel '{spec.name}': {what}; leave it out of the pack that is vendored"
+        raise pack_error(spec.path, "KP813", message)
     taken = take(spec, files)
     function = taken.file.function(spec.source.name)
     try:

@@ -67,6 +67,16 @@ def test_each_value_of_a_constant_has_classes_of_its_own(name, constants):
     assert set.intersection(*codes.values()) == set()
 
 
+def test_elements_of_a_list_are_arguments_of_the_code():
+    """They are in the class as a number is: one that is 0 or 1, and how many there are."""
+    root = Path(__file__).parents[2] / "packs" / "kinds"
+    builder = KernelBuilder(read_pack(root, "kinds"), read_kernel(root, "roll"), resolve("H100"))
+    units = [*builder.units()]
+    assert builder.exact[1] == (False, False)
+    assert {str(json.loads(unit.call_class)[1]) for unit in units} == {"[0, 2]"}
+    assert units[0].payload["args"][-2:] == [0, 3]
+
+
 def test_calls_that_get_no_config_of_the_pack_get_helions_default(demo):
     assert {unit.chosen.config for unit in builder_of(demo).units()} == {None}
 

@@ -175,7 +175,7 @@ SCHEMAS = {
     ),
     "type": (
         "(int[] input) -> ()",
-        "its 'input' is List[int], and of the op Tensor; it returns nothing, and the op (Tensor)",
+        "its 'input' is int[], and of the op Tensor; it returns nothing, and the op (Tensor)",
     ),
     "keyword only": (
         "(*, Tensor input) -> Tensor", "it takes input by keyword only, as no op of a pack can",
