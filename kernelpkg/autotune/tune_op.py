@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,7 +21,7 @@ from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
 from kernelpkg.errors import PackError, pack_error
 from kernelpkg.jobs.pool import Job, JobOutcome
-from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.helion_config import Config, tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
 
 Effort = Literal["none", "quick", "full"]
@@ -320,7 +320,8 @@ class OpRun:
         """Return the text of a config file that can be read; raises PackError for another."""
         at = (self.path, self.shown, self.spec.name, self.path.stem)
         axes, defaults = self.spec.key_axes, self.spec.defaults
-        config_store.store(*at, axes, defaults, read_bytes=lambda _: text.encode())
+        tunables = partial(tunables_of, self.spec)
+        config_store.store(*at, axes, defaults, tunables, read_bytes=lambda _: text.encode())
         return text
 
     def edited(self) -> tuple[TuningRecord, ...]:

@@ -10,6 +10,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field
+from helion.autotuner.config_fragment import (
+    BaseIntegerFragment,
+    BooleanFragment,
+    EnumFragment,
+    PowerOfTwoFragment,
+)
 
 from kernelpkg.check.causes import Occurrence
 from kernelpkg.compile import helion as helion_backend
@@ -138,7 +144,11 @@ class _ConfigFit:
 
     def known(self, name: str, binding: Binding) -> None:
         """Check that the installed Helion has a field for the kernel."""
-        if name in binding.fields or name not in FIELDS:
+        if name in binding.fields:
+            return
+        if name not in FIELDS:
+            text = f"field '{name}' is not registered by the kernel for {binding.case}"
+            self.add("KP244", name, f"{text}; remove it", cause=name)
             return
         helion = f"Helion {helion_backend.HELION_VERSION}"
         if binding.target.capability is None:
@@ -151,7 +161,11 @@ class _ConfigFit:
             self.add("KP244", name, f"field '{name}' is not known to {helion}; tune it again")
 
     def values(self, name: str, value: Any, binding: Binding) -> None:
-        """Check each entry of a list that has few values, and the kind of program ids."""
+        """Check each entry of a list that has few values, the kind of program ids, and tunables."""
+        wanted = _wanted(binding.tunables.get(name), value)
+        if wanted is not None:
+            text = f"{name} is {shown_json(value)}; as the kernel registers it, it must be {wanted}"
+            self.add("KP242", name, text, cause=name)
         choices = binding.choices.get(name)
         if choices is None or wanted_instead(name, value) is not None:  # the latter is level 0's
             return
@@ -194,6 +208,22 @@ class _ConfigFit:
             became = "is dropped" if after is None else f"becomes {shown_json(after)}"
             text = f"{name} is {shown_json(given)}, and in Helion {became}; write what it does"
             self.add("KP245", name, text, cause=name)
+
+
+def _wanted(fragment: Any, value: Any) -> str | None:
+    """Return what a field must be that a function registers, where it is something else."""
+    match fragment:
+        case BooleanFragment():
+            return None if isinstance(value, bool) else "true or false"
+        case EnumFragment(choices=choices):
+            return None if value in choices else f"one of {', '.join(map(repr, choices))}"
+        case BaseIntegerFragment(low=low, high=high):
+            powers = isinstance(fragment, PowerOfTwoFragment)
+            fits = type(value) is int and low <= value <= high
+            if fits and not (powers and value & (value - 1)):
+                return None
+            return f"a {'power of two' if powers else 'whole number'} from {low} to {high}"
+    return None
 
 
 def _says(name: str, value: Any) -> object:

@@ -35,6 +35,7 @@ from kernelpkg.errors import (
 )
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
+from kernelpkg.manifest.helion_config import tunables_in
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
 from kernelpkg.packs.lock import FILE, read_lock
 from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
@@ -157,7 +158,8 @@ class _Check:
         axes, defaults = spec.key_axes, spec.defaults
         content: ConfigFile | None
         try:
-            content = self.store(file, axes, defaults, self.files.read).content()
+            source = spec.source.file
+            content = self.store(file, axes, defaults, self.files.read, source).content()
         except PackError as error:
             self.found.extend(error.problems)
             content = self.without_configs(file, axes, defaults)
@@ -178,10 +180,13 @@ class _Check:
         axes: Sequence[str],
         defaults: Mapping[str, Scalar],
         read_bytes: Callable[[Path], bytes],
+        source: str = "kernel.py",
     ) -> config_store.StoredFile:
         """Read a config file as the loader does; raises PackError with all that is wrong."""
-        place = (file.path, file.shown, file.kernel, file.platform)
-        return config_store.store(*place, axes, defaults, read_bytes=read_bytes)
+        path = Path(self.pack.root, "kernels", file.kernel, source)
+        place = (file.path, file.shown, file.kernel, file.platform, axes, defaults)
+        tunables = partial(tunables_in, path, self.files)
+        return config_store.store(*place, tunables, read_bytes=read_bytes)
 
     def without_configs(
         self, file: ConfigPlace, axes: Sequence[str], defaults: Mapping[str, Scalar]

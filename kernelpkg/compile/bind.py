@@ -211,12 +211,13 @@ class Binding:
     def fields(self) -> frozenset[str]:
         """The fields that this Helion takes for this kernel."""
         spec = self._spec
-        return frozenset({*spec.supported_config_keys(), *spec.user_defined_tunables})
+        return frozenset({*spec.supported_config_keys(), *self.tunables})
 
     @property
-    def tunables(self) -> tuple[str, ...]:
-        """The names that the function registers as tunable, which a config may give values."""
-        return tuple(self._spec.user_defined_tunables)
+    def tunables(self) -> Mapping[str, Any]:
+        """What the function registers as tunable, by name: Helion's fragments of values."""
+        found: Mapping[str, Any] = self._spec.user_defined_tunables
+        return found
 
     def structure(self) -> dict[str, Any]:
         """Return what the code is made of: counts, lists of configs, tunables, and constants."""
@@ -250,7 +251,7 @@ class Binding:
 
     def normalised(self, config: Config) -> dict[str, Any]:
         """Return what Helion makes of a config; raises Refused."""
-        made = helion_backend.to_config(config)
+        made = helion_backend.complete(self._bound, config)
         with self.target.standing_in():
             try:
                 self._spec.normalize(made)
@@ -270,7 +271,7 @@ class Binding:
         """
         with self.target.standing_in():
             try:
-                text: str = self._bound.to_triton_code(helion_backend.to_config(config))
+                text: str = self._bound.to_triton_code(helion_backend.complete(self._bound, config))
             except Exception as error:
                 raise Refused(_line(error)) from None
         return _with_values(text)

@@ -36,12 +36,23 @@ from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
 from kernelpkg.errors import ConfigError, DisabledError
 from kernelpkg.launch.classes import is_far, size_classes
 from kernelpkg.locks import make_lock
-from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.helion_config import Config, function_tunables
 
 __all__ = (
-    "HELION_VERSION", "PINNED", "ConfiguredHelionKernel", "PresetConfigSearch", "Selection",
-    "Selector", "TunedConfigs", "check_settings", "explicit_settings", "out_of_resources",
-    "platform_here", "requires_problem", "to_config",
+    "HELION_VERSION",
+    "PINNED",
+    "ConfiguredHelionKernel",
+    "PresetConfigSearch",
+    "Selection",
+    "Selector",
+    "TunedConfigs",
+    "check_settings",
+    "complete",
+    "explicit_settings",
+    "out_of_resources",
+    "platform_here",
+    "requires_problem",
+    "to_config",
 )  # fmt: skip
 
 Selector = Callable[[Sequence[Any]], "Selection"]
@@ -161,7 +172,14 @@ class ConfiguredHelionKernel:
         if settings is None:
             settings = check_settings(explicit_settings(helion_settings), op_name)
         if select is None:
-            tuned = PickedPlan(op_name, config_picker, configs_dir, platform_here, miss="error")
+            tuned = PickedPlan(
+                op_name,
+                config_picker,
+                configs_dir,
+                platform_here,
+                miss="error",
+                tunables=partial(function_tunables, raw_kernel_func),
+            )
             if tuned.lack is not None:
                 raise DisabledError(tuned.lack)
         self._tuned = tuned
@@ -349,7 +367,7 @@ class ConfiguredHelionKernel:
     def _configure(self, bound: Any, config: Mapping[str, Any] | None) -> None:
         try:
             bound.set_config(
-                bound.config_spec.default_config() if config is None else to_config(config)
+                bound.config_spec.default_config() if config is None else complete(bound, config)
             )
         except helion.exc.InvalidConfig as error:
             raise self._refused(config, error) from None
@@ -377,7 +395,7 @@ class ConfiguredHelionKernel:
             config = (
                 bound.config_spec.default_config()
                 if selection.config is None
-                else to_config(selection.config)
+                else complete(bound, selection.config)
             )
             try:
                 found: Callable[..., Any] = bound.compile_config(config)
@@ -422,7 +440,7 @@ class ConfiguredHelionKernel:
     def _autotuner(self, bound: Any, args: Sequence[Any], **_: Any) -> PresetConfigSearch:
         def select(args: Sequence[Any]) -> helion.Config:
             config = self.selected_config(args)
-            return bound.config_spec.default_config() if config is None else config
+            return bound.config_spec.default_config() if config is None else complete(bound, config)
 
         return PresetConfigSearch(args, select)
 
@@ -432,6 +450,16 @@ def to_config(config: Mapping[str, Any]) -> helion.Config:
     if isinstance(config, helion.Config):
         return config
     return helion.Config(**{name: _plain(value) for name, value in config.items()})
+
+
+def complete(bound: Any, config: Mapping[str, Any]) -> helion.Config:
+    """Return a config with the default of each field that the kernel registers and it has not.
+
+    Helion has defaults for its own fields, and fails with a KeyError for others.
+    """
+    registered = bound.config_spec.user_defined_tunables
+    lacking = {name: registered[name].default() for name in registered if name not in config}
+    return to_config({**lacking, **config} if lacking else config)
 
 
 def _plain(value: Any) -> Any:

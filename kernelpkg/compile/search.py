@@ -16,7 +16,7 @@ from helion.autotuner import LFBOTreeSearch
 from helion.autotuner.effort_profile import get_effort_profile
 from helion.runtime.ref_mode import RefMode
 
-from kernelpkg.compile.helion import to_config
+from kernelpkg.compile.helion import complete, to_config
 from kernelpkg.compile.settings import create_helion_decorated_kernel
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import ConfigError
@@ -72,7 +72,7 @@ class Tunable:
 
     def normalised(self, config: Config) -> dict[str, Any]:
         """Return a config with all fields given; raises ConfigError where Helion refuses it."""
-        found = to_config(config)
+        found = complete(self._bound, config)
         try:
             self._bound.config_spec.normalize(found)
         except helion.exc.InvalidConfig as error:

@@ -16,6 +16,7 @@ from kernelpkg.configs import platforms, store
 from kernelpkg.configs.store import StoredFile
 from kernelpkg.errors import PackError, Problem, UsageError, suggestion
 from kernelpkg.files import Files
+from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 CONFIGS_VARIABLE: Final = "KERNELPKG_CONFIGS"
@@ -169,7 +170,8 @@ def read_configs(
             text = files.read(place.path).decode()
             return StoredFile(kernel=spec.name, platform=platform, counts=counts, text=text)
     at = (place.path, place.shown, spec.name, platform)
-    return store.store(*at, spec.key_axes, spec.defaults, read_bytes=files.read)
+    tunables = partial(tunables_of, spec, files)
+    return store.store(*at, spec.key_axes, spec.defaults, tunables, read_bytes=files.read)
 
 
 def walk(

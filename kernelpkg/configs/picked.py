@@ -17,7 +17,7 @@ from kernelpkg.configs.selection import HELION_DEFAULT, Chosen
 from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
 from kernelpkg.errors import ConfigError, PackError, Problem, quoted
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json
-from kernelpkg.manifest.helion_config import Config
+from kernelpkg.manifest.helion_config import Config, Tunables
 from kernelpkg.manifest.spec import Scalar
 
 Miss = Literal["default", "error"]
@@ -42,13 +42,14 @@ class PickedPlan:
         find_platform: Callable[[], str],
         *,
         miss: Miss = "default",
+        tunables: Tunables = tuple,
     ) -> None:
         self.op_name = op_name
         self.miss = miss
         self._find_platform = find_platform
         self.configs: Mapping[TunedKey, Config] = {}
         if configs_dir is not None or miss == "error":
-            self.configs = platform_configs(op_name, self.platform, configs_dir)
+            self.configs = platform_configs(op_name, self.platform, configs_dir, tunables)
         self.picker = KeyPicker(picker, op_name, self.configs)
         self._chosen = {key: self._tuned(key) for key in self.configs}
 
@@ -110,7 +111,7 @@ def none_picked(op_name: str, keys: Collection[TunedKey]) -> str:
 
 
 def platform_configs(
-    op_name: str, platform: str, configs_dir: ConfigsDir
+    op_name: str, platform: str, configs_dir: ConfigsDir, tunables: Tunables = tuple
 ) -> dict[TunedKey, Config]:
     """Read the configs of an op on a platform, in our format or vLLM's; nothing without a file.
 
@@ -124,11 +125,11 @@ def platform_configs(
         text = path.read_text(encoding="utf-8")
         document, repeated = parse_json(text)
     if isinstance(document, list):
-        found, wrong = _of_vllm(document)
+        found, wrong = _of_vllm(document, tunables)
         if wrong or repeated:
             raise PackError(problems=tuple(_told(wrong, text, str(path))))
         return found
-    file = store.read(path, str(path), op_name, platform, _axes_of(document), {})
+    file = store.read(path, str(path), op_name, platform, _axes_of(document), {}, tunables)
     return {TunedKey.of(case.key): file.configs[case.config] for case in file.cases}
 
 
@@ -146,7 +147,7 @@ def _axes_of(document: Any) -> tuple[str, ...]:
 _Wrong = list[tuple[JsonPath, str, str]]
 
 
-def _of_vllm(entries: list[Any]) -> tuple[dict[TunedKey, Config], _Wrong]:
+def _of_vllm(entries: list[Any], tunables: Tunables) -> tuple[dict[TunedKey, Config], _Wrong]:
     """Return the configs of entries in vLLM's format, and what is wrong with which."""
     found: dict[TunedKey, Config] = {}
     wrong: _Wrong = []
@@ -160,7 +161,7 @@ def _of_vllm(entries: list[Any]) -> tuple[dict[TunedKey, Config], _Wrong]:
                     wrong.append(((place, "key"), "KP825", "the key is there before; keep one"))
                 else:
                     found[TunedKey.of(key)] = config
-                for at, code, problem in store.config_problems(config):
+                for at, code, problem in store.config_problems(config, tunables):
                     wrong.append(((place, "config", *at), code, problem))
             case _:
                 wanted = "an object with 'key' and 'config' is expected"

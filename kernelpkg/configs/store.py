@@ -17,7 +17,7 @@ from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.files import read_plain, replace_text
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
-from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, wanted_instead
+from kernelpkg.manifest.helion_config import FIELDS, LIMITED, Config, Tunables, wanted_instead
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 EDITION: Final = 1
@@ -167,12 +167,14 @@ def read(
     platform: str,
     axes: Sequence[str],
     defaults: Mapping[str, Scalar],
+    tunables: Tunables = tuple,
 ) -> ConfigFile:
     """Return the content of a config file, checked against the key axes of its kernel.
 
-    `shown` is the path in messages. Raises PackError with every problem of the file.
+    `shown` is the path in messages. `tunables` says which fields the kernel registers. Raises
+    PackError with every problem of the file.
     """
-    return store(path, shown, kernel, platform, axes, defaults).content()
+    return store(path, shown, kernel, platform, axes, defaults, tunables).content()
 
 
 def store(
@@ -182,6 +184,7 @@ def store(
     platform: str,
     axes: Sequence[str],
     defaults: Mapping[str, Scalar],
+    tunables: Tunables = tuple,
     *,
     read_bytes: Callable[[Path], bytes] = read_plain,
 ) -> StoredFile:
@@ -194,7 +197,7 @@ def store(
         line, what = unreadable_json(error, text)
         message = f"{what}; restore it or tune again"
         raise pack_error(shown, "KP501", message, line) from error
-    reading = _Reading(axes=tuple(axes), defaults=defaults)
+    reading = _Reading(axes=tuple(axes), defaults=defaults, tunables=tunables)
     reading.file(document, kernel, platform)
     if not (repeated or reading.found):
         counts = _counts([case["config"] for case in document["cases"]], document["configs"])
@@ -223,13 +226,21 @@ def _counts(places: Sequence[int], configs: Sequence[Config]) -> tuple[int, int]
     return len(places), sum(distinct)
 
 
-def config_problems(config: object) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield (place in the config, code, message) for what is wrong with a config of a file."""
+def config_problems(
+    config: object, tunables: Tunables = tuple
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield (place in the config, code, message) for what is wrong with a config of a file.
+
+    `tunables` says which fields its kernel registers beside Helion's own.
+    """
     if not isinstance(config, dict):
         yield (), "KP502", f"an object is expected, not {shown_json(config)}"
         return
-    for name in config.keys() - FIELDS:
-        yield (name,), "KP502", f"field '{name}' is not known{suggestion(name, sorted(FIELDS))}"
+    others = config.keys() - FIELDS
+    known = tunables() if others else ()
+    for name in others.difference(known):
+        hint = suggestion(name, sorted({*FIELDS, *known}))
+        yield (name,), "KP502", f"field '{name}' is not known{hint}"
     for name in LIMITED & config.keys():
         wanted = wanted_instead(name, config[name])
         if wanted is not None:
@@ -269,6 +280,7 @@ class _Reading:
 
     axes: tuple[str, ...]
     defaults: Mapping[str, Scalar]
+    tunables: Tunables
     known: frozenset[str] = field(init=False)
     found: list[tuple[JsonPath, str, str]] = field(factory=list)
 
@@ -297,7 +309,7 @@ class _Reading:
         for place, run in enumerate(runs):
             self.fields(("runs", place), run, facts)
         for place, config in enumerate(given.get("configs", [])):
-            for at, code, problem in config_problems(config):
+            for at, code, problem in config_problems(config, self.tunables):
                 self.add(("configs", place, *at), code, problem)
         first: dict[tuple[object, ...], int] = {}
         for place, case in enumerate(given.get("cases", [])):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from kernelpkg.from_helion.heuristics import Heuristic, read_heuristics
 from kernelpkg.from_helion.manifest import toml
 from kernelpkg.from_helion.trees import tree_cases
 from kernelpkg.manifest.cases import cases_of
+from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.lock import FILE, has_lock
 from kernelpkg.packs.read import read_kernel
@@ -150,7 +152,7 @@ class _Import:
         if spec is None or platform is None:
             return
         for config, line in zip(heuristic.configs, heuristic.config_lines, strict=True):
-            for _, code, problem in config_problems(config):
+            for _, code, problem in config_problems(config, partial(tunables_of, spec)):
                 self.plan.problems.append(
                     Problem(path=str(path), line=line, code=code, message=problem)
                 )
@@ -175,7 +177,7 @@ class _Import:
         platform = None if spec is None else self.on(path, kept.hardware)
         if spec is None or platform is None:
             return
-        for _, code, problem in config_problems(kept.config):
+        for _, code, problem in config_problems(kept.config, partial(tunables_of, spec)):
             self.plan.refuse(str(path), code, problem)
         case = TunedCase(key=key_of(spec, kept), config=0, ms=kept.ms)
         origin = f"Helion's autotune cache {path.name}"

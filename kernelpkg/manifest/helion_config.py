@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeGuard
+
+from kernelpkg.files import Files
+from kernelpkg.manifest.spec import KernelSpec
 
 Config = Mapping[str, Any]
 """A Helion config, as the keywords of `helion.Config`."""
@@ -46,6 +53,9 @@ ORDER: Final = {name: place for place, name in enumerate((*_PARAMETERS, *_AMD))}
 FIELDS: Final = frozenset(ORDER)
 """The fields that a config may have."""
 
+Tunables = Callable[[], Collection[str]]
+"""Returns the fields that a kernel registers; asked where one of a config is not in `FIELDS`."""
+
 _PID_TYPES = ("flat", "xyz", "persistent_blocked", "persistent_interleaved")
 
 LIMITED: Final = frozenset(
@@ -57,6 +67,46 @@ LIMITED: Final = frozenset(
 def without_positional(config: Config) -> dict[str, Any]:
     """Return a config that may be used for another variant than the one it was tuned for."""
     return {name: value for name, value in config.items() if name not in POSITIONAL}
+
+
+def tunables_of(spec: KernelSpec, files: Files | None = None) -> tuple[str, ...]:
+    """Return the fields that the file of a kernel registers with `hl.register_tunable`."""
+    return tunables_in(Path(spec.directory, spec.source.file), files)
+
+
+def tunables_in(path: Path, files: Files | None = None) -> tuple[str, ...]:
+    """Return the fields that a file registers; none where it cannot be read, as its checks say."""
+    try:
+        return _registered((files or Files()).read(path))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+
+
+def function_tunables(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the fields that a function registers itself; none where it has no source."""
+    try:
+        return _registered(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return ()
+
+
+def _registered(source: str | bytes) -> tuple[str, ...]:
+    """Return the names in a source that `register_tunable` is called with, by themselves or not."""
+    tree = ast.parse(source)
+    known: dict[str, Any] = {}
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value)):
+                known[name] = value
+    found: dict[str, None] = {}
+    for part in ast.walk(tree):
+        match part:
+            case ast.Call(func=ast.Attribute(attr=called) | ast.Name(id=called), args=[first, *_]):
+                named = known.get(first.id) if isinstance(first, ast.Name) else None
+                text = first.value if isinstance(first, ast.Constant) else named
+                if called == "register_tunable" and isinstance(text, str):
+                    found[text] = None
+    return tuple(found)
 
 
 def wanted_instead(name: str, value: object) -> str | None:

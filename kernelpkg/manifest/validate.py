@@ -16,7 +16,7 @@ from kernelpkg.expr.types import ValueType, wants
 from kernelpkg.manifest.cases import needed_axes, uses_function
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
-from kernelpkg.manifest.helion_config import FIELDS, wanted_instead
+from kernelpkg.manifest.helion_config import FIELDS, Tunables, wanted_instead
 from kernelpkg.manifest.keys import REFUSED_SETTINGS
 from kernelpkg.manifest.opschema import OpArg, OpSchema
 from kernelpkg.manifest.spec import ANY_SIZES, ArgVariant, KernelSpec, Properties, Rule
@@ -173,13 +173,19 @@ def like_problems(name: str, like: str, found: ArgVariant) -> Iterator[tuple[str
     yield from _size_problems(name, sizes, None if found.strides is None else strides)
 
 
-def check_kernel(spec: KernelSpec, document: Document, constants: Collection[str] = ()) -> None:
+def check_kernel(
+    spec: KernelSpec,
+    document: Document,
+    constants: Collection[str] = (),
+    tunables: Tunables = tuple,
+) -> None:
     """Report everything in which the parts of a spec do not agree.
 
-    `constants` are the arguments that the function takes as hl.constexpr.
+    `constants` are the arguments that the function takes as hl.constexpr, `tunables` says which
+    fields of its configs it registers.
     """
     for checks in (
-        (_name_problems, _op_problems, _helion_problems),
+        (_name_problems, _op_problems, partial(_helion_problems, tunables=tunables)),
         (
             partial(_use_problems, constants=constants),
             _presence_problems,
@@ -339,15 +345,17 @@ def _property_problems(spec: KernelSpec) -> _Problems:
             yield (*at, "seed"), "KP109", message + remedy
 
 
-def _helion_problems(spec: KernelSpec) -> _Problems:
+def _helion_problems(spec: KernelSpec, tunables: Tunables) -> _Problems:
     for setting in spec.settings:
         if setting in REFUSED_SETTINGS:
             message = f"setting '{setting}' is made from the rules by kernelpkg; remove it"
             yield ("helion", "settings", setting), "KP150", message
-    for name, value in (spec.default or {}).items():
+    default = spec.default or {}
+    fields = FIELDS if default.keys() <= FIELDS else FIELDS.union(tunables())
+    for name, value in default.items():
         at = ("helion", "default", name)
-        if name not in FIELDS:
-            remedy = suggestion(name, sorted(FIELDS)) or "; see helion.Config for those there are"
+        if name not in fields:
+            remedy = suggestion(name, sorted(fields)) or "; see helion.Config for those there are"
             yield at, "KP152", f"default config has no field '{name}'{remedy}"
         elif isinstance(value, tuple) and name != "block_sizes":
             what = f"default config has a list in '{name}'"

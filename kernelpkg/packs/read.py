@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from kernelpkg.manifest.cases import (
 from kernelpkg.manifest.decode import MISSING
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.guards import contradictions
+from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.kernel import (
     KernelReader,
     check_identifier,
@@ -68,7 +70,8 @@ def read_kernel(
     spec = reader.read()
     constants = check_references(reader.references, directory, reader.schema, document, files)
     if spec is not None:
-        validate.check_kernel(spec, document, constants)
+        tunables = partial(tunables_of, spec, files)
+        validate.check_kernel(spec, document, constants, tunables)
         if document.sound:
             check_cases(spec, document)
     if not document.sound:

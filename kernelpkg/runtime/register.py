@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import frozen
@@ -18,6 +18,7 @@ from kernelpkg.configs.selection import Chosen
 from kernelpkg.configs.tuned_key import ConfigPicker
 from kernelpkg.errors import ConfigError, DisabledError, RegistrationError, shown
 from kernelpkg.manifest.guards import check_devices
+from kernelpkg.manifest.helion_config import function_tunables
 from kernelpkg.manifest.opschema import OpSchema, name_problem
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.runtime import graphs, torch_ops
@@ -147,7 +148,14 @@ class HelionKernelWrapper:
         schema = torch_ops.schema_of(raw_kernel_func, op_name, mutates_args)
         if fake_impl is None and schema.returns:
             fake_impl = host_code.infer_fake_impl(raw_kernel_func, helion_settings)
-        plan = PickedPlan(op_name, config_picker, configs_dir, helion.platform_here, miss=miss)
+        plan = PickedPlan(
+            op_name,
+            config_picker,
+            configs_dir,
+            helion.platform_here,
+            miss=miss,
+            tunables=partial(function_tunables, raw_kernel_func),
+        )
         self._assemble(
             KernelParts(
                 op_name=op_name,

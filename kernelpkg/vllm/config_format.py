@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -18,7 +18,7 @@ from kernelpkg.configs.store import ConfigFile, TunedCase, config_id, config_pro
 from kernelpkg.errors import PackError, Problem, pack_error, quoted, suggestion
 from kernelpkg.manifest.cases import cases_of, show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
-from kernelpkg.manifest.helion_config import ORDER, Config
+from kernelpkg.manifest.helion_config import ORDER, Config, Tunables, tunables_of
 from kernelpkg.manifest.spec import AxisType, CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.packs.routes import axis_name_problems
 
@@ -48,6 +48,7 @@ class KeyAxes:
     defaults: Mapping[str, Scalar] = field(factory=dict)
     names: Mapping[str, str] = field(factory=dict)
     fillings: Sequence[Mapping[str, Scalar]] = ()
+    tunables: Tunables = tuple
 
     @cached_property
     def theirs(self) -> Mapping[str, str]:
@@ -76,6 +77,7 @@ def key_axes(spec: KernelSpec, pack: PackSpec) -> KeyAxes:
         defaults=spec.defaults,
         names=pack.vllm_axes.get(spec.name, {}),
         fillings=[{axis: values[axis] for axis in spec.defaults} for values in tuned],
+        tunables=partial(tunables_of, spec),
     )
 
 
@@ -279,7 +281,8 @@ class _Reading:
             if name not in entry:
                 self.add(at, "KP821", f"{label}: field '{name}' is missing; it must be an object")
         key, config = entry.get("key", {}), entry.get("config", {})
-        for place, code, problem in config_problems(config):  # as those of our own files
+        # As those of our own files.
+        for place, code, problem in config_problems(config, self.axes.tunables):
             self.add((*at, "config", *place), code, f"{label}: {problem}")
         at = (*at, "key")
         if not isinstance(key, dict):

@@ -41,6 +41,17 @@ def test_both_formats_are_read(tmp_path, document):
     assert platform_configs("op", "cpu", None) == {}
 
 
+@pytest.mark.parametrize("document", [ENTRIES, OURS], ids=["vllm", "ours"])
+def test_fields_that_the_kernel_registers_are_taken(tmp_path, document):
+    """Whoever knows the kernel says which; no other field is known."""
+    text = json.dumps(document).replace('"num_warps": 8', '"num_warps": 8, "split_k": 4')
+    write(tmp_path, text)
+    found = platform_configs("op", "cpu", tmp_path, lambda: ("split_k",))
+    assert found[TunedKey(rows=64)] == {**LARGE, "split_k": 4}
+    with pytest.raises(PackError, match=r"KP502 .*field 'split_k' is not known; did you mean"):
+        platform_configs("op", "cpu", tmp_path, lambda: ("split_ks",))
+
+
 def test_all_that_is_wrong_with_entries_of_vllm_is_reported(tmp_path):
     """Each problem in a line, with its place in the file."""
     entries = [

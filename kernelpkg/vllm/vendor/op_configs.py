@@ -10,6 +10,7 @@ from kernelpkg.configs.store import ConfigFile, TunedCase, shown_key
 from kernelpkg.errors import PackError, Problem, collecting
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import show
+from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec, Scalar
 from kernelpkg.vllm import config_format
 from kernelpkg.vllm.config_format import MARK
@@ -37,6 +38,7 @@ def write_configs(
     texts: dict[str, str] = {}
     problems: list[Problem] = []
     axes = [*dict.fromkeys([MARK, *spec.key_axes, *free])]
+    tunables = tunables_of(spec, files)
     for platform in directories.platforms_of(pack, spec.name):
         shown = directories.place_of(pack, spec.name, platform).shown
         with collecting(problems):
@@ -45,7 +47,10 @@ def write_configs(
             found = [*_spelling(tree, platform), *wrong, *_lacking(spec, platform, file)]
             found += [] if wrong else _shared(spec, free, platform, file)
             problems += [Problem(path=shown, code=code, message=text) for code, text in found]
-            texts[platform] = config_format.dumps(_filled(spec, free, file), axes, theirs)
+            filled = _filled(spec, free, file)
+            unset = _unset(spec, platform, filled, tunables)
+            problems += [Problem(path=shown, code="KP815", message=text) for text in unset]
+            texts[platform] = config_format.dumps(filled, axes, theirs)
     if problems:
         raise PackError(problems=tuple(problems))
     return texts
@@ -123,6 +128,20 @@ def _lacking(spec: KernelSpec, platform: str, file: ConfigFile) -> Iterator[tupl
             'say action = "error" in [miss]'
         )
         yield "KP815", text
+
+
+def _unset(
+    spec: KernelSpec, platform: str, file: ConfigFile, tunables: Sequence[str]
+) -> Iterator[str]:
+    """Yield the fields that the kernel registers and a config lacks: Helion has no default then."""
+    for name in tunables:
+        lacking = next((config for config in file.configs if name not in config), None)
+        if lacking is not None:
+            what = "[helion] default" if lacking == spec.default else f"a config ({dict(lacking)})"
+            yield (
+                f"kernel '{spec.name}' on {platform}: {what} has no '{name}', which the kernel "
+                "registers and vLLM has no default of; give one"
+            )
 
 
 def _filled(spec: KernelSpec, free: Sequence[str], file: ConfigFile) -> ConfigFile:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
+from helion.autotuner.config_fragment import (
+    BooleanFragment,
+    EnumFragment,
+    IntegerFragment,
+    PowerOfTwoFragment,
+)
 
 from kernelpkg.check.causes import once_each
 from kernelpkg.check.config_fit import fit, overfull
@@ -39,6 +46,7 @@ def bound(made=None, *, target=(9, 0), **members):
         "fields": frozenset({"block_sizes", "indexing", "pid_type", "num_warps", "range_flattens"}),
         "target": Target(capability=target),
         "normalised": normalised,
+        "tunables": {},
     }
     return SimpleNamespace(**{**wanted, **members})
 
@@ -70,6 +78,41 @@ def found(config, *pairs, platform=H200, place=0):
 )
 def test_what_fits_is_not_told(config):
     assert found(config) == []
+
+
+REGISTERED = {
+    "split_k": PowerOfTwoFragment(1, 256),
+    "depth": IntegerFragment(2, 5),
+    "mode": EnumFragment((1, 3)),
+    "flip": BooleanFragment(),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "wanted"),
+    [
+        ("split_k", 64, (0, 48, 512, True, "4", [4]), "a power of two from 1 to 256"),
+        ("depth", 3, (1, 6, 2.5, None), "a whole number from 2 to 5"),
+        ("mode", 3, (2, "1"), "one of 1, 3"),
+        ("flip", True, (1, "true"), "true or false"),
+    ],
+)
+def test_fields_that_a_kernel_registers_have_their_values(name, good, bad, wanted):
+    """Helion looks at none of them before a search."""
+    fields = frozenset({"block_sizes", *REGISTERED})
+    binding = bound(tunables=REGISTERED, fields=fields)
+    assert found({name: good}, (variant(), binding)) == []
+    for value in bad:
+        told = f"{name} is {json.dumps(value)}; as the kernel registers it, it must be {wanted}"
+        assert found({name: value}, (variant(), binding)) == [LABEL.format("KP242 ") + told]
+
+
+def test_a_field_that_no_variant_registers():
+    binding = bound(case=variant().cases[0])
+    assert found({"split_k": 4}, (variant(), binding)) == [
+        LABEL.format("KP244 ")
+        + "field 'split_k' is not registered by the kernel for n=16; remove it"
+    ]
 
 
 UNFIT = {

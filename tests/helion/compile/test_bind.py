@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch._inductor import lowering
@@ -211,3 +213,15 @@ def test_an_edited_function_is_bound_as_it_is_now(demo):
     spec = read_kernel(demo.root, "twice")
     found = Binder(spec).bind(known_cases(spec)[0], HOPPER)
     assert "exp(" in found.code({"block_sizes": [16]})
+
+
+def test_what_a_kernel_registers_has_its_own_default():
+    """A config without it makes the code of that value, as Helion's own fields do."""
+    root = Path(__file__).parents[2] / "packs" / "kinds"
+    case = Case(values={"m": 64, "n": 128, "k": 4096}, use=("tune",), grid=0)
+    found = Binder(read_kernel(root, "sliced_matmul")).bind(case, HOPPER)
+    blocks = {"block_sizes": [64, 64, 64]}
+    plain, one, four = ({**blocks, **more} for more in ({}, {"split_k": 1}, {"split_k": 4}))
+    assert found.code(plain) == found.code(one)
+    assert "split_k = 4" in found.code(four)
+    assert found.structure()["tunables"] == ["split_k"]

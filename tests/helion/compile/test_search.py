@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import helion.autotuner.base_search as base_search
@@ -16,6 +17,7 @@ from kernelpkg.errors import ConfigError
 from kernelpkg.manifest.spec import Reference
 from kernelpkg.packs.sources import load_function
 
+KINDS = Path(__file__).parents[2] / "packs" / "kinds"
 TWICE = Reference(file="kernel.py", name="twice")
 
 
@@ -106,6 +108,24 @@ def test_a_config_in_full_is_the_same_whichever_way_it_was_given(tunable):
     assert tunable.normalised(few) == default
     assert tunable.normalised(default) == default
     assert tunable.normalised(few | {"num_warps": 2}) == default | {"num_warps": 2}
+
+
+def test_what_a_kernel_registers_is_searched_and_given_in_full(made_up):
+    """A config without it has the default that it is registered with."""
+    directory = KINDS / "kernels" / "sliced_matmul"
+    tunable = Tunable(
+        load_function(directory, Reference(file="kernel.py", name="sliced_matmul")),
+        helion.check_settings({}, "sliced_matmul"),
+        (torch.ones(16, 64), torch.ones(64, 16)),
+        reference=torch.matmul,
+        agrees=agrees,
+    )
+    blocks = {"block_sizes": [16, 16, 16]}
+    assert tunable.default()["split_k"] == tunable.normalised(blocks)["split_k"] == 1
+    assert tunable.normalised({**blocks, "split_k": 8})["split_k"] == 8
+    (best, *_) = tunable.search([], effort="quick", budget=None, jobs=1, most=1)
+    assert best["split_k"] in {1 << power for power in range(9)}
+    assert len({config["split_k"] for config in made_up}) > 1
 
 
 def test_a_config_that_helion_refuses_is_one_line(tunable):

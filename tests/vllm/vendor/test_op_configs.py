@@ -47,6 +47,25 @@ TUNED = {"block_sizes": [16], "num_warps": 4}
 PLAIN = {"block_sizes": [32], "num_warps": 2}
 
 
+REGISTERS = "    split = hl.register_tunable('split', PowerOfTwoFragment(1, 4))\n"
+
+
+def test_vllm_has_no_default_of_what_a_kernel_registers(pack, vllm):
+    """Each config has to give it, that of calls that reach no case too."""
+    head = "    out = torch.empty_like(input)\n"
+    pack.edit("kernels/twice/kernel.py", head, head + REGISTERS)
+    named = "import torch\nfrom helion.autotuner import PowerOfTwoFragment\n"
+    pack.edit("kernels/twice/kernel.py", "import torch\n", named)
+    start = f"{H200}: KP815 kernel 'twice' on nvidia_h200: "
+    end = "has no 'split', which the kernel registers and vLLM has no default of; give one"
+    assert problems(pack, vllm) == [f"{start}a config ({TUNED}) {end}"]
+    pack.edit(H200, '"num_warps": 4', '"num_warps": 4, "split": 2')
+    assert problems(pack, vllm) == [f"{start}[helion] default {end}"]
+    pack.edit("kernels/twice/kernel.toml", "num_warps = 2", "num_warps = 2, split = 1")
+    configs = [config for _, config in written(pack, vllm)["nvidia_h200"]]
+    assert [config["split"] for config in configs] == [1, 1, 2, 2]
+
+
 def test_every_file_has_an_entry_for_each_class_of_default_calls(pack, vllm):
     """Then come the tuned cases; fields of a config are in Helion's order."""
     assert written(pack, vllm) == {
