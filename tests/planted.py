@@ -228,8 +228,8 @@ PLANTED: dict[str, Planted] = {
     "manifest: setting of kernelpkg's": manifest(
         "[helion]\n", "[helion]\nsettings = { static_shapes = true }\n", "KP150"
     ),
-    "manifest: default with a positional list": manifest(
-        "num_warps = 4 }", "num_warps = 4, range_unroll_factors = [4] }", "KP152"
+    "manifest: default with a field that is not there": manifest(
+        "num_warps = 4 }", "num_warps = 4, range_unroll_factor = 4 }", "KP152"
     ),
     # The Python files of kernels.
     "source: no file": fault(delete(SOURCE), f"{MANIFEST} KP111"),

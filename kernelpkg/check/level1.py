@@ -350,6 +350,16 @@ class _KernelCheck:
         )
         anywhere = Platform(name="", gpu="", base="", arch="sm_90")
         self.occurred += fit(filed, anywhere, pairs)
+        lists = [n for n, v in self.spec.default.items() if isinstance(v, tuple)]
+        name = next((name for name in lists if name != "block_sizes"), None)
+        first = next(iter(pairs), None)
+        other = next((v for v, b in pairs if first and b.lengths != first[1].lengths), None)
+        if name is not None and first is not None and other is not None:
+            message = (
+                f"[helion] default has a list in '{name}', and code of {other} has other parts "
+                f"than that of {first[0]}; leave it out, for a default serves both"
+            )
+            self.add(self.spec.path, lines[name], "KP246", message, "error")
         self.normalised += len(pairs)
 
 

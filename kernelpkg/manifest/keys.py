@@ -44,6 +44,8 @@ _output = Text("an argument, 'return', or 'return[0]' for one of several results
 _axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")
 _element = Either((Number(whole=True), _expression), "a whole number or an expression")
+_plain = (Flag(), Number(), Text())
+_entry = Either((*_plain, ListOf(Either(_plain))), "a number, a text, true, false or a list")
 _positive = Number(whole=True, least=1)
 
 _KERNEL: Final = table(
@@ -80,10 +82,11 @@ _HELION: Final = table(
     ),
     default=optional(
         MapOf(
-            Either((Flag(), Number(), Text(), ListOf(_positive)), "a scalar, or block sizes"),
+            Either((Flag(), Number(), Text(), ListOf(_entry)), "a scalar, or a list"),
             key=_name,
         ),
-        "The config where none is tuned: scalars and block_sizes only; without it Helion's",
+        "The config where none is tuned: scalars and block_sizes, and other lists where no tensor "
+        "is optional; without it Helion's",
     ),
     specialize=optional(
         ListOf(_name),

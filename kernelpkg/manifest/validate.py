@@ -357,7 +357,7 @@ def _helion_problems(spec: KernelSpec, tunables: Tunables) -> _Problems:
         if name not in fields:
             remedy = suggestion(name, sorted(fields)) or "; see helion.Config for those there are"
             yield at, "KP152", f"default config has no field '{name}'{remedy}"
-        elif isinstance(value, tuple) and name != "block_sizes":
+        elif isinstance(value, tuple) and name != "block_sizes" and _optional_tensors(spec):
             what = f"default config has a list in '{name}'"
             why = "scalars and block_sizes only, for lists belong to one set of given arguments"
             yield at, "KP152", f"{what}; {why}"

@@ -64,3 +64,13 @@ def test_they_are_fields_of_the_default_config(demo):
     demo.edit("kernels/twice/kernel.toml", default, "default = { splitk = 4 }")
     with pytest.raises(PackError, match="no field 'splitk'; did you mean 'split_k'"):
         read_kernel(demo.root, "twice")
+
+
+def test_a_default_may_have_lists_where_no_tensor_is_optional(demo):
+    """They are as in a config file: of entries, or of lists of these."""
+    lists = "{ loop_orders = [[1, 0]], indexing = ['pointer', 'block_ptr'] }"
+    demo.edit("kernels/twice/kernel.toml", 'requires = ">=1.4"', f"default = {lists}")
+    assert read_kernel(demo.root, "twice").default == {
+        "loop_orders": ((1, 0),),
+        "indexing": ("pointer", "block_ptr"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,3 +163,30 @@ def test_a_kernel_that_does_not_bind_is_told_once_where_it_is_wrong(demo):
         "more: TorchOpTracingError: TypeError: "
     )
     assert line.endswith("(at 'torch.sigmoid(input[tile], 2)'); correct the function")
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("concat", None),
+        (
+            "moving_sum",
+            (
+                "KP246 [helion] default has a list in 'loop_orders', and code of window=5, "
+                "causal=false has other parts than that of window=3, causal=true; leave it out, "
+                "for a default serves both"
+            ),
+        ),
+    ],
+)
+def test_lists_of_a_default_are_for_code_of_the_same_parts(tmp_path, name, finding):
+    """A window of three positions has three loads, and one of five has five."""
+    kinds = Path(__file__).parents[2] / "packs" / "kinds"
+    shutil.copytree(kinds / "kernels" / name, tmp_path / "kernels" / name)
+    shutil.copytree(kinds / "manifests", tmp_path / "manifests")
+    path = tmp_path / "kernels" / name / "kernel.toml"
+    lists = "[helion]\ndefault = { block_sizes = [1, 64], loop_orders = [[1, 0]] }\n\n[axes]"
+    path.write_text(path.read_text().replace("[axes]", lists))
+    pack, spec = read_pack(tmp_path, "kinds"), read_kernel(tmp_path, name)
+    found = [str(one).partition(": ")[2] for one in check_bindings(pack, [spec], jobs=1).findings]
+    assert found == ([] if finding is None else [finding])
