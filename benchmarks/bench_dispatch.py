@@ -24,7 +24,7 @@ from report import finish, options, target
 from stub_backend import StubBackend
 from timing import interleave, per_call
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.configs.selection import make_selection
 from kernelpkg.launch import calls as calls_in_python
 from kernelpkg.launch import native

@@ -21,7 +21,7 @@ from report import finish, options
 from timing import host_us
 
 import kernelpkg
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.bench.timing import time_cold
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec

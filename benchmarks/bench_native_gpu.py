@@ -24,7 +24,7 @@ from bench_gpu import cold_us
 from timing import host_us
 
 import kernelpkg
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find

@@ -37,7 +37,7 @@ def start(root: Path, builds: Path | None) -> dict[str, Any]:
     torch.cuda.synchronize()
     begin = time.perf_counter()
     import kernelpkg
-    from kernelpkg.bench.reference import make_inputs
+    from kernelpkg.bench.inputs import make_inputs
     from kernelpkg.packs.read import read_kernel
     from kernelpkg.runtime.warm import sized_cases
 
@@ -74,7 +74,7 @@ def host_times(root: Path, library: Path) -> list[dict[str, Any]]:
     from bench_native_gpu import load_native
     from timing import host_us
 
-    from kernelpkg.bench.reference import make_inputs
+    from kernelpkg.bench.inputs import make_inputs
     from kernelpkg.packs.read import read_kernel
     from kernelpkg.runtime.warm import sized_cases
 

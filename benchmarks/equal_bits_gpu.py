@@ -33,7 +33,7 @@ def digests(name: str, root: Path, builds: str, device: str) -> dict[str, Any]:
     import torch
 
     import kernelpkg
-    from kernelpkg.bench.reference import make_inputs
+    from kernelpkg.bench.inputs import make_inputs
     from kernelpkg.manifest.cases import cases_of
     from kernelpkg.packs.read import read_kernel
 

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from stub_backend import StubBackend
 from timing import Time, interleave, per_call
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.configs.selection import make_selection
 from kernelpkg.errors import CallError
 from kernelpkg.expr.language import parse_expr

@@ -48,6 +48,7 @@ SLOW = (
     "helion/test_kinds.py::test_level_2_compiles_each_config",
     "helion/test_kinds.py::test_level_3_finds_no_error",
     "helion/test_planted_bindings.py",
+    "helion/test_planted_kinds.py",
     "helion/test_planted_runs.py",
     "helion/check/test_level1.py",
     "helion/check/test_level2.py",

@@ -11,7 +11,8 @@ import torch
 from attrs import frozen
 
 from kernelpkg.bench import timing
-from kernelpkg.bench.reference import differences, disagreement, make_inputs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import differences, disagreement
 from kernelpkg.bench.timing import ColdTimes
 from kernelpkg.compile import helion
 from kernelpkg.compile.search import Tunable, cores

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kernelpkg.bench.reference import argument_value, make_inputs
+from kernelpkg.bench.inputs import argument_value, make_inputs
 from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, strides_of
 from kernelpkg.manifest.spec import KernelSpec
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.check.causes import Occurrence, once_each
 from kernelpkg.check.config_fit import fit, overfull
 from kernelpkg.compile import helion

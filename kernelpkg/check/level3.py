@@ -19,7 +19,8 @@ import torch
 from attrs import evolve, field, frozen
 
 from kernelpkg.bench.gpu import current_gpu
-from kernelpkg.bench.reference import disagreement, make_inputs, not_interpreted
+from kernelpkg.bench.inputs import USUAL, Unusual, make_inputs
+from kernelpkg.bench.reference import disagreement, not_interpreted
 from kernelpkg.check.causes import Occurrence, once_each
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
 from kernelpkg.configs.directories import place_of
@@ -61,9 +62,19 @@ _SHARE: Final = 0.8
 _CODES: Final[Mapping[RunKind, str]] = {
     "tuned": "KP260",
     "call": "KP261",
+    "empty": "KP261",
+    "strided": "KP261",
+    "zeros": "KP261",
     "orders": "KP262",
     "opcheck": "KP263",
 }
+_UNUSUAL: Final[Mapping[str, Unusual]] = {
+    "strided": Unusual(gap=16),
+    "zeros": Unusual(zeros=True),
+}
+"""Inputs that calls have and grids do not say. A gap of 16 elements keeps what kernels may ask of
+alignment: 16 bytes for TMA, 16 elements for a load."""
+
 _PERFORM: Final = "kernelpkg.check.level3:perform"
 
 _CHECKS: Final = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -309,11 +320,16 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": "broken", "problems": [problem.to_json() for problem in problems]}
     spec = _spec(pack["root"], job["kernel"])
     cases = [Case(values=values, use=("test",), grid=0) for values in job["cases"]]
+    empty = job["kind"] in ("empty", "opcheck") and is_empty(spec, cases[0])
     try:
-        if job["kind"] == "opcheck":
+        if empty and not _has_answer(spec, cases[0], device):
+            problem = None
+        elif job["kind"] == "opcheck":
             problem = _opcheck(spec, kernel, cases[0], device)
         else:
-            problem = _compared(spec, kernel, cases, device, fresh=job["kind"] == "orders")
+            fresh = job["kind"] == "orders"
+            unusual = _UNUSUAL.get(job["kind"], USUAL)
+            problem = _compared(spec, kernel, cases, device, unusual, fresh=fresh)
     except CaseProblem as error:
         return {"status": "unfit", "problem": str(error)}
     except NotInterpreted as error:
@@ -345,7 +361,13 @@ def _spec(root: str, name: str) -> KernelSpec:
 
 
 def _compared(
-    spec: KernelSpec, kernel: HelionKernelWrapper, cases: list[Case], device: str, *, fresh: bool
+    spec: KernelSpec,
+    kernel: HelionKernelWrapper,
+    cases: list[Case],
+    device: str,
+    unusual: Unusual,
+    *,
+    fresh: bool,
 ) -> str | None:
     """Make calls one after the other; `fresh` lets no earlier call have compiled anything.
 
@@ -363,7 +385,7 @@ def _compared(
     for number, case in enumerate(cases):
         called = False
         try:
-            wrong = disagreement(spec, call, case, device=device)
+            wrong = disagreement(spec, call, case, device=device, unusual=unusual)
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
             if called or isinstance(error, KernelpkgError):
                 raise
@@ -374,12 +396,7 @@ def _compared(
 
 
 def _opcheck(spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, device: str) -> str | None:
-    """Let PyTorch hold the op against its schema and its fake implementation.
-
-    An empty call that the reference refuses too, as the largest of no values, is not made.
-    """
-    if is_empty(spec, case) and not _has_answer(spec, case, device):
-        return None
+    """Let PyTorch hold the op against its schema and its fake implementation."""
     args = make_inputs(spec, case, device=device)
     tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
     checks = list(_CHECKS)
@@ -397,7 +414,10 @@ def _opcheck(spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, device: 
 
 
 def _has_answer(spec: KernelSpec, case: Case, device: str) -> bool:
-    """Whether the reference of a kernel, if it has one, takes a call."""
+    """Whether the reference of a kernel, if it has one, takes a call, as no largest of no values.
+
+    Where it refuses, empty calls are not made.
+    """
     if spec.reference is None:
         return True
     reference = load_function(Path(spec.directory), spec.reference)

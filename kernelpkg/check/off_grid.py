@@ -142,6 +142,15 @@ class Around:
                     found.append(case)
         return tuple(found)
 
+    def strided(self) -> tuple[Case, ...]:
+        """The smallest case of the first variant in which some stride may be anything."""
+        for case in self.one_of_each():
+            for arg in self.spec.args if self.spec.generator is None else ():
+                variant = self._evaluate.variant(arg, case)
+                if variant is not None and None in (variant.strides or ()):
+                    return (case,)
+        return ()
+
     def ends(self) -> tuple[Case, ...]:
         """Calls of no, one and several in each count, for the first variant."""
         base = next(iter(self.one_of_each()), None)

@@ -17,7 +17,9 @@ from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
-RunKind = Literal["tuned", "call", "orders", "opcheck"]
+RunKind = Literal["tuned", "call", "empty", "strided", "zeros", "orders", "opcheck"]
+"""Calls, but for tuned ones, orders of two, and `opcheck`: ordinary ones, of no elements, with rows
+that lie apart, and of zeros."""
 
 INTERPRETED: Final = 6_000_000
 """The most elements of a case that the interpreter gets: 0.3 s at 70 ns each.
@@ -170,13 +172,22 @@ class _Planning:
         planned: list[tuple[RunKind, tuple[Case, ...], str, int]]
         planned = [("call", (case,), f"call {case}", case.grid) for case in around.grid_cases()]
         planned += [("call", (case,), f"call {case}", -1) for case in others]
+        strided, usual = around.strided(), around.one_of_each()
+        planned += [("strided", (case,), f"call {case}, rows apart", -1) for case in strided]
+        planned += [("zeros", (case,), f"call {case}, of zeros", -1) for case in usual[:1]]
+        ends, made = around.ends(), set(map(str, others))
+        planned += [
+            ("empty", (case,), f"call {case}", -1)
+            for case in ends
+            if is_empty(self.spec, case) and str(case) not in made
+        ]
         for axis, one, many in around.orders(self._config_of):
             for pair in ((one, many), (many, one)):
                 sizes = " and then ".join(show(case.values[axis]) for case in pair)
                 rest = shown_key({n: v for n, v in one.values.items() if n != axis})
                 text = f"calls {axis}={sizes}{f' ({rest})' if rest else ''}"
                 planned.append(("orders", pair, text, -1))
-        checked = (*around.one_of_each(), *around.ends())
+        checked = (*usual, *ends)
         planned += [("opcheck", (case,), f"call {case}", -1) for case in checked]
         large = refused = 0
         for kind, cases, text, grid in planned:

@@ -25,7 +25,7 @@ from helion import exc
 from torch._inductor.codecache import PyCodeCache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernelpkg.bench.reference import check_axes, make_inputs
+from kernelpkg.bench.inputs import check_axes, make_inputs
 from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.compile.absent_gpu import SMS, UnknownSms, can_stand_in, counting_sms, standing_in

@@ -364,10 +364,12 @@ def strides_of(
     evaluate: Evaluator,
     *,
     dense: bool = False,
+    gap: int = 0,
 ) -> tuple[int, ...]:
     """Return strides in elements: as the manifest says, and padded where it says "*".
 
-    `dense` makes those as small as they can be: along one element, where no step is made, 1.
+    `dense` makes those as small as they can be: along one element, where no step is made, 1. With a
+    `gap` of elements they are larger than they have to be, as of a part of a wider tensor.
     """
     if variant.strides is None:
         return tuple(
@@ -378,7 +380,7 @@ def strides_of(
     found = []
     for size, stride in reversed(list(zip(shape, strides, strict=True))):
         if stride is None:
-            stride = _free_stride(size, span, dense=dense)  # noqa: PLW2901
+            stride = _free_stride(size, span, dense=dense) + gap  # noqa: PLW2901
             span = max(span, stride * size)
         found.append(stride)
     return tuple(reversed(found))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from kernelpkg.errors import CallError
+from kernelpkg.errors import CallError, counted
 from kernelpkg.expr.language import Expr, compile_exprs, dtype_name, without_value
 from kernelpkg.manifest.cases import Case, Evaluator, call_of, show
 from kernelpkg.manifest.opschema import VALUES, OpSchema
@@ -22,8 +22,8 @@ def compile_axes(spec: KernelSpec) -> AxesFunction:
     return compile_exprs(exprs, spec.schema.arg_names, nullable=spec.schema.optional)
 
 
-def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Case, str, Scalar]]:
-    """Yield (case, axis, value) where the inputs of a case have another value: no call has both.
+def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Case, str, str]]:
+    """Yield (case, axis, what is wrong) where the inputs of a case have another value, or none.
 
     Inputs that a function makes are not known here. An axis of an argument that is absent has no
     value, which a case cannot say.
@@ -39,16 +39,44 @@ def contradictions(spec: KernelSpec, cases: Iterable[Case]) -> Iterator[tuple[Ca
     )
     for case in cases:
         try:
-            found = axes_of(*call_of(spec, case, evaluate, read))
-        except (IndexError, TypeError, ValueError, ArithmeticError):
+            args = call_of(spec, case, evaluate, read)
+            found = axes_of(*args)
+        except (TypeError, ValueError, ArithmeticError):
             continue  # which is told of the argument, or by the first call
+        except IndexError:
+            for axis, why in _unread(spec, axes, args):
+                yield case, axis.name, f"axis '{axis.name}' {why}; correct the axis or [args]"
+            continue
         wrong = [
             (axis, value)
             for axis, value in zip(axes, found, strict=True)
             if value is not None and case.values.get(axis.name, value) != value
         ]
         if all(axis.expr.tested is None for axis, _ in wrong):
-            yield from ((case, axis.name, value) for axis, value in wrong)
+            for axis, value in wrong:
+                told = f"its inputs have {axis.name}={show(value)}; correct the case"
+                yield case, axis.name, told
+
+
+def _unread(
+    spec: KernelSpec, axes: Sequence[Axis], args: Sequence[Any]
+) -> Iterator[tuple[Axis, str]]:
+    """Yield those of some axes that have no value in a call, and why."""
+    schema = spec.schema
+    for axis in axes:
+        read = compile_exprs([axis.expr], schema.arg_names, nullable=schema.optional)
+        try:
+            read(*args)
+        except ArithmeticError as error:
+            yield axis, f"= '{axis.expr.text}' {without_value(error)}"
+        except IndexError:
+            values = {name: args[schema.arg_names.index(name)] for name in axis.expr.names()}
+            given = ", ".join(
+                f"'{name}' has {extent_of(value)}"
+                for name, value in values.items()
+                if schema.arg(name).type not in VALUES
+            )
+            yield axis, f"= '{axis.expr.text}' cannot be read: {given}"
 
 
 def _follows(spec: KernelSpec, axis: Axis) -> bool:
@@ -92,8 +120,8 @@ def check_devices(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
 def extent_of(value: Any) -> str:
     """Say how many dimensions a tensor has, or how many elements a list."""
     if isinstance(value, list | tuple):
-        return f"{len(value)} element{'s' * (len(value) != 1)}"
-    return f"{value.ndim} dimensions"
+        return counted(len(value), "element")
+    return counted(value.ndim, "dimension")
 
 
 def _spread_sizes(shape: Sequence[Dim], value: Any) -> tuple[int, ...]:
@@ -147,24 +175,8 @@ class CallCheck:
             return self._axes(*args)
         except (IndexError, ArithmeticError):
             pass
-        for axis in self.spec.axes:
-            schema = self.spec.schema
-            read = compile_exprs([axis.expr], schema.arg_names, nullable=schema.optional)
-            try:
-                read(*args)
-            except ArithmeticError as error:
-                axis_text = f"axis {axis.name} = '{axis.expr.text}'"
-                raise self._refuse(f"{axis_text} {without_value(error)}") from None
-            except IndexError:
-                by_name = dict(zip(schema.arg_names, args, strict=True))
-                given = ", ".join(
-                    f"'{name}' has {extent_of(by_name[name])}"
-                    for name in axis.expr.names()
-                    if schema.arg(name).type not in VALUES
-                )
-                raise self._refuse(
-                    f"axis {axis.name} = '{axis.expr.text}' cannot be read: {given}"
-                ) from None
+        for axis, why in _unread(self.spec, self.spec.axes, args):
+            raise self._refuse(f"axis {axis.name} {why}")
         raise AssertionError("every axis reads alone, and they do not read together")
 
     def _check_guards(self, axes: tuple[Scalar, ...], args: Sequence[Any]) -> None:

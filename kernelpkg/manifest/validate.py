@@ -316,6 +316,11 @@ def _accuracy_problems(spec: KernelSpec) -> _Problems:
         if name not in given:
             what = f"'{name}' is written by the op and has no [accuracy]"
             yield ("accuracy",), "KP109", f"{what}; say how near it must be"
+    for name, bounds in spec.accuracy.items():
+        idle = ("rtol", bounds.rtol), ("atol", bounds.atol), ("rounding", bounds.rounding)
+        for key in (key for key, given in idle if given and bounds.steps is not None):
+            what = f"'{key}' says nothing beside 'steps', by which codes are counted"
+            yield ("accuracy", name, key), "KP109", f"{what}; keep one of them"
     for name in spec.accuracy if spec.reference is None else ():
         what = f"'{name}' has [accuracy], and there is no reference that it could be near to"
         yield ("accuracy", name), "KP109", f"{what}; give one, or say in [properties] what holds"

@@ -27,9 +27,9 @@ from kernelpkg.manifest.spec import Reference
 from kernelpkg.packs.signature import (
     call_problem,
     constant_arguments,
-    parameters,
     signature_problems,
 )
+from kernelpkg.packs.tensor_use import misuses, statements, unplaced
 
 _ALLOWED: Final = frozenset(sys.stdlib_module_names) | {"torch", "helion"}
 _SOURCE: Final = ("kernel", "source")
@@ -86,12 +86,8 @@ def check_references(
             place = f"{file.shown}:{function.lineno}"
             for wrong in () if schema is MISSING else signature_problems(function, schema):
                 document.report(("op", "schema"), "KP103", f"{wrong} ({place})")
-            for line, name in _returned_arguments(function):
-                message = (
-                    f"returns its argument '{name}'; PyTorch takes each result for memory of its "
-                    "own, so allocate it"
-                )
-                problem = Problem(path=file.shown, line=line, code="KP115", message=message)
+            for line, code, message in () if schema is MISSING else misuses(function, schema):
+                problem = Problem(path=file.shown, line=line, code=code, message=message)
                 document.report_elsewhere(problem)
         else:
             given = None if schema is MISSING else schema.arg_names
@@ -100,6 +96,9 @@ def check_references(
             if what is not None:
                 message = f"'{reference}' {what} ({file.shown}:{function.lineno})"
                 document.report(at, "KP103", message)
+            for line, code, message in unplaced(function) if at[-1] == "fake_impl" else ():
+                problem = Problem(path=file.shown, line=line, code=code, message=message)
+                document.report_elsewhere(problem)
     return constants
 
 
@@ -158,7 +157,7 @@ def importable(module: str, *, helion: bool) -> bool:
 
 
 def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[Problem]:
-    for node in _statements(tree.body):
+    for node in statements(tree.body):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -170,16 +169,6 @@ def _import_problems(tree: ast.Module, shown: str, *, helion: bool) -> Iterator[
                 message = f"imports '{name}'; this file may import torch{', helion' * helion} and "
                 message += "the standard library, so that the kernel stays one directory"
                 yield Problem(path=shown, line=node.lineno, code="KP113", message=message)
-
-
-def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield statements and those inside them; expressions, which hold none, are not walked."""
-    for node in body:
-        yield node
-        for inner in ("body", "orelse", "finalbody"):
-            yield from _statements(getattr(node, inner, ()))
-        for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-            yield from _statements(part.body)
 
 
 def source_digest(tree: ast.Module) -> str:
@@ -199,27 +188,6 @@ def find_function(file: SourceFile, name: str) -> ast.FunctionDef | str:
         hint = suggestion(name, file.functions)
         return f"{file.shown} has no function '{name}' at its top level{hint}"
     return found
-
-
-def _returned_arguments(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
-    """Yield the arguments that a function returns as they are, with the lines where it does."""
-    names = parameters(function)
-    found = [
-        (node.lineno, item.id)
-        for node in _statements(function.body)
-        if isinstance(node, ast.Return)
-        for item in (node.value.elts if isinstance(node.value, ast.Tuple) else [node.value])
-        if isinstance(item, ast.Name) and item.id in names
-    ]
-    if not found:  # which is most often so, and nothing else is looked at
-        return
-    bound = {
-        node.id
-        for part in function.body
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    yield from (one for one in found if one[1] not in bound)
 
 
 def load_module(directory: Path, file: str, files: Files | None = None) -> ModuleType:

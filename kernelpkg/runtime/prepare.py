@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from kernelpkg.bench.reference import CaseInputs
+from kernelpkg.bench.inputs import CaseInputs
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import CPU, Platform
 from kernelpkg.configs.selection import ConfigSelection, read_selection

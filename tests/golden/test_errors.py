@@ -233,6 +233,15 @@ EDITS = {
         "kernels/x/host.py:11: KP113 imports 'helion'; this file may import torch and the standard library, so that the kernel stays one directory"),
     "argument that is returned": (KERNEL, "    for tile_t", "    if group == 1:\n        return out\n    for tile_t",
         "kernels/x/kernel.py:15: KP115 returns its argument 'out'; PyTorch takes each result for memory of its own, so allocate it"),
+    "argument that is written and not marked": (KERNEL, "        out[tile_t, tile_h] =", "        input[tile_t, tile_h] = 0.0\n        out[tile_t, tile_h] =",
+        "kernels/x/kernel.py:15: KP116 writes its argument 'input', which the schema does not say; write 'Tensor(a!) input' there, or allocate a result"),
+    "tensor on the CPU": (KERNEL, "    for tile_t, tile_h in hl.tile([input.size(0), input.size(1)]):\n", "    ones = torch.ones(4)\n    for tile_t, tile_h in hl.tile([input.size(0), input.size(1)]):\n        factor = ones[0]\n",
+        "kernels/x/kernel.py:14: KP117 'torch.ones' allocates on the CPU, wherever the call's tensors are; give it device=, as of an argument"),
+    "tolerance beside steps": (MANIFEST, "out = { rtol = 1e-2, atol = 1e-3 }", "out = { steps = 1, atol = 1e-3 }",
+        "kernels/x/kernel.toml:62: KP109 'atol' says nothing beside 'steps', by which codes are counted; keep one of them"),
+    "an axis that arguments do not have": (MANIFEST, 'num_tokens = "input.shape[0]"', 'num_tokens = "input.shape[2]"',
+        "kernels/x/kernel.toml:45: KP145 case num_tokens=1, hidden_size=64, group=4, dtype=bfloat16, has_residual=true: axis 'num_tokens' = 'input.shape[2]' cannot be read: 'input' has 2 dimensions; correct the axis or [args]",
+        "kernels/x/kernel.toml:49: KP145 case num_tokens=0, hidden_size=8, group=4, dtype=float32, has_residual=false: axis 'num_tokens' = 'input.shape[2]' cannot be read: 'input' has 2 dimensions; correct the axis or [args]"),
     "source that does not parse": (KERNEL, "def x(", "def x(((",
         "kernels/x/kernel.py:7: KP114 does not parse: invalid syntax"),
     "expression that does not parse": (MANIFEST, '"input.shape[0]"', '"input.shape[0"',
@@ -629,7 +638,7 @@ def test_a_problem_of_a_manifest_read_before_has_its_line(root):
 
 
 MANIFEST_SIDE = (
-    "packs/read", "packs/sources", "expr/types", "expr/language",
+    "packs/read", "packs/sources", "packs/tensor_use", "expr/types", "expr/language",
     "manifest/cases", "manifest/decode", "manifest/document", "manifest/keys", "manifest/kernel",
     "manifest/opschema", "manifest/validate",
 )  # fmt: skip

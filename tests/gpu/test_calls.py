@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg.bench.reference import check_case, make_inputs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import check_case
 from kernelpkg.launch import native
 from kernelpkg.manifest.cases import Case, cases_of, is_empty
 from kernelpkg.runtime.warm import warm

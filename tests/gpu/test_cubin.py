@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.compile import cubin
 from kernelpkg.compile.bind import Binder, Target
 from kernelpkg.compile.helion import to_config

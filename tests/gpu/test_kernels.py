@@ -11,7 +11,8 @@ import torch
 from attrs import evolve
 
 from kernelpkg import get_kernel_by_name
-from kernelpkg.bench.reference import SENTINEL, check_case, compare_all, make_inputs
+from kernelpkg.bench.inputs import SENTINEL, make_inputs
+from kernelpkg.bench.reference import check_case, compare_all
 from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec

@@ -23,7 +23,8 @@ import pytest
 import torch
 
 from kernelpkg import get_kernel_by_name
-from kernelpkg.bench.reference import compare_all, make_inputs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import compare_all
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find

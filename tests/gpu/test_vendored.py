@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernelpkg.bench.reference import check_case, compare_all, make_inputs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import check_case, compare_all
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.packs import find
 from kernelpkg.packs.read import read_kernel, read_pack

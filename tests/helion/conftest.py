@@ -15,7 +15,7 @@ import torch
 
 import kernelpkg
 from kernelpkg.bench.gpu import GpuFacts
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.configs.platforms import resolve
 from kernelpkg.configs.store import ConfigFile, TunedCase, write
 from kernelpkg.manifest.cases import Case, cases_of

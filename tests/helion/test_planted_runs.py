@@ -34,6 +34,7 @@ CONFIGS = """\
 """
 
 LOOP = "    for tile in hl.tile(input.size(0)):\n"
+FLAT = "    flat = input.reshape(-1)\n"  # a view, as level 0 cannot know
 HEAD = "    out = torch.empty_like(input)\n"
 TIMES_TWO = "input[tile] * 2"
 OTHER = "correct the kernel, its reference or what the manifest says of them"
@@ -83,7 +84,7 @@ FAULTS: dict[str, Fault] = {
         rf"return\[0\] is .*, the reference's .* \(rtol 1e-06, atol 0\); 16 of 16 are off; {OTHER}",
     ),
     "writes": fault(
-        *("kernel.py", LOOP, f"{LOOP}        input[tile] = input[tile] + 1\n"),
+        *("kernel.py", LOOP, f"{FLAT}{LOOP}        flat[tile] = input[tile] + 1\n"),
         r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; 16 of "
         rf"16 are off; the schema does not let it be written; {OTHER}",
         r"kernels/writes/kernel.toml:2: KP263 call num_tokens=\d+, interpreted.*: opcheck "

@@ -96,7 +96,7 @@ def test_a_call_that_is_accepted_has_its_axes(args, axes):
     [
         (call(out=Tensor(3, 8, device="cuda:0")), "argument 'input' is on cpu, and 'out' on cuda:0; all must be on one device"),
         (call(residual=Tensor(3, 2, 4, device="cuda:1")), "argument 'residual' is on cuda:1, and 'out' on cpu; all must be on one device"),
-        (call(input=Tensor(8)), "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimensions"),
+        (call(input=Tensor(8)), "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimension"),
         (call(input=Tensor()), "axis num_tokens = 'input.shape[0]' cannot be read: 'input' has 0 dimensions"),
         (call(group=3), "guard 'hidden_size % group == 0' does not hold (hidden_size = 8, group = 3)"),
         (call(group=0), "guard 'hidden_size % group == 0' divides by zero (hidden_size = 8, group = 0)"),
@@ -264,7 +264,12 @@ def contradicted(*edits):
     axes = [evolve(a, expr=parse_expr(dict(edits).get(a.name, a.expr.text))) for a in spec.axes]
     cases = [case for grid in range(len(spec.grids)) for case in expand(spec, grid)]
     found = contradictions(evolve(spec, axes=tuple(axes)), cases)
-    return {(axis, case.values[axis], value) for case, axis, value in found}
+    return {(axis, case.values[axis], told) for case, axis, told in found}
+
+
+def other(axis, has, inputs):
+    """What is said of a case whose inputs have another value of an axis."""
+    return axis, has, f"its inputs have {axis}={inputs}; correct the case"
 
 
 @pytest.mark.parametrize(
@@ -275,9 +280,11 @@ def contradicted(*edits):
         ([("hidden_size", "input.numel() // input.shape[0]")], set()),
         ([("num_tokens", "out.shape[0]"), ("dtype", "out.dtype")], set()),
         ([("hidden_size", "input.stride(0)")], set()),
-        ([("hidden_size", "input.shape[1] + 1")], {("hidden_size", n, n + 1) for n in (8, 64, 128)}),
-        ([("num_tokens", "input.shape[1]")], {("num_tokens", n, m) for n, m in ((1, 64), (1, 128), (16, 64), (16, 128), (0, 8), (3, 8))}),
-        ([("group", "input.ndim")], {("group", 4, 2)}),
+        ([("hidden_size", "input.shape[1] + 1")], {other("hidden_size", n, n + 1) for n in (8, 64, 128)}),
+        ([("num_tokens", "input.shape[1]")], {other("num_tokens", n, m) for n, m in ((1, 64), (1, 128), (16, 64), (16, 128), (0, 8), (3, 8))}),
+        ([("group", "input.ndim")], {other("group", 4, 2)}),
+        ([("group", "input.shape[2] * group")],
+         {("group", 4, "axis 'group' = 'input.shape[2] * group' cannot be read: 'input' has 2 dimensions; correct the axis or [args]")}),
     ],
 )  # fmt: skip
 def test_inputs_that_have_other_axes_than_their_case(edits, want):

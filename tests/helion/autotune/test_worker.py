@@ -18,7 +18,7 @@ from kernelpkg.autotune import worker
 from kernelpkg.autotune.choose import Trial, judge
 from kernelpkg.autotune.worker import TuningCase
 from kernelpkg.bench import gpu, timing
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.configs.store import config_id
 from kernelpkg.jobs.worker import _kind
 from kernelpkg.manifest.cases import Case

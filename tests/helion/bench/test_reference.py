@@ -6,17 +6,8 @@ import pytest
 import torch
 from attrs import evolve
 
-from kernelpkg.bench.reference import (
-    check_axes,
-    check_case,
-    compare,
-    compare_all,
-    fill,
-    make_inputs,
-    seed,
-    smoke_check,
-    untouched,
-)
+from kernelpkg.bench.inputs import check_axes, fill, make_inputs, seed
+from kernelpkg.bench.reference import check_case, compare, compare_all, smoke_check, untouched
 from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import Case, CaseProblem, cases_of, smallest_case
 from kernelpkg.manifest.opschema import parse_schema

@@ -129,7 +129,7 @@ def test_every_tuned_case_is_run_and_others_beside(checks):
     """Each run is asked for once, in one process, and what a kernel prints harms nothing."""
     found, asked = checks("fine", 16, 64)
     assert [line[3] for line in asked if line[2] == "tuned"] == [[16], [64]]
-    assert {line[2] for line in asked} == {"tuned", "call", "orders", "opcheck"}
+    assert {line[2] for line in asked} == {"tuned", "call", "zeros", "orders", "opcheck"}
     assert len({line[0] for line in asked}) == 1
     (finding,) = found.findings
     assert str(finding) == (

@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext,
 )
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.compile.helion import ConfiguredHelionKernel, Selection
 from kernelpkg.compile.host_code import (
     infer_fake,

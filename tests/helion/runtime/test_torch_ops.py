@@ -451,7 +451,7 @@ BAD_CALLS = {
     "dtype-of-option": (_quant(scale_ub=torch.ones(1, dtype=torch.float64)),
         "argument 'scale_ub' has dtype float64, and must have float32"),
     "rank": (_quant(input=torch.ones(64)),
-        "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimensions"),
+        "axis hidden_size = 'input.shape[1]' cannot be read: 'input' has 1 dimension"),
     "shape": (_quant(scale=torch.zeros(3, 1)),
         "argument 'scale' has shape (3, 1), and must have (2, 1), from [num_tokens, 1]"),
     "shape-of-option": (_quant(scale_ub=torch.ones(2)),

@@ -19,7 +19,8 @@ from torch.library import Library
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import kernelpkg
-from kernelpkg.bench.reference import compare_all, make_inputs
+from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.bench.reference import compare_all
 from kernelpkg.errors import ConfigError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import kernel_names, read_pack

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.guards import CallCheck

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernelpkg.bench.reference import make_inputs
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import read_kernel, read_pack
 from kernelpkg.vllm.vendor.op_code import axis_codes

@@ -21,7 +21,8 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensorMode
 from vllm.kernels.helion import CaseKey, get_registered_kernels, ops, utils
 
-from kernelpkg.bench.reference import SENTINEL, check_case, make_inputs
+from kernelpkg.bench.inputs import SENTINEL, make_inputs
+from kernelpkg.bench.reference import check_case
 from kernelpkg.configs import platforms
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.manifest.cases import Case, cases_of
