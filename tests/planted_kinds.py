@@ -382,7 +382,7 @@ PLANTED: dict[str, PlantedKind] = {
         (KERNEL, "    flat =", "    if low is None:\n        return input.view(-1)\n    flat ="),
     ),
     "results_swapped": runs(
-        *("layer_norm", "KP261 return1[0] is"), (KERNEL, "out, mean, rstd\n", "out, rstd, mean\n")
+        *("layer_norm", "KP261 return[1][0] is"), (KERNEL, "out, mean, rstd\n", "out, rstd, mean\n")
     ),
     "result_dtype": runs(
         *("row_extremes", "KP261 torch.int32, the reference's"),
@@ -425,7 +425,7 @@ PLANTED: dict[str, PlantedKind] = {
         (KERNEL, "weight_scale[tile_n][None, :]", "weight_scale[tile_m][:, None]"),
     ),
     "summed_the_other_way": runs(
-        *("layer_norm_backward", "KP261 return2[0] is"),
+        *("layer_norm_backward", "KP261 return[2][0] is"),
         (KERNEL, "torch.sum(above, dim=0)", "torch.sum(above, dim=-1)"),
     ),
     "wrong_stride": runs(
@@ -475,6 +475,12 @@ PLANTED: dict[str, PlantedKind] = {
     ),
     "k_cut_off": runs(
         *("small_m_matmul", "KP261 return[0, 0] is"), (KERNEL, "hl.tile(k)", "hl.tile(16)")
+    ),
+    "one_of_several_texts": runs(
+        *("activation_mul", "KP261 activation=gelu_tanh, "), (KERNEL, "(x + cube)", "(x - cube)")
+    ),
+    "first_left_out": runs(
+        *("moving_sum", "KP261 are off; correct"), (KERNEL, "place >= 0", "place > 0")
     ),
     "taps_reversed": runs(
         *("causal_conv", "KP261 return[0, 0] is"), (KERNEL, "taps - 1 - back", "back")
