@@ -230,6 +230,22 @@ PLANTED: dict[str, PlantedKind] = {
         *(0, "int8_matmul", "KP143 case m=500, k=1024, n=1024 would be tuned, and no call could"),
         ("m = [64, 512]", "m = [64, 500]"),
     ),
+    "offsets_without_a_total": manifest(
+        *(0, "jagged_mean", "KP132 argument 'offsets': init 'offsets' needs 'total'"),
+        (', total = "total"', ""),
+    ),
+    "offsets_that_cannot_be": manifest(
+        *(0, "grouped_matmul", "KP133 has offsets of no runs that cannot end at 256"),
+        ('shape = ["num_groups + 1"]', 'shape = ["num_groups // num_groups"]'),
+    ),
+    "codes_too_wide": manifest(
+        *(
+            0,
+            "int4_matmul",
+            "KP133 argument 'packed' has 8 bits an element, which are not codes of",
+        ),
+        ("bits = 4", "bits = 3"),
+    ),
     "empty_argument": manifest(
         *(0, "transpose", "KP132 argument 'input' is a tensor and needs a 'dtype'"),
         ('input = { shape = ["batch", "height", "width"], dtype = "dtype" }', "input = {}"),
@@ -317,12 +333,16 @@ PLANTED: dict[str, PlantedKind] = {
         ),
     ),
     "generator_that_raises": fault(
-        *(1, "jagged_mean", "host.py KP249 no inputs are made for total=5, num_runs=1 and 1 more:"),
-        (HOST, 'axes["total"] + 1', 'axes["totals"] + 1'),
+        *(
+            1,
+            "write_cache",
+            "host.py KP249 no inputs are made for num_pages=4, page_size=2, width=24",
+        ),
+        (HOST, 'axes["num_pages"]', 'axes["pages"]'),
     ),
     "other_dtype_than_said": manifest(
-        *(1, "moe_matmul", "KP142 argument 'order' has dtype int32, and must have int64; correct"),
-        ('"num_tokens * top_k"], dtype = "int32"', '"num_tokens * top_k"], dtype = "int64"'),
+        *(1, "write_cache", "KP142 argument 'slots' has dtype int32, and must have int64; correct"),
+        ('dtype = "int32", init', 'dtype = "int64", init'),
     ),
     "misspelt_setting": manifest(
         *(1, "persistent_sum", "KP153 which helion.exc does not have; did you mean 'TensorOper"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from kernelpkg.expr.language import evaluate
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, show, strides_of
 from kernelpkg.manifest.guards import CallCheck
+from kernelpkg.manifest.inits import numbers_of
 from kernelpkg.manifest.opschema import OpArg
 from kernelpkg.manifest.spec import ArgSpec, KernelSpec, Reference, Scalar
 from kernelpkg.packs.sources import load_function
@@ -133,10 +135,10 @@ def _argument(
     if isinstance(init, Reference):
         make = load_function(Path(spec.directory), init, files)
         return make(dict(case.values), dict(made), generator)
-    high = None if variant.high is None else int(evaluate(variant.high, case.values))
+    numbers = numbers_of(variant, partial(evaluate, values=case.values))
     strides = strides_of(shape, variant, case.values, Evaluator(), gap=unusual.gap)
     tensor = torch.empty_strided(shape, strides, dtype=dtype, device=generator.device)
-    return fill(tensor, init, generator, high=high, sentinel=sentinel)
+    return fill(tensor, init, generator, numbers=numbers, sentinel=sentinel)
 
 
 def argument_value(arg: OpArg, value: Any) -> Any:
@@ -151,13 +153,15 @@ def fill(
     init: str | float,
     generator: torch.Generator,
     *,
-    high: int | None = None,
+    numbers: Mapping[str, int] = {},
     sentinel: float = SENTINEL,
 ) -> torch.Tensor:
     """Fill a tensor as `init` says, and return it.
 
-    "empty" is the sentinel, "randn" standard normal, "uniform" from 0 to 1, "arange" 0, 1, 2 …,
-    "randint" from 0 to below `high`; a number is that number.
+    "empty" is the sentinel, "randn" standard normal, "uniform" from 0 to 1, "arange" 0, 1, 2 …; a
+    number is that number. The others go by `numbers`: "randint" from `low` to below `high`,
+    "sorted" the same in rising order along the last dimension, "permutation" different numbers from
+    0 to below `high`, "offsets" from 0 to `total`, "packed" codes of `bits` bits.
     """
     shape, device = tensor.shape, generator.device
     named: dict[str | float, float] = {"empty": sentinel, "zeros": 0.0, "ones": 1.0}
@@ -170,6 +174,57 @@ def fill(
         values = torch.rand(shape, generator=generator, device=device)
     elif init == "arange":
         values = torch.arange(tensor.numel(), device=device).view(shape)
+    elif init == "permutation":
+        count = tensor.numel()
+        drawn = torch.randperm(numbers.get("high", count), generator=generator, device=device)
+        values = drawn[:count].view(shape)
+    elif init == "offsets":
+        values = _offsets(shape[0] - 1, numbers["total"], generator)
+    elif init == "packed":
+        values = _packed(tensor, numbers, generator)
     else:
-        values = torch.randint(high or 1, shape, generator=generator, device=device)
+        values = _whole(shape, numbers, generator)
+        values = values.sort().values if init == "sorted" else values
     return tensor.copy_(values)
+
+
+def _whole(
+    shape: Sequence[int], numbers: Mapping[str, int], generator: torch.Generator
+) -> torch.Tensor:
+    low = numbers.get("low", 0)
+    high = max(numbers["high"], low + 1)  # of nothing, where that is no range
+    return torch.randint(low, high, shape, generator=generator, device=generator.device)
+
+
+def _offsets(runs: int, total: int, generator: torch.Generator) -> torch.Tensor:
+    """Return where runs begin, and the last one ends.
+
+    Of three runs or more, one inside is empty; once in four times, one has everything.
+    """
+    ends = torch.tensor([0, total], device=generator.device)
+
+    def draw(high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(high, shape, generator=generator, device=generator.device)
+
+    if runs < 1:
+        return ends[:1]
+    if int(draw(4, 1)) == 0:
+        begun = int(draw(runs, 1)) + 1
+        return ends.repeat_interleave(ends.new_tensor([begun, runs + 1 - begun]))
+    starts = draw(total + 1, runs - 1).sort().values
+    if runs > 2:
+        place = int(draw(runs - 2, 1))
+        starts[place] = starts[place + 1]
+    return torch.cat((ends[:1], starts, ends[1:]))
+
+
+def _packed(
+    tensor: torch.Tensor, numbers: Mapping[str, int], generator: torch.Generator
+) -> torch.Tensor:
+    """Return whole numbers of 64 bits, whose lowest ones are codes from the first bit on."""
+    bits = numbers["bits"]
+    found = torch.zeros(tensor.shape, dtype=torch.int64, device=generator.device)
+    for shift in range(0, 8 * tensor.element_size(), bits):
+        codes = _whole(tensor.shape, numbers, generator)
+        found |= (codes & (1 << bits) - 1) << shift
+    return found

@@ -11,5 +11,6 @@
     cases            grids to cases, and what a case weighs
     guards           a call held against [args] and [guard]
     helion_config    the fields of a Helion config, and which of them are positional
+    inits            what tensors of whole numbers hold, and where they cannot
 Inside only: none.
 """

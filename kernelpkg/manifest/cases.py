@@ -6,12 +6,14 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
 
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.expr.language import Expr, compile_exprs, without_value
+from kernelpkg.manifest.inits import init_problem, takes_numbers
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
 
 MAX_CASES: Final = 10_000
@@ -153,7 +155,8 @@ def variant_exprs(variant: ArgVariant) -> Iterator[Expr]:
     """Every expression of one variant of an argument, in a fixed order."""
     yield from (dim.expr for dim in variant.shape or ())
     yield from (stride for stride in variant.strides or () if stride is not None)
-    for expr in (variant.when, variant.dtype, variant.value, variant.high):
+    bounds = (variant.low, variant.high, variant.total)
+    for expr in (variant.when, variant.dtype, variant.value, *bounds):
         if expr is not None:
             yield expr
 
@@ -348,6 +351,11 @@ def sizes(spec: KernelSpec, case: Case, evaluate: Evaluator | None = None) -> It
                 raise CaseProblem("KP133", f"case {case}: {message}")
             strides = strides_of(shape, variant, case.values, value_of)
             dtype = str(value_of(variant.dtype, case.values))
+            if takes_numbers(variant):
+                bound = partial(value_of, values=case.values)
+                wrong = init_problem(variant, shape, dtype, bound)
+                if wrong is not None:
+                    raise CaseProblem("KP133", f"case {case}: argument '{arg.name}' {wrong}")
         except (TypeError, ArithmeticError) as error:
             wrong = without_value(error) if isinstance(error, ArithmeticError) else str(error)
             message = f"argument '{arg.name}': {wrong}"

@@ -373,7 +373,10 @@ class KernelReader:
             dtype=expr("dtype", "dtype"),
             strides=None if table.get("strides") is None else strides,
             init=init,
+            low=expr("low", "whole"),
             high=expr("high", "whole"),
+            total=expr("total", "whole"),
+            bits=table.get("bits"),
             value=value,
         )
 

@@ -28,7 +28,10 @@ EDITION: Final = 1
 """The edition of manifests that this version reads and writes."""
 
 USES: Final = ("tune", "test", "bench")
-INITS: Final = ("empty", "zeros", "ones", "randn", "uniform", "arange", "randint")
+INITS: Final = (
+    *("empty", "zeros", "ones", "randn", "uniform", "arange"),
+    *("randint", "sorted", "permutation", "offsets", "packed"),
+)
 REFUSED_SETTINGS: Final = ("key", "autotuner_fn", "config", "configs", "static_shapes")
 """Helion settings that kernelpkg sets itself, from the picker."""
 
@@ -43,7 +46,7 @@ _value = Either((Flag(), Number(), Text()), "a number, true, false or a text")
 _output = Text("an argument, 'return', or 'return[0]' for one of several results", OUTPUT)
 _axis_values = MapOf(_value, key=_name)
 _size = Either((Number(whole=True, least=0), _expression), "a whole number or an expression")
-_element = Either((Number(whole=True), _expression), "a whole number or an expression")
+_whole = Either((Number(whole=True), _expression), "a whole number or an expression")
 _plain = (Flag(), Number(), Text())
 _entry = Either((*_plain, ListOf(Either(_plain))), "a number, a text, true, false or a list")
 _positive = Number(whole=True, least=1)
@@ -157,9 +160,16 @@ _VARIANT: Final = table(
         "What a test tensor holds: 'empty' for a written argument, 'randn' for any other, "
         "unless given; a function gets (axes, args, generator)",
     ),
-    high=optional(_size, "For randint: the values are below this"),
+    low=optional(_whole, "For randint, sorted and packed: the least value; 0 unless given"),
+    high=optional(
+        _whole, "For randint and sorted, and if given for permutation and packed: values are below"
+    ),
+    total=optional(_whole, "For offsets: the last of them"),
+    bits=optional(
+        Number(whole=True, least=1, most=32), "For packed: the bits of each code in an element"
+    ),
     value=optional(
-        Either((Flag(), Number(), Text(), ListOf(_element))),
+        Either((Flag(), Number(), Text(), ListOf(_whole))),
         "The value of a scalar; the elements of a list",
     ),
 )
@@ -169,7 +179,7 @@ _ARG: Final = Either(
         *(Flag(), Number(), _expression, _VARIANT),
         ListOf(
             Either(
-                (_VARIANT, *_element.kinds), "a table, or an element: a whole number, an expression"
+                (_VARIANT, *_whole.kinds), "a table, or an element: a whole number, an expression"
             ),
             least=1,
         ),

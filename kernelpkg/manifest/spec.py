@@ -133,7 +133,8 @@ class ArgVariant:
 
     Tensors have `shape`, `dtype` and, unless they are contiguous, `strides` (None for an entry
     that may be anything); scalars have `value`. `init` says what a test tensor is filled with:
-    without it a written argument is empty, and any other random normal.
+    without it a written argument is empty, and any other random normal. `low`, `high`, `total` and
+    `bits` say more of it, as `inits` knows.
     """
 
     when: Expr | None = None
@@ -141,7 +142,10 @@ class ArgVariant:
     dtype: Expr | None = None
     strides: tuple[Expr | None, ...] | None = None
     init: str | float | Reference | None = None
+    low: Expr | None = None
     high: Expr | None = None
+    total: Expr | None = None
+    bits: int | None = None
     value: Expr | None = None
 
 

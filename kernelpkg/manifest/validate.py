@@ -13,6 +13,7 @@ from attrs import evolve
 from kernelpkg.errors import shown, suggestion
 from kernelpkg.expr.language import DTYPES
 from kernelpkg.expr.types import ValueType, wants
+from kernelpkg.manifest import inits
 from kernelpkg.manifest.cases import needed_axes, uses_function
 from kernelpkg.manifest.decode import TomlPath
 from kernelpkg.manifest.document import Document
@@ -97,9 +98,8 @@ def variant_problems(
         yield "value" if len(given) > 1 else "", "KP132", message
     if "like" not in given:
         yield from _size_problems(name, table.get("shape"), table.get("strides"))
-    if (table.get("init") == "randint") != ("high" in given):
-        at = "high" if "high" in given else "init"
-        yield at, "KP132", f"argument '{name}': init 'randint' and 'high' go together"
+    for key, message in inits.key_problems(name, table):
+        yield key, "KP132", message
 
 
 def _size_problems(

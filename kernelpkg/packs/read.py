@@ -29,11 +29,13 @@ from kernelpkg.manifest.cases import (
     expand,
     guard_problems,
     needed_axes,
+    variant_exprs,
 )
 from kernelpkg.manifest.decode import MISSING
 from kernelpkg.manifest.document import Document
 from kernelpkg.manifest.guards import contradictions
 from kernelpkg.manifest.helion_config import tunables_of
+from kernelpkg.manifest.inits import init_problem, takes_numbers
 from kernelpkg.manifest.kernel import (
     KernelReader,
     check_identifier,
@@ -293,20 +295,28 @@ def unfit(spec: KernelSpec, cases: Sequence[Case]) -> Iterator[tuple[Case, str, 
         axis = presence.get(arg.name) if optional else None
         risky = {id(variant): tuple(_risky(variant)) for variant in arg.variants}
         always = arg.variants and arg.variants[-1].when is None
-        if axis is None and always and not any(risky.values()):
+        bounded = [variant for variant in arg.variants if takes_numbers(variant)]
+        if axis is None and always and not any(risky.values()) and not bounded:
             continue
         read = [expr for variant in arg.variants for expr in risky[id(variant)]]
         read += [variant.when for variant in arg.variants if variant.when is not None]
+        read += [expr for variant in bounded for expr in variant_exprs(variant)]
         names = {name for expr in read for name in expr.names()}
         names |= set() if axis is None else {axis.name}
         for case in _distinct(cases, names):
             variant = evaluate.variant(arg, case)
             if variant is not None:
+                told = 0
                 for expr in risky[id(variant)]:
                     wrong = _value_problem(expr, variant, case, evaluate)
                     if wrong is not None:
+                        told += 1
                         message = f"'{expr.text}' of argument '{arg.name}' {wrong}"
                         yield case, "KP133", f"{arg.name} {expr.text}", message
+                if takes_numbers(variant) and not told:
+                    wrong = _init_problem(variant, case, evaluate)
+                    if wrong is not None:
+                        yield case, "KP133", f"{arg.name} init", f"argument '{arg.name}' {wrong}"
             elif not optional:
                 message = f"no variant of argument '{arg.name}' is for it; add one without 'when'"
                 yield case, "KP133", arg.name, message
@@ -336,11 +346,19 @@ def _risky(variant: ArgVariant) -> Iterator[Expr]:
     """The expressions of a variant that may have no value, or one below zero."""
     sizes = [dim.expr for dim in variant.shape or ()]
     sizes += [stride for stride in variant.strides or () if stride is not None]
-    for expr in (*sizes, variant.high):
+    for expr in (*sizes, variant.low, variant.high, variant.total):
         if expr is not None and (expr.can_fail or expr.names()):
             yield expr
     if variant.value is not None and variant.value.can_fail and variant.value.names():
         yield variant.value
+
+
+def _init_problem(variant: ArgVariant, case: Case, evaluate: Evaluator) -> str | None:
+    """Say why an argument cannot hold in a case what its `init` says, or return None."""
+    assert variant.shape is not None and variant.dtype is not None
+    value_of = partial(evaluate, values=case.values)
+    shape = [value_of(dim.expr) for dim in variant.shape]
+    return init_problem(variant, shape, str(value_of(variant.dtype)), value_of)
 
 
 def _value_problem(expr: Expr, variant: ArgVariant, case: Case, evaluate: Evaluator) -> str | None:
@@ -348,7 +366,8 @@ def _value_problem(expr: Expr, variant: ArgVariant, case: Case, evaluate: Evalua
         value: Any = evaluate(expr, case.values)
     except ArithmeticError as error:
         return without_value(error)
-    if expr is not variant.value and value < 0:
+    bounds = (variant.value, variant.low, variant.high, variant.total)  # of these, see `inits`
+    if all(expr is not other for other in bounds) and value < 0:
         return f"is {value}, and cannot be below zero"
     return None
 

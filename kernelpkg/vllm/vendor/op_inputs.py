@@ -15,12 +15,14 @@ from attrs import frozen
 from kernelpkg.expr.language import DTYPES, Expr
 from kernelpkg.expr.types import ValueType
 from kernelpkg.manifest.cases import Case, cases_of, expand, needed_axes, uses_function
+from kernelpkg.manifest.inits import takes_numbers
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
 from kernelpkg.vllm.vendor.op_code import (
     STEP,
     WIDTH,
     AxisCode,
     Doc,
+    Group,
     assign,
     call,
     collection,
@@ -178,7 +180,8 @@ class CaseInputsWriter:
         strided = call("torch.empty_strided", shape, tupled(strides), *kind)
         if init == "empty":
             return Made(strided)
-        values = self._filled(variant, init, sizes, "torch.float32")
+        drawn = dtype if takes_numbers(variant) else "torch.float32"
+        values = self._filled(variant, init, sizes, drawn)
         return Made(strided, call(".copy_", values.flat()))
 
     def _drawn(self, dtype: Expr | None) -> bool:
@@ -201,13 +204,52 @@ class CaseInputsWriter:
             count = " * ".join(map(_factor, sizes)) or "1"
             view = "" if len(sizes) == 1 else call(".view", *listed)
             return Made(call("torch.arange", count, *kind), view)
-        if init == "randint":
-            high = "1" if variant.high is None else python(variant.high, self.names)
-            return Made(call("torch.randint", high, shape, *kind))
+        if takes_numbers(variant):
+            return self._whole(variant, sizes, dtype)
         function = "torch.rand" if init == "uniform" else "torch.randn"
         if dtype == "torch.float32" or self._drawn(variant.dtype):
             return Made(call(function, *listed, *kind))
         return Made(call(function, *listed, "device=device"), call(".to", dtype))
+
+    def _whole(self, variant: ArgVariant, sizes: Sequence[str], dtype: str) -> Made:
+        """Return what makes whole numbers, as `bench/inputs.fill` does."""
+        kind, shape = (f"dtype={dtype}", "device=device"), tupled(sizes)
+        exprs = (variant.low, variant.high, variant.total)
+        low, high, total = ("" if e is None else python(e, self.names) for e in exprs)
+        if variant.init == "permutation":
+            count = " * ".join(map(_factor, sizes)) or "1"
+            view = "" if len(sizes) == 1 else flat(call(".view", *(sizes or ["()"])))
+            cut = f"[:{count}]" if high else ""
+            return Made(call("torch.randperm", high or count, *kind), cut + view)
+        if variant.init == "offsets":
+            inner = (f"{_factor(total)} + 1", f"({sizes[0]} - 2,)", *kind)
+            starts = Group("torch.randint(", inner, ").sort().values")
+            ends = call("torch.zeros", "1", *kind), call("torch.full", "(1,)", total, *kind)
+            return Made(call("torch.cat", collection("()", (ends[0], starts, ends[1]))))
+        if variant.init == "packed":
+            return self._packed(variant, sizes, dtype, low, high)
+        drawn = call("torch.randint", *((low,) if low else ()), high, shape, *kind)
+        return Made(drawn, ".sort().values" if variant.init == "sorted" else "")
+
+    def _packed(
+        self, variant: ArgVariant, sizes: Sequence[str], dtype: str, low: str, high: str
+    ) -> Made:
+        """Return what makes packed codes; those of all bits are any whole numbers."""
+        assert variant.bits is not None
+        width = f"8 * {dtype}.itemsize"
+        if not low and not high:
+            facts = f"torch.iinfo({dtype})"
+            ends = (f"{facts}.min", f"{facts}.max + 1")
+            return Made(
+                call("torch.randint", *ends, tupled(sizes), f"dtype={dtype}", "device=device")
+            )
+        high = high or str(1 << variant.bits - 1)
+        shape = tupled([*sizes, f"{width} // {variant.bits}"])
+        codes = call("torch.randint", low or "0", high, shape, "device=device")
+        bits = call("torch.bitwise_and", codes, str((1 << variant.bits) - 1))
+        places = call("torch.arange", "0", width, str(variant.bits), "device=device")
+        shifted = call("torch.bitwise_left_shift", bits, places)
+        return Made(call("torch.sum", shifted, "-1"), f".to({dtype})")
 
     def _strides(self, variant: ArgVariant, sizes: Sequence[str]) -> list[str] | None:
         """Return strides in elements, or None where the tensor may be contiguous.

@@ -300,7 +300,7 @@ def test_fill_at_random():
     uniform = fill(torch.empty(4000), "uniform", _generator())
     assert 0.0 <= uniform.min() < 0.1
     assert 0.9 < uniform.max() < 1.0
-    drawn = fill(torch.empty(4000, dtype=torch.int64), "randint", _generator(), high=5)
+    drawn = fill(torch.empty(4000, dtype=torch.int64), "randint", _generator(), numbers={"high": 5})
     assert drawn.unique().tolist() == [0, 1, 2, 3, 4]
     flat = fill(torch.empty(3, 4), "randn", _generator())
     apart = fill(torch.empty(3, 8)[:, :4], "randn", _generator())

@@ -130,3 +130,56 @@ def test_the_first_pack_is_tuned_with_its_grid(name):
         for (key, got), case in zip(found.items(), cases, strict=True):
             assert key == {axis: case.values[axis] for axis in spec.key_axes}
             assert list(map(described, got)) == list(map(described, make_inputs(spec, case)))
+
+
+KINDS = Path(__file__).parents[3] / "packs" / "kinds"
+
+
+def written(name):
+    """Return the arguments that the written function makes of each case of a kind for tests."""
+    spec = read_kernel(KINDS, name)
+    code = "\n".join(write_inputs(spec, axis_codes(spec, {}), frozenset()))
+    assert max(map(len, code.splitlines())) <= 88
+    for case in cases_of(spec, "test"):
+        values = dict(case.values)
+        got = run(spec)["make_case_inputs"]("cpu", **values)
+        assert list(map(described, got)) == list(map(described, make_inputs(spec, case)))
+        if values.get("num_groups", values.get("num_runs", 2)) > 1:
+            yield values, dict(zip(spec.schema.arg_names, got, strict=True))
+
+
+@pytest.mark.parametrize("name", ["grouped_matmul", "jagged_mean", "jagged_sum", "moe_matmul"])
+def test_offsets_are_those_of_all_rows(name):
+    """They rise from the first row to the last."""
+    for _, args in written(name):
+        offsets = args["offsets"].tolist()
+        rows = args.get("values", args.get("order", args.get("x"))).size(0)
+        assert (offsets[0], offsets[-1]) == (0, rows)
+        assert offsets == sorted(offsets)
+
+
+def test_permutations_have_each_number_once():
+    for _, args in written("moe_matmul"):
+        assert sorted(args["order"].tolist()) == list(range(args["order"].numel()))
+
+
+def test_codes_are_in_their_range():
+    """Packed codes of all bits are any bytes; numbers from `low` on are of both signs."""
+    packed = [args["packed"] for _, args in written("int4_matmul")]
+    assert len(torch.cat(packed).unique()) > 200
+    drawn = torch.cat([args["x"] for _, args in written("int8_matmul")])
+    assert (int(drawn.min()), int(drawn.max())) == (-8, 7)
+
+
+def test_packed_codes_of_a_range(copied):
+    """Each of the codes of an element is drawn by itself."""
+    demo = copied("inputs")
+    old = 'dtype = "int64", init = "randint", high = "tall * 4"'
+    new = 'dtype = "int32", init = "packed", bits = 4, low = -7'
+    demo.edit("kernels/k/kernel.toml", old, new)
+    spec = read_kernel(demo.root, "k")
+    make = run(spec, **functions_of(spec))["make_case_inputs"]
+    (words,) = (make("cpu", tall=4, max_=500, has_y=True)[4],)
+    codes = torch.stack([words << 28 - shift >> 28 for shift in range(0, 32, 4)])
+    assert words.dtype == torch.int32
+    assert codes.unique().tolist() == list(range(-7, 8))

@@ -1,6 +1,4 @@
-"""Reference and inputs of moe_matmul."""
-
-from typing import Any
+"""The reference of moe_matmul."""
 
 import torch
 
@@ -18,19 +16,3 @@ def reference(
     for places, weight in zip(runs, weights, strict=True):
         out[places] = (x[places // top_k].float() @ weight.float().T).to(x.dtype)
     return out
-
-
-def order(axes: dict[str, Any], args: dict[str, Any], generator: torch.Generator) -> torch.Tensor:
-    """Return the places in any order: those of one token may have any experts."""
-    places = axes["num_tokens"] * axes["top_k"]
-    drawn = torch.randperm(places, generator=generator, device=generator.device)
-    return drawn.to(torch.int32)
-
-
-def offsets(axes: dict[str, Any], args: dict[str, Any], generator: torch.Generator) -> torch.Tensor:
-    """Return where the places of experts begin and end; some experts have none."""
-    places, device = args["order"].numel(), generator.device
-    shape = (axes["num_experts"] - 1,)
-    inner = torch.randint(places + 1, shape, generator=generator, device=device)
-    ends = inner.new_tensor([0, places])
-    return torch.cat((inner, ends)).sort().values.to(torch.int32)
