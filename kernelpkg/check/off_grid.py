@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
 from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, cases_of, expand, is_empty, sizes
+from kernelpkg.manifest.keys import INTERPRET
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
 
 ConfigOf = Callable[[Case], Hashable]
@@ -46,17 +47,24 @@ class Around:
     """A kernel with the keys that are tuned, and the calls around them.
 
     Without keys, those that its grids have for tuning stand in: then no config is tuned, and the
-    calls get a default.
+    calls get a default. Where calls are interpreted, a grid for that stands for both.
     """
 
     spec: KernelSpec
     keys: tuple[CaseKey, ...]
+    interpret: bool = False
     _evaluate: Evaluator = field(factory=Evaluator, repr=False, eq=False)
+
+    @cached_property
+    def interpreted(self) -> tuple[Case, ...]:
+        """The cases of grids for the interpreter, where it is meant."""
+        return cases_of(self.spec, INTERPRET) if self.interpret else ()
 
     @cached_property
     def _known(self) -> tuple[Case, ...]:
         """Every distinct case of the grids, those for tuning first."""
-        cases = [case for at in range(len(self.spec.grids)) for case in expand(self.spec, at)]
+        grids = range(len(self.spec.grids))
+        cases = [*self.interpreted] or [case for at in grids for case in expand(self.spec, at)]
         cases.sort(key=lambda case: "tune" not in case.use)
         return tuple({_mark(case): case for case in reversed(cases)}.values())[::-1]
 
@@ -64,6 +72,8 @@ class Around:
     def tuned(self) -> tuple[Case, ...]:
         """The cases of the keys that are tuned."""
         keys = [key for key in self.keys if key]
+        if self.interpreted:
+            return self.interpreted
         if not keys:
             return cases_of(self.spec, "tune")
         found = [self.case_of(key) for key in keys]
@@ -99,6 +109,8 @@ class Around:
 
     def grid_cases(self) -> tuple[Case, ...]:
         """The cases that the grids have for tests and that are not tuned."""
+        if self.interpreted:
+            return self.interpreted
         known = set(map(_mark, self.tuned)) if self.keys else set()
         return tuple(case for case in cases_of(self.spec, "test") if _mark(case) not in known)
 

@@ -135,10 +135,11 @@ class _Planning:
         seen: set[object] = set()
         for platform, file in files.items():
             shown = self._shown(platform)
-            around = Around(spec=self.spec, keys=tuple(case.key for case in file.cases))
+            keys = tuple(case.key for case in file.cases)
+            around = Around(spec=self.spec, keys=keys, interpret=self.interpret)
             large = 0
             for place, tuned in enumerate(file.cases):
-                if not tuned.key:
+                if not tuned.key or around.interpreted:
                     continue  # what reaches it is not a key; calls that do are among the others
                 case = around.case_of(tuned.key)
                 named = f"case {shown_key(tuned.key)}"
@@ -151,13 +152,14 @@ class _Planning:
                     seen.add(mark)
                     self._add("tuned", (case,), named, file=shown, case=place, needed=True)
             if self.interpret and file.cases:
-                self._not_run(shown, file, large)
+                self._not_run(shown, file, large, others=bool(around.interpreted))
 
-    def _not_run(self, shown: str, file: ConfigFile, large: int) -> None:
+    def _not_run(self, shown: str, file: ConfigFile, large: int, *, others: bool) -> None:
         cases, distinct = file.counts()
+        calls = f"{'nor' if others else 'only'} the calls of its {cases} cases"
         message = (
-            f"the interpreter runs none of its {distinct} configs, only the calls of its {cases} "
-            f"cases; run 'check --level 3' on {file.platform}"
+            f"the interpreter runs none of its {distinct} configs, {calls}; run "
+            f"'check --level 3' on {file.platform}"
         )
         self.findings.append(_unverified(shown, "KP267", message))
         if large:
@@ -167,7 +169,8 @@ class _Planning:
     def around(self, keys: Sequence[CaseKey]) -> None:
         """Plan the calls beside the tuned cases."""
         distinct = {tuple(map(repr, key.items())): key for key in keys}
-        around = Around(spec=self.spec, keys=tuple(distinct.values()))
+        keys = tuple(distinct.values())
+        around = Around(spec=self.spec, keys=keys, interpret=self.interpret)
         others = (*around.off_grid(), *around.untuned(), *around.guarded())
         planned: list[tuple[RunKind, tuple[Case, ...], str, int]]
         planned = [("call", (case,), f"call {case}", case.grid) for case in around.grid_cases()]

@@ -15,6 +15,7 @@ from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import KernelpkgError, counted
 from kernelpkg.manifest.cases import cases_of
+from kernelpkg.manifest.keys import INTERPRET, USES
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Properties, Rule
 from kernelpkg.packs.find import chosen_kernels, open_pack
 from kernelpkg.packs.read import read_kernel
@@ -69,7 +70,11 @@ def _document(pack: PackSpec, spec: KernelSpec) -> dict[str, Any]:
         ],
         "guard": [guard.text for guard in spec.guards],
         "miss": spec.miss,
-        "cases": {use: len(cases_of(spec, use)) for use in ("tune", "test", "bench")},
+        "cases": {
+            use: len(cases_of(spec, use))
+            for use in (*USES, INTERPRET)
+            if use in USES or any(use in grid.use for grid in spec.grids)
+        },
         "accuracy": {name: _accuracy(spec, name) for name in spec.accuracy},
         "properties": {name: _holding(wanted) for name, wanted in spec.properties.items()},
         "tuned_for": list(platforms_of(pack, spec.name)),

@@ -14,6 +14,7 @@ from attrs import frozen
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.expr.language import Expr, compile_exprs, without_value
 from kernelpkg.manifest.inits import init_problem, takes_numbers
+from kernelpkg.manifest.keys import INTERPRET
 from kernelpkg.manifest.spec import ArgSpec, ArgVariant, Grid, KernelSpec, Reference, Scalar
 
 MAX_CASES: Final = 10_000
@@ -109,28 +110,35 @@ def cases_of(spec: KernelSpec, use: str) -> tuple[Case, ...]:
     return tuple(found.values())
 
 
-def smallest_case(spec: KernelSpec) -> Case:
+def cases_for_tests(spec: KernelSpec, *, interpret: bool) -> tuple[Case, ...]:
+    """The cases for tests: where calls are interpreted, of the grids for that, if there are any."""
+    return (cases_of(spec, INTERPRET) if interpret else ()) or cases_of(spec, "test")
+
+
+def smallest_case(spec: KernelSpec, *, interpret: bool = False) -> Case:
     """The smallest case that can show a mistake, of those for tests if there are any.
 
     Empty inputs show none, and a size of one hides many: a sum over the wrong dimension, a row
     that was not written, a factor that cancels.
     """
-    return min(_tested(spec), key=lambda case: (is_empty(spec, case), case.ones(), case.size()))
+    cases = _any(spec, interpret=interpret)
+    return min(cases, key=lambda case: (is_empty(spec, case), case.ones(), case.size()))
 
 
-def _tested(spec: KernelSpec) -> tuple[Case, ...]:
-    return cases_of(spec, "test") or tuple(
+def _any(spec: KernelSpec, *, interpret: bool) -> tuple[Case, ...]:
+    return cases_for_tests(spec, interpret=interpret) or tuple(
         case for grid in range(len(spec.grids)) for case in expand(spec, grid)
     )
 
 
-def smoke_cases(spec: KernelSpec) -> tuple[Case, ...]:
+def smoke_cases(spec: KernelSpec, *, interpret: bool = False) -> tuple[Case, ...]:
     """The smallest case that can show a mistake, and one with more sizes of one, if it is quick.
 
     Code for sizes of one is other code: what fails for one token alone is shown by no other case.
     """
-    first = smallest_case(spec)
-    ones = min(_tested(spec), key=lambda case: (is_empty(spec, case), -case.ones(), case.size()))
+    first = smallest_case(spec, interpret=interpret)
+    cases = _any(spec, interpret=interpret)
+    ones = min(cases, key=lambda case: (is_empty(spec, case), -case.ones(), case.size()))
     if ones.ones() <= first.ones() or case_elements(spec, ones) > _QUICK:
         return (first,)
     return (first, ones)

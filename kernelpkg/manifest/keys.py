@@ -28,6 +28,11 @@ EDITION: Final = 1
 """The edition of manifests that this version reads and writes."""
 
 USES: Final = ("tune", "test", "bench")
+"""What the cases of a grid are for that does not say it."""
+
+INTERPRET: Final = "interpret"
+"""The use of a grid that stands for that of tests where calls are interpreted."""
+
 INITS: Final = (
     *("empty", "zeros", "ones", "randn", "uniform", "arange"),
     *("randint", "sorted", "permutation", "offsets", "packed"),
@@ -130,7 +135,11 @@ _RULE: Final = table(
 
 _GRID: Final = Table(
     keys={
-        "use": optional(ListOf(Choice(USES), least=1), "What the cases are for", USES),
+        "use": optional(
+            ListOf(Choice((*USES, INTERPRET)), least=1),
+            "What the cases are for; 'interpret' takes the place of 'test' on a CPU",
+            USES,
+        ),
         "rows": optional(
             ListOf(_axis_values, least=1),
             "Axes that go together: each row is one combination",

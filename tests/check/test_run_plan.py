@@ -224,3 +224,29 @@ def test_runs_that_share_code_are_neighbours(name):
     groups = [run.group for run in found.runs]
     starts = sum(before != after for before, after in itertools.pairwise(groups))
     assert starts + 1 == len(set(groups))
+
+
+def test_a_grid_for_the_interpreter(twice):
+    """It stands for tuned cases and for the grid of tests, on a CPU alone."""
+    use = """[[inputs.grid]]
+use = ["test"]
+num_tokens = [5000]
+[[inputs.grid]]
+use = ["interpret"]
+num_tokens = [6, 3]
+"""
+    twice.edit("kernels/twice/kernel.toml", "num_tokens = [1, 4]\n", f"num_tokens = [1, 4]\n{use}")
+    found = planned(twice, HERE, platforms=["nvidia_h200"])
+    assert texts(found, "tuned") == []
+    assert {"call num_tokens=3, interpreted", "call num_tokens=6, interpreted"} <= {
+        *texts(found, "call")
+    }
+    assert max(case.values["num_tokens"] for run in found.runs for case in run.cases) < 10
+    assert lines(found)[0] == (
+        "configs/twice/nvidia_h200.json: KP267 unverified: the interpreter runs none of its 2 "
+        "configs, nor the calls of its 2 cases; run 'check --level 3' on nvidia_h200"
+    )
+    on_gpu = planned(twice)
+    assert len(texts(on_gpu, "tuned")) == 2
+    calls = {case.values["num_tokens"] for run in on_gpu.runs for case in run.cases}
+    assert 5000 in calls

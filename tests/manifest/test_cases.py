@@ -15,6 +15,7 @@ from kernelpkg.manifest.cases import (
     CaseProblem,
     Evaluator,
     case_elements,
+    cases_for_tests,
     cases_of,
     check_bytes,
     count,
@@ -239,3 +240,16 @@ def test_a_smoke_check_has_a_case_of_one_too():
     spec = evolve(SPEC, grids=(Grid(use=("tune",), axes=large),))
     assert [case.values["num_tokens"] for case in smoke_cases(spec)] == [20]
     assert smoke_cases(SPEC) == (smallest_case(SPEC), *smoke_cases(SPEC)[1:])
+
+
+def test_a_grid_for_the_interpreter_stands_for_that_of_tests():
+    """Where calls are interpreted, and there alone; without one, that of tests does."""
+    grid = Grid(use=("interpret",), axes={"num_tokens": (2, 3), "hidden_size": (8,)})
+    spec = evolve(SPEC, grids=(*SPEC.grids, grid))
+    found = [case.values["num_tokens"] for case in cases_for_tests(spec, interpret=True)]
+    assert found == [2, 3]
+    assert cases_for_tests(spec, interpret=False) == cases_of(SPEC, "test")
+    assert cases_for_tests(SPEC, interpret=True) == cases_of(SPEC, "test")
+    assert smallest_case(spec, interpret=True).values["num_tokens"] == 2
+    assert smallest_case(spec) == smallest_case(SPEC)
+    assert not set(map(str, cases_of(SPEC, "interpret")))
