@@ -20,6 +20,7 @@ from kernelpkg.cli.console import (
     count,
     ended_like_ctrl_c,
     importing,
+    listed,
     print_json,
     say,
 )
@@ -37,10 +38,11 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     option("ops", nargs="*", metavar="OP", help="ops to build; all without any")
     option(
         "--platform",
-        action="append",
+        action="extend",
+        type=listed,
         default=[],
         metavar="NAME",
-        help="a GPU to build for; may be repeated; without any, all that have configs",
+        help="a GPU to build for; may be repeated, or have commas; without, all with configs",
     )
     option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
     option("--tests", action="store_true", help="build for the grids of tests too")

@@ -12,7 +12,17 @@ from functools import partial
 from typing import Any
 
 from kernelpkg.check import config_files, level0
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, count, importing, print_table, say, tell
+from kernelpkg.cli.console import (
+    FINE,
+    FOUND,
+    ProgressBar,
+    count,
+    importing,
+    listed,
+    print_table,
+    say,
+    tell,
+)
 from kernelpkg.configs import directories
 from kernelpkg.errors import Checked
 from kernelpkg.packs import find
@@ -30,7 +40,12 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
     )
     option(
-        "--platform", action="append", default=[], metavar="NAME", help="look at its configs only"
+        "--platform",
+        action="extend",
+        type=listed,
+        default=[],
+        metavar="NAME",
+        help="look at its configs only; may be repeated, and take several with commas",
     )
     option("--jobs", type=count, metavar="N", help="processes at once, for levels above 0")
     option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs")

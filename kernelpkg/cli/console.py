@@ -134,3 +134,8 @@ class ProgressBar:
             self._bar.total = steps
             self._bar.n = done
             self._bar.set_description_str(escaped(what))
+
+
+def listed(text: str) -> list[str]:
+    """Return the names of a list with commas."""
+    return [name for name in map(str.strip, text.split(",")) if name]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
+from kernelpkg.cli.console import FINE, FOUND, complain, listed, print_json, print_table, say
 from kernelpkg.errors import UsageError
 from kernelpkg.files import replace_text
 from kernelpkg.packs.find import open_pack
@@ -24,7 +24,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help="a platform or GPU, as in nvidia_h200; without, all that have configs",
+        help="platforms or GPUs, as nvidia_h200; without, all that have configs",
     )
     option(
         "--models",
@@ -42,9 +42,8 @@ def run(options: argparse.Namespace) -> int:
     if options.svg is not None:
         _check_svg(options.svg)
     pack = open_pack(options.pack, options.root, options.configs, os.environ)
-    found = pack_coverage.cover_pack(
-        pack, ops=options.ops, given=options.platform, models=options.models
-    )
+    given = [name for text in options.platform for name in listed(text)]
+    found = pack_coverage.cover_pack(pack, ops=options.ops, given=given, models=options.models)
     complain(found.problems)
     drawn = options.svg is not None and not found.problems
     if options.svg is not None and found.problems:

@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _failed(USAGE, f"kernelpkg: {error}", given)
     except KernelpkgError as error:
-        return _failed(FOUND, str(error), given)
+        codes = {problem.code for problem in getattr(error, "problems", ())}
+        return _failed(USAGE if codes and codes <= _NO_PACK else FOUND, str(error), given)
     except BrokenPipeError:  # who read the output has seen enough of it
         _drop_output()
         return FOUND
@@ -104,6 +105,10 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_NO_PACK: Final = {"KP604", "KP606"}
+"""What says that a root is none: that was asked for wrongly, and is no finding of a pack."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; '{self.prog} --help' says what there is")
@@ -117,7 +122,20 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, f"'{value}' is not a {what}{hint}")
 
 
-def _options(given: Sequence[str]) -> argparse.Namespace:
+_AHEAD: Final = {"--root": 2, "--pack": 2, "--configs": 2, "--json": 1}
+"""The options of all commands, which may stand before the command, and how many words each is."""
+
+
+def _command_first(given: Sequence[str]) -> list[str]:
+    """Put what stands before the command behind it."""
+    place = 0
+    while place < len(given) and (name := given[place].partition("=")[0]) in _AHEAD:
+        place += 1 if "=" in given[place] else _AHEAD[name]
+    return [*given[place : place + 1], *given[:place], *given[place + 1 :]]
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    given = _command_first(words)
     parser = _parser(next((word for word in given if word[:1] != "-"), ""))
     options, others = parser.parse_known_args(given)
     positional = options.parser._get_positional_actions()

@@ -271,3 +271,17 @@ def test_a_full_disk_is_no_reason_for_a_traceback():
         )
     assert done.returncode == 1
     assert done.stderr == "kernelpkg: the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [["--root", "DIR", "list"], ["--root=DIR", "--json", "list"]])
+def test_options_of_all_commands_may_stand_before_the_command(words, demo, capsys):
+    """As those of git may."""
+    assert cli.main([word.replace("DIR", str(demo.root)) for word in words]) == 0
+    assert "twice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["load", "check", "list", "coverage", "lock"])
+def test_a_root_without_packs_is_wrong_usage(command, tmp_path, capsys):
+    """Whatever the command; what is wrong with a pack is status 1."""
+    assert cli.main([command, "--root", str(tmp_path)]) == 2
+    assert "has no packs" in capsys.readouterr().err
