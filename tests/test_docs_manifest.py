@@ -123,6 +123,7 @@ def test_the_table_of_matches_is_whole():
 SECTIONS = {
     "kernel": "Kernel and op",
     "op": "Kernel and op",
+    "backward": "Backward",
     "helion": "Kernel and op",
     "guard": "Axes and guards",
     "key": "Rules",

@@ -5,6 +5,7 @@
     timing        times of launches in turns, with a cold L2
     stand_ins     the arguments of a case without values
     gpu           the GPU that ops run on, asked without starting CUDA where that works
+    gradients     gradients of an op held against those through its reference
 Inside only:
     properties    what holds of outputs that no reference computes
 """

@@ -19,6 +19,7 @@ import torch
 from attrs import evolve, field, frozen
 
 from kernelpkg.bench.gpu import current_gpu
+from kernelpkg.bench.gradients import NotDifferentiable, gradient_disagreement, require_gradients
 from kernelpkg.bench.inputs import USUAL, Unusual, make_inputs
 from kernelpkg.bench.reference import disagreement, not_interpreted
 from kernelpkg.check.causes import Occurrence, once_each
@@ -67,6 +68,7 @@ _CODES: Final[Mapping[RunKind, str]] = {
     "zeros": "KP261",
     "orders": "KP262",
     "opcheck": "KP263",
+    "gradients": "KP270",
 }
 _UNUSUAL: Final[Mapping[str, Unusual]] = {
     "strided": Unusual(gap=16),
@@ -75,6 +77,7 @@ _UNUSUAL: Final[Mapping[str, Unusual]] = {
 """Inputs that calls have and grids do not say. A gap of 16 elements keeps what kernels may ask of
 alignment: 16 bytes for TMA, 16 elements for a load."""
 
+_LEFT_OUT: Final = ("memory", "left", "gap", "broken", "undone")
 _PERFORM: Final = "kernelpkg.check.level3:perform"
 
 _CHECKS: Final = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -130,7 +133,7 @@ def check_runs(
         "runs": len(made),
         "tuned_runs": sum(run.kind == "tuned" for run in made),
         "runs_left_out": sum(found.left for found in planned)
-        + sum(status in ("memory", "left", "gap", "broken") for _, status, _ in making.results),
+        + sum(status in _LEFT_OUT for _, status, _ in making.results),
     }
     return Checked(findings=tuple(dict.fromkeys(findings)), counts=counts)
 
@@ -262,6 +265,8 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
             add(run, "KP265", message, doubt=True)
         elif status == "unfit" and run.needed:
             add(run, "KP268", f"its inputs cannot be made: {value['problem']}", doubt=True)
+        elif status == "undone":
+            add(run, "KP271", f"they are not compared: {value['problem']}", doubt=True)
         elif status == "broken":
             for members in value["problems"]:
                 yield Problem(**{**members, "level": 3})
@@ -306,7 +311,8 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
     """Do one run; `job` is the payload that `_Runs` writes.
 
     Returns its `status`: "ok", "error" with the `problem`, "memory" where the device had too
-    little, "unfit" where no inputs can be made, "gap" with what the interpreter lacks, and the
+    little, "unfit" where no inputs can be made, "undone" where gradients have nothing to be held
+    against, "gap" with what the interpreter lacks, and the
     `line`, and "broken" with the `problems` of a kernel that does not load. Whatever a kernel
     raises is left to the process around this, with a note of its line.
     """
@@ -326,12 +332,18 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
             problem = None
         elif job["kind"] == "opcheck":
             problem = _opcheck(spec, kernel, cases[0], device)
+        elif job["kind"] == "gradients":
+            assert spec.backward is not None
+            answers = _spec(pack["root"], spec.backward.op)
+            problem = gradient_disagreement(spec, answers, kernel, cases[0], device=device)
         else:
             fresh = job["kind"] == "orders"
             unusual = _UNUSUAL.get(job["kind"], USUAL)
             problem = _compared(spec, kernel, cases, device, unusual, fresh=fresh)
     except CaseProblem as error:
         return {"status": "unfit", "problem": str(error)}
+    except NotDifferentiable as error:
+        return {"status": "undone", "problem": str(error)}
     except NotInterpreted as error:
         return {"status": "gap", "problem": str(error), "line": error.line}
     except Exception as error:
@@ -355,7 +367,7 @@ def _load(name: str, root: str, overlays: tuple[str, ...], device: Device) -> Lo
     return load(name, root=root, configs=overlays, device=device, environment={})
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _spec(root: str, name: str) -> KernelSpec:
     return read_kernel(Path(root), name)
 
@@ -398,6 +410,8 @@ def _compared(
 def _opcheck(spec: KernelSpec, kernel: HelionKernelWrapper, case: Case, device: str) -> str | None:
     """Let PyTorch hold the op against its schema and its fake implementation."""
     args = make_inputs(spec, case, device=device)
+    if spec.backward is not None:
+        require_gradients(spec, args)
     tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
     checks = list(_CHECKS)
     if not any("float8" in str(tensor.dtype) for tensor in tensors):

@@ -17,9 +17,9 @@ from kernelpkg.errors import PackError, Problem
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
-RunKind = Literal["tuned", "call", "empty", "strided", "zeros", "orders", "opcheck"]
-"""Calls, but for tuned ones, orders of two, and `opcheck`: ordinary ones, of no elements, with rows
-that lie apart, and of zeros."""
+RunKind = Literal["tuned", "call", "empty", "strided", "zeros", "orders", "opcheck", "gradients"]
+"""Calls, but for tuned ones, orders of two, `opcheck` and `gradients`: ordinary ones, of no elements,
+with rows that lie apart, and of zeros."""
 
 INTERPRETED: Final = 6_000_000
 """The most elements of a case that the interpreter gets: 0.3 s at 70 ns each.
@@ -192,6 +192,8 @@ class _Planning:
                 planned.append(("orders", pair, text, -1))
         checked = (*usual, *ends)
         planned += [("opcheck", (case,), f"call {case}", -1) for case in checked]
+        differentiated = () if self.spec.backward is None else around.one_of_each()
+        planned += [("gradients", (case,), f"gradients of {case}", -1) for case in differentiated]
         large = refused = 0
         for kind, cases, text, grid in planned:
             if any(map(self._too_large, cases)):
@@ -227,7 +229,7 @@ class _Planning:
         """Say with which config calls are made, where that is told by more than their arguments."""
         if self.interpret:
             return ", interpreted"
-        if self.spec.picker is not None or kind == "opcheck":
+        if self.spec.picker is not None or kind in ("opcheck", "gradients"):
             return ""
         told = []
         for case in cases:

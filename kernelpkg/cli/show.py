@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import asdict
+
 from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import KernelpkgError, counted
@@ -54,6 +56,7 @@ def _document(pack: PackSpec, spec: KernelSpec) -> dict[str, Any]:
         "source": str(spec.source),
         "reference": str(spec.reference or "none"),
         "fake_impl": str(spec.fake_impl),
+        "backward": None if spec.backward is None else asdict(spec.backward),
         "helion": {
             "requires": spec.requires,
             "settings": dict(spec.settings),
@@ -161,6 +164,16 @@ def _parts(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "schema", [document["schema"]]
     yield "source", [f"{document['source']}, reference {document['reference']}"]
     yield "fake_impl", [document["fake_impl"]]
+    if document["backward"]:
+        backward = document["backward"]
+        known = ", ".join(f"{name} {text}" for name, text in backward["args"].items())
+        yield (
+            "backward",
+            [
+                f"{backward['op']} ({known})",
+                *(f"gradient of {name}: its {text}" for name, text in backward["grads"].items()),
+            ],
+        )
     said = {name: helion[name] for name in ("settings", "default", "specialize") if helion[name]}
     texts = [f"; {name} {json.dumps(value)}" for name, value in said.items()]
     yield "helion", [helion["requires"] + "".join(texts)]

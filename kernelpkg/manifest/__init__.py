@@ -12,5 +12,6 @@
     guards           a call held against [args] and [guard]
     helion_config    the fields of a Helion config, and which of them are positional
     inits            what tensors of whole numbers hold, and where they cannot
+    backward         the backward of an op held against both schemas
 Inside only: none.
 """

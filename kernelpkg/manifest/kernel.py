@@ -33,6 +33,7 @@ from kernelpkg.manifest.spec import (
     ArgSpec,
     ArgVariant,
     Axis,
+    Backward,
     Dim,
     Grid,
     KernelSpec,
@@ -120,6 +121,7 @@ class KernelReader:
             "picker": self._reference("kernel", "picker"),
             "schema": self.schema,
             "fake_impl": self._fake_impl(),
+            "backward": self._backward(),
             "requires": self.get("helion", "requires"),
             "settings": self.get("helion", "settings"),
             "default": self.get("helion", "default"),
@@ -166,6 +168,12 @@ class KernelReader:
     def _fake_impl(self) -> Any:
         text = self.get("op", "fake_impl")
         return text if text in ("none", "infer") else self._reference("op", "fake_impl")
+
+    def _backward(self) -> Backward | Any:
+        table = self.get("op", "backward")
+        if not isinstance(table, dict):
+            return table
+        return MISSING if MISSING in table.values() else Backward(**table)
 
     def _typed(
         self, at: TomlPath, text: str | int, scope: Scope, wanted: ValueType | None = None

@@ -72,6 +72,25 @@ _KERNEL: Final = table(
     ),
 )
 
+_BACKWARD: Final = table(
+    op=required(_name, "The op of this pack that answers the gradients"),
+    args=optional(
+        MapOf(
+            Text(
+                "an argument, a result as 'return' or 'return[1]', or its gradient, 'return.grad'",
+                rf"(?:{OUTPUT})(?:\.grad)?",
+            ),
+            key=_name,
+        ),
+        "What its arguments are, where the op has no argument of the same name",
+        {},
+    ),
+    grads=required(
+        MapOf(_output, key=_name),
+        "Per argument of the op, which output of the backward is its gradient",
+    ),
+)
+
 _OP: Final = table(
     schema=required(Text(), "The schema of the op without its name; checked against the function"),
     fake_impl=required(
@@ -79,6 +98,7 @@ _OP: Final = table(
         "'none' for an op that returns nothing, 'infer' for the host part of the Helion "
         "function run on fake tensors, or a function of the same arguments",
     ),
+    backward=optional(_BACKWARD, "What answers the gradients of the op; none unless given"),
 )
 
 _HELION: Final = table(

@@ -198,6 +198,20 @@ class Properties:
     holds: Reference | None = None
 
 
+@frozen(kw_only=True)
+class Backward:
+    """The op that answers the gradients of another one, `op`.
+
+    `args` say what its arguments are that the other op has none of the same name for: an argument,
+    a result ("return", "return[1]"), or the gradient of one ("return[0].grad"). `grads` say, per
+    argument, which of its outputs is the gradient.
+    """
+
+    op: KernelName
+    args: Mapping[str, str]
+    grads: Mapping[str, str]
+
+
 @frozen(kw_only=True, eq=False)
 class KernelSpec:
     """One kernel: one op, one Helion function, and all that its manifest says of them.
@@ -215,6 +229,7 @@ class KernelSpec:
     reference: Reference | None
     schema: OpSchema
     fake_impl: Literal["none", "infer"] | Reference
+    backward: Backward | None
     requires: str
     settings: Mapping[str, object]
     default: Mapping[str, object] | None

@@ -20,6 +20,7 @@ from kernelpkg.errors import PackError, Problem, pack_error, suggestion
 from kernelpkg.expr.language import Expr, without_value
 from kernelpkg.files import Files, digest_bytes, read_plain
 from kernelpkg.manifest import validate
+from kernelpkg.manifest.backward import check_backward
 from kernelpkg.manifest.cases import (
     MAX_CASES,
     Case,
@@ -42,7 +43,14 @@ from kernelpkg.manifest.kernel import (
     read_expr,
 )
 from kernelpkg.manifest.keys import KERNEL_MANIFEST, PACK_MANIFEST
-from kernelpkg.manifest.spec import ArgVariant, KernelName, KernelSpec, PackSpec, Route, Rule
+from kernelpkg.manifest.spec import (
+    ArgVariant,
+    KernelName,
+    KernelSpec,
+    PackSpec,
+    Route,
+    Rule,
+)
 from kernelpkg.manifest.vouched import read_vouched
 from kernelpkg.packs.sources import check_references
 
@@ -73,6 +81,8 @@ def read_kernel(
     if spec is not None:
         tunables = partial(tunables_of, spec, files)
         validate.check_kernel(spec, document, constants, tunables)
+        if spec.backward is not None and not document.incomplete:
+            check_backward(spec, spec.backward, document, kernel_names(root), files)
         if document.sound:
             check_cases(spec, document)
     if not document.sound:

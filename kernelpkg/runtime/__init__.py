@@ -14,4 +14,5 @@ Inside only:
     graphs              graphs of torch.compile: told apart by their ops, dropped when these change
     registry            which kernels are registered, by the names of their ops
     memory              what results and written arguments of a call may share
+    gradients           what autograd calls of an op that has a backward
 """

@@ -35,13 +35,13 @@ _STALE: Final[set[str]] = set()
 """Ops of graphs that are gone by now, or have another interface."""
 
 
-def interface_of(schema: str, fake: Callable[..., Any] | None) -> str:
-    """Return the digest of all that a graph takes from an op.
+def interface_of(schema: str, fake: Callable[..., Any] | None, backward: Any = None) -> str:
+    """Return the digest of all that a graph takes from an op; a `backward` is told by its text.
 
     Of the fake implementation it holds the code, what it closes over, and the functions and values
     of its own module that it names; of other modules it holds names alone.
     """
-    return digest_value([schema, _described(fake, [])])
+    return digest_value([schema, _described(fake, []), repr(backward)])
 
 
 def put(op: str, interface: str) -> None:

@@ -158,6 +158,7 @@ class Preparation:
             input_generator=lambda: CaseInputs(spec, self.machine.device),
             built=None if build is None else BuiltCode(build, spec.name, spec.source.name),
             prebuilt=self.prebuilt,
+            backward=spec.backward,
             spec=spec,
         )
         report = _described(report, self.pack, spec, selection, self.machine)

@@ -20,10 +20,11 @@ from kernelpkg.errors import ConfigError, DisabledError, RegistrationError, show
 from kernelpkg.manifest.guards import check_devices
 from kernelpkg.manifest.helion_config import function_tunables
 from kernelpkg.manifest.opschema import OpSchema, name_problem
-from kernelpkg.manifest.spec import KernelSpec, Scalar
+from kernelpkg.manifest.spec import Backward, KernelSpec, Scalar
 from kernelpkg.runtime import graphs, torch_ops
 from kernelpkg.runtime.backend import HelionBackend
 from kernelpkg.runtime.dispatch import Acceptance, Dispatcher, Plan
+from kernelpkg.runtime.gradients import Gradient
 from kernelpkg.runtime.memory import check_results
 from kernelpkg.runtime.prebuilt import BuiltCode
 from kernelpkg.runtime.registry import (
@@ -86,6 +87,7 @@ class KernelParts:
     input_generator: InputGenerator | None = None
     built: BuiltCode | None = None
     prebuilt: bool = False
+    backward: Backward | None = None
     spec: KernelSpec | None = None
 
 
@@ -196,6 +198,8 @@ class HelionKernelWrapper:
         self.op_name = parts.op_name
         self.namespace = parts.namespace
         self.schema = parts.schema
+        self.backward = parts.backward
+        self._gradient = Gradient.of(self.qualified, parts.schema, parts.backward)
         self.plan = parts.plan
         self.backend = HelionBackend(
             op_name=parts.op_name,
@@ -386,7 +390,8 @@ class HelionKernelWrapper:
                     implementation=self.dispatcher.implementation(),
                     fake=self.fake,
                     check_grad=self.dispatcher.check_grad,
-                    interface=graphs.interface_of(self.schema.text, self._fake_impl),
+                    gradient=self._gradient,
+                    interface=graphs.interface_of(self.schema.text, self._fake_impl, self.backward),
                     instead_of=None if before is None else before._op,
                 )
             elif before is not None:

@@ -26,7 +26,8 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import RegistrationError, UsageError, shown
 from kernelpkg.launch import native
 from kernelpkg.manifest.opschema import OpSchema, parse_schema
-from kernelpkg.runtime import graphs
+from kernelpkg.runtime import gradients, graphs
+from kernelpkg.runtime.gradients import Gradient
 
 LONGEST_CALL: Final = 10.0
 """How many seconds an op that is taken back waits for calls that other threads are making."""
@@ -75,7 +76,8 @@ def know_this_module() -> None:
 class RegisteredOp:
     """One op in PyTorch's dispatcher, for as long as this object is not closed.
 
-    `check_grad` raises for arguments that a gradient is wanted of. `interface` is the digest of
+    `check_grad` raises for arguments that a gradient is wanted of, and not to be had from
+    `gradient`. `interface` is the digest of
     what graphs take from the op. It may take the place of another one of its name, `instead_of`,
     which is closed by that; where it cannot, that one stays.
     """
@@ -89,6 +91,7 @@ class RegisteredOp:
         implementation: Callable[..., Any],
         fake: Callable[..., Any],
         check_grad: Callable[[Sequence[Any]], None] = lambda _: None,
+        gradient: Gradient | None = None,
         interface: str = "",
         instead_of: RegisteredOp | None = None,
     ) -> None:
@@ -98,9 +101,9 @@ class RegisteredOp:
         self._implementation = implementation
         self._interface = interface
         # What PyTorch calls looks these up here, whoever has the library by then.
-        self._functions = {"fake": fake, "check_grad": check_grad}
+        self._functions = {"fake": fake, "check_grad": check_grad, "gradient": gradient}
         self._library: Library | None = None
-        if instead_of is not None and instead_of._schema == schema:
+        if instead_of is not None and instead_of._is_like(self):
             self._take_over(instead_of)
             return
         if instead_of is not None:
@@ -111,6 +114,11 @@ class RegisteredOp:
             if instead_of is not None:
                 instead_of._open()
             raise
+
+    def _is_like(self, other: RegisteredOp) -> bool:
+        """Whether another op can be registered by changing what this one has registered."""
+        kinds = [op._functions["gradient"] is None for op in (self, other)]
+        return self._schema == other._schema and kinds[0] is kinds[1]
 
     def _open(self) -> None:
         self._library = Library(self.namespace, "FRAGMENT")  # closed below
@@ -137,6 +145,13 @@ class RegisteredOp:
         assert self._library is not None
         for key in DEVICES:
             self._library.impl(self.name, self._implementation, key, allow_override=again)
+        if self._functions["gradient"] is not None:
+            called = gradients.implementation(
+                self.call.default, self._functions, self._implementation
+            )
+            self._library.impl(
+                self.name, called, gradients.AUTOGRAD, with_keyset=True, allow_override=again
+            )
 
     def _take_over(self, before: RegisteredOp) -> None:
         """Answer the calls of an op of this schema from now on, without a gap.
@@ -200,13 +215,11 @@ class RegisteredOp:
         return ended
 
 
-def _fake(functions: Mapping[str, Callable[..., Any]], *args: Any) -> Any:
+def _fake(functions: Mapping[str, Any], *args: Any) -> Any:
     return functions["fake"](*args)
 
 
-def _transformed(
-    op: Any, functions: Mapping[str, Callable[..., Any]], *args: Any, **named: Any
-) -> Any:
+def _transformed(op: Any, functions: Mapping[str, Any], *args: Any, **named: Any) -> Any:
     """Answer a call below a transform of torch.func, as PyTorch would, or raise for a gradient.
 
     The tensors that an implementation gets no longer say that a transform wants a gradient of them;

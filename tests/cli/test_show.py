@@ -45,6 +45,20 @@ def test_the_document_has_what_the_text_has(show):
     assert document["cases"]["tune"] > 0
     assert {axis["name"] for axis in document["axes"]} >= {"num_tokens"}
     assert "structure" not in document
+    assert document["backward"] is None
+
+
+def test_a_backward_is_shown(copied, capsys):
+    pack = copied("gradients")
+    assert cli.main(["show", "weigh", "--root", str(pack.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index(
+        "backward:  weigh_backward (grad return[0].grad, other return[1].grad, factors weight)"
+    )
+    assert lines[place + 1 : place + 3] == [
+        "           gradient of input: its input",
+        "           gradient of weight: its return",
+    ]
 
 
 def test_an_op_that_is_not_there_is_one_line(show):

@@ -45,7 +45,10 @@ _LEFT_OVER: Final = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")
 
 @frozen(kw_only=True)
 class Vendoring:
-    """What a run does to a tree: a step for each file of the pack there, and the record."""
+    """What a run does to a tree: a step for each file of the pack there, and the record.
+
+    `remarks` say what of the pack is not carried over.
+    """
 
     pack: PackSpec
     tree: VllmTree
@@ -53,6 +56,7 @@ class Vendoring:
     old: Record | None
     record: Record
     record_step: TreeStep
+    remarks: tuple[str, ...] = ()
 
     def conflicts(self) -> tuple[Problem, ...]:
         """Return what stands in the way of a run that may not replace what is not its own."""
@@ -145,6 +149,7 @@ class Vendoring:
         what = f"pack {self.pack.name} {self.pack.version}"
         into = f"{self.tree.path} (vLLM {self.tree.version or 'of unknown version'})"
         yield from (f"{step.action:7} {step.path}" for step in steps)
+        yield from self.remarks
         if count["wrote"] == count["removed"] == 0:
             yield f"nothing to do: {what} is in {into}"
             return
@@ -168,6 +173,7 @@ class Vendoring:
             "pack": self.pack.name,
             "version": self.pack.version,
             "files": [{"path": p, "drift": d} for p, d in self.drift()] if check else files,
+            "remarks": list(self.remarks),
         }
 
 
@@ -187,6 +193,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
     problems += verifier.gone(pack).values()
     kernels: dict[str, Mapping[str, Any]] = {}
     wanted: dict[str, str] = {}
+    remarks: list[str] = []
     for name in pack.kernels:
         with collecting(problems):
             files = Files()
@@ -194,6 +201,9 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
             spec = read_kernel(root, name, files)
             wanted |= _files(pack, spec, tree, files)
             kernels[name] = _described(spec, files)
+            if spec.backward is not None:
+                what = "[op.backward] is not carried over, for vLLM's ops have no gradients"
+                remarks.append(f"{spec.path}: {what}")
             if verifier.required:  # a file may have come in beside the locked ones
                 problems += verifier.differences(pack, name, files)
     shown = record_path(pack.name)
@@ -225,6 +235,7 @@ def plan_vendoring(pack: PackSpec, into: Path) -> Vendoring:
         old=old,
         record=record,
         record_step=TreeStep(path=shown, before=before, after=after, recorded=True, ours=True),
+        remarks=tuple(remarks),
     )
 
 

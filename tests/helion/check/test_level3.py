@@ -370,6 +370,74 @@ def perform(demo: Any) -> Iterator[Callable[..., dict[str, Any]]]:
 
 
 HOST, KERNEL = "kernels/twice/host.py", "kernels/twice/kernel.py"
+BACKWARD = """
+[op.backward]
+op = "thrice"
+args = { input = "return.grad" }
+grads = { input = "return" }
+"""
+
+
+@pytest.fixture
+def differentiated(demo: Any) -> Any:
+    """The demo kernel with a backward."""
+    demo.kernel("thrice")
+    demo.edit("kernels/twice/kernel.toml", "[axes]\n", f"{BACKWARD}[axes]\n")
+    yield demo
+    unload("demo::thrice")
+
+
+@pytest.mark.parametrize("kind", ["gradients", "opcheck"])
+def test_gradients_that_are_right(perform, differentiated, kind):
+    assert perform(kind, 4) == {"status": "ok"}
+
+
+def test_gradients_that_are_wrong(perform, differentiated):
+    """They are held by the accuracy of the op that answers."""
+    differentiated.edit("kernels/thrice/kernel.py", "* 2", "* 3")
+    found = perform("gradients", 4)
+    assert found["status"] == "error"
+    assert re.fullmatch(
+        r"the gradient of input\[0\] is \S+, the reference's \S+ \(rtol 1e-06, atol 0\); "
+        "4 of 4 are off",
+        found["problem"],
+    )
+
+
+def test_gradients_within_the_accuracy_of_the_backward(perform, differentiated):
+    differentiated.edit("kernels/thrice/kernel.py", "* 2", "* 3")
+    differentiated.edit("kernels/thrice/kernel.toml", "rtol = 1e-6", "rtol = 0.6")
+    assert perform("gradients", 4) == {"status": "ok"}
+
+
+def test_gradients_that_nothing_is_known_of(perform, differentiated):
+    """PyTorch says why it does not differentiate the reference."""
+    differentiated.edit(HOST, "input * 2", "input.detach() * 2")
+    assert perform("gradients", 4) == {
+        "status": "undone",
+        "problem": "element 0 of tensors does not require grad and does not have a grad_fn",
+    }
+
+
+def test_which_gradients_are_compared_and_what_is_said(differentiated):
+    """The smallest call of each variant; what is wrong is an error, what is not known is not."""
+    pack = read_pack(differentiated.root, "demo")
+    for name, count in (("twice", 1), ("thrice", 0)):
+        spec = read_kernel(differentiated.root, name)
+        runs = run_plan.plan_runs(pack, spec, resolve("cpu"), interpret=True).runs
+        runs = [run for run in runs if run.kind == "gradients"]
+        assert len(runs) == count
+        for run in runs:
+            results = [(run, word, {"problem": f"{word}!"}) for word in ("error", "undone")]
+            wrong, unknown = map(str, level3._findings(pack, results))
+            assert wrong == (
+                "kernels/twice/kernel.toml:2: KP270 gradients of num_tokens=4, interpreted: "
+                "error!; correct the kernel, its reference or what the manifest says of them"
+            )
+            assert unknown == (
+                "kernels/twice/kernel.toml:2: KP271 unverified: gradients of num_tokens=4, "
+                "interpreted: they are not compared: undone!"
+            )
 
 
 @pytest.mark.parametrize("kind", ["tuned", "call", "opcheck"])

@@ -49,6 +49,22 @@ def run(pack, into, *options):
         return error.code
 
 
+def test_a_backward_is_not_carried_over(pack, vllm, capsys):
+    """vLLM's ops have none, and it is said."""
+    backward = '[op.backward]\nop = "twice"\nargs = { input = "return.grad" }\n'
+    backward += 'grads = { input = "return" }\n[helion]\n'
+    pack.edit("kernels/twice/kernel.toml", "[helion]\n", backward)
+    assert run(pack, vllm, "--json") == 0
+    (remark,) = json.loads(capsys.readouterr().out)["remarks"]
+    assert remark == (
+        "kernels/twice/kernel.toml: [op.backward] is not carried over, for vLLM's ops have no "
+        "gradients"
+    )
+    assert run(pack, vllm) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == remark
+    assert "backward" not in (vllm / OP).read_text()
+
+
 def state(into):
     """Return every file of a tree with its content."""
     return {
@@ -420,6 +436,7 @@ def test_the_document_of_a_run(pack, vllm, capsys):
             {"path": OP, "action": "wrote"},
             {"path": RECORD, "action": "wrote"},
         ],
+        "remarks": [],
     }
     assert json.loads(capsys.readouterr().out) == wanted
     assert run(pack, vllm, "--json", "--replace") == 0

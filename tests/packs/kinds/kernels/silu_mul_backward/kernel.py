@@ -5,12 +5,14 @@ import torch
 
 
 def silu_mul_backward(grad: torch.Tensor, input: torch.Tensor) -> None:
-    """Replace input [t, 2w] by the gradient that grad [t, w] of silu_mul gives it."""
-    num_tokens, width = grad.size()
-    left = input[:, :width]
-    right = input[:, width:]
-    for tile_t, tile_w in hl.tile([num_tokens, width]):
-        above = grad[tile_t, tile_w].to(torch.float32)
+    """Replace input [..., 2w] by the gradient that grad [..., w] of silu_mul gives it."""
+    width = grad.size(-1)
+    above_all = grad.view(-1, width)
+    rows = input.view(-1, 2 * width)
+    left = rows[:, :width]
+    right = rows[:, width:]
+    for tile_t, tile_w in hl.tile([rows.size(0), width]):
+        above = above_all[tile_t, tile_w].to(torch.float32)
         gate = left[tile_t, tile_w].to(torch.float32)
         up = right[tile_t, tile_w].to(torch.float32)
         share = torch.sigmoid(gate)
