@@ -18,8 +18,8 @@ from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty,
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
 RunKind = Literal["tuned", "call", "empty", "strided", "zeros", "orders", "opcheck", "gradients"]
-"""Calls, but for tuned ones, orders of two, `opcheck` and `gradients`: ordinary ones, of no elements,
-with rows that lie apart, and of zeros."""
+"""Calls, but for tuned ones, orders of two, `opcheck` and `gradients`: ordinary ones, of no
+elements, with rows that lie apart, and of zeros."""
 
 INTERPRETED: Final = 6_000_000
 """The most elements of a case that the interpreter gets: 0.3 s at 70 ns each.

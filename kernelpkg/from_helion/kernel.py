@@ -22,6 +22,7 @@ from kernelpkg.from_helion.source import (
     read_module,
 )
 from kernelpkg.from_helion.values import Reading
+from kernelpkg.manifest.opschema import INSTEAD
 
 _HOST: Final = '''"""The reference of {name}."""
 
@@ -128,12 +129,23 @@ def _results(
     problems = [*_problems(function, parameters)]
     if results is None and function.returns is not None:
         what = f"the function returns '{ast.unparse(function.returns)}'"
-        remedy = "an op returns None, torch.Tensor or a tuple of them"
+        absent = any(_may_be_none(part) for part in ast.walk(function.returns))
+        remedy = INSTEAD if absent else "an op returns None, torch.Tensor or a tuple of them"
         problems.append((function.returns.lineno, f"{what}; {remedy}"))
     if problems or results is None:
         lines = [f"{module.path}:{line}: {text}" for line, text in sorted(problems)]
         raise UsageError("\n".join([f"{counted(len(lines), 'thing')} to change first", *lines]))
     return results
+
+
+def _may_be_none(node: ast.AST) -> bool:
+    """Whether a part of an annotation is `… | None` or `Optional[…]`."""
+    match node:
+        case ast.BinOp(op=ast.BitOr()):
+            return True
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name == "Optional"
+    return False
 
 
 def _problems(

@@ -24,6 +24,11 @@ _ARG = re.compile(
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RETURN = re.compile(r"Tensor(?:\s+[A-Za-z_][A-Za-z0-9_]*)?")
+INSTEAD: Final = (
+    "let the op write an optional argument in place of a result that may be absent, as in "
+    "'Tensor(a!)? lse=None'"
+)
+"""The remedy for a value that is a tensor in some calls and None in others."""
 _TEXT = re.compile(r"\"[!#-\[\]-~]*\"|'[!-&(-\[\]-~]*'")  # without quotes and backslashes
 _TYPES = ("Tensor", "int", "SymInt", "float", "bool", "str", "int[]")
 _SAME = {"SymInt": "int", "SymInt[]": "int[]"}
@@ -192,7 +197,8 @@ def _parse_returns(text: str) -> int:
     inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
     parts = [part.strip() for part in inner.split(",")]
     if not all(_RETURN.fullmatch(part) for part in parts):
-        raise SchemaError(f"returns '{text}'; kernels return (), Tensor or (Tensor, Tensor, …)")
+        remedy = INSTEAD if "?" in text else "kernels return (), Tensor or (Tensor, Tensor, …)"
+        raise SchemaError(f"returns '{text}'; {remedy}")
     return len(parts)
 
 

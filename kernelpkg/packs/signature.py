@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg, OpSchema
+from kernelpkg.manifest.opschema import INSTEAD, NO_DEFAULT, OpArg, OpSchema
 from kernelpkg.manifest.spec import KernelSpec
 
 CONSTANTS: Final = ("bool", "int", "str")
@@ -79,7 +79,10 @@ def signature_problems(function: ast.FunctionDef, schema: OpSchema) -> Iterator[
     returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
     returned = returned.replace("Tuple[", "tuple[")
     if returned != wanted:
-        yield f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
+        absent = re.search(r"Optional\[|\| None|None \|", returned)
+        remedy = f"; {INSTEAD}" if absent else ""
+        what = f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
+        yield what + remedy
 
 
 def _argument_problems(

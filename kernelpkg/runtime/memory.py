@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kernelpkg.errors import CallError
-from kernelpkg.manifest.opschema import OpSchema
+from kernelpkg.manifest.opschema import INSTEAD, OpSchema
 
 
 def check_written(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
@@ -41,10 +41,14 @@ def check_written(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
 def check_results(op: str, schema: OpSchema, args: Sequence[Any], result: Any) -> None:
     """Raise CallError for a result that shares memory with an argument, or with another result.
 
-    PyTorch takes each result for memory of its own: a compiled graph would write elsewhere.
+    PyTorch takes each result for memory of its own: a compiled graph would write elsewhere. A None
+    in place of one it lets through, and what is compiled takes it for a tensor.
     """
     whose = {_memory(tensor): f"argument '{name}'" for name, tensor in _tensors(schema, args)}
-    for found in result if isinstance(result, tuple | list) else (result,):
+    results = result if isinstance(result, tuple | list) else (result,)
+    for name, found in zip(schema.results, results, strict=False):
+        if found is None:
+            raise CallError(f"{op}: the kernel returns None for {name}; {INSTEAD}")
         if not isinstance(found, torch.Tensor):
             continue
         shared = whose.setdefault(_memory(found), "")

@@ -395,6 +395,20 @@ def test_all_that_no_op_has_is_refused_in_one_run(take, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("hint", ["torch.Tensor | None", "typing.Optional[torch.Tensor]"])
+def test_a_result_that_may_be_none(take, tmp_path, hint):
+    """The remedy is what an op of PyTorch can have in its place."""
+    with pytest.raises(UsageError) as caught:
+        take(f"""
+            def f(x: torch.Tensor) -> tuple[torch.Tensor, {hint}]:
+                return x.clone(), None
+        """)
+    assert str(caught.value).replace(f"{tmp_path}/", "").split("\n")[1] == (
+        f"given.py:6: the function returns 'tuple[torch.Tensor, {hint}]'; let the op write an "
+        "optional argument in place of a result that may be absent, as in 'Tensor(a!)? lse=None'"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

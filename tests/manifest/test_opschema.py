@@ -84,7 +84,7 @@ def test_an_op_may_take_nothing_that_is_read():
         ("(float f=1e999) -> ()", "argument 'f' has default '1e999'; it must be a float"),
         ("(float? f=x) -> ()", "argument 'f' has default 'x'; it must be a float or None"),
         ("(bool b=1) -> ()", "argument 'b' has default '1'; it must be a bool"),
-        ("(Tensor x) -> Tensor?", "returns 'Tensor?'; kernels return (), Tensor or (Tensor, Tensor, …)"),
+        ("(Tensor x) -> (Tensor, Tensor?)", "returns '(Tensor, Tensor?)'; let the op write an optional argument in place of a result that may be absent, as in 'Tensor(a!)? lse=None'"),
         ("(Tensor x) -> Tensor(a!)", "returns 'Tensor(a!)'; kernels return (), Tensor or (Tensor, Tensor, …)"),
         ("(Tensor x) -> (Tensor,)", "returns '(Tensor,)'; kernels return (), Tensor or (Tensor, Tensor, …)"),
         ("(Tensor x) -> int", "returns 'int'; kernels return (), Tensor or (Tensor, Tensor, …)"),

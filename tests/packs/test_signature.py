@@ -8,7 +8,7 @@ import ast
 
 import pytest
 
-from kernelpkg.manifest.opschema import parse_schema
+from kernelpkg.manifest.opschema import INSTEAD, parse_schema
 from kernelpkg.packs.signature import (
     call_problem,
     constant_arguments,
@@ -55,6 +55,8 @@ GOOD = "def k(out: torch.Tensor, x: torch.Tensor | None, n: int, f: float = 1.0,
             "by the schema the function returns 'None', and is annotated 'torch.Tensor'"),
         (" -> None", " -> Tuple[Tensor, Tensor]",
             "by the schema the function returns 'None', and is annotated 'tuple[torch.Tensor, torch.Tensor]'"),
+        (" -> None", " -> Optional[torch.Tensor]",
+            "by the schema the function returns 'None', and is annotated 'torch.Tensor | None'; " + INSTEAD),
         ("def k", "@helion.kernel(config=c)\ndef k",
             "the function is decorated with 'helion.kernel(config=c)'; kernelpkg makes it a kernel, remove it"),
         ("n: int", "n: hl.constexpr", None),

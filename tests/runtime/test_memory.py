@@ -64,6 +64,18 @@ def test_results_of_their_own():
     check_results("demo::op", WRITES, (x, x, 1.0), None)
 
 
+def test_a_result_that_is_none():
+    """PyTorch lets it through in eager mode."""
+    x = memory()
+    for results, name in [((x.clone(), None), "return[1]"), ((None, x.clone()), "return[0]")]:
+        with pytest.raises(CallError) as caught:
+            check_results("demo::op", RETURNS, (x, None), results)
+        assert str(caught.value) == (
+            f"demo::op: the kernel returns None for {name}; let the op write an optional argument "
+            "in place of a result that may be absent, as in 'Tensor(a!)? lse=None'"
+        )
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_results_that_share_memory(device):
     """Also without values, as a compiler sees them."""

@@ -387,6 +387,7 @@ def differentiated(demo: Any) -> Any:
     unload("demo::thrice")
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of PyTorch 2.14 itself
 @pytest.mark.parametrize("kind", ["gradients", "opcheck"])
 def test_gradients_that_are_right(perform, differentiated, kind):
     assert perform(kind, 4) == {"status": "ok"}
