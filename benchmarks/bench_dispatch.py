@@ -8,6 +8,9 @@ costs comes on top.
 `c_over_floor` and `python_over_floor` are what the look-up by signature of `launch` costs, in C and
 in Python, with nothing around it; `c_without_grad` is the same as the first under `no_grad`, as
 servers call, where no tensor is asked whether it requires grad. All in turns, in one run.
+
+`backward_without_grad` is what a backward adds to the floor under `no_grad`, and
+`pytorch_without_grad` what PyTorch's own way to register one adds.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import torch
 from report import finish, options, target
 from stub_backend import StubBackend
 from timing import interleave, per_call
+from torch._library.autograd import Info, make_autograd_impl
+from torch.library import Library
 
 from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.configs.selection import make_selection
@@ -31,12 +36,14 @@ from kernelpkg.launch import native
 from kernelpkg.manifest.cases import smallest_case
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import NO_DEFAULT
-from kernelpkg.manifest.spec import KernelSpec
+from kernelpkg.manifest.spec import Backward, KernelName, KernelSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel
 from kernelpkg.runtime.dispatch import Dispatcher
+from kernelpkg.runtime.gradients import Gradient
 from kernelpkg.runtime.torch_ops import RegisteredOp
 
+NO_GRADIENT = Backward(op=KernelName("none"), args={}, grads={})
 KINDS = {"Tensor": "t", "int": "i", "float": "f", "bool": "b"}
 
 
@@ -110,6 +117,18 @@ def measure(spec: KernelSpec, *, rounds: int, calls: int) -> dict[str, Any]:
         )
         for name, called in sides.items()
     }
+    for name, gradient in (("backward", NO_GRADIENT), ("pytorch", None)):
+        ops[name] = RegisteredOp(
+            namespace=f"kernelpkg_bench_{name}",
+            name=spec.name,
+            schema=spec.schema.text,
+            implementation=nothing,
+            fake=nothing,
+            gradient=gradient and Gradient(spec.name, spec.schema, gradient),
+        )
+    autograd = make_autograd_impl(ops["pytorch"].call.default, Info(None, None))
+    library = Library("kernelpkg_bench_pytorch", "FRAGMENT")
+    library.impl(spec.name, autograd, "Autograd", with_keyset=True)
     called = {name: op.call for name, op in ops.items()} | {"implementation": implementation}
 
     def timed(call: Callable[..., Any], gradients: bool) -> float:
@@ -122,6 +141,7 @@ def measure(spec: KernelSpec, *, rounds: int, calls: int) -> dict[str, Any]:
         for gradients in (True, False)
     }
     times = interleave(turns, rounds=rounds)
+    library._destroy()
     for op in ops.values():
         op.close()
     least = {name: times[name, True].least for name in called}
@@ -138,6 +158,8 @@ def measure(spec: KernelSpec, *, rounds: int, calls: int) -> dict[str, Any]:
         "python_over_floor": least["python"] - least["floor"],
         "c_over_floor": None,
         "c_without_grad": None,
+        "backward_without_grad": times["backward", False].least - times["floor", False].least,
+        "pytorch_without_grad": times["pytorch", False].least - times["floor", False].least,
     }
     if "c" in called:
         row["c_over_floor"] = least["c"] - least["floor"]

@@ -77,5 +77,6 @@ def test_dispatch(tmp_path):
     document = run("bench_dispatch", tmp_path)
     heads = ("op_name", "arguments", "tensors", "op", "floor", "over_floor", "implementation")
     heads += ("op_median", "floor_median", "python_over_floor", "c_over_floor", "c_without_grad")
+    heads += ("backward_without_grad", "pytorch_without_grad")
     check(document, *heads)
     assert len(document["results"]) == 7
