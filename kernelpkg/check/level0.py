@@ -38,7 +38,7 @@ from kernelpkg.manifest.document import parse_json
 from kernelpkg.manifest.helion_config import tunables_in
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec, Scalar
 from kernelpkg.packs.lock import FILE, read_lock
-from kernelpkg.packs.read import kernel_names, read_kernel, read_pack
+from kernelpkg.packs.read import kernel_names, problem_at, read_kernel, read_pack
 from kernelpkg.packs.routes import axis_name_problems, condition_problems
 from kernelpkg.packs.sources import source_digest
 from kernelpkg.packs.verify import Verifier
@@ -134,6 +134,7 @@ class _Check:
                 self.attempt(file.shown, partial(self.alone, file))
             return
         self.specs[kernel] = spec
+        self.add(manifest, partial(self.of_backward, spec))
         digest = self.attempt(manifest, partial(self.digest, spec))
         first = tree.first()
         used = []
@@ -145,6 +146,13 @@ class _Check:
             used += [checked] if first[kernel, file.platform] is file else []
         self.used.extend(used)
         self.add(f"configs/{kernel}", partial(copy_findings, self.pack, used))
+
+    def of_backward(self, spec: KernelSpec) -> Iterator[Problem]:
+        """Yield that the op which answers the gradients of another one is not in the pack."""
+        if spec.backward is not None and spec.backward.op not in self.pack.kernels:
+            what = f"'{spec.backward.op}' answers the gradients, and is not in pack"
+            message = f"{what} '{self.pack.name}'; add it to its kernels"
+            yield problem_at(spec, "KP160", message, "op", "backward", "op")
 
     def digest(self, spec: KernelSpec) -> str | None:
         path = Path(spec.directory, spec.source.file)

@@ -88,6 +88,18 @@ def test_a_broken_manifest_does_not_hide_broken_configs(demo):
     ]
 
 
+def test_a_backward_that_the_pack_leaves_out(copied):
+    """It is in kernels/, and no call that wants a gradient would find it."""
+    pack = copied("gradients")
+    assert lines(pack.root, pack="gradients") == []
+    pack.edit("manifests/gradients.toml", '"*"', '["weigh"]')
+    (line,) = [line for line in lines(pack.root, pack="gradients") if "KP160" in line]
+    assert line == (
+        "kernels/weigh/kernel.toml:10: KP160 'weigh_backward' answers the gradients, and is not in "
+        "pack 'gradients'; add it to its kernels"
+    )
+
+
 def test_a_broken_kernel_hides_no_other(demo):
     demo.kernel("thrice")
     for name in ("twice", "thrice"):
