@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(USAGE, f"kernelpkg: {error}", given)
     except KernelpkgError as error:
         codes = {problem.code for problem in getattr(error, "problems", ())}
-        return _failed(USAGE if codes and codes <= _NO_PACK else FOUND, str(error), given)
+        return _failed(USAGE if codes and codes <= _NO_PACKS else FOUND, str(error), given)
     except BrokenPipeError:  # who read the output has seen enough of it
         _drop_output()
         return FOUND
@@ -105,8 +105,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-_NO_PACK: Final = {"KP604", "KP606"}
-"""What says that a root is none: that was asked for wrongly, and is no finding of a pack."""
+_NO_PACKS: Final = {"KP606"}
+"""What says that a root has no packs: it was asked for wrongly, and is no finding of a pack."""
 
 
 class _Parser(argparse.ArgumentParser):
