@@ -1,6 +1,6 @@
 # make demo: a virtual environment, what is needed in it, and the first pack with a smoke check.
-# make test: what CI runs. make quick: most of its tests, in less than a minute. None needs a step
-# before it.
+# make test: what CI runs. make quick: most of its tests, in less than a minute. make whole: all that
+# there are. None needs a step before it.
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo quick test lint unit old-helion gpu-dry build lock docs bench clean
+.PHONY: demo quick test whole lint unit old-helion gpu-dry build lock docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -36,13 +36,21 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	$(PYTEST)
+	$(PYTEST) -m "not long"
 
-# What is held against Helion itself; the pack of kinds is written for the newer one.
+# What is held against Helion itself; builds and the pack of kinds are tested with the newer one.
 old-helion: $(VENV)/.test $(OLD)/.done
-	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion/compile tests/helion/runtime \
-	  tests/helion/check tests/helion/test_kernels.py tests/helion/test_torch_compile.py \
-	  tests/vllm/wheel/test_vendored.py
+	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) -m "not long" tests/helion/compile tests/helion/runtime \
+	  tests/helion/test_kernels.py tests/helion/test_torch_compile.py \
+	  tests/vllm/wheel/test_vendored.py --ignore tests/helion/compile/test_build.py \
+	  --deselect tests/helion/test_kernels.py::test_test_grid
+
+# All tests, and under the older Helion all that it can take.
+whole: $(VENV)/.test $(OLD)/.done
+	$(PYTEST)
+	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) tests/helion tests/vllm/wheel/test_vendored.py \
+	  --ignore tests/helion/test_kinds.py --ignore tests/helion/test_planted_kinds.py
+	@$(MAKE) --no-print-directory gpu-dry lint
 
 # Tests that need a GPU run in the interpreter, as far as they can, to find mistakes in themselves.
 gpu-dry: $(VENV)/.test

@@ -64,12 +64,28 @@ SLOW = (
 """What `make quick` leaves out, by the beginnings of test ids: one test in seven, and most of the
 time."""
 
+LONG = (
+    *map(
+        "test_benchmarks.py::test_a_benchmark_runs[{}]".format,
+        ("check", "check_helion", "load", "plugin", "routes_gpu", "vendor"),
+    ),
+    "helion/check/test_level1.py::test_processes_say_the_same_as_one",
+    "helion/compile/test_build.py::test_a_build_that_is_ended_leaves_nothing_but_what_was_there[term]",
+    "vllm/wheel/test_bench_picker.py",
+    "vllm/wheel/test_vendored_picker.py::test_vllms_configs_are_picked_as_by_the_rules",
+)
+"""What `make test` leaves out too, and `make whole` runs: a tenth of the time, and the second of
+two ways to much that is tested once without it."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow tests; put those of a Ray cluster first: they go to one process then."""
     for item in items:
-        if item.nodeid.removeprefix("tests/").startswith(SLOW):
+        name = item.nodeid.removeprefix("tests/")
+        if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if name.startswith(LONG):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: item.path.name != "test_ray_pool.py")
 
 

@@ -98,9 +98,11 @@ def test_level_0_finds_nothing(pack: PackSpec) -> None:
 
 
 def test_level_1_binds_each_variant(pack: PackSpec, specs: list[KernelSpec]) -> None:
-    """Helion binds all kernels for both, and the configs for an H100 fit it."""
-    checked = check_bindings(pack, specs, [*PLATFORMS], jobs=1)
-    assert [str(finding) for finding in checked.findings] == []
+    """Helion binds kernels for both, and the configs for an H100 fit it."""
+    for platform, names in PLATFORMS.items():
+        bound = [spec for spec in specs if spec.name in names]
+        checked = check_bindings(pack, bound, [platform], jobs=1)
+        assert [str(finding) for finding in checked.findings] == []
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
