@@ -132,8 +132,9 @@ class OurSide:
         ).implementation()
 
 
-def _nothing(*_: Any) -> None:
-    """Stands for a launch."""
+def _nothing(*_: Any) -> tuple[()]:
+    """Stands for a launch, and has no results."""
+    return ()
 
 
 Sides = dict[str, Callable[[], float]]

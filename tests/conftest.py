@@ -78,15 +78,19 @@ LONG = (
 two ways to much that is tested once without it."""
 
 
+FIRST = ("test_ray_pool.py", "test_kinds.py", "test_vllms_tests.py")
+"""Files whose tests begin first: at the end, one process would wait for another that has them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests; put those of a Ray cluster first: they go to one process then."""
+    """Mark the slow tests; put the longest first, and those of a Ray cluster in one process."""
     for item in items:
         name = item.nodeid.removeprefix("tests/")
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
         if name.startswith(LONG):
             item.add_marker(pytest.mark.long)
-    items.sort(key=lambda item: item.path.name != "test_ray_pool.py")
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -32,6 +32,7 @@ license = "Apache-2.0"
 kernels = "*"
 """
 _TUNED = re.compile(r'\[\[inputs\.grid\]\]\nuse = \["tune", "bench"\]\n(?:[^\[\n].*\n)*')
+_BACKWARD = re.compile(r"\[op\.backward\]\n(?:[^\[\n].*\n)*")
 
 Edit = tuple[str, str, str]
 """A file of the kernel, a text that it has, and the text in its place."""
@@ -59,11 +60,12 @@ class PlantedKind:
         """Write a kernel of this name that has the fault.
 
         Configs say which source they are of. What runs at level 3 has no configs, and small grids.
+        What answers gradients is another kernel, and is not planted beside it.
         """
         directory, configs = root / "kernels" / name, root / "configs" / name
         shutil.copytree(KINDS / "kernels" / self.kernel, directory, ignore=_is_cached)
         manifest = directory / MANIFEST
-        text = manifest.read_text()
+        text = _BACKWARD.sub("", manifest.read_text())
         if self.level == 3:
             text = _TUNED.sub("", text).replace('use = ["test"]\n', "")
         named = f'name = "{self.kernel}"\n'
@@ -322,7 +324,7 @@ PLANTED: dict[str, PlantedKind] = {
     ),
     "wrong_rank": fault(
         *(1, "silu_mul_backward", "kernel.py KP240 must match the size of tensor b (u1) at non-"),
-        (KERNEL, "above = grad[tile_t, tile_w]", "above = grad[tile_t]"),
+        (KERNEL, "above = above_all[tile_t, tile_w]", "above = above_all[tile_t]"),
     ),
     "mixed_dtypes": fault(
         *(1, "linear_relu", "kernel.py KP240 lhs and rhs bitwidth must be the same; correct the"),
@@ -501,6 +503,20 @@ PLANTED: dict[str, PlantedKind] = {
     ),
     "first_left_out": runs(
         *("moving_sum", "KP261 are off; correct"), (KERNEL, "place >= 0", "place > 0")
+    ),
+    "moved_to_the_left": runs(
+        *("roll", "KP261 return[0, 0] is"), (KERNEL, "(width - right)", "right")
+    ),
+    "parts_too_short": runs(
+        *("sliced_matmul", "KP261 return[0, 0] is"),
+        (KERNEL, "hl.tile(part.begin, part.end)", "hl.tile(part.begin, part.end - 1)"),
+    ),
+    "epsilon_of_one": runs(
+        *("rms_norm_forward", "KP261 are off; correct the kernel, its ref"),
+        (KERNEL, "square + epsilon", "square + 1.0"),
+    ),
+    "written_without_the_largest": runs(
+        *("softmax_lse", "KP261 lse[0] is"), (KERNEL, "largest + torch.log", "torch.log")
     ),
     "taps_reversed": runs(
         *("causal_conv", "KP261 return[0, 0] is"), (KERNEL, "taps - 1 - back", "back")

@@ -75,7 +75,7 @@ def _between_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         register(kernel)
         made.append(kernel)
 
-    def asked(op_name: str, platform: str, configs_dir: Any) -> Mapping[CaseKey, Any]:
+    def asked(op_name: str, platform: str, configs_dir: Any, _: Any) -> Mapping[CaseKey, Any]:
         return ConfigManager(configs_dir).get_platform_configs(op_name, platform)
 
     monkeypatch.setattr(HelionKernelWrapper, "register", registering)
