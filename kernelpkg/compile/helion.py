@@ -39,20 +39,9 @@ from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config, function_tunables
 
 __all__ = (
-    "HELION_VERSION",
-    "PINNED",
-    "ConfiguredHelionKernel",
-    "PresetConfigSearch",
-    "Selection",
-    "Selector",
-    "TunedConfigs",
-    "check_settings",
-    "complete",
-    "explicit_settings",
-    "out_of_resources",
-    "platform_here",
-    "requires_problem",
-    "to_config",
+    "HELION_VERSION", "PINNED", "ConfiguredHelionKernel", "PresetConfigSearch", "Selection",
+    "Selector", "TunedConfigs", "check_settings", "complete", "explicit_settings",
+    "out_of_resources", "platform_here", "requires_problem", "to_config",
 )  # fmt: skip
 
 Selector = Callable[[Sequence[Any]], "Selection"]
