@@ -69,16 +69,20 @@ LONG = (
         "test_benchmarks.py::test_a_benchmark_runs[{}]".format,
         ("check", "check_helion", "load", "plugin", "routes_gpu", "vendor"),
     ),
+    "test_benchmarks.py::test_dispatch",
     "helion/check/test_level1.py::test_processes_say_the_same_as_one",
+    "helion/check/test_level2.py::test_names_of_the_kernels_file[constants]",
+    "helion/compile/test_build.py::test_the_same_bytes_on_every_run",
+    "helion/test_planted_runs.py",
     "helion/compile/test_build.py::test_a_build_that_is_ended_leaves_nothing_but_what_was_there[term]",
     "vllm/wheel/test_bench_picker.py",
     "vllm/wheel/test_vendored_picker.py::test_vllms_configs_are_picked_as_by_the_rules",
 )
-"""What `make test` leaves out too, and `make whole` runs: a tenth of the time, and the second of
+"""What `make test` leaves out too, and `make whole` runs: a fifth of the time, and the second of
 two ways to much that is tested once without it."""
 
 
-FIRST = ("test_ray_pool.py", "test_kinds.py", "test_vllms_tests.py")
+FIRST = ("test_ray_pool.py", "test_kinds.py", "test_planted_kinds.py", "test_vllms_tests.py")
 """Files whose tests begin first: at the end, one process would wait for another that has them."""
 
 
