@@ -41,9 +41,10 @@ unit: $(VENV)/.test
 # What is held against Helion itself, and vendored ops, whose Helion is this one; builds and the pack
 # of kinds are tested with the newer one.
 old-helion: $(VENV)/.test $(OLD)/.done
-	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) -m "not long" tests/helion/compile tests/helion/runtime \
-	  tests/helion/test_kernels.py tests/helion/test_torch_compile.py \
-	  tests/vllm/wheel/test_vendored.py --ignore tests/helion/compile/test_build.py \
+	PYTHONPATH=$(CURDIR)/$(OLD) $(PYTEST) -m "not long" tests/helion/compile/test_bind.py \
+	  tests/helion/compile/test_helion.py tests/helion/compile/test_search.py \
+	  tests/helion/runtime/test_warm.py tests/helion/test_kernels.py \
+	  tests/helion/test_torch_compile.py tests/vllm/wheel/test_vendored.py \
 	  --deselect tests/helion/test_kernels.py::test_test_grid
 
 # All tests, and under the older Helion all that it can take.

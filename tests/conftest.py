@@ -73,12 +73,15 @@ LONG = (
     "helion/check/test_level1.py::test_processes_say_the_same_as_one",
     "helion/check/test_level2.py::test_names_of_the_kernels_file[constants]",
     "helion/compile/test_build.py::test_the_same_bytes_on_every_run",
+    "helion/test_planted_bindings.py",
     "helion/test_planted_runs.py",
     "helion/compile/test_build.py::test_a_build_that_is_ended_leaves_nothing_but_what_was_there[term]",
     "vllm/wheel/test_bench_picker.py",
+    "vllm/wheel/test_pickers.py",
+    "vllm/wheel/test_vendored.py::test_vllm_tunes_the_ops_where_they_are_not",
     "vllm/wheel/test_vendored_picker.py::test_vllms_configs_are_picked_as_by_the_rules",
 )
-"""What `make test` leaves out too, and `make whole` runs: a fifth of the time, and the second of
+"""What `make test` leaves out too, and `make whole` runs: a quarter of the time, and the second of
 two ways to much that is tested once without it."""
 
 
