@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import evolve
 
 from kernelpkg.bench.inputs import make_inputs, seed
-from kernelpkg.bench.reference import compare
+from kernelpkg.bench.reference import bounds_of, compare, rounded
 from kernelpkg.manifest.backward import bind
 from kernelpkg.manifest.cases import Case
-from kernelpkg.manifest.spec import Accuracy, KernelSpec
+from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs.sources import load_function
 
 
@@ -48,10 +47,9 @@ def gradient_disagreement(
     for name, gradient in got.items():
         output = spec.backward.grads[name]
         if answers.properties_of(output) is None:
-            bounds = answers.accuracy.get(output, answers.accuracy.get("return", Accuracy()))
+            bounds = bounds_of(answers.accuracy, output)
             if bounds.rounding is not None:
-                epsilon = torch.finfo(gradient.dtype).eps
-                bounds = evolve(bounds, rtol=max(bounds.rtol, 2 * epsilon))
+                bounds = rounded(bounds, gradient.dtype)
             wrong.append(compare(f"the gradient of {name}", gradient, want[name], bounds).problem)
     return "; ".join(filter(None, wrong)) or None
 

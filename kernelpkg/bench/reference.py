@@ -140,8 +140,17 @@ def _with_rounding(schema: OpSchema, args: Sequence[Any], bounds: Accuracy) -> A
     """
     if bounds.rounding is None:
         return bounds
-    dtype = args[schema.arg_names.index(bounds.rounding)].dtype
+    return rounded(bounds, args[schema.arg_names.index(bounds.rounding)].dtype)
+
+
+def rounded(bounds: Accuracy, dtype: torch.dtype) -> Accuracy:
+    """Return bounds whose relative tolerance holds values that are rounded to a dtype twice."""
     return evolve(bounds, rtol=max(bounds.rtol, 2 * torch.finfo(dtype).eps))
+
+
+def bounds_of(bounds: Mapping[str, Accuracy], name: str) -> Accuracy:
+    """Return the bounds of an output: its own, or those of results without any."""
+    return bounds.get(name, bounds.get("return", Accuracy()))
 
 
 def _compare_one(
@@ -150,7 +159,7 @@ def _compare_one(
     if not isinstance(want, torch.Tensor):
         told = f"the reference does not give {name}"
         return Agreement(name=name, equal=0.0, steps=None, error=None, problem=told)
-    return compare(name, got, want, bounds.get(name, bounds.get("return", Accuracy())))
+    return compare(name, got, want, bounds_of(bounds, name))
 
 
 def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tuple[str, ...]:

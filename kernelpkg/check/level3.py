@@ -38,7 +38,7 @@ from kernelpkg.errors import (
 )
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
 from kernelpkg.jobs.worker import WorkerProcess, wait
-from kernelpkg.manifest.cases import Case, CaseProblem, is_empty, shown_bytes
+from kernelpkg.manifest.cases import Case, CaseProblem, is_empty, shown_bytes, weight
 from kernelpkg.manifest.document import json_lines
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.read import problem_at, read_kernel
@@ -248,7 +248,7 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
             line = lines[run.file].get(("cases", run.case), 0)
             problem = Problem(path=run.file, line=line, code=code, message=message)
         problem = evolve(problem, severity="unverified" if doubt else "error", level=3)
-        size = 0 if is_empty(run.spec, run.cases[0]) else run.cases[0].size()
+        size = weight(run.spec, run.cases[0])
         occurred.append(Occurrence(problem=problem, label=run.text, size=size))
 
     for run, status, value in results:
@@ -312,9 +312,9 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns its `status`: "ok", "error" with the `problem`, "memory" where the device had too
     little, "unfit" where no inputs can be made, "undone" where gradients have nothing to be held
-    against, "gap" with what the interpreter lacks, and the
-    `line`, and "broken" with the `problems` of a kernel that does not load. Whatever a kernel
-    raises is left to the process around this, with a note of its line.
+    against, "gap" with what the interpreter lacks, and the `line`, and "broken" with the `problems`
+    of a kernel that does not load. Whatever a kernel raises is left to the process around this,
+    with a note of its line.
     """
     pack, device = job["pack"], job["device"]
     report = _load(pack["name"], pack["root"], tuple(pack["overlays"]), device)
@@ -343,12 +343,13 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
     except CaseProblem as error:
         return {"status": "unfit", "problem": str(error)}
     except NotDifferentiable as error:
+        if error.__cause__ is not None and _lacks_memory(error.__cause__):
+            return {"status": "memory"}
         return {"status": "undone", "problem": str(error)}
     except NotInterpreted as error:
         return {"status": "gap", "problem": str(error), "line": error.line}
     except Exception as error:
-        full = isinstance(error, RuntimeError) and any(told in str(error) for told in _NO_MEMORY)
-        if full or isinstance(error, MemoryError):
+        if _lacks_memory(error):
             return {"status": "memory"}
         file, line = raised_in(error, Path(spec.directory))
         if file:
@@ -358,6 +359,11 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
         if device == "cuda" and torch.cuda.memory_reserved() > _CACHED:
             torch.cuda.empty_cache()
     return {"status": "ok"} if problem is None else {"status": "error", "problem": problem}
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    return told or isinstance(error, MemoryError)
 
 
 @lru_cache(maxsize=1)

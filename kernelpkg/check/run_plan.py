@@ -14,7 +14,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id, shown_key
 from kernelpkg.errors import PackError, Problem
-from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show
+from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show, weight
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
 RunKind = Literal["tuned", "call", "empty", "strided", "zeros", "orders", "opcheck", "gradients"]
@@ -99,16 +99,10 @@ def plan_runs(
         planning.tuned(files)
         planning.around([case.key for file in files.values() for case in file.cases])
     return Planned(
-        runs=tuple(sorted(planning.runs, key=_order)),
+        runs=tuple(sorted(planning.runs, key=lambda r: (r.group, weight(r.spec, r.cases[0])))),
         findings=tuple(planning.findings),
         left=sum(planning.large.values()),
     )
-
-
-def _order(run: Run) -> tuple[object, ...]:
-    """Order runs by their groups; in one, the smallest come first."""
-    first = run.cases[0]
-    return run.group, 0 if is_empty(run.spec, first) else first.size()
 
 
 @frozen(kw_only=True)
@@ -192,7 +186,7 @@ class _Planning:
                 planned.append(("orders", pair, text, -1))
         checked = (*usual, *ends)
         planned += [("opcheck", (case,), f"call {case}", -1) for case in checked]
-        differentiated = () if self.spec.backward is None else around.one_of_each()
+        differentiated = () if self.spec.backward is None else usual
         planned += [("gradients", (case,), f"gradients of {case}", -1) for case in differentiated]
         large = refused = 0
         for kind, cases, text, grid in planned:

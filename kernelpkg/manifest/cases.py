@@ -62,6 +62,11 @@ def is_empty(spec: KernelSpec, case: Case) -> bool:
     return any(type(n) is int and n == 0 for n in map(case.values.get, spec.size_axes))
 
 
+def weight(spec: KernelSpec, case: Case) -> float:
+    """How large the inputs of a case are, as `Case.size` says, and 0 for none."""
+    return 0 if is_empty(spec, case) else case.size()
+
+
 def show(value: Scalar) -> str:
     """Return an axis value as TOML spells it, without quotes; an absent one is `none`."""
     if value is None:

@@ -43,14 +43,7 @@ from kernelpkg.manifest.kernel import (
     read_expr,
 )
 from kernelpkg.manifest.keys import KERNEL_MANIFEST, PACK_MANIFEST
-from kernelpkg.manifest.spec import (
-    ArgVariant,
-    KernelName,
-    KernelSpec,
-    PackSpec,
-    Route,
-    Rule,
-)
+from kernelpkg.manifest.spec import ArgVariant, KernelName, KernelSpec, PackSpec, Route, Rule
 from kernelpkg.manifest.vouched import read_vouched
 from kernelpkg.packs.sources import check_references
 

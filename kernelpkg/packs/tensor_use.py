@@ -28,11 +28,9 @@ Misuse = tuple[int, str, str]
 
 def misuses(function: ast.FunctionDef, schema: OpSchema) -> Iterator[Misuse]:
     """Yield what a Helion function, which is the schema's, does wrong with tensors."""
+    nodes = [*ast.walk(function)]  # every load does this, so it is done once
     bound = Counter(
-        node.id
-        for part in function.body
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     )
     args = {arg.name for arg in schema.args if arg.is_tensor and arg.name not in bound}
     for node in statements(function.body):
@@ -45,7 +43,9 @@ def misuses(function: ast.FunctionDef, schema: OpSchema) -> Iterator[Misuse]:
                 )
                 yield node.lineno, "KP115", message
     told = {arg.name for arg in schema.args if arg.mutated}
-    writes = _writes(function, args, bound) if told or schema.returns else ()  # else KP102 says it
+    writes = (
+        _writes(function, nodes, args, bound) if told or schema.returns else ()
+    )  # else KP102 says it
     for line, name in sorted(writes):
         if name not in told:
             told.add(name)
@@ -68,7 +68,7 @@ def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _writes(
-    function: ast.FunctionDef, args: set[str], bound: Counter[str]
+    function: ast.FunctionDef, nodes: Iterable[ast.AST], args: set[str], bound: Counter[str]
 ) -> Iterator[tuple[int, str]]:
     """Yield the arguments that are written, themselves or by views with one name, and where."""
     owner = {name: name for name in args}
@@ -78,7 +78,7 @@ def _writes(
                 root = _root(value)
                 if root in owner and not isinstance(value, ast.Name):
                     owner[name] = owner[root]
-    for inner in ast.walk(function):
+    for inner in nodes:
         match inner:
             case ast.Subscript(ctx=ast.Store()):
                 root = _root(inner)

@@ -77,9 +77,8 @@ class RegisteredOp:
     """One op in PyTorch's dispatcher, for as long as this object is not closed.
 
     `check_grad` raises for arguments that a gradient is wanted of, and not to be had from
-    `gradient`. `interface` is the digest of
-    what graphs take from the op. It may take the place of another one of its name, `instead_of`,
-    which is closed by that; where it cannot, that one stays.
+    `gradient`. `interface` is the digest of what graphs take from the op. It may take the place of
+    another one of its name, `instead_of`, which is closed by that; where it cannot, that one stays.
     """
 
     def __init__(
