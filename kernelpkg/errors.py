@@ -181,6 +181,12 @@ def error_line(error: BaseException, text: str | None = None) -> str:
     return line if len(line) <= _SAID else f"{line[: _SAID - 1]}…"
 
 
+def no_place(error: OSError) -> str:
+    """Say that the system refuses a file to those who compile."""
+    remedy = "TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR name directories with room to write"
+    return f"the system refuses a file: {error_line(error)}; {remedy}"
+
+
 class CallError(KernelpkgError, ValueError):
     """A call of an op that its manifest does not accept; raised before anything is launched."""
 

@@ -35,6 +35,7 @@ from kernelpkg.errors import (
     counted,
     error_line,
     led_to,
+    no_place,
 )
 from kernelpkg.jobs.pool import Job, JobOutcome, schedule
 from kernelpkg.jobs.worker import WorkerProcess, wait
@@ -77,7 +78,9 @@ _UNUSUAL: Final[Mapping[str, Unusual]] = {
 """Inputs that calls have and grids do not say. A gap of 16 elements keeps what kernels may ask of
 alignment: 16 bytes for TMA, 16 elements for a load."""
 
-_LEFT_OUT: Final = ("memory", "left", "gap", "broken", "undone")
+_LEFT_OUT: Final = ("memory", "left", "gap", "broken", "undone", "refused")
+"""What becomes of a run that is not made."""
+
 _PERFORM: Final = "kernelpkg.check.level3:perform"
 
 _CHECKS: Final = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -278,6 +281,9 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
                 message=f"{value}; correct that and check again",
             )
             left[told] += 1
+        elif status == "refused":
+            problem = Problem(path=pack.path, code="KP268", message=value["problem"])
+            left[evolve(problem, severity="unverified")] += 1
         elif status == "gap":
             left[not_interpreted(run.spec, value["problem"], value["line"])] += 1
     yield from once_each(occurred)
@@ -312,9 +318,9 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns its `status`: "ok", "error" with the `problem`, "memory" where the device had too
     little, "unfit" where no inputs can be made, "undone" where gradients have nothing to be held
-    against, "gap" with what the interpreter lacks, and the `line`, and "broken" with the `problems`
-    of a kernel that does not load. Whatever a kernel raises is left to the process around this,
-    with a note of its line.
+    against, "refused" with the file that the system refuses to those who compile, "gap" with what
+    the interpreter lacks, and the `line`, and "broken" with the `problems` of a kernel that does
+    not load. Whatever a kernel raises is left to the process around this, with a note of its line.
     """
     pack, device = job["pack"], job["device"]
     report = _load(pack["name"], pack["root"], tuple(pack["overlays"]), device)
@@ -352,6 +358,8 @@ def perform(job: Mapping[str, Any]) -> dict[str, Any]:
         if _lacks_memory(error):
             return {"status": "memory"}
         file, line = raised_in(error, Path(spec.directory))
+        if isinstance(error, OSError) and not file:
+            return {"status": "refused", "problem": no_place(error)}
         if file:
             error.add_note(f"({file}:{line})")
         raise

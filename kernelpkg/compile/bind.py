@@ -30,9 +30,15 @@ from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.compile.absent_gpu import SMS, UnknownSms, can_stand_in, counting_sms, standing_in
 from kernelpkg.compile.code import exact_of
-from kernelpkg.compile.cubin import no_place
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import KernelpkgError, RegistrationError, error_line, led_to, quoted
+from kernelpkg.errors import (
+    KernelpkgError,
+    RegistrationError,
+    error_line,
+    led_to,
+    no_place,
+    quoted,
+)
 from kernelpkg.launch.classes import Exact
 from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.helion_config import Config

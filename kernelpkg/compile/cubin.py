@@ -24,6 +24,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime import jit
 
 from kernelpkg.compile.helion import PINNED
+from kernelpkg.errors import no_place
 from kernelpkg.files import digest_bytes, replace_bytes
 from kernelpkg.launch.host import NotRecorded
 
@@ -59,12 +60,6 @@ class Address:
     def ptr_range() -> int:
         """Bytes of the storage; 0 is unknown, of which AMD's backend makes nothing."""
         return 0
-
-
-def no_place(error: OSError) -> str:
-    """Say that the system refuses a file of those who compile."""
-    remedy = "TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR name directories with room to write"
-    return f"the system refuses a file: {_said(error)}; {remedy}"
 
 
 def perform(payload: Mapping[str, Any]) -> dict[str, Any]:

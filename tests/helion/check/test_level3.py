@@ -69,6 +69,8 @@ def run(job):
             return {"status": "unfit", "problem": "case: no such size"}
         if does == "poisons":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if does == "refused":
+            return {"status": "refused", "problem": "the system refuses a file: no room"}
         if does == "gone":
             raise RuntimeError("No CUDA-capable device is detected")
     return {"status": "ok"}
@@ -245,6 +247,18 @@ def test_a_case_that_does_not_fit(checks, monkeypatch):
     assert found.counts["runs_left_out"] == len(told(found)) + more
     assert found.counts["runs"] == len(asked)
     assert max(max(line[3]) for line in asked) < 1 << 42
+
+
+def test_a_file_that_the_system_refuses(checks):
+    """It is said once, and of no case."""
+    found, _ = checks("refused", 16, 32)
+    assert told(found) == [
+        (
+            "manifests/demo.toml: KP268 unverified: 2 calls are not run: the system refuses a "
+            "file: no room"
+        )
+    ]
+    assert found.counts["runs_left_out"] == 2
 
 
 def test_inputs_that_cannot_be_made(checks):
@@ -530,13 +544,14 @@ def test_what_the_interpreter_lacks(perform, demo, kind):
         (RuntimeError("Triton Error [CUDA]: out of memory"), "memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory"),
         (MemoryError(), "memory"),
+        (PermissionError(13, "Permission denied", "/cache"), "refused"),
         (RuntimeError("something else"), None),
         (ConfigError("no config for this call"), None),
     ],
-    ids=["torch", "triton", "cpu", "python", "other", "ours"],
+    ids=["torch", "triton", "cpu", "python", "refused", "other", "ours"],
 )
 def test_memory_that_does_not_suffice(perform, monkeypatch, error, status):
-    """It is not an error of the kernel; all else is."""
+    """That, and files that the system refuses, are not errors of the kernel; all else is."""
 
     def raising(*_: Any, **__: Any) -> None:
         raise error
@@ -546,7 +561,7 @@ def test_memory_that_does_not_suffice(perform, monkeypatch, error, status):
         with pytest.raises(type(error)):
             perform("call", 4)
     else:
-        assert perform("call", 4) == {"status": status}
+        assert perform("call", 4)["status"] == status
 
 
 def test_facts():
