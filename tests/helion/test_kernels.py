@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from kernelpkg.bench.reference import check_case, compare_all
+from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.sources import load_function
 from kernelpkg.runtime.register import get_kernel_by_name
@@ -241,14 +242,22 @@ def test_dynamic_per_token_edges(specs):
     _close(args[2], 4 / 448, 4 / 448, 4 / 448, LEAST_F8)
 
 
-def test_dynamic_per_token_padded_input(specs):
-    """Rows of the input may be apart."""
-    whole = torch.arange(24.0).view(3, 8)
-    result, _, scale, _ = _dynamic([[0.0] * 5] * 3)
+def test_rows_of_wider_tensors(specs):
+    """Where vLLM's CUDA op takes them: inputs of three ops, as of a split, and codes of one."""
+    wide = torch.arange(3 * 256.0).view(3, 256)
+    x, weight = wide[:, 64:192], torch.ones(128)
+    codes = torch.zeros(3, 256, dtype=F8)[:, :128]
     args, _ = _agrees(
-        specs, "dynamic_per_token_scaled_fp8_quant", (result, whole[:, :5], scale, None)
+        specs, "dynamic_per_token_scaled_fp8_quant", (codes, x, torch.zeros(3, 1), None)
     )
-    _close(args[2], 4 / 448, 12 / 448, 20 / 448)
+    _close(args[2], 191 / 448, (191 + 256) / 448, (191 + 512) / 448)
+    whole = torch.zeros(3, 128, dtype=F8)
+    args = (whole, x, weight, torch.zeros(3, 1), 1e-6, None, None)
+    _agrees(specs, "rms_norm_dynamic_per_token_quant", args)
+    args = (whole, x, weight, torch.zeros(3, 2), 1e-6, None, None, 64, False)
+    _agrees(specs, "rms_norm_per_block_quant", args)
+    with pytest.raises(CallError, match="argument 'result' has strides \\(256, 1\\), and must be"):
+        OPS.rms_norm_dynamic_per_token_quant(codes, *args[1:3], torch.zeros(3, 1), *args[4:7])
 
 
 # rms_norm_dynamic_per_token_quant
