@@ -15,9 +15,10 @@ from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.bench.reference import differences, disagreement
 from kernelpkg.bench.timing import ColdTimes
 from kernelpkg.compile import helion
-from kernelpkg.compile.search import Tunable, cores
+from kernelpkg.compile.search import Tunable
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import ConfigError, PackError
+from kernelpkg.jobs.pool import cores
 from kernelpkg.manifest.cases import Case, CaseProblem, check_bytes, shown_bytes
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec

@@ -6,7 +6,6 @@ What only a GPU can tell is unverified.
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +30,7 @@ from kernelpkg.errors import (
     error_line,
 )
 from kernelpkg.expr.language import Expr
-from kernelpkg.jobs.pool import Job, run_jobs
+from kernelpkg.jobs.pool import Job, cores, run_jobs
 from kernelpkg.manifest.cases import Case, CaseProblem, Evaluator, uses_function
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -55,7 +54,7 @@ def check_bindings(
     `platforms` are those whose configs are looked at; with none, all. `jobs` is how many processes
     work; by default one per core, and a single kernel is done in this one.
     """
-    count = min(jobs or os.cpu_count() or 1, len(specs))
+    count = min(jobs or cores(), len(specs))
     if count < 2:
         found = []
         for number, spec in enumerate(specs):

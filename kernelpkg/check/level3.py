@@ -37,7 +37,7 @@ from kernelpkg.errors import (
     led_to,
     no_place,
 )
-from kernelpkg.jobs.pool import Job, JobOutcome, schedule
+from kernelpkg.jobs.pool import Job, JobOutcome, cores, schedule
 from kernelpkg.jobs.worker import WorkerProcess, wait
 from kernelpkg.manifest.cases import Case, CaseProblem, is_empty, shown_bytes, weight
 from kernelpkg.manifest.document import json_lines
@@ -127,8 +127,8 @@ def check_runs(
     ]
     runs = [run for found in planned for run in found.runs]
     making = _Runs(pack=pack, place=place, runs=runs, seconds=seconds, progress=progress)
-    cores = len(os.sched_getaffinity(0))
-    making.make(jobs or (cores if place.interpret else max(1, cores * 3 // 4)))
+    count = cores()
+    making.make(jobs or (count if place.interpret else max(1, count * 3 // 4)))
     findings = [finding for found in planned for finding in found.findings]
     findings += _findings(pack, making.results)
     made = [run for run, status, _ in making.results if status in ("ok", "error", "lost")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -21,7 +20,7 @@ from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import KernelpkgError, PackError, Problem, Progress
 from kernelpkg.files import read_file
 from kernelpkg.jobs.ahead import ahead
-from kernelpkg.jobs.pool import Job, JobOutcome, run_jobs
+from kernelpkg.jobs.pool import Job, JobOutcome, cores, run_jobs
 from kernelpkg.launch.host import NotRecorded
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.builds import (
@@ -54,7 +53,7 @@ def compile_units(
     Units are made in a thread, ahead of the compilers, which are `jobs` processes, by default one
     per core. Where `keep` names a directory, the binaries are put there.
     """
-    devices = [f"cpu:{number}" for number in range(jobs or os.cpu_count() or 1)]
+    devices = [f"cpu:{number}" for number in range(jobs or cores())]
     units: list[tuple[Unit, str]] = []
     first: dict[str, Unit] = {}
     found: dict[str, JobOutcome] = {}

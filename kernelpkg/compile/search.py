@@ -136,11 +136,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def run_autotune(
     raw_kernel_func: Callable[..., Any],
     settings: Mapping[str, Any],

@@ -7,5 +7,5 @@
 Inside only:
     job         a job, its outcome, and series of jobs
     reaper      what runs around a worker, so that nothing it starts outlives it
-    gpus        the GPUs that a process may use
+    gpus        the GPUs and cores that a process may use
 """

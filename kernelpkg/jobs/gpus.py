@@ -1,11 +1,15 @@
-"""GPUs of this host that a process may use, found without importing torch where that works."""
+"""GPUs and cores of this host that a process may use; torch is imported only where nothing else
+tells."""
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 _LINE: Final = re.compile(r"^ *(?:GPU (\d+)|MIG .*?Device +\d+):.*\(UUID: ([^)]+)\)", re.M)
@@ -105,3 +109,33 @@ def _counted(environment: Mapping[str, str]) -> tuple[str, ...]:
     if chosen is None:
         return tuple(map(str, range(count)))
     return tuple(name.strip() for name in chosen.split(",") if name.strip())[:count]
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may keep busy, one or more: those that it is bound to, or
+    fewer where the control groups that it is in, as a container, have a quota of less.
+
+    `root` is the directory with `proc` and `sys`.
+    """
+    count = len(os.sched_getaffinity(0))
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return count
+    for line in groups:
+        number, _, path = line.partition("::")
+        if number != "0":  # of cgroup v1
+            continue
+        group = root / "sys/fs/cgroup" / path.lstrip("/")
+        for place in (group, *group.parents):
+            count = min(count, _quota(place / "cpu.max"))
+    return count
+
+
+def _quota(file: Path) -> int:
+    """Return the cores of a quota, rounded up; without one, more than there are."""
+    try:
+        quota, period = map(int, file.read_text().split())
+    except (OSError, ValueError):  # not there, or "max"
+        return sys.maxsize
+    return max(1, math.ceil(quota / period))

@@ -17,11 +17,20 @@ from attrs import define, field
 
 from kernelpkg.errors import UsageError
 from kernelpkg.jobs import worker
-from kernelpkg.jobs.gpus import driver, visible_devices
+from kernelpkg.jobs.gpus import cores, driver, visible_devices
 from kernelpkg.jobs.job import Job, JobOutcome, JobStatus, Series, Task
 from kernelpkg.jobs.worker import Message, WorkerProcess, one_line
 
-__all__ = ["Job", "JobOutcome", "check", "driver", "run_jobs", "schedule", "visible_devices"]
+__all__ = [
+    "Job",
+    "JobOutcome",
+    "check",
+    "cores",
+    "driver",
+    "run_jobs",
+    "schedule",
+    "visible_devices",
+]
 
 _STARTING: Final = 300.0
 """Seconds that a worker may take to import what jobs need; torch from a slow disk takes 60."""

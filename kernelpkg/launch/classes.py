@@ -3,13 +3,13 @@
 Code that was made for a size of 1, or of 0, is wrong for larger ones; sizes that the host part
 specialises are numbers in it; dtypes, flags and absent arguments choose what it does; and tensors
 that 32-bit indices do not reach have code of their own. All other sizes, strides and numbers are
-arguments of it.
+arguments of it. A stride along one element or none leads nowhere, and counts as 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
     return tuple(
         (
             tuple(size if size < 2 else 2 for size in arg.shape),
-            tuple(stride if stride < 2 else 2 for stride in arg.stride()),
+            tuple(stride if stride < 2 else 2 for stride in _strides(arg)),
         )
         for arg in args
         if isinstance(arg, torch.Tensor)
@@ -60,13 +60,22 @@ def is_far(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return last >= 2**31 and all(shape)
 
 
+def _strides(arg: torch.Tensor) -> Iterator[int]:
+    """Yield the strides of a tensor, 1 where no step is made.
+
+    PyTorch leaves anything there: rows of one token have the stride of the tensor they are from.
+    """
+    for size, stride in zip(arg.shape, arg.stride(), strict=True):
+        yield stride if size > 1 else 1
+
+
 def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
     if exact is None and not isinstance(arg, torch.Tensor):
         return "unused"
     exact = exact or ()
     match arg:
         case torch.Tensor():
-            numbers = (*arg.shape, *arg.stride())
+            numbers = (*arg.shape, *_strides(arg))
             known = (*exact, *(False,) * (len(numbers) - len(exact)))
             found = [n if fixed or n < 2 else 2 for n, fixed in zip(numbers, known, strict=True)]
             return [str(arg.dtype).removeprefix("torch."), found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -281,8 +280,9 @@ def _take(steps: Sequence[_Step], jobs: int | None, progress: Progress = lambda 
     compiled = [step for step in lacking if not step.op.dispatcher.backend.prebuilt]
     if compiled:
         from kernelpkg.compile.code import compiling_in_threads
+        from kernelpkg.jobs.pool import cores
 
-        compiling_in_threads(_beginnings(compiled, progress), jobs or os.cpu_count() or 1)
+        compiling_in_threads(_beginnings(compiled, progress), jobs or cores())
     for step in lacking:
         backend = step.op.dispatcher.backend
         before = backend.compiled_count()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelpkg.jobs.gpus import driver, visible_devices
+from kernelpkg.jobs.gpus import cores, driver, visible_devices
 
 WHOLE = """\
 GPU 0: NVIDIA H200 (UUID: GPU-aa11)
@@ -112,3 +112,35 @@ def test_a_file_of_the_current_directory_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     assert visible_devices({"PATH": str(tmp_path), **with_torch(tmp_path, 1)}) == ("0",)
     assert not Path("was-run").exists()
+
+
+def test_cores_are_those_of_the_affinity(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    assert cores(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "quotas", "expected"),
+    [
+        ("0::/\n", {"": "250000 100000"}, 3),
+        ("0::/\n", {"": "max 100000"}, 8),
+        ("0::/\n", {"": "1000 100000"}, 1),
+        ("0::/\n", {"": "1600000 100000"}, 8),
+        ("0::/pods/one\n", {"pods": "200000 100000", "pods/one": "max 100000"}, 2),
+        ("0::/pods/one\n", {"pods": "max 100000", "pods/one": "400000 100000"}, 4),
+        ("1:cpu:/pods\n0::/\n", {"pods": "100000 100000"}, 8),
+        ("1:cpu:/pods\n", {"": "100000 100000", "pods": "100000 100000"}, 8),
+        ("0::/\n", {"": "what is this"}, 8),
+    ],
+)
+def test_cores_are_no_more_than_a_container_may_use(
+    tmp_path, monkeypatch, groups, quotas, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for group, quota in quotas.items():
+        place = tmp_path / "sys/fs/cgroup" / group
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "cpu.max").write_text(f"{quota}\n")
+    assert cores(tmp_path) == expected

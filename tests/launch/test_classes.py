@@ -101,10 +101,20 @@ def test_a_call_whose_results_alone_are_far_has_a_class_of_its_own():
 
 def test_size_classes_look_at_tensors_alone():
     """Of each, sizes and strides of 0, of 1, and of more."""
-    assert size_classes((X, 7, None, torch.empty(1).expand(0, 1))) == (
+    assert size_classes((X, 7, None, torch.empty(1, 0).expand(3, 0))) == (
         ((2, 2), (2, 1)),
-        ((0, 1), (0, 1)),
+        ((2, 0), (0, 1)),
     )
+
+
+def test_strides_that_lead_nowhere_make_no_class():
+    """Rows of one token have the stride of what they are from, and vLLM's scales of one have 1."""
+    rows = [torch.empty(8, 32)[:1], torch.empty(8, 48)[:1, :32], torch.empty(32, 1).t()]
+    assert [row.stride() for row in rows] == [(32, 1), (48, 1), (1, 1)]
+    assert len({call_class([row], {}) for row in rows}) == 1
+    assert len({size_classes([row]) for row in rows}) == 1
+    column = torch.empty(32, 8).t()[:1]
+    assert call_class([column], {}) != call_class(rows[:1], {})
 
 
 def test_joining_keeps_what_is_exact_in_either():
