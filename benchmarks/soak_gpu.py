@@ -127,7 +127,7 @@ def held(device: str) -> dict[str, int]:
     kernels = kernelpkg.get_registered_kernels().values()
     return {
         "host MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "device MiB": torch.cuda.memory_reserved() >> 20 if device == "cuda" else 0,
+        "device MiB": torch.cuda.memory_allocated() >> 20 if device == "cuda" else 0,
         "kernels": sum(kernel.backend.compiled_count() for kernel in kernels),
         "signatures": sum(len(kernel.dispatcher.calls) for kernel in kernels),
     }

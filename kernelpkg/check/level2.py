@@ -40,6 +40,7 @@ from kernelpkg.errors import (
     Severity,
 )
 from kernelpkg.jobs.pool import JobOutcome
+from kernelpkg.launch.classes import ClassRule
 from kernelpkg.launch.host import NotRecorded
 from kernelpkg.manifest.helion_config import without_positional
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -170,7 +171,7 @@ class _CompileCheck:
             return False
         kernel = build.kernels[spec.name]
         parts = {(part.config, part.call_class): part for part in kernel.parts}
-        uses = [*builder.classes(kernel.exact)]
+        uses = [*builder.classes(ClassRule(exact=kernel.exact, facts=kernel.facts))]
         if kernel.absent or not parts.keys() >= {use.key for use in uses}:
             return False
         for use in uses:

@@ -29,7 +29,7 @@ from kernelpkg.bench.inputs import check_axes, make_inputs
 from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import helion as helion_backend
 from kernelpkg.compile.absent_gpu import SMS, UnknownSms, can_stand_in, counting_sms, standing_in
-from kernelpkg.compile.code import exact_of
+from kernelpkg.compile.granted import exact_of, facts_of
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import (
     KernelpkgError,
@@ -199,6 +199,11 @@ class Binding:
     def exact(self) -> Exact:
         """Which sizes of arguments are numbers in the code, by the places of the arguments."""
         return exact_of(self._bound)
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """What it takes for granted; more, maybe, once code was made of it."""
+        return frozenset(facts_of(self._bound))
 
     @cached_property
     def specialised(self) -> Mapping[str, tuple[bool, ...]]:

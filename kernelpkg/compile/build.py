@@ -201,7 +201,8 @@ class _Making:
             kernels={
                 name: BuiltKernel(
                     files=builder.files,
-                    exact=builder.exact,
+                    exact=builder.rule.exact,
+                    facts=builder.rule.facts,
                     parts=self.parts(name),
                     absent=builder.absent,
                 )

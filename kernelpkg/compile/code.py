@@ -19,8 +19,9 @@ import triton
 from attrs import define, field
 
 from kernelpkg.compile.cubin import Address, described
+from kernelpkg.compile.granted import exact_of, facts_of
 from kernelpkg.compile.helion import PINNED, WORKING, ConfiguredHelionKernel, Selection
-from kernelpkg.launch.classes import Exact, call_class, joined
+from kernelpkg.launch.classes import ClassRule
 from kernelpkg.launch.code import (
     ALIGNMENT,
     Code,
@@ -32,35 +33,6 @@ from kernelpkg.launch.code import (
 )
 from kernelpkg.launch.host import HostCall, NotRecorded, Pointer, arch_of, device_of, record
 from kernelpkg.locks import make_lock
-
-
-def exact_of(bound: Any) -> Exact:
-    """Return which sizes, strides and whole numbers of a bound kernel's calls are in its code."""
-    known = bound.env.specialized_vars
-
-    def keyed(value: Any) -> bool:
-        """Whether Helion has code of its own for each value of a size.
-
-        Symbols are taken as they were made: one that a comparison in the host part has replaced
-        with a number since is no part of Helion's key, so other calls may get its code. A size of
-        0 or 1 has no symbol; its class says what it is.
-        """
-        if not isinstance(value, torch.SymInt):
-            return int(value) > 1
-        return bool(value.node._expr.free_symbols <= known)
-
-    names = list(bound.kernel.signature.parameters)
-    strides = {(s.base.local_name, s.idx) for s in bound.env.specialized_strides}
-    found: dict[int, tuple[bool, ...]] = {}
-    for place, (name, arg) in enumerate(zip(names, bound.fake_args, strict=False)):
-        if isinstance(arg, torch.Tensor):
-            marks = ((name, at) in strides for at in range(arg.ndim))
-            found[place] = (*map(keyed, arg.shape), *marks)
-        elif isinstance(arg, int | torch.SymInt):  # an int is a hl.constexpr, part of the key
-            found[place] = (not isinstance(arg, torch.SymInt) or keyed(arg),)
-        elif isinstance(arg, list | tuple):
-            found[place] = tuple(map(keyed, arg))
-    return found
 
 
 @define(kw_only=True)
@@ -80,7 +52,7 @@ class CompiledCode:
 
     def __init__(self, configured: ConfiguredHelionKernel) -> None:
         self._configured = configured
-        self._exact: dict[int, tuple[bool, ...] | None] = {}
+        self._rule = ClassRule()
         self._bound: dict[str, Any] = {}
         self._generated: dict[tuple[object, str], _Generated] = {}
         self._binaries: dict[str, bytes] = {}
@@ -165,7 +137,7 @@ class CompiledCode:
 
     def _place(self, args: Sequence[Any], device: torch.device, *, far: bool = False) -> str:
         """What calls have in common that share code, whatever their config."""
-        return f"{arch_of(device)} {call_class(args, self._exact, far=far)}"
+        return f"{arch_of(device)} {self._rule.class_of(args, far=far)}"
 
     def _find(
         self,
@@ -181,14 +153,17 @@ class CompiledCode:
         if found is None:
             # Helion 1.5 tells calls apart by whatever any config could make a difference of, as
             # long as it does not know the config; so what it binds is kept by classes of our own.
-            bound = self._bound.get(place) or self._configured.bind(args, far=far)
+            before = self._bound.get(place)
+            bound = before or self._configured.bind(args, far=far)
             host = self._configured.host_part(bound, selection)
-            exact = joined(self._exact, exact_of(bound))
-            if exact != self._exact:  # classes are told apart by more than before
-                self._exact = exact
+            rule = self._rule.learned(args, exact_of(bound), facts_of(bound))
+            if rule != self._rule:  # classes are told apart by more than before
+                self._rule = rule
                 self._generated.clear()
-                self._bound.clear()  # one may have been bound to other sizes than those of `args`
-                return self._find(args, selection, device, far=far)
+                self._bound.clear()
+                if before is not None:  # it may have been bound to other sizes than these
+                    return self._find(args, selection, device, far=far)
+                place = self._place(args, device, far=far)
             self._bound[place] = bound
             found = self._generated[selection.config_id, place] = _Generated(host=host)
         return found

@@ -23,6 +23,7 @@ from helion.runtime.ref_mode import RefMode
 
 from kernelpkg.bench.gpu import first_gpu
 from kernelpkg.compile import absent_gpu, interpreter
+from kernelpkg.compile.granted import exact_of, facts_of
 from kernelpkg.compile.settings import (
     HELION_VERSION,
     check_settings,
@@ -34,7 +35,7 @@ from kernelpkg.configs import platforms, store
 from kernelpkg.configs.picked import ConfigsDir, PickedPlan, none_picked
 from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
 from kernelpkg.errors import ConfigError, DisabledError
-from kernelpkg.launch.classes import is_far, size_classes
+from kernelpkg.launch.classes import ClassRule, is_far, size_classes, untrue
 from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config, function_tunables
 
@@ -175,6 +176,7 @@ class ConfiguredHelionKernel:
         self._settings = settings = {**_BACKEND, **settings}
         self._select = select or self._picked()
         self._forced = threading.local()
+        self._rule = ClassRule()
         absent_gpu.tell_sms(raw_kernel_func)
 
     # These are made when they are needed: Helion starts CUDA for the settings of a kernel, and a
@@ -274,9 +276,10 @@ class ConfiguredHelionKernel:
             args: The arguments of a call.
 
         Returns:
-            The id of the call's config, and which of its sizes and strides are 0 or 1.
+            The id of the call's config, which of its sizes and strides are 0 or 1, and what is true
+            of it of that which code was seen to take for granted.
         """
-        return (self._selection(args).config_id, size_classes(args))
+        return (self._selection(args).config_id, size_classes(args), self._rule.truths(args))
 
     def selected_config(self, args: Sequence[Any]) -> helion.Config | None:
         """Return the config that a call runs with.
@@ -319,7 +322,7 @@ class ConfiguredHelionKernel:
         """
         kernel = self._wide_kernel if far else self._kernel_for(args)
         with WORKING, self._forcing(Selection(config_id=None, config=None)):
-            return kernel.bind(tuple(args))
+            return self._bound_for(kernel, args)
 
     def launcher(self, args: Sequence[Any], selection: Selection) -> Callable[..., Any]:
         """Compile a call with a given selection and return what launches it.
@@ -337,7 +340,7 @@ class ConfiguredHelionKernel:
         """
         kernel = self._kernel_for(args)
         with WORKING, self._forcing(selection):
-            bound = kernel.bind(tuple(args))
+            bound = self._bound_for(kernel, args)
             if bound._run is None:
                 self._configure(bound, selection.config)
         if "tensor_descriptor" not in str(bound._config):
@@ -346,12 +349,28 @@ class ConfiguredHelionKernel:
         def launch_aligned(*args: Any) -> Any:
             # The code depends on the alignment of pointers, which Helion looks at per call.
             with WORKING, self._forcing(selection):
-                found = kernel.bind(args)
+                found = self._bound_for(kernel, args)
                 if found._run is None:
                     self._configure(found, selection.config)
             return found._run(*args, _launcher=partial(default_launcher, **PINNED))
 
         return launch_aligned
+
+    def _bound_for(self, kernel: Any, args: Sequence[Any]) -> Any:
+        """Return what Helion makes of a call; it keeps that by the facts that are known so far."""
+        while True:
+            bound = kernel.bind(tuple(args))
+            before = self._rule
+            if not untrue(self._learn(bound, args), args):
+                return bound
+            assert self._rule != before  # or what was bound of it is not true of it
+
+    def _learn(self, bound: Any, args: Sequence[Any]) -> Mapping[str, bool]:
+        """Return what a bound kernel takes for granted; calls of which it is not true get another
+        key from now on."""
+        if facts := facts_of(bound):
+            self._rule = self._rule.learned(args, exact_of(bound), facts)
+        return facts
 
     def _configure(self, bound: Any, config: Mapping[str, Any] | None) -> None:
         try:
@@ -427,6 +446,8 @@ class ConfiguredHelionKernel:
             self._forced.selection = None
 
     def _autotuner(self, bound: Any, args: Sequence[Any], **_: Any) -> PresetConfigSearch:
+        self._learn(bound, args)
+
         def select(args: Sequence[Any]) -> helion.Config:
             config = self.selected_config(args)
             return bound.config_spec.default_config() if config is None else complete(bound, config)

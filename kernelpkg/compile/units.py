@@ -37,7 +37,7 @@ from kernelpkg.configs.selection import Chosen, ConfigSelection, read_selection
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import KernelpkgError, Problem, Severity
 from kernelpkg.files import read_file
-from kernelpkg.launch.classes import Exact, call_class, joined
+from kernelpkg.launch.classes import ClassRule
 from kernelpkg.launch.host import (
     HostCall,
     HostFunction,
@@ -165,7 +165,7 @@ class KernelBuilder:
         self._cases = tuple(build_cases(pack, self._selection, uses, filed))
         self._binder = binder or Binder(spec)
         self._bound: dict[str, Binding | KernelpkgError] = {}
-        self.exact: dict[int, tuple[bool, ...] | None] = dict.fromkeys(_unread(spec))
+        self.rule = ClassRule(exact=dict.fromkeys(_unread(spec)))
         self.lacks: dict[tuple[str, str], tuple[ConfigUse, KernelpkgError]] = {}
         self._far: set[tuple[str, str]] = set()
         self._causes: dict[tuple[Severity, str], dict[str, None]] = {}
@@ -173,15 +173,15 @@ class KernelBuilder:
     def units(self) -> Iterator[Unit]:
         """Yield every compilation once, in the order of the cases; `lacks` has the calls without.
 
-        What is exact is known of a class once it is bound, and is part of the class: so all are
-        bound before the first unit is made.
+        What code takes for granted is known of a class once it is bound, and is part of the class:
+        so all are bound before the first unit is made.
         """
         calls = [*self._calls()]
         self._bound = self._bindings(calls)
         modules: dict[tuple[str, str], _Module | KernelpkgError] = {}
         seen: set[tuple[str, str, str]] = set()
         for case, args, chosen in calls:
-            use = self._use(case, args, chosen, self.exact)
+            use = self._use(case, args, chosen, self.rule)
             if use.key not in modules:
                 modules[use.key] = self._module(use)
             module = modules[use.key]
@@ -202,11 +202,11 @@ class KernelBuilder:
                 seen.add((*use.key, facts))
                 yield self._unit(use, launch_of(made, module.text), module.host)
 
-    def classes(self, exact: Exact) -> Iterator[ConfigUse]:
-        """Yield each config with each class of calls that get it once; `exact` tells them apart."""
+    def classes(self, rule: ClassRule) -> Iterator[ConfigUse]:
+        """Yield each config with each class of calls that get it once; `rule` tells them apart."""
         seen: set[tuple[str, str]] = set()
         for case, args, chosen in self._calls():
-            use = self._use(case, args, chosen, exact)
+            use = self._use(case, args, chosen, rule)
             if use.key not in seen:
                 seen.add(use.key)
                 yield use
@@ -291,13 +291,13 @@ class KernelBuilder:
         except (NoInputs, ArithmeticError, RuntimeError, TypeError) as error:
             self._note(case, error)
 
-    def _use(self, case: Case, args: Sequence[Any], chosen: Chosen, exact: Exact) -> ConfigUse:
+    def _use(self, case: Case, args: Sequence[Any], chosen: Chosen, rule: ClassRule) -> ConfigUse:
         return ConfigUse(
             spec=self.spec,
             platform=self.platform,
             case=case,
             chosen=chosen,
-            call_class=call_class(args, exact),
+            call_class=rule.class_of(args),
         )
 
     def _unit(self, use: ConfigUse, launch: CapturedLaunch, host: str) -> Unit:
@@ -307,9 +307,9 @@ class KernelBuilder:
     def _bindings(self, calls: Sequence[_Made]) -> dict[str, Binding | KernelpkgError]:
         """Return what each class binds to, or why it does not."""
         while True:
-            before, found = dict(self.exact), dict[str, Binding | KernelpkgError]()
+            before, found = self.rule, dict[str, Binding | KernelpkgError]()
             for case, args, _ in calls:
-                key = call_class(args, self.exact)
+                key = self.rule.class_of(args)
                 if isinstance(found.get(key), Binding | Unbound):  # other sizes may have inputs
                     continue
                 try:
@@ -317,10 +317,12 @@ class KernelBuilder:
                 except (Unbound, NoInputs) as error:
                     found[key] = error
                     continue
-                self.exact = joined(self.exact, binding.exact)
-                found[call_class(args, self.exact)] = binding
-            if self.exact == before:
+                self.rule = self.rule.learned(args, binding.exact, binding.facts)
+                found[self.rule.class_of(args)] = binding
+            if self.rule == before:
                 return found
+            if self.rule.exact != before.exact:  # what is known of fewer classes is left behind
+                self.rule = ClassRule(exact=self.rule.exact)
 
     def _module(self, use: ConfigUse) -> _Module | KernelpkgError:
         """Return what Helion makes of a config for a class, or why a build cannot have it."""
@@ -328,7 +330,10 @@ class KernelBuilder:
         if not isinstance(binding, Binding):
             return binding
         try:
+            known = binding.facts
             text = binding.code(_config(binding, use))
+            if more := binding.facts - known:
+                raise NotRecorded(f"its code depends on whether {min(more)}, as no class does")
             kernel = kernel_name(text, binding.function)
             host = host_text(text, binding.function)
             return _Module(

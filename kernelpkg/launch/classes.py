@@ -2,17 +2,22 @@
 
 Code that was made for a size of 1, or of 0, is wrong for larger ones; sizes that the host part
 specialises are numbers in it; dtypes, flags and absent arguments choose what it does; and tensors
-that 32-bit indices do not reach have code of their own. All other sizes, strides and numbers are
+that 32-bit indices do not reach have code of their own. So have calls of which something is true
+that Helion looked at, as that a view has one column. All other sizes, strides and numbers are
 arguments of it. A stride along one element or none leads nowhere, and counts as 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
+from attrs import evolve, field, frozen
+
+from kernelpkg.expr.language import compile_exprs, parse_expr
 
 Exact = Mapping[int, tuple[bool, ...] | None]
 """Per argument of the op, by its place: which of its sizes are numbers in the code, and then which
@@ -39,16 +44,68 @@ def size_classes(args: Sequence[Any]) -> tuple[Hashable, ...]:
     )
 
 
-def call_class(args: Sequence[Any], exact: Exact, *, far: bool = False) -> str:
-    """Return the class of a call as JSON, which a build is searched by.
+@frozen(kw_only=True)
+class ClassRule:
+    """What tells calls of a kernel apart beside their dtypes, flags, and sizes of 0, 1 and more.
 
-    `far` is for calls whose tensors are not far, and whose results are.
+    `exact` says which of their sizes are numbers in the code. `facts` are, of calls that are equal
+    so far, what code took for granted of one of them: expressions over the arguments `a0`, `a1` and
+    so on, each of which may be true of it or not.
     """
-    facts = [_fact(arg, exact.get(place, ())) for place, arg in enumerate(args)]
-    far = far or any(
-        is_far(arg.shape, arg.stride()) for arg in args if isinstance(arg, torch.Tensor)
-    )
-    return json.dumps([*facts, "far"] if far else facts)
+
+    exact: Exact = field(factory=dict)
+    facts: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+    def class_of(self, args: Sequence[Any], *, far: bool = False) -> str:
+        """Return the class of a call as JSON, which a build is searched by.
+
+        `far` is for calls whose tensors are not far, and whose results are.
+        """
+        found = self._without_facts(args)
+        if lacks := sum((not holds) << at for at, (_, holds) in enumerate(self.truths(args))):
+            found.append(f"not {lacks:x}")
+        far = far or any(
+            is_far(arg.shape, arg.stride()) for arg in args if isinstance(arg, torch.Tensor)
+        )
+        return json.dumps([*found, "far"] if far else found)
+
+    def truths(self, args: Sequence[Any]) -> tuple[tuple[str, bool], ...]:
+        """Return the facts that are known of a call's kind, and whether each is true of it."""
+        if not self.facts:
+            return ()
+        facts = self.facts.get(json.dumps(self._without_facts(args)), ())
+        return tuple((fact, _holds(fact, args)) for fact in facts)
+
+    def learned(self, args: Sequence[Any], exact: Exact, facts: Collection[str]) -> ClassRule:
+        """Return the rule that also tells apart what code that was made for a call has to."""
+        both = _joined(self.exact, exact)
+        rule = self if both == self.exact else evolve(self, exact=both)
+        place = json.dumps(rule._without_facts(args))
+        known = rule.facts.get(place, ())
+        if {*facts} <= {*known}:
+            return rule
+        return evolve(rule, facts={**rule.facts, place: tuple(sorted({*known, *facts}))})
+
+    def _without_facts(self, args: Sequence[Any]) -> list[Any]:
+        return [_fact(arg, self.exact.get(place, ())) for place, arg in enumerate(args)]
+
+
+def untrue(facts: Mapping[str, bool], args: Sequence[Any]) -> bool:
+    """Whether some fact is not as it was said to be, for a call."""
+    return any(_holds(fact, args) != said for fact, said in facts.items())
+
+
+def _holds(fact: str, args: Sequence[Any]) -> bool:
+    try:
+        return bool(_reader(fact, len(args))(*args)[0])
+    except ArithmeticError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _reader(fact: str, count: int) -> Callable[..., tuple[Any, ...]]:
+    names = tuple(f"a{place}" for place in range(count))
+    return compile_exprs([parse_expr(fact)], names, nullable=frozenset(names), absent=False)
 
 
 def is_far(shape: Sequence[int], strides: Sequence[int]) -> bool:
@@ -91,7 +148,7 @@ def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
     return repr(arg)
 
 
-def joined(one: Exact, other: Exact) -> dict[int, tuple[bool, ...] | None]:
+def _joined(one: Exact, other: Exact) -> dict[int, tuple[bool, ...] | None]:
     """Return what is exact in one or the other."""
     found = dict(one)
     for place, marks in other.items():

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,11 @@ from kernelpkg import __version__
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError, Problem, counted, pack_error
+from kernelpkg.expr.language import parse_expr
 from kernelpkg.files import digest_bytes, digest_value, locked, read_file, read_plain, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
-EDITION: Final = 1
+EDITION: Final = 2
 _BINARY: Final = re.compile("sha256-[0-9a-f]{64}")
 INDEX: Final = "index.json"
 LOCK: Final = ".lock"
@@ -59,12 +61,13 @@ class BuiltPart:
 class BuiltKernel:
     """One kernel of a build: the digests of the files it was made from, and its parts.
 
-    `exact` says which sizes are numbers in the code, as `launch.classes.Exact` has it; `absent` why
-    some calls have no code here, in words.
+    `exact` and `facts` tell calls apart, as those of `launch.classes.ClassRule` do; `absent` says
+    why some calls have no code here, in words.
     """
 
     files: Mapping[str, str]
     exact: Mapping[int, tuple[bool, ...] | None]
+    facts: Mapping[str, tuple[str, ...]] = field(factory=dict)
     parts: tuple[BuiltPart, ...]
     absent: tuple[str, ...] = ()
 
@@ -171,6 +174,7 @@ def dumps(build: Build) -> str:
         kernels[name] = {
             "files": dict(kernel.files),
             "exact": {str(place): marks and list(marks) for place, marks in kernel.exact.items()},
+            "facts": {of: list(facts) for of, facts in kernel.facts.items()},
             "hosts": hosts,
             "configs": configs,
             "parts": [
@@ -321,6 +325,7 @@ def _build(directory: Path, content: Mapping[str, Any], digest: str) -> Build:
                 int(place): None if marks is None else tuple(marks)
                 for place, marks in kernel["exact"].items()
             },
+            facts={of: tuple(facts) for of, facts in kernel["facts"].items()},
             parts=tuple(
                 BuiltPart(
                     config=configs[part["config"]],
@@ -352,6 +357,8 @@ def _check_types(build: Build) -> None:
     texts = [build.pack, build.platform, build.arch, *build.tools.values(), *build.pinned]
     for kernel in build.kernels.values():
         texts += [*kernel.files.values(), *kernel.absent]
+        for fact in chain(*kernel.facts.values()):
+            parse_expr(fact)
         for part in kernel.parts:
             texts += [part.config, part.call_class, part.host.replace("\n", " "), part.kernel]
             for code in part.codes:

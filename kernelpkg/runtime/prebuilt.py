@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kernelpkg.errors import KernelpkgError, PackError
-from kernelpkg.launch.classes import call_class
+from kernelpkg.launch.classes import ClassRule
 from kernelpkg.launch.code import Code, Handles, choose, pointer_offsets, recorded
 from kernelpkg.launch.host import (
     HostFunction,
@@ -63,6 +63,7 @@ class BuiltCode:
     def __init__(self, build: Build, name: str, function: str) -> None:
         self.build = build
         self._kernel: BuiltKernel = build.kernels[name]
+        self._rule = ClassRule(exact=self._kernel.exact, facts=self._kernel.facts)
         self._parts = {
             (part.config, part.call_class): _Part(part, function) for part in self._kernel.parts
         }
@@ -79,7 +80,7 @@ class BuiltCode:
         or not there is NotBuilt: it is never launched.
         """
         with self._lock:
-            found = call_class(args, self._kernel.exact)
+            found = self._rule.class_of(args)
             part = self._parts.get((config_id, found))
             if part is None:
                 raise NotBuilt("the build has no code of its config for calls of its class")

@@ -32,11 +32,11 @@ def per_token_group_fp8_quant(
         absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
         absmax = torch.clamp(absmax, min=eps)
         # A GPU's fast division may be two units off. One step with what it leaves over
-        # makes it exact, so that values halfway between codes go where they should; of
-        # a quotient that is out of range more is left than one, or NaN, and it stays.
+        # makes it exact, so that values halfway between codes go where they should;
+        # what is left over of infinity is NaN, and then there is nothing to correct.
         scale = absmax / fp8_max
         rest = absmax - scale * fp8_max
-        scale = torch.where(torch.abs(rest) < scale, scale + rest / fp8_max, scale)
+        scale = torch.where(rest == rest, scale + rest / fp8_max, scale)
         if scale_ue8m0:
             # The smallest 2**k >= max(absmax / fp8_max, 1e-10), exactly (1e-10 is
             # vLLM's): the difference of two floats' bits is that of their exponents in
@@ -48,16 +48,12 @@ def per_token_group_fp8_quant(
             scale = torch.where(dividend < 0x7F800000, power, dividend).view(
                 torch.float32
             )
-        # With eps 0, a scale may be too small for a reciprocal; a power of two lifts
-        # both sides. NaN becomes fp8_min.
-        lift = torch.where(scale < 2.0**-100, 2.0**64, 1.0)
-        lifted = (scale * lift)[:, :, None]
-        inverse = 1.0 / lifted
-        x = x * lift[:, :, None]
+        # Also for NaN, which becomes fp8_min. No upper clamp: the scale is no less than
+        # absmax / fp8_max, but for a rounding error far below half a step.
+        inverse = 1.0 / scale[:, :, None]
         y = x * inverse
-        left = x - y * lifted
-        y = torch.where(torch.abs(left) < lifted, y + left * inverse, y)
+        left = x - y * scale[:, :, None]
+        y = torch.where(left == left, y + left * inverse, y)
         y = torch.where(y > fp8_min, y, fp8_min)
-        y = torch.where(y < fp8_max, y, fp8_max)
         output_s[tile_m, tile_g] = scale
         codes[tile_m, tile_g, :] = y.to(output_q.dtype)

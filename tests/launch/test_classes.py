@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from kernelpkg.launch.classes import call_class, is_far, joined, size_classes
+from kernelpkg.launch.classes import ClassRule, is_far, size_classes, untrue
 
 
 def far(size: int, stride: int) -> torch.Tensor:
@@ -27,6 +27,10 @@ def test_a_class_says_what_code_depends_on():
         "sum",
         [1, 2, 2, 5],
     ]
+
+
+def call_class(args, exact, **options):
+    return ClassRule(exact=exact).class_of(args, **options)
 
 
 X = torch.empty(4, 8)
@@ -120,8 +124,9 @@ def test_strides_that_lead_nowhere_make_no_class():
 def test_joining_keeps_what_is_exact_in_either():
     one, other = {0: (True, False), 2: (True,)}, {0: (False, False, True), 1: (False,)}
     expected = {0: (True, False, True), 1: (False,), 2: (True,)}
-    assert joined(one, other) == joined(other, one) == expected
-    assert joined(one, {}) == one
+    learned = [ClassRule(exact=a).learned((), b, ()) for a, b in ((one, other), (other, one))]
+    assert [rule.exact for rule in learned] == [expected, expected]
+    assert ClassRule(exact=one).learned((), {}, ()).exact == one
 
 
 @pytest.mark.parametrize(
@@ -147,3 +152,44 @@ def test_size_classes_of_strides():
     classes = [size_classes((t,)) for t in (rows, columns, padded, expanded)]
     assert classes[0] == classes[2]
     assert len(set(classes)) == 3
+
+
+FACTS = ("a0.shape[1] == a2.shape[0]", "a0.shape[1] // a1 == 1", "a3.shape[0] == 4")
+
+
+def facts_rule(*args):
+    """A rule that has learned all facts of one call."""
+    return ClassRule().learned(args, {1: (True,)}, FACTS)
+
+
+def test_a_class_says_which_facts_are_not_true():
+    call = (torch.empty(4, 64), 64, torch.empty(64), None)
+    rule = facts_rule(*call)
+    found = {rule.class_of((torch.empty(4, n), 64, torch.empty(m), None)) for n, m in
+             ((64, 64), (96, 96), (128, 128), (64, 32))}  # fmt: skip
+    assert len(found) == 3
+    assert json.loads(rule.class_of(call))[-1] == "not 4"  # an absent argument is not four
+    other = (torch.empty(4, 64), 32, torch.empty(64), None)
+    assert ClassRule(exact=rule.exact).class_of(other) == rule.class_of(
+        other
+    )  # none are of its own
+
+
+def test_a_fact_without_a_value_is_not_true():
+    call = (torch.empty(4, 64), torch.empty(0))
+    rule = ClassRule().learned(call, {}, ["a0.shape[1] % a1.shape[0] == 0"])
+    assert json.loads(rule.class_of(call))[-1] == "not 1"
+
+
+def test_what_is_known_already_changes_no_rule():
+    call = (torch.empty(4, 64), 64, torch.empty(64), None)
+    rule = facts_rule(*call)
+    assert rule.learned(call, {1: (True,)}, FACTS[:1]) is rule
+    more = rule.learned(call, {0: (False, True)}, FACTS[:1])
+    assert [*more.facts.values()] == [(*sorted(FACTS),), FACTS[:1]]  # by what was and is exact
+
+
+@pytest.mark.parametrize(("fact", "said", "expected"), [(FACTS[0], True, False),
+    (FACTS[0], False, True), (FACTS[2], False, False)])  # fmt: skip
+def test_whether_what_was_said_is_untrue(fact, said, expected):
+    assert untrue({fact: said}, (torch.empty(4, 64), 64, torch.empty(64), None)) is expected

@@ -47,6 +47,7 @@ def part(config: str, *digests: str, host: str = "def twice(input):\n    pass\n"
 KERNEL = BuiltKernel(
     files={"kernel.py": ONE, "kernel.toml": TWO},
     exact={0: (True, False), 3: (False,)},
+    facts={"[]": ("a0.shape[0] == 2", "a0.shape[1] // 2 == 1")},
     parts=(part('{"num_warps":4}', ONE, TWO), part('{"num_warps":8}', TWO)),
     absent=("has no inputs (case num_tokens=1)",),
 )
@@ -152,10 +153,10 @@ DAMAGE = {
     "without a digest": (lambda text: text.replace('"digest"', '"digests"', 1), "KP321 is damaged"),
     "not text": (lambda text: text.replace("demo", "\udcff"), "KP321 is damaged"),
     "newer": (
-        lambda text: text.replace('"edition": 1', '"edition": 2'),
-        "KP322 is of edition 2, and this kernelpkg reads 1",
+        lambda text: text.replace('"edition": 2', '"edition": 3'),
+        "KP322 is of edition 3, and this kernelpkg reads 2",
     ),
-    "of no edition": (lambda text: "{}", "KP322 is of edition None, and this kernelpkg reads 1"),
+    "of no edition": (lambda text: "{}", "KP322 is of edition None, and this kernelpkg reads 2"),
 }
 
 
@@ -179,8 +180,10 @@ def redigested(document) -> str:
         lambda document: document["kernels"]["twice"].pop("parts"),
         lambda document: document["kernels"]["twice"]["parts"][0].update(host=7),
         lambda document: document["kernels"].update(twice=None),
+        lambda document: document["kernels"]["twice"]["facts"].update({"[]": ["exit()"]}),
+        lambda document: document["kernels"]["twice"]["facts"].update({"[]": [7]}),
     ],
-    ids=["no kernels", "no parts", "no such host", "no kernel"],
+    ids=["no kernels", "no parts", "no such host", "no kernel", "code", "no text"],
 )
 def test_an_index_with_a_right_digest_and_wrong_content_is_damaged(tmp_path, spoil):
     path = put(tmp_path) / INDEX

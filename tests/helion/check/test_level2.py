@@ -435,7 +435,7 @@ def test_an_index_that_is_damaged_is_named_and_all_is_compiled(built):
     (own(built) / INDEX).write_text("{}")
     checked = check(built)
     assert [line.split(";")[0] for line in lines(checked)] == [
-        f"builds/demo/nvidia_h200/{INDEX}: KP322 is of edition None, and this kernelpkg reads 1"
+        f"builds/demo/nvidia_h200/{INDEX}: KP322 is of edition None, and this kernelpkg reads 2"
     ]
     assert checked.counts["sources"] == 3
 

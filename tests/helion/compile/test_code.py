@@ -58,9 +58,15 @@ class Configured:
         return lambda: (bound.size, selection.config_id)
 
 
+def plain(monkeypatch):
+    """Have what is bound say itself what is exact, and take no facts for granted."""
+    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    monkeypatch.setattr(code, "facts_of", lambda bound: {})
+
+
 def test_configs_share_what_helion_binds(monkeypatch):
     """Most of what Helion takes is binding, which knows no config: once for each class."""
-    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    plain(monkeypatch)
     configured = Configured()
     compiled = code.CompiledCode(configured)
     found = [
@@ -73,7 +79,7 @@ def test_configs_share_what_helion_binds(monkeypatch):
 
 
 def test_what_was_bound_to_another_size_is_not_used_where_that_is_exact(monkeypatch):
-    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    plain(monkeypatch)
     configured = Configured(later=("two",))
     compiled = code.CompiledCode(configured)
     found = [
@@ -84,8 +90,22 @@ def test_what_was_bound_to_another_size_is_not_used_where_that_is_exact(monkeypa
     assert configured.bound == [5, 7, 5]
 
 
+def test_calls_of_which_something_else_is_true_have_code_of_their_own(monkeypatch):
+    """What was bound to one column is not used for three, of the same class but for that."""
+    monkeypatch.setattr(code, "exact_of", lambda bound: {})
+    monkeypatch.setattr(code, "facts_of", lambda bound: {"a0.shape[0] == 2": bound.size == 2})
+    configured = Configured()
+    compiled = code.CompiledCode(configured)
+    found = [
+        compiled._find((torch.ones(size),), Selection(config_id="one", config=None), CPU).host()[0]
+        for size in (2, 6, 9, 2)
+    ]
+    assert found == [2, 6, 6, 2]
+    assert configured.bound == [2, 6]  # the first is not bound again once its fact is known
+
+
 def test_gpus_of_another_architecture_have_code_of_their_own(monkeypatch):
-    monkeypatch.setattr(code, "exact_of", lambda bound: bound.exact)
+    plain(monkeypatch)
     configured = Configured()
     compiled = code.CompiledCode(configured)
     for arch in ("sm_90", "sm_80", "sm_90"):

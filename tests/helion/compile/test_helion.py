@@ -395,7 +395,8 @@ def _kernel_of_descriptors(kernel, calls):
     class Stub:
         def bind(self, args):
             calls.append(("bind", kernel.key(*args)[0]))
-            return SimpleNamespace(_run=self.run, _config="indexing tensor_descriptor")
+            env = SimpleNamespace(shape_env=SimpleNamespace(guards=[]))
+            return SimpleNamespace(_run=self.run, _config="indexing tensor_descriptor", env=env)
 
         def run(self, *args, **options):
             calls.append(("run", *options))

@@ -34,7 +34,7 @@ def test_each_class_and_each_set_of_facts_is_compiled_once(demo):
     assert {key for key, _ in found[1:]} == {MORE}
     sizes = [args[2] for _, args in found[1:]]
     assert [size % 16 == 0 for size in sizes] in ([False, True], [True, False])
-    assert builder.exact == {0: (False, False)}
+    assert builder.rule.exact == {0: (False, False)}
     assert builder.absent == ()
 
 
@@ -43,7 +43,7 @@ def test_classes_are_those_of_the_units(demo):
     demo.configs("twice")
     builder = builder_of(demo)
     units = [*builder.units()]
-    classes = [*builder.classes(builder.exact)]
+    classes = [*builder.classes(builder.rule)]
     assert [use.key for use in classes] == [*dict.fromkeys(unit.key for unit in units)]
     assert [use.case.values["num_tokens"] for use in classes] == [1, 2]
 
@@ -72,7 +72,7 @@ def test_elements_of_a_list_are_arguments_of_the_code():
     root = Path(__file__).parents[2] / "packs" / "kinds"
     builder = KernelBuilder(read_pack(root, "kinds"), read_kernel(root, "roll"), resolve("H100"))
     units = [*builder.units()]
-    assert builder.exact[1] == (False, False)
+    assert builder.rule.exact[1] == (False, False)
     assert {str(json.loads(unit.call_class)[1]) for unit in units} == {"[0, 2]"}
     assert units[0].payload["args"][-2:] == [0, 3]
 

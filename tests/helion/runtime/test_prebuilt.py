@@ -26,7 +26,7 @@ from kernelpkg.configs.samples import spread
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.errors import ConfigError, PackError, UsageError
 from kernelpkg.launch import driver, native, recorded
-from kernelpkg.launch.classes import call_class
+from kernelpkg.launch.classes import ClassRule
 from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.packs.builds import INDEX, read_build, write_build
 from kernelpkg.packs.drift import plan_lock
@@ -310,8 +310,8 @@ def test_a_build_for_another_gpu_is_not_used(built, gpu, monkeypatch, gpu_name, 
         (spoil_index('"sm_90"', '"sm_89"'), "KP321 was edited by hand, or damaged"),
         (spoil_index("{", ""), "KP321 is damaged"),
         (
-            spoil_index('"edition": 1', '"edition": 9'),
-            "KP322 is of edition 9, and this kernelpkg reads 1",
+            spoil_index('"edition": 2', '"edition": 9'),
+            "KP322 is of edition 9, and this kernelpkg reads 2",
         ),
     ],
     ids=["edited", "damaged", "newer"],
@@ -501,6 +501,7 @@ def test_the_build_of_the_first_pack_has_code_for_the_layers_of_an_engine(name, 
     pack, spec = read_pack(root, "kernelpkg"), read_kernel(root, name)
     kernel = read_build(root / "builds/kernelpkg/nvidia_h200").kernels[name]
     parts = {(part.config, part.call_class) for part in kernel.parts}
+    rule = ClassRule(exact=kernel.exact, facts=kernel.facts)
     engine = {"has_scale_ub": False, "is_scale_transposed": True, **axes}
     first = cases_of(spec, "tune")[0].values
     values = {axis.name: {**first, **spec.defaults, **engine}.get(axis.name) for axis in spec.axes}
@@ -510,6 +511,6 @@ def test_the_build_of_the_first_pack_has_code_for_the_layers_of_an_engine(name, 
         each = [make_stand_ins(spec, case, device="meta", dense=dense) for dense in (False, True)]
         for args in product(*zip(*each, strict=True)):  # as rows of a token beside their scale
             chosen = next(selection.options([*case.values.values()], args))
-            found.append((chosen.config_id, call_class(args, kernel.exact)))
+            found.append((chosen.config_id, rule.class_of(args)))
     assert len(found) > 20
     assert set(found) <= parts
