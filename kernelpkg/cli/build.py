@@ -146,7 +146,9 @@ def _build(
     complain(made.problems)
     files = len(made.build.binaries())
     seconds = time.perf_counter() - start
-    if not options.json:
+    if not made.compiled:
+        complain([f"nothing of pack {pack.name} can be built for {here.name}; none was written"])
+    elif not options.json:
         say(
             f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
             f"{counted(made.compiled, 'source')} compiled, {counted(files, 'binary', 'binaries')}, "
@@ -161,4 +163,4 @@ def _build(
         "bytes": made.bytes,
         "seconds": round(seconds, 3),
         "problems": [problem.to_json() for problem in made.problems],
-    }, made.sound
+    }, made.sound and made.compiled > 0

@@ -227,8 +227,9 @@ class KernelBuilder:
         return self._binder.bind(case, self._target)
 
     def lack(self, use: ConfigUse, error: KernelpkgError) -> None:
-        """Note that calls can have no code in a build, and why."""
-        self.lacks.setdefault(use.key, (use, error))
+        """Note that calls can have no code in a build, and why; of a class the last case stands for
+        all, which is the largest."""
+        self.lacks[use.key] = use, error
         self._note(use.case, error)
 
     def release(self) -> None:

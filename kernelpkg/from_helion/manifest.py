@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field
@@ -49,10 +49,16 @@ class Draft:
 
     def guessed(self) -> list[str]:
         """Return what was guessed, as the source does not say."""
-        if not self.alike:
-            return self.guesses
-        names = ", ".join(f"'{name}'" for name in self.alike)
-        return [f"the dtype of {names} (that of '{self.floats()[0].name}')", *self.guesses]
+        found = [*self.guesses]
+        if self.alike:
+            found.insert(
+                0, f"the dtype of {_names(self.alike)} (that of '{self.floats()[0].name}')"
+            )
+        rows = [p.name for p in self.tensors if self.reading.ranks.get(p.name, 0) > 1]
+        if rows:
+            verb = "is" if len(rows) == 1 else "are"
+            found.append(f"that {_names(rows)} {verb} contiguous ('strides' in [args] allows more)")
+        return found
 
     # Sizes
 
@@ -409,3 +415,7 @@ def summary_of(function: ast.FunctionDef) -> str:
     text = " ".join(line.strip() for line in lines).partition(". ")[0].rstrip(".")
     text = "".join(c for c in text if c.isprintable())
     return f"{text or f'What {function.name} computes'}."
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

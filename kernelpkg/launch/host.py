@@ -28,6 +28,9 @@ _ALLOCATIONS: Final = frozenset(
     {"aten::empty", "aten::empty_strided", "aten::empty_like", "aten::new_empty",
      "aten::new_empty_strided"}
 )  # fmt: skip
+_OF_DTYPES: Final = frozenset({"aten::can_cast", "aten::promote_types", "aten::result_type"})
+"""What answers by dtypes and shapes, which a signature has: of tensors it makes none."""
+
 _LOOKS: Final = frozenset(
     {"data_ptr", "get_device", "is_cpu", "is_cuda", "is_meta", "item", "numpy", "requires_grad",
      "storage", "storage_offset", "tolist", "type", "untyped_storage"}
@@ -169,7 +172,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name
         # A start that is counted from the storage is not where the next call's tensor starts.
         started = name == "aten::as_strided" and len(args) + len(kwargs or ()) > 3
-        if started or not (name in _ALLOCATIONS or func.is_view):
+        if started or not (name in _ALLOCATIONS or name in _OF_DTYPES or func.is_view):
             raise NotRecorded(f"its host part calls {name.removeprefix('aten::')}")
         result = func(*args, **(kwargs or {}))
         if name in _ALLOCATIONS:

@@ -86,6 +86,7 @@ def maker(monkeypatch):
     module = ModuleType("kernelpkg.compile.build")
     module.asked = []
     module.problems = ()
+    module.compiled = 3
 
     def make_build(pack, specs, platform, directory, **options):
         print("from a compiler")
@@ -94,7 +95,7 @@ def maker(monkeypatch):
         build = Build(
             pack=pack.name, platform=platform.name, arch="sm_90", tools={}, pinned={}, kernels={}
         )
-        return Made(build, module.problems)
+        return Made(build, module.problems, module.compiled)
 
     module.make_build = make_build
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -152,6 +153,15 @@ def test_what_a_build_cannot_have_is_told_and_exits_0(demo, maker, capsys):
     maker.problems = (problem,)
     assert run(demo, "--platform", "nvidia_h200") == 0
     assert f"{problem}\n" in capsys.readouterr().err
+
+
+def test_a_build_of_nothing_is_none(demo, maker, capsys):
+    """Nothing was written, and who asked for a build has to know."""
+    maker.compiled = 0
+    assert run(demo, "--platform", "nvidia_h200") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("nothing of pack demo can be built for nvidia_h200; none was written\n")
 
 
 def test_a_kernel_that_is_broken_keeps_no_other_from_being_built(demo, maker, capsys):

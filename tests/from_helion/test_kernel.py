@@ -146,7 +146,8 @@ def test_what_an_op_cannot_have_gives_way_to_its_default():
         "kernels/linear/host.py: the reference is left to you",
         (
             "kernels/linear/kernel.toml: guessed, as the source does not say: the dtype of 'w', "
-            "'bias' (that of 'x')"
+            "'bias' (that of 'x'); "
+            "that 'x', 'w' are contiguous ('strides' in [args] allows more)"
         ),
     ]
 
@@ -240,7 +241,11 @@ def test_indices_lie_below_what_they_index():
     assert places == {
         "shape": ["places_size_0"], "dtype": "int64", "init": "randint", "high": "table_size_0",
     }  # fmt: skip
-    assert taken.remarks == ("kernels/pick_rows/host.py: the reference is left to you",)
+    assert taken.remarks == (
+        "kernels/pick_rows/host.py: the reference is left to you",
+        "kernels/pick_rows/kernel.toml: guessed, as the source does not say: that 'table' is "
+        "contiguous ('strides' in [args] allows more)",
+    )
 
 
 def test_what_a_helper_writes_is_written():

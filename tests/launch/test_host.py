@@ -285,6 +285,18 @@ DATA = {
 }
 
 
+@pytest.mark.parametrize(
+    "dtype", ["torch.promote_types(x.dtype, y.dtype)", "torch.result_type(x, y)"]
+)
+def test_dtypes_follow_from_a_signature(dtype):
+    """As Helion's examples allocate what a product of two is."""
+    body = (
+        f"out = torch.empty(4, dtype={dtype}, device=x.device)\n_launcher(k, (1,), out)\nreturn out"
+    )
+    call = recorded(body, torch.empty(4, dtype=F16), torch.empty(4, dtype=F32))
+    assert [made[2] for made in call.allocations] == [F32]
+
+
 @pytest.mark.parametrize(("code", "name"), DATA.values(), ids=DATA)
 def test_what_a_signature_does_not_tell_is_not_asked_of_a_stand_in(code, name):
     body = f"v = {code}\n_launcher(k, (1,), x)"
