@@ -201,9 +201,14 @@ class Binding:
         return exact_of(self._bound)
 
     @property
+    def granted(self) -> Mapping[str, bool]:
+        """What it takes for granted, and which way; more, maybe, once code was made of it."""
+        return facts_of(self._bound)
+
+    @property
     def facts(self) -> frozenset[str]:
-        """What it takes for granted; more, maybe, once code was made of it."""
-        return frozenset(facts_of(self._bound))
+        """What it takes for granted, either way."""
+        return frozenset(self.granted)
 
     @cached_property
     def specialised(self) -> Mapping[str, tuple[bool, ...]]:
@@ -326,15 +331,17 @@ class Binder:
         self._kernels: dict[Target, helion_backend.ConfiguredHelionKernel] = {}
         self._settings = helion_backend.check_settings(spec.settings, spec.name)
 
-    def bind(self, case: Case, target: Target, *, far: bool = False) -> Binding:
+    def bind(
+        self, case: Case, target: Target, *, far: bool = False, dense: bool = False
+    ) -> Binding:
         """Bind a case, once; raises Unbound, NoInputs, and PackError for a broken file.
 
         With `far`, indices have 64 bits, as results may need that arguments do not.
         """
-        key = (target, far, *case.values.items())
+        key = (target, far, dense, *case.values.items())
         if key not in self._found:
             try:
-                self._found[key] = self._bind(case, target, far=far)
+                self._found[key] = self._bind(case, target, far=far, dense=dense)
             except (Unbound, NoInputs) as error:
                 self._found[key] = error
         found = self._found[key]
@@ -346,9 +353,9 @@ class Binder:
         """How many cases were bound."""
         return sum(isinstance(found, Binding) for found in self._found.values())
 
-    def _bind(self, case: Case, target: Target, *, far: bool) -> Binding:
+    def _bind(self, case: Case, target: Target, *, far: bool, dense: bool) -> Binding:
         kernel = self._kernel(target)
-        mode, args = arguments_of(self._spec, case)
+        mode, args = arguments_of(self._spec, case, dense=dense)
         try:
             untouched = [_untouched(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
         except (OSError, OverflowError, RuntimeError) as error:  # no address space is that large
@@ -387,14 +394,16 @@ def known_fields() -> frozenset[str]:
     return frozenset(inspect.signature(helion.Config.__init__).parameters)
 
 
-def arguments_of(spec: KernelSpec, case: Case) -> tuple[Any, tuple[Any, ...]]:
+def arguments_of(
+    spec: KernelSpec, case: Case, *, dense: bool = False
+) -> tuple[Any, tuple[Any, ...]]:
     """Make the arguments of a call without data, or with it where a generator needs some."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with mode:
             if spec.generator is not None:
                 return mode, make_inputs(spec, case)
-            args = make_stand_ins(spec, case, device="cpu")
+            args = make_stand_ins(spec, case, device="cpu", dense=dense)
             check_axes(spec, case, args)
             return mode, args
     except Exception as error:

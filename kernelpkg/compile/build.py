@@ -35,6 +35,9 @@ from kernelpkg.packs.builds import (
 TIMEOUT: Final = 300.0
 """Seconds that one source may take to compile; the slowest of the first pack takes 1.2."""
 
+_AHEAD: Final = 500
+"""How many sources wait at most: all of a kernel are made at once, and compilers need them then."""
+
 PERFORM: Final = "kernelpkg.compile.cubin:perform"
 """What compiles one source, in a process of its own."""
 
@@ -66,7 +69,7 @@ def compile_units(
                 payload = {**unit.payload, "keep": keep} if keep else unit.payload
                 yield Job(id=source, payload=payload, timeout=timeout)
 
-    with contextlib.closing(ahead(made, len(devices) + 1)) as coming:
+    with contextlib.closing(ahead(made, _AHEAD)) as coming:
         for outcome in run_jobs(sources(coming), perform, devices):
             found[outcome.job.id] = outcome
             progress(f"compiled {first[outcome.job.id].spec.name}", len(found), len(first))

@@ -21,7 +21,7 @@ from attrs import define, field
 from kernelpkg.compile.cubin import Address, described
 from kernelpkg.compile.granted import exact_of, facts_of
 from kernelpkg.compile.helion import PINNED, WORKING, ConfiguredHelionKernel, Selection
-from kernelpkg.launch.classes import ClassRule
+from kernelpkg.launch.classes import ClassRule, untrue
 from kernelpkg.launch.code import (
     ALIGNMENT,
     Code,
@@ -156,11 +156,17 @@ class CompiledCode:
             before = self._bound.get(place)
             bound = before or self._configured.bind(args, far=far)
             host = self._configured.host_part(bound, selection)
+            if before is None and untrue(facts_of(bound), args):  # it was bound to other sizes
+                return self._find(args, selection, device, far=far)
             rule = self._rule.learned(args, exact_of(bound), facts_of(bound))
             if rule != self._rule:  # classes are told apart by more than before
+                # Facts alone rename classes of one kind; nothing else is looked for elsewhere then.
+                of = rule.kind_of(args) if rule.exact == self._rule.exact else ""
                 self._rule = rule
-                self._generated.clear()
-                self._bound.clear()
+                for key in [key for key in self._generated if _class_in(key[1]).startswith(of)]:
+                    del self._generated[key]
+                for held in [held for held in self._bound if _class_in(held).startswith(of)]:
+                    del self._bound[held]
                 if before is not None:  # it may have been bound to other sizes than these
                     return self._find(args, selection, device, far=far)
                 place = self._place(args, device, far=far)
@@ -180,6 +186,10 @@ class CompiledCode:
             if made not in generated.codes:
                 generated.codes.append(made)
         return recorded(made, call, device.index or 0, self._handles.load)
+
+
+def _class_in(place: str) -> str:
+    return place.partition(" ")[2]
 
 
 @contextmanager

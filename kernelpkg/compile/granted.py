@@ -64,7 +64,7 @@ def facts_of(bound: Any) -> Mapping[str, bool]:
         return before[1]
     places, values = _symbols(bound)
     exact = {known: symbol for symbol, (known, _) in reversed(values.items()) if known.is_number}
-    found: dict[str, bool] = {}
+    found = _layouts(bound, places)
     for guard in guards:
         expr, holds = _positive(guard.expr)
         if isinstance(expr, sympy.Eq):  # with a number, maybe, that a size of each call is
@@ -72,9 +72,8 @@ def facts_of(bound: Any) -> Mapping[str, bool]:
         free = expr.free_symbols
         if not free or not free <= places.keys() or _follows(expr, holds, values):
             continue
-        text = re.sub(r"\w+", lambda word: _named(word[0], places), PythonPrinter().doprint(expr))
         try:
-            parse_expr(text)
+            parse_expr(text := _written(expr, places))
         except ExprError:  # as of a maximum: then of each size that it reads, what it is
             for symbol in free:
                 found[f"{places[symbol]} == {values[symbol][1]}"] = True
@@ -82,6 +81,37 @@ def facts_of(bound: Any) -> Mapping[str, bool]:
             found[text] = holds
     bound._kernelpkg_facts = len(guards), found
     return found
+
+
+def _layouts(bound: Any, places: Mapping[Any, str]) -> dict[str, bool]:
+    """Return what is known of the strides of tensors, where the function asks what is contiguous.
+
+    PyTorch answers that without a guard: a stride may have no symbol, but be a product of sizes.
+    """
+    found: dict[str, bool] = {}
+    code = getattr(getattr(bound.kernel, "fn", None), "__code__", None)
+    if "is_contiguous" not in getattr(code, "co_names", ()):
+        return found
+    for place, arg in enumerate(bound.fake_args):
+        if not isinstance(arg, torch.Tensor):
+            continue
+        shape, strides = ([*map(_at_hand, of)] for of in (arg.shape, arg.stride()))
+        like = torch.empty_strided(shape, strides, device="meta")
+        found[f"a{place}.is_contiguous()"] = like.is_contiguous()
+        for at, stride in enumerate(arg.stride()):
+            text = f"a{place}.stride({at})"
+            expr = stride.node._expr if isinstance(stride, torch.SymInt) else None
+            if expr is not None and places.get(expr) != text and expr.free_symbols <= places.keys():
+                found[f"{text} == {_written(expr, places)}"] = True
+    return found
+
+
+def _at_hand(value: Any) -> int:
+    return int(value.node.hint if isinstance(value, torch.SymInt) else value)
+
+
+def _written(expr: Any, places: Mapping[Any, str]) -> str:
+    return re.sub(r"\w+", lambda word: _named(word[0], places), PythonPrinter().doprint(expr))
 
 
 def _positive(expr: Any) -> tuple[Any, bool]:
@@ -97,11 +127,15 @@ def _symbols(bound: Any) -> tuple[dict[Any, str], dict[Any, tuple[Any, int]]]:
     values: dict[Any, tuple[Any, int]] = {}
     exact = exact_of(bound)
 
+    hints = getattr(bound.env.shape_env, "backed_var_to_val", {})  # of whole numbers too
+
     def note(value: Any, text: str, *, fixed: bool, least: int) -> None:
-        if not isinstance(value, torch.SymInt) or value.node.hint is None:
+        if not isinstance(value, torch.SymInt):
             return
-        symbol, hint = value.node._expr, int(value.node.hint)
-        if isinstance(symbol, sympy.Symbol) and symbol not in texts:
+        symbol = value.node._expr
+        known = hints.get(symbol) if value.node.hint is None else value.node.hint
+        if isinstance(symbol, sympy.Symbol) and symbol not in texts and known is not None:
+            hint = int(known)
             known = fixed or (least >= 0 and hint < least)
             free = sympy.Symbol(f"t{len(texts)}", integer=True, nonnegative=True) + max(least, 0)
             texts[symbol] = text
@@ -113,14 +147,25 @@ def _symbols(bound: Any) -> tuple[dict[Any, str], dict[Any, tuple[Any, int]]]:
             for at, size in enumerate(arg.shape):
                 note(size, f"{name}.shape[{at}]", fixed=marks[at], least=2)
             for at, stride in enumerate(arg.stride()):
-                step = int(getattr(getattr(arg.shape[at], "node", None), "hint", arg.shape[at])) > 1
-                fixed = marks[arg.ndim + at]
-                note(stride, f"{name}.stride({at})", fixed=fixed, least=2 if step else -1)
+                fixed, least = marks[arg.ndim + at], 2 if _at_hand(arg.shape[at]) > 1 else -1
+                note(stride, f"{name}.stride({at})", fixed=fixed, least=least)
         elif isinstance(arg, torch.SymInt):
             note(arg, name, fixed=marks[0], least=2)
         elif isinstance(arg, list | tuple):
-            for at, item in enumerate(arg):
+            for at, item in enumerate(arg[:65]):  # as far as expressions can read one
                 note(item, f"{name}[{at}]", fixed=marks[at], least=2)
+    # A stride that the host part reads has another symbol than that of the tensor.
+    read = {
+        (source.base.local_name, source.idx): value
+        for source, value in getattr(bound.env, "_input_symint_cache", {}).items()
+        if hasattr(getattr(source, "base", None), "local_name")
+    }
+    names = bound.kernel.signature.parameters
+    for place, (name, arg) in enumerate(zip(names, bound.fake_args, strict=False)):
+        for at in range(arg.ndim if isinstance(arg, torch.Tensor) else 0):
+            marks, least = exact[place] or (), 2 if _at_hand(arg.shape[at]) > 1 else -1
+            text, fixed = f"a{place}.stride({at})", marks[arg.ndim + at]
+            note(read.get((name, at)), text, fixed=fixed, least=least)
     return texts, values
 
 

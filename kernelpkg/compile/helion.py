@@ -177,6 +177,7 @@ class ConfiguredHelionKernel:
         self._select = select or self._picked()
         self._forced = threading.local()
         self._rule = ClassRule()
+        self._learning = make_lock()
         absent_gpu.tell_sms(raw_kernel_func)
 
     # These are made when they are needed: Helion starts CUDA for the settings of a kernel, and a
@@ -359,8 +360,8 @@ class ConfiguredHelionKernel:
     def _bound_for(self, kernel: Any, args: Sequence[Any]) -> Any:
         """Return what Helion makes of a call; it keeps that by the facts that are known so far."""
         while True:
-            bound = kernel.bind(tuple(args))
             before = self._rule
+            bound = kernel.bind(tuple(args))
             if not untrue(self._learn(bound, args), args):
                 return bound
             assert self._rule != before  # or what was bound of it is not true of it
@@ -369,7 +370,8 @@ class ConfiguredHelionKernel:
         """Return what a bound kernel takes for granted; calls of which it is not true get another
         key from now on."""
         if facts := facts_of(bound):
-            self._rule = self._rule.learned(args, exact_of(bound), facts)
+            with self._learning:  # Helion asks for configs in several threads
+                self._rule = self._rule.learned(args, exact_of(bound), facts)
         return facts
 
     def _configure(self, bound: Any, config: Mapping[str, Any] | None) -> None:
@@ -446,11 +448,12 @@ class ConfiguredHelionKernel:
             self._forced.selection = None
 
     def _autotuner(self, bound: Any, args: Sequence[Any], **_: Any) -> PresetConfigSearch:
-        self._learn(bound, args)
-
         def select(args: Sequence[Any]) -> helion.Config:
-            config = self.selected_config(args)
-            return bound.config_spec.default_config() if config is None else complete(bound, config)
+            given = self.selected_config(args)
+            config = bound.config_spec.default_config() if given is None else complete(bound, given)
+            bound.compile_config(config)  # as Helion would: it may have to know more of the call
+            self._learn(bound, args)
+            return config
 
         return PresetConfigSearch(args, select)
 

@@ -177,13 +177,10 @@ class KernelBuilder:
         so all are bound before the first unit is made.
         """
         calls = [*self._calls()]
-        self._bound = self._bindings(calls)
-        modules: dict[tuple[str, str], _Module | KernelpkgError] = {}
+        modules = self._modules(calls)
         seen: set[tuple[str, str, str]] = set()
         for case, args, chosen in calls:
             use = self._use(case, args, chosen, self.rule)
-            if use.key not in modules:
-                modules[use.key] = self._module(use)
             module = modules[use.key]
             if isinstance(module, KernelpkgError):
                 self.lack(use, module)
@@ -225,6 +222,15 @@ class KernelBuilder:
     def bind(self, case: Case) -> Binding:
         """Bind a case, once; raises Unbound and NoInputs."""
         return self._binder.bind(case, self._target)
+
+    def _binding(self, case: Case, args: Sequence[Any]) -> Binding:
+        """Bind a case to the layout of the arguments of a call; raises Unbound and NoInputs."""
+        if self.spec.generator is not None:
+            return self.bind(case)
+        padded = make_stand_ins(self.spec, case, device="meta")
+        tensors = ((a, b) for a, b in zip(padded, args, strict=True) if isinstance(a, torch.Tensor))
+        dense = any(one.stride() != other.stride() for one, other in tensors)
+        return self._binder.bind(case, self._target, dense=dense)
 
     def lack(self, use: ConfigUse, error: KernelpkgError) -> None:
         """Note that calls can have no code in a build, and why; of a class the last case stands for
@@ -314,7 +320,7 @@ class KernelBuilder:
                 if isinstance(found.get(key), Binding | Unbound):  # other sizes may have inputs
                     continue
                 try:
-                    binding = self.bind(case)
+                    binding = self._binding(case, args)
                 except (Unbound, NoInputs) as error:
                     found[key] = error
                     continue
@@ -325,16 +331,32 @@ class KernelBuilder:
             if self.rule.exact != before.exact:  # what is known of fewer classes is left behind
                 self.rule = ClassRule(exact=self.rule.exact)
 
+    def _modules(self, calls: Sequence[_Made]) -> dict[tuple[str, str], _Module | KernelpkgError]:
+        """Return what Helion makes of each config for each class, or why a build cannot have it.
+
+        Making code may tell more of what it takes for granted: then classes are told apart by it.
+        """
+        made: dict[tuple[int, str], _Module | KernelpkgError] = {}
+        self._bound = self._bindings(calls)
+        while True:
+            before, found = self.rule, dict[tuple[str, str], _Module | KernelpkgError]()
+            for case, args, chosen in calls:
+                use = self._use(case, args, chosen, before)
+                place = id(self._bound[use.call_class]), chosen.config_id
+                if place not in made:
+                    made[place] = self._module(use)
+                found[use.key] = made[place]
+            self._bound = self._bindings(calls)
+            if self.rule == before:
+                return found
+
     def _module(self, use: ConfigUse) -> _Module | KernelpkgError:
         """Return what Helion makes of a config for a class, or why a build cannot have it."""
         binding = self._bound[use.call_class]
         if not isinstance(binding, Binding):
             return binding
         try:
-            known = binding.facts
             text = binding.code(_config(binding, use))
-            if more := binding.facts - known:
-                raise NotRecorded(f"its code depends on whether {min(more)}, as no class does")
             kernel = kernel_name(text, binding.function)
             host = host_text(text, binding.function)
             return _Module(

@@ -62,7 +62,8 @@ class ClassRule:
         `far` is for calls whose tensors are not far, and whose results are.
         """
         found = self._without_facts(args)
-        if lacks := sum((not holds) << at for at, (_, holds) in enumerate(self.truths(args))):
+        facts = self.facts.get(json.dumps(found), ()) if self.facts else ()
+        if lacks := sum((not _holds(fact, args)) << at for at, fact in enumerate(facts)):
             found.append(f"not {lacks:x}")
         far = far or any(
             is_far(arg.shape, arg.stride()) for arg in args if isinstance(arg, torch.Tensor)
@@ -85,6 +86,10 @@ class ClassRule:
         if {*facts} <= {*known}:
             return rule
         return evolve(rule, facts={**rule.facts, place: tuple(sorted({*known, *facts}))})
+
+    def kind_of(self, args: Sequence[Any]) -> str:
+        """Return how the classes begin of all calls that are equal to one but for facts."""
+        return json.dumps(self._without_facts(args)).removesuffix("]")
 
     def _without_facts(self, args: Sequence[Any]) -> list[Any]:
         return [_fact(arg, self.exact.get(place, ())) for place, arg in enumerate(args)]
@@ -132,9 +137,11 @@ def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
     exact = exact or ()
     match arg:
         case torch.Tensor():
-            numbers = (*arg.shape, *_strides(arg))
-            known = (*exact, *(False,) * (len(numbers) - len(exact)))
-            found = [n if fixed or n < 2 else 2 for n, fixed in zip(numbers, known, strict=True)]
+            kinds = (min(number, 2) for number in (*arg.shape, *_strides(arg)))
+            found = [*kinds]
+            for at, number in enumerate((*arg.shape, *arg.stride())[: len(exact)]):
+                if exact[at]:  # a stride too that leads nowhere, for it is a number in the code
+                    found[at] = number
             return [str(arg.dtype).removeprefix("torch."), found]
         case bool() | str() | None:
             return arg
@@ -144,7 +151,7 @@ def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
             return "float"
         case list() | tuple():
             sure = (*exact, *(False,) * (len(arg) - len(exact)))
-            return [n if mark or n < 2 else 2 for n, mark in zip(arg, sure, strict=True)]
+            return [n if mark or n < 2 else 2 for n, mark in zip(arg, sure, strict=False)]
     return repr(arg)
 
 

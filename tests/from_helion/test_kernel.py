@@ -243,8 +243,10 @@ def test_indices_lie_below_what_they_index():
     }  # fmt: skip
     assert taken.remarks == (
         "kernels/pick_rows/host.py: the reference is left to you",
-        "kernels/pick_rows/kernel.toml: guessed, as the source does not say: that 'table' is "
-        "contiguous ('strides' in [args] allows more)",
+        (
+            "kernels/pick_rows/kernel.toml: guessed, as the source does not say: that 'table' is "
+            "contiguous ('strides' in [args] allows more)"
+        ),
     )
 
 

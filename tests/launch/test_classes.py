@@ -193,3 +193,13 @@ def test_what_is_known_already_changes_no_rule():
     (FACTS[0], False, True), (FACTS[2], False, False)])  # fmt: skip
 def test_whether_what_was_said_is_untrue(fact, said, expected):
     assert untrue({fact: said}, (torch.empty(4, 64), 64, torch.empty(64), None)) is expected
+
+
+def test_a_stride_that_leads_nowhere_counts_where_it_is_a_number_in_the_code():
+    rows = [torch.empty(8, 32)[:1], torch.empty(8, 48)[:1, :32]]
+    assert len({call_class([row], {0: (False, False, True)}) for row in rows}) == 2
+
+
+@pytest.mark.parametrize("arg", [[3, 4], torch.empty(5)], ids=["list", "tensor"])
+def test_arguments_of_fewer_sizes_than_what_is_exact_have_a_class(arg):
+    assert call_class([arg], {0: (True, False, True)}) != call_class([arg], {})

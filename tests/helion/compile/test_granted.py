@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import helion.language as hl
 import pytest
 import sympy
 import torch
 from torch._dynamo.source import ConstantSource
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
+from kernelpkg.compile.bind import Target
+from kernelpkg.compile.code import CompiledCode
 from kernelpkg.compile.granted import facts_of
 from kernelpkg.compile.helion import ConfiguredHelionKernel, Selection
-from kernelpkg.compile.units import KernelBuilder
+from kernelpkg.compile.units import KernelBuilder, Unit
 from kernelpkg.configs.platforms import resolve
 from kernelpkg.launch.classes import ClassRule
 from kernelpkg.manifest.cases import Case
@@ -139,3 +142,113 @@ def test_the_hooks_of_helion_tell_such_calls_apart_too(monkeypatch):
     found = [kernel._bound_for(stub, (call,)).narrow for call in calls]
     assert found == [False, True, False, True, False]
     assert len(made) == 3  # one more than there are: the first was bound before it was known
+
+
+VIEWS = Path(__file__).parents[2] / "fixtures" / "views"
+
+
+def units_of(name: str) -> list[Unit]:
+    """What is compiled of a kernel of the pack of views, all of it."""
+    builder = KernelBuilder(read_pack(VIEWS, "views"), read_kernel(VIEWS, name), H100)
+    found = [*builder.units()]
+    assert builder.absent == ()
+    return found
+
+
+def test_what_only_making_code_shows_is_part_of_the_class_for_every_config():
+    """A view that is read beside another tensor is looked at once a config makes code of it."""
+    units = units_of("every_second")
+    configs = {unit.chosen.config_id for unit in units}
+    narrow = {u.call_class for u in units if u.case.values["half"] == 1}
+    wide = {u.call_class for u in units if u.case.values["half"] > 1}
+    assert len(configs) == 2
+    assert narrow and wide and narrow.isdisjoint(wide)
+
+
+def test_each_layout_is_bound_as_it_is():
+    """The distance of rows is a number in the code: 24 where rows are padded, else 21."""
+    found = {unit.call_class: unit.payload["text"] for unit in units_of("times_stride")}
+    for rows in (21, 24):
+        (text,) = (text for place, text in found.items() if f"[2, 21, {rows}, 1]" in place or
+                   f"[2, 2, {rows}, 1]" in place)  # fmt: skip
+        assert f"{rows}.0" in text
+
+
+def test_what_is_contiguous_is_looked_at_without_a_guard():
+    units = units_of("by_layout")
+    texts = {
+        unit.call_class: unit.payload["text"]
+        for unit in units
+        if unit.case.values["num_tokens"] > 1
+    }
+    assert sorted("3.0" in text for text in texts.values()) == [False, True]
+
+
+# Functions of Helion, two calls of each, and which of them may not share code.
+
+
+def longest(x: torch.Tensor, n: int) -> torch.Tensor:
+    """Return as many ones as x has elements, or n."""
+    count = max(x.size(0), n)
+    out = torch.empty([count], dtype=x.dtype, device=x.device)
+    for tile in hl.tile(count):
+        out[tile] = 1.0
+    return out
+
+
+def times_stride(x: torch.Tensor) -> torch.Tensor:
+    """Return x times its first stride."""
+    step = hl.specialize(x.stride(0))
+    out = torch.empty([x.size(0), x.size(1)], dtype=x.dtype, device=x.device)
+    for tile_t, tile_w in hl.tile([x.size(0), x.size(1)]):
+        out[tile_t, tile_w] = x[tile_t, tile_w] * step
+    return out
+
+
+def by_layout(x: torch.Tensor) -> torch.Tensor:
+    """Return x times two, or three where rows lie apart."""
+    factor = 2 if x.is_contiguous() else 3
+    out = torch.empty([x.size(0), x.size(1)], dtype=x.dtype, device=x.device)
+    for tile_t, tile_w in hl.tile([x.size(0), x.size(1)]):
+        out[tile_t, tile_w] = x[tile_t, tile_w] * factor
+    return out
+
+
+def of_stride(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return as many ones as the first stride of x says, or as y has elements."""
+    count = max(x.stride(0), y.size(0))
+    out = torch.empty([count], dtype=x.dtype, device=x.device)
+    for tile in hl.tile(count):
+        out[tile] = 1.0
+    return out
+
+
+def tensor(*shape: int, apart: int = 0) -> torch.Tensor:
+    """A tensor whose rows lie apart."""
+    return torch.empty(*shape[:-1], shape[-1] + apart)[..., : shape[-1]]
+
+
+CALLS = {
+    "a number": (longest, {"block_sizes": [16]}, (tensor(4), 2), (tensor(4), 8)),
+    "a stride along one row": (times_stride, {"block_sizes": [16, 16]}, (tensor(1, 4, apart=4),),
+        (tensor(1, 4, apart=12),)),
+    "a layout": (by_layout, {"block_sizes": [16, 16]}, (tensor(8, 4),), (tensor(8, 4, apart=5),)),
+    "a stride": (of_stride, {"block_sizes": [16]}, (tensor(3, 4), tensor(2)),
+        (tensor(3, 4), tensor(9))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(("function", "config", "one", "other"), CALLS.values(), ids=CALLS)
+def test_calls_that_may_not_share_code(function, config, one, other, backwards):
+    """Whichever of two comes first; and each has what it had, when it comes again."""
+    calls = [other, one] if backwards else [one, other]
+    selection = Selection(config_id="c", config=config)
+    with Target.of(H100).standing_in():
+        kernel = ConfiguredHelionKernel(
+            op_name="f", raw_kernel_func=function, select=lambda _: selection
+        )
+        code = CompiledCode(kernel)
+        found = [code._find(args, selection, torch.device("cpu")) for args in [*calls, *calls]]
+    assert found[0] is not found[1]
+    assert found[2:] == found[:2]
