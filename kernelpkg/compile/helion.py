@@ -23,7 +23,7 @@ from helion.runtime.ref_mode import RefMode
 
 from kernelpkg.bench.gpu import first_gpu
 from kernelpkg.compile import absent_gpu, interpreter
-from kernelpkg.compile.granted import exact_of, facts_of
+from kernelpkg.compile.granted import facts_of
 from kernelpkg.compile.settings import (
     HELION_VERSION,
     check_settings,
@@ -35,7 +35,7 @@ from kernelpkg.configs import platforms, store
 from kernelpkg.configs.picked import ConfigsDir, PickedPlan, none_picked
 from kernelpkg.configs.tuned_key import ConfigPicker, KeyPicker, TunedKey
 from kernelpkg.errors import ConfigError, DisabledError
-from kernelpkg.launch.classes import ClassRule, is_far, size_classes, untrue
+from kernelpkg.launch.classes import is_far, size_classes, truths, untrue
 from kernelpkg.locks import make_lock
 from kernelpkg.manifest.helion_config import Config, function_tunables
 
@@ -176,7 +176,7 @@ class ConfiguredHelionKernel:
         self._settings = settings = {**_BACKEND, **settings}
         self._select = select or self._picked()
         self._forced = threading.local()
-        self._rule = ClassRule()
+        self._facts: dict[Hashable, tuple[str, ...]] = {}
         self._learning = make_lock()
         absent_gpu.tell_sms(raw_kernel_func)
 
@@ -277,10 +277,12 @@ class ConfiguredHelionKernel:
             args: The arguments of a call.
 
         Returns:
-            The id of the call's config, which of its sizes and strides are 0 or 1, and what is true
-            of it of that which code was seen to take for granted.
+            The id of the call's config, which of its sizes and strides are 0 or 1, and which facts
+            are true of it that code was seen to take for granted of calls with such sizes.
         """
-        return (self._selection(args).config_id, size_classes(args), self._rule.truths(args))
+        sizes = size_classes(args)
+        facts = self._facts.get(sizes, ())
+        return (self._selection(args).config_id, sizes, truths(facts, args))
 
     def selected_config(self, args: Sequence[Any]) -> helion.Config | None:
         """Return the config that a call runs with.
@@ -360,18 +362,20 @@ class ConfiguredHelionKernel:
     def _bound_for(self, kernel: Any, args: Sequence[Any]) -> Any:
         """Return what Helion makes of a call; it keeps that by the facts that are known so far."""
         while True:
-            before = self._rule
+            before = self._facts.get(size_classes(args))
             bound = kernel.bind(tuple(args))
             if not untrue(self._learn(bound, args), args):
                 return bound
-            assert self._rule != before  # or what was bound of it is not true of it
+            assert self._facts.get(size_classes(args)) != before  # or it is bound to no such call
 
     def _learn(self, bound: Any, args: Sequence[Any]) -> Mapping[str, bool]:
         """Return what a bound kernel takes for granted; calls of which it is not true get another
         key from now on."""
         if facts := facts_of(bound):
+            sizes = size_classes(args)
             with self._learning:  # Helion asks for configs in several threads
-                self._rule = self._rule.learned(args, exact_of(bound), facts)
+                known = self._facts.get(sizes, ())
+                self._facts[sizes] = (*known, *(fact for fact in facts if fact not in known))
         return facts
 
     def _configure(self, bound: Any, config: Mapping[str, Any] | None) -> None:

@@ -63,19 +63,12 @@ class ClassRule:
         """
         found = self._without_facts(args)
         facts = self.facts.get(json.dumps(found), ()) if self.facts else ()
-        if lacks := sum((not _holds(fact, args)) << at for at, fact in enumerate(facts)):
+        if lacks := sum((not true) << at for at, true in enumerate(truths(facts, args))):
             found.append(f"not {lacks:x}")
         far = far or any(
             is_far(arg.shape, arg.stride()) for arg in args if isinstance(arg, torch.Tensor)
         )
         return json.dumps([*found, "far"] if far else found)
-
-    def truths(self, args: Sequence[Any]) -> tuple[tuple[str, bool], ...]:
-        """Return the facts that are known of a call's kind, and whether each is true of it."""
-        if not self.facts:
-            return ()
-        facts = self.facts.get(json.dumps(self._without_facts(args)), ())
-        return tuple((fact, _holds(fact, args)) for fact in facts)
 
     def learned(self, args: Sequence[Any], exact: Exact, facts: Collection[str]) -> ClassRule:
         """Return the rule that also tells apart what code that was made for a call has to."""
@@ -95,22 +88,31 @@ class ClassRule:
         return [_fact(arg, self.exact.get(place, ())) for place, arg in enumerate(args)]
 
 
-def untrue(facts: Mapping[str, bool], args: Sequence[Any]) -> bool:
-    """Whether some fact is not as it was said to be, for a call."""
-    return any(_holds(fact, args) != said for fact, said in facts.items())
-
-
-def _holds(fact: str, args: Sequence[Any]) -> bool:
+def truths(facts: tuple[str, ...], args: Sequence[Any]) -> tuple[bool, ...]:
+    """Return which of some facts are true of a call; one that has no value is not."""
+    if not facts:
+        return ()
+    count, read = _reader(facts)
+    given = (*args, *(None,) * (count - len(args)))[:count]
     try:
-        return bool(_reader(fact, len(args))(*args)[0])
+        return tuple(map(bool, read(*given)))
     except ArithmeticError:
-        return False
+        one_by_one = (truths((fact,), args) for fact in facts) if len(facts) > 1 else ((False,),)
+        return tuple(true for (true,) in one_by_one)
 
 
 @lru_cache(maxsize=4096)
-def _reader(fact: str, count: int) -> Callable[..., tuple[Any, ...]]:
+def _reader(facts: tuple[str, ...]) -> tuple[int, Callable[..., tuple[Any, ...]]]:
+    """Return what reads facts, of how many arguments."""
+    exprs = [parse_expr(fact) for fact in facts]
+    count = 1 + max(int(name[1:]) for expr in exprs for name in expr.names())
     names = tuple(f"a{place}" for place in range(count))
-    return compile_exprs([parse_expr(fact)], names, nullable=frozenset(names), absent=False)
+    return count, compile_exprs(exprs, names, nullable=frozenset(names), absent=False)
+
+
+def untrue(facts: Mapping[str, bool], args: Sequence[Any]) -> bool:
+    """Whether some fact is not as it was said to be, for a call."""
+    return truths((*facts,), args) != (*facts.values(),)
 
 
 def is_far(shape: Sequence[int], strides: Sequence[int]) -> bool:

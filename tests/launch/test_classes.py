@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from kernelpkg.launch.classes import ClassRule, is_far, size_classes, untrue
+from kernelpkg.launch.classes import ClassRule, is_far, size_classes, truths, untrue
 
 
 def far(size: int, stride: int) -> torch.Tensor:
@@ -203,3 +203,10 @@ def test_a_stride_that_leads_nowhere_counts_where_it_is_a_number_in_the_code():
 @pytest.mark.parametrize("arg", [[3, 4], torch.empty(5)], ids=["list", "tensor"])
 def test_arguments_of_fewer_sizes_than_what_is_exact_have_a_class(arg):
     assert call_class([arg], {0: (True, False, True)}) != call_class([arg], {})
+
+
+def test_facts_are_read_one_by_one_where_one_has_no_value():
+    facts = ("a0.shape[0] == 4", "a0.shape[1] % a1.shape[0] == 0", "a0.shape[1] == 64", "a3 == 1")
+    args = (torch.empty(4, 64), torch.empty(0))
+    assert truths(facts, args) == (True, False, True, False)  # nor has what was left out
+    assert truths((), args) == ()

@@ -136,7 +136,6 @@ def test_the_hooks_of_helion_tell_such_calls_apart_too(monkeypatch):
 
     facts = "kernelpkg.compile.helion.facts_of"
     monkeypatch.setattr(facts, lambda bound: {"a0.shape[1] == 2": bound.narrow})
-    monkeypatch.setattr("kernelpkg.compile.helion.exact_of", lambda bound: {})
     calls = [torch.empty(3, columns) for columns in (8, 2, 6, 2, 8)]
     stub = SimpleNamespace(bind=bind)
     found = [kernel._bound_for(stub, (call,)).narrow for call in calls]
