@@ -32,6 +32,6 @@ def run(options: argparse.Namespace) -> int:
             print_table(loaded.rows())
             say(loaded.summary())
         errors = sum(finding.severity == "error" for finding in checked.findings)
-        others = len(checked.findings) - errors
-        say(f"check: {counted(errors, 'error')}, {others} unverified; {checked.looked_at()}")
+        found = f"{counted(errors, 'error')}, {len(checked.findings) - errors} unverified"
+        say(f"levels 0 and 1: {found}; {checked.looked_at()}")
     return FINE if loaded.ok and checked.ok else FOUND

@@ -18,7 +18,7 @@ def test_a_sound_kernel_is_run_and_bound(tested):
     status, out, err = tested()
     assert (status, err) == (0, "")
     assert "1 of 1 checks ok" in out
-    assert "check: 0 errors, 0 unverified; 1 kernel, " in out
+    assert "levels 0 and 1: 0 errors, 0 unverified; 1 kernel, " in out
     assert "1 binding" in out
 
 
