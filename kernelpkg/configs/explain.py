@@ -150,7 +150,8 @@ def lines(found: Explanation) -> list[str]:
         rule = f"rule:    {step.axis} {step.match}: {show(step.value)} {step.text}"
         other = step.chosen is not None and step.chosen != step.value
         text.append(f"{rule}: {show(step.chosen)}" if other else rule)
-    text.append(f"outcome: {found.outcome}; {found.reason}")
+    begin = "" if found.reason.startswith(f"{found.outcome} ") else f"{found.outcome}; "
+    text.append(f"outcome: {begin}{found.reason}")
     if found.chosen is not None:
         items = (found.chosen.config or {}).items()
         config = ", ".join(f"{name}={_plain(value)}" for name, value in items)

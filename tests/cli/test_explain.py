@@ -24,7 +24,7 @@ def test_explain_says_which_rule_did_what(demo, capsys):
             "twice on nvidia_h200\n"
             "call:    num_tokens=3\n"
             "rule:    num_tokens ceil: 3 takes the next larger tuned value: 4\n"
-            "outcome: bucketed; bucketed case num_tokens=4\n"
+            "outcome: bucketed case num_tokens=4\n"
             "config:  block_sizes=[16], num_warps=4\n"
             "file:    configs/twice/nvidia_h200.json\n"
         ),

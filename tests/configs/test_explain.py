@@ -57,7 +57,7 @@ def test_axes_that_are_not_given_come_from_the_defaults_and_it_says_so(ask):
         "rule:    odd exact: false is tuned",
         "rule:    hidden_size nearest: 64 is tuned",
         "rule:    num_tokens ceil: 1 is tuned",
-        "outcome: exact; exact case hidden_size=64, num_tokens=1",
+        "outcome: exact case hidden_size=64, num_tokens=1",
         "config:  num_warps=4, indexing=['pointer']",
         "file:    configs/twice/nvidia_h200.json",
     ]
