@@ -19,6 +19,7 @@ class Sizes:
     numbers: dict[str, int] = field(factory=dict)
     made: dict[str, tuple[str, str, str]] = field(factory=dict)
     names: dict[str, dict[str, None]] = field(factory=dict)
+    _called: dict[str, None] = field(factory=dict)
 
     def root(self, symbol: str) -> str:
         """Return the symbol that stands for all that are the same size."""
@@ -60,7 +61,8 @@ class Sizes:
             self.numbers.setdefault(kept, self.numbers[gone])
         if gone in self.made:
             self.made.setdefault(kept, self.made[gone])
-        self.names.setdefault(kept, {}).update(self.names.pop(gone, {}))
+        both = {*self.names.get(kept, ()), *self.names.pop(gone, ())}
+        self.names[kept] = {name: None for name in self._called if name in both}
 
     def parts(self, symbol: str) -> set[str]:
         """Return the roots of what a size is made of."""
@@ -76,6 +78,7 @@ class Sizes:
     def call(self, symbol: str | None, name: str) -> None:
         """Give a size a name that it has in the source."""
         if symbol is not None and name.strip("_"):
+            self._called[name.strip("_")] = None
             self.names.setdefault(self.root(symbol), {})[name.strip("_")] = None
 
     def members(self, symbol: str) -> list[str]:

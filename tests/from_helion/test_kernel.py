@@ -12,6 +12,7 @@ import pytest
 from kernelpkg.cli.new import new_kernel
 from kernelpkg.errors import UsageError
 from kernelpkg.from_helion.kernel import take_kernel
+from kernelpkg.from_helion.sizes import Sizes
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.read import read_kernel
 
@@ -459,3 +460,13 @@ def test_the_file_is_never_run(take):
             return x.clone()
     """)
     assert "SystemExit" not in found.files["kernel.py"]
+
+
+@pytest.mark.parametrize("joined", [("x.1", "y.0"), ("y.0", "x.1")])
+def test_of_the_names_of_a_size_the_first_comes_first(joined):
+    """Helion's examples call the second one k2."""
+    sizes = Sizes()
+    sizes.call("x.1", "k")
+    sizes.call("y.0", "k2")
+    sizes.join(*joined)
+    assert [*sizes.names[sizes.root("x.1")]] == ["k", "k2"]
