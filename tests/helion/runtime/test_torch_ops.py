@@ -113,7 +113,7 @@ def busy():
     thread = threading.Thread(target=call)
     thread.start()
     inside.wait(60)
-    yield types.SimpleNamespace(op=op, go_on=go_on, ended=ended)
+    yield types.SimpleNamespace(op=op, go_on=go_on, ended=ended, thread=thread)
     go_on.set()
     thread.join()
     op.close()
@@ -132,6 +132,7 @@ def test_an_op_is_not_closed_while_it_is_called(busy, monkeypatch):
     assert torch.ops.kp_test_ops.thing(torch.ones(1)).item() == 2.0
     monkeypatch.undo()
     busy.op.close()
+    busy.thread.join()  # the call has ended, and its thread may not have said so yet
     assert busy.ended == [2.0]
     assert not hasattr(torch.ops.kp_test_ops, "thing")
 
@@ -147,6 +148,7 @@ def test_an_op_takes_the_place_of_another_while_that_is_called(busy):
     busy.op.close()  # it has nothing any more
     assert packet(torch.ones(1)).item() == 3.0
     again.close()
+    busy.thread.join()  # the call has ended, and its thread may not have said so yet
     assert busy.ended == [2.0]
 
 
