@@ -28,6 +28,9 @@ from kernelpkg.files import digest_bytes, digest_value, locked, read_file, read_
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 EDITION: Final = 2
+_ARGUMENT: Final = re.compile(r"a\d{1,3}")
+"""An argument as facts read it, by its place."""
+
 _BINARY: Final = re.compile("sha256-[0-9a-f]{64}")
 INDEX: Final = "index.json"
 LOCK: Final = ".lock"
@@ -358,7 +361,9 @@ def _check_types(build: Build) -> None:
     for kernel in build.kernels.values():
         texts += [*kernel.files.values(), *kernel.absent]
         for fact in chain(*kernel.facts.values()):
-            parse_expr(fact)
+            names = parse_expr(fact).names()
+            if not names or not all(map(_ARGUMENT.fullmatch, names)):
+                raise ValueError
         for part in kernel.parts:
             texts += [part.config, part.call_class, part.host.replace("\n", " "), part.kernel]
             for code in part.codes:

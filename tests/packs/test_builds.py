@@ -182,8 +182,19 @@ def redigested(document) -> str:
         lambda document: document["kernels"].update(twice=None),
         lambda document: document["kernels"]["twice"]["facts"].update({"[]": ["exit()"]}),
         lambda document: document["kernels"]["twice"]["facts"].update({"[]": [7]}),
+        lambda document: document["kernels"]["twice"]["facts"].update({"[]": ["x.shape[0] == 1"]}),
+        lambda document: document["kernels"]["twice"]["facts"].update({"[]": ["1 == 1"]}),
     ],
-    ids=["no kernels", "no parts", "no such host", "no kernel", "code", "no text"],
+    ids=[
+        "no kernels",
+        "no parts",
+        "no such host",
+        "no kernel",
+        "code",
+        "no text",
+        "no argument",
+        "of nothing",
+    ],
 )
 def test_an_index_with_a_right_digest_and_wrong_content_is_damaged(tmp_path, spoil):
     path = put(tmp_path) / INDEX
