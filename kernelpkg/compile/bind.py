@@ -201,14 +201,9 @@ class Binding:
         return exact_of(self._bound)
 
     @property
-    def granted(self) -> Mapping[str, bool]:
-        """What it takes for granted, and which way; more, maybe, once code was made of it."""
-        return facts_of(self._bound)
-
-    @property
     def facts(self) -> frozenset[str]:
-        """What it takes for granted, either way."""
-        return frozenset(self.granted)
+        """What it takes for granted, either way; more, maybe, once code was made of it."""
+        return frozenset(facts_of(self._bound))
 
     @cached_property
     def specialised(self) -> Mapping[str, tuple[bool, ...]]:

@@ -163,10 +163,9 @@ class CompiledCode:
                 # Facts alone rename classes of one kind; nothing else is looked for elsewhere then.
                 of = rule.kind_of(args) if rule.exact == self._rule.exact else ""
                 self._rule = rule
-                for key in [key for key in self._generated if _class_in(key[1]).startswith(of)]:
-                    del self._generated[key]
-                for held in [held for held in self._bound if _class_in(held).startswith(of)]:
-                    del self._bound[held]
+                made, bindings = self._generated.items(), self._bound.items()
+                self._generated = {at: one for at, one in made if not _is_of(of, at[1])}
+                self._bound = {at: one for at, one in bindings if not _is_of(of, at)}
                 if before is not None:  # it may have been bound to other sizes than these
                     return self._find(args, selection, device, far=far)
                 place = self._place(args, device, far=far)
@@ -188,8 +187,8 @@ class CompiledCode:
         return recorded(made, call, device.index or 0, self._handles.load)
 
 
-def _class_in(place: str) -> str:
-    return place.partition(" ")[2]
+def _is_of(kind: str, place: str) -> bool:
+    return place.partition(" ")[2].startswith(kind)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 Helion reads sizes as symbols. Where it has to know something of one, as whether a view has a single
 column, it looks at the call at hand, and goes on as if that held of all calls. PyTorch notes each
-such look as a guard, for those who check them; Helion does not, so its own key may give code that
-was made of a view with one column to calls whose views have more.
+such look as a guard. Helion's own key has some of them, and none of derived sizes: it gives code
+that was made of a view with one column to calls whose views have more.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ def exact_of(bound: Any) -> Exact:
         """Whether Helion has code of its own for each value of a size.
 
         Symbols are taken as they were made: one that a comparison has replaced with a number since
-        is no part of Helion's key; that it was is a fact. A size of 0 or 1 has no symbol; its class
-        says what it is.
+        is no part of Helion's key; that it was is a fact. Of 0 and 1 the class says what they are.
         """
         if not isinstance(value, torch.SymInt):
             return int(value) > 1
@@ -111,7 +110,8 @@ def _at_hand(value: Any) -> int:
 
 
 def _written(expr: Any, places: Mapping[Any, str]) -> str:
-    return re.sub(r"\w+", lambda word: _named(word[0], places), PythonPrinter().doprint(expr))
+    texts = {symbol.name: text for symbol, text in places.items()}
+    return re.sub(r"\w+", lambda word: texts.get(word[0], word[0]), PythonPrinter().doprint(expr))
 
 
 def _positive(expr: Any) -> tuple[Any, bool]:
@@ -126,16 +126,22 @@ def _symbols(bound: Any) -> tuple[dict[Any, str], dict[Any, tuple[Any, int]]]:
     texts: dict[Any, str] = {}
     values: dict[Any, tuple[Any, int]] = {}
     exact = exact_of(bound)
-
     hints = getattr(bound.env.shape_env, "backed_var_to_val", {})  # of whole numbers too
+    names = [*bound.kernel.signature.parameters]
+    # A stride that the host part reads has another symbol than that of the tensor.
+    read = {
+        (source.base.local_name, source.idx): value
+        for source, value in getattr(bound.env, "_input_symint_cache", {}).items()
+        if hasattr(getattr(source, "base", None), "local_name")
+    }
 
     def note(value: Any, text: str, *, fixed: bool, least: int) -> None:
         if not isinstance(value, torch.SymInt):
             return
         symbol = value.node._expr
-        known = hints.get(symbol) if value.node.hint is None else value.node.hint
-        if isinstance(symbol, sympy.Symbol) and symbol not in texts and known is not None:
-            hint = int(known)
+        at_hand = hints.get(symbol) if value.node.hint is None else value.node.hint
+        if isinstance(symbol, sympy.Symbol) and symbol not in texts and at_hand is not None:
+            hint = int(at_hand)
             known = fixed or (least >= 0 and hint < least)
             free = sympy.Symbol(f"t{len(texts)}", integer=True, nonnegative=True) + max(least, 0)
             texts[symbol] = text
@@ -148,24 +154,13 @@ def _symbols(bound: Any) -> tuple[dict[Any, str], dict[Any, tuple[Any, int]]]:
                 note(size, f"{name}.shape[{at}]", fixed=marks[at], least=2)
             for at, stride in enumerate(arg.stride()):
                 fixed, least = marks[arg.ndim + at], 2 if _at_hand(arg.shape[at]) > 1 else -1
-                note(stride, f"{name}.stride({at})", fixed=fixed, least=least)
+                for value in (stride, read.get((names[place], at))):
+                    note(value, f"{name}.stride({at})", fixed=fixed, least=least)
         elif isinstance(arg, torch.SymInt):
             note(arg, name, fixed=marks[0], least=2)
         elif isinstance(arg, list | tuple):
             for at, item in enumerate(arg[:65]):  # as far as expressions can read one
                 note(item, f"{name}[{at}]", fixed=marks[at], least=2)
-    # A stride that the host part reads has another symbol than that of the tensor.
-    read = {
-        (source.base.local_name, source.idx): value
-        for source, value in getattr(bound.env, "_input_symint_cache", {}).items()
-        if hasattr(getattr(source, "base", None), "local_name")
-    }
-    names = bound.kernel.signature.parameters
-    for place, (name, arg) in enumerate(zip(names, bound.fake_args, strict=False)):
-        for at in range(arg.ndim if isinstance(arg, torch.Tensor) else 0):
-            marks, least = exact[place] or (), 2 if _at_hand(arg.shape[at]) > 1 else -1
-            text, fixed = f"a{place}.stride({at})", marks[arg.ndim + at]
-            note(read.get((name, at)), text, fixed=fixed, least=least)
     return texts, values
 
 
@@ -179,7 +174,3 @@ def _follows(expr: Any, holds: bool, values: Mapping[Any, tuple[Any, int]]) -> b
         below = apart.is_negative if isinstance(expr, sympy.Lt) else apart.is_nonpositive
         return bool(below if holds else below is False)
     return expr.xreplace(put) in (sympy.true if holds else sympy.false,)
-
-
-def _named(word: str, places: Mapping[Any, str]) -> str:
-    return next((text for symbol, text in places.items() if symbol.name == word), word)

@@ -173,8 +173,8 @@ class KernelBuilder:
     def units(self) -> Iterator[Unit]:
         """Yield every compilation once, in the order of the cases; `lacks` has the calls without.
 
-        What code takes for granted is known of a class once it is bound, and is part of the class:
-        so all are bound before the first unit is made.
+        What code takes for granted is part of the class of a call, and known once Helion has made
+        it: so all of it is made before the first unit is.
         """
         calls = [*self._calls()]
         modules = self._modules(calls)

@@ -139,8 +139,7 @@ def _fact(arg: Any, exact: tuple[bool, ...] | None) -> Any:
     exact = exact or ()
     match arg:
         case torch.Tensor():
-            kinds = (min(number, 2) for number in (*arg.shape, *_strides(arg)))
-            found = [*kinds]
+            found = [min(number, 2) for number in (*arg.shape, *_strides(arg))]
             for at, number in enumerate((*arg.shape, *arg.stride())[: len(exact)]):
                 if exact[at]:  # a stride too that leads nowhere, for it is a number in the code
                     found[at] = number

@@ -43,9 +43,8 @@ def misuses(function: ast.FunctionDef, schema: OpSchema) -> Iterator[Misuse]:
                 )
                 yield node.lineno, "KP115", message
     told = {arg.name for arg in schema.args if arg.mutated}
-    writes = (
-        _writes(function, nodes, args, bound) if told or schema.returns else ()
-    )  # else KP102 says it
+    visible = told or schema.returns  # else KP102 says it
+    writes = _writes(function, nodes, args, bound) if visible else ()
     for line, name in sorted(writes):
         if name not in told:
             told.add(name)
