@@ -66,9 +66,12 @@ def test_two_cases_are_tuned_resumed_and_pass_the_checks(root):
 
 
 def test_a_config_that_is_tuned_again_is_kept(root):
+    """Or the default is faster now, as where others use the GPU too, and then it is taken."""
     status, document = run("autotune", root, "--effort", "none", "--again", *ONE)
     assert status == 0, document
-    assert {result["outcome"] for result in document["ops"][0]["results"]} == {"kept"}
+    (result,) = document["ops"][0]["results"]
+    faster = result["default_ms"] < result["old_ms"]
+    assert result["outcome"] == "kept" or (result["outcome"], faster) == ("tuned", True)
 
 
 def test_a_portfolio_of_one_serves_two_cases(root):
