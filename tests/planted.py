@@ -467,7 +467,7 @@ PLANTED: dict[str, Planted] = {
         *alone(*OTHERS, platform="nvidia_h100"),
     ),
     "source: changed since it was tuned": fault(
-        edit(SOURCE, "def silu_mul_fp8", "LIMIT = 448.0\n\n\ndef silu_mul_fp8"), "KP225"
+        edit(SOURCE, "def silu_mul_fp8", "LIMIT = 448.0\n\n\ndef silu_mul_fp8"), "KP225?"
     ),
     "facts: no source": fault(
         fact("source", None),
@@ -502,8 +502,9 @@ PLANTED: dict[str, Planted] = {
     ),
     "run: of another source": fault(
         change(lambda d: run_of_one(d, {"source": f"sha256-{'0' * 64}"})),
-        f"{CONFIGS}:819: KP225 1 case was tuned for another source: kernel.py has changed since "
-        "(sha256-00000000… then, sha256-dcaa9abe… now); tune again",
+        f"{CONFIGS}:819: KP225 unverified: 1 case was tuned for another source: kernel.py has "
+        "changed since (sha256-00000000… then, sha256-dcaa9abe… now), so whether their configs are "
+        "still the best cannot be told; tune again",
     ),
     "run: of another GPU": fault(
         change(lambda d: run_of_one(d, {**d["tuned_with"], "gpu": "NVIDIA A100"})),

@@ -75,9 +75,10 @@ def _source(
     elif now is not None and then != now:
         message = (
             f"{many} tuned for another source: {tuned.spec.source.file} has changed since "
-            f"({then[:15]}… then, {now[:15]}… now); tune again"
+            f"({then[:15]}… then, {now[:15]}… now), so whether their configs are still the best "
+            "cannot be told; tune again"
         )
-        yield tuned.finding("KP225", message, *at, "source")
+        yield tuned.finding("KP225", message, *at, "source", severity="unverified")
 
 
 def _gpu(
