@@ -29,17 +29,17 @@ def dynamic_per_token_scaled_fp8_quant(
             upper = bound[0]
             absmax = torch.where(upper < absmax, upper, absmax)
         # A GPU's fast division may be two units off. One step with what it leaves over
-        # makes it exact, so that values halfway between codes go where they should;
-        # what is left over of infinity is NaN, and then there is nothing to correct.
+        # makes it exact, so that values halfway between codes go where they should; of
+        # a quotient that is out of range more is left than one, or NaN, and it stays.
         s = absmax / 448.0
         rest = absmax - s * 448.0
-        s = torch.where(rest == rest, s + rest / 448.0, s)
+        s = torch.where(torch.abs(rest) < s, s + rest / 448.0, s)
         s = torch.clamp(s, min=1.0 / (448.0 * 512.0))
         scale[tile_m, 0] = s
         inverse = 1.0 / s[:, None]
         y = x * inverse
         left = x - y * s[:, None]
-        y = torch.where(left == left, y + left * inverse, y)
+        y = torch.where(torch.abs(left) < s[:, None], y + left * inverse, y)
         y = torch.where(y < 448.0, y, 448.0)
         y = torch.where(y > -448.0, y, -448.0)
         result[tile_m, :] = y.to(result.dtype)

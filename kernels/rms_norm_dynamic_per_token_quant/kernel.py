@@ -45,18 +45,18 @@ def rms_norm_dynamic_per_token_quant(
             bound = upper[0]
             largest = torch.where(bound < largest, bound, largest)
         # A GPU's fast division may be two units off. One step with what it leaves over
-        # makes it exact, so that values halfway between codes go where they should;
-        # what is left over of infinity is NaN, and then there is nothing to correct.
+        # makes it exact, so that values halfway between codes go where they should; of
+        # a quotient that is out of range more is left than one, or NaN, and it stays.
         s = largest / quant_max
         rest = largest - s * quant_max
-        s = torch.where(rest == rest, s + rest / quant_max, s)
+        s = torch.where(torch.abs(rest) < s, s + rest / quant_max, s)
         s = torch.clamp(s, min=min_scale)
         scale_column[tile_m] = s
 
         inverse = 1.0 / s[:, None]
         q = y * inverse
         left = y - q * s[:, None]
-        q = torch.where(left == left, q + left * inverse, q)
+        q = torch.where(torch.abs(left) < s[:, None], q + left * inverse, q)
         if is_int8:
             q = torch.where(
                 torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0)

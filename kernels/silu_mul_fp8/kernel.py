@@ -22,7 +22,10 @@ def silu_mul_fp8(input: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     for tile_n, tile_m in hl.tile([size, rows.shape[0]]):
         a = gate[tile_m, tile_n].to(torch.float32)
         b = up[tile_m, tile_n].to(torch.float32)
-        y = a * torch.sigmoid(a) * b * (1.0 / divisor[0])
+        # A scale may be too small for a reciprocal; a power of two lifts both sides.
+        s = divisor[0]
+        lift = torch.where(s < 2.0**-100, 2.0**64, 1.0)
+        y = a * torch.sigmoid(a) * b * lift * (1.0 / (s * lift))
         # Comparisons, not clamp: NaN becomes 448, as with CUDA's fminf.
         y = torch.where(y < 448.0, y, 448.0)
         y = torch.where(y > -448.0, y, -448.0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from kernelpkg.packs import find
 from kernelpkg.packs.read import kernel_names, read_kernel
 from kernelpkg.packs.sources import load_function
 
+EXTREMES = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "extremes.py")))
 ROOT = find.own_root()
 SPECS = {name: read_kernel(ROOT, name) for name in kernel_names(ROOT)}
 DRY_RUN = os.environ.get("KERNELPKG_GPU_DRY_RUN") == "1"
@@ -230,6 +234,15 @@ def test_two_devices_are_refused(name: str, device: str) -> None:
     args[place] = args[place].cpu()
     with pytest.raises(CallError, match="all must be on one device"):
         kernel(name)(*args)
+
+
+@pytest.mark.parametrize("name", EXTREMES.NAMES)
+def test_codes_at_the_ends_of_what_floats_can_say(name: str, device: str) -> None:
+    """Each is that of its exact quotient or the next one, and never of the other sign."""
+    for seed in range(200):
+        args = EXTREMES.arguments(name, seed, device)
+        result = getattr(torch.ops.kernelpkg, name)(*args)
+        assert EXTREMES.wrong(name, args, result) is None
 
 
 def test_sentinel_is_seen() -> None:

@@ -5,8 +5,10 @@ The hand-computed numbers keep a kernel and its reference from sharing a mistake
 
 from __future__ import annotations
 
+import runpy
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.packs.sources import load_function
 from kernelpkg.runtime.register import get_kernel_by_name
+
+EXTREMES = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "extremes.py")))
 
 pytestmark = pytest.mark.usefixtures("pack")
 EACH_KERNEL = True
@@ -563,6 +567,15 @@ def test_rope_positions_are_read_per_token(specs):
     forced = (*args, 4)
     again, _ = _agrees(specs, "fused_qk_norm_rope", forced)
     assert torch.equal(again[0], got[0])
+
+
+@pytest.mark.parametrize("name", EXTREMES.NAMES)
+def test_codes_at_the_ends_of_what_floats_can_say(name):
+    """Each is that of its exact quotient or the next one, and never of the other sign."""
+    for seed in range(20):
+        args = EXTREMES.arguments(name, seed)
+        result = getattr(OPS, name)(*args)
+        assert EXTREMES.wrong(name, args, result) is None
 
 
 # The sign of zero
