@@ -1,18 +1,20 @@
 """Helion's interpreter: what PyTorch lacks for it on a CPU, and what it cannot run itself.
 
-The former is there while a kernel is interpreted, in its thread alone. The latter says nothing of
-a kernel, and is told from the kernel's own mistakes.
+The former, and tiles of what is empty, are there while a kernel is interpreted, in its thread
+alone. The latter says nothing of a kernel, and is told from the kernel's own mistakes.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import linecache
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any, Final
 
+import helion.language as hl
 import torch
 from torch.overrides import BaseTorchFunctionMode
 
@@ -28,14 +30,45 @@ def interpret(kernel: Callable[..., Any], code: CodeType, args: Sequence[Any]) -
 
     Raises NotInterpreted for what the interpreter cannot run, and whatever the kernel raises.
     """
-    with _Products(), counting_sms(_SMS):
-        try:
+    _RUNNING.kernels += 1
+    try:
+        with _Products(), counting_sms(_SMS):
             return kernel(*args)
-        except Exception as error:
-            gap = _gap(error, code.co_filename)
-            if gap is None:
-                raise
-            raise gap from error
+    except Exception as error:
+        gap = _gap(error, code.co_filename)
+        if gap is None:
+            raise
+        raise gap from error
+    finally:
+        _RUNNING.kernels -= 1
+
+
+class _Running(threading.local):
+    """How many kernels this thread interprets, one within another."""
+
+    kernels = 0
+
+
+_RUNNING: Final = _Running()
+_TILE: Final[Any] = hl.tile  # of its attributes types say nothing
+_tiles_of_all: Final[Callable[..., Iterable[Any]]] = _TILE._ref_fn
+
+
+def _tiles(begin_or_end: Any, end: Any = None, block_size: Any = None) -> Iterable[Any]:
+    """Return the tiles of a loop; none where a dimension has none, as on a GPU.
+
+    Helion's interpreter goes on without such a dimension, with too few tiles or wrong results.
+    """
+    last = begin_or_end if end is None else end
+    if _RUNNING.kernels and isinstance(last, list | tuple):
+        first = (0,) * len(last) if end is None else begin_or_end
+        if any(int(one) == int(other) for one, other in zip(first, last, strict=True)):
+            return ()
+    return _tiles_of_all(begin_or_end, end, block_size)
+
+
+# For good, as in `absent_gpu`: threads that come and go would put back each other's.
+_TILE._ref_fn = _tiles
 
 
 class _Products(BaseTorchFunctionMode):

@@ -323,3 +323,34 @@ def test_a_cpu_has_multiprocessors_for_a_kernel_alone():
     for ask in (helion.runtime.get_num_sm, get_num_sm):
         with pytest.raises(AssertionError):
             ask(torch.device("cpu"))
+
+
+def sums_of_rows(x: torch.Tensor) -> torch.Tensor:
+    m, n = x.size()
+    out = torch.zeros([m], dtype=torch.float32, device=x.device)
+    for tile_m, tile_n in hl.tile([m, n]):
+        hl.atomic_add(out, [tile_m], x[tile_m, tile_n].float().sum(-1))
+    return out
+
+
+def counts_of_rows(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([x.size(0)], dtype=torch.float32, device=x.device)
+    for tiles in hl.tile([0, 0], [x.size(0), x.size(1)]):
+        hl.atomic_add(out, [tiles[0]], torch.ones_like(out[tiles[0]]))
+    return out
+
+
+@pytest.mark.parametrize(("function", "each"), [(sums_of_rows, 2.0), (counts_of_rows, 1.0)])
+def test_nothing_runs_where_a_dimension_is_empty(function, each):
+    """Helion's interpreter goes on with the other dimensions: too few tiles, or wrong results."""
+    assert interpreted(function, torch.ones(3, 2)).tolist() == [each] * 3
+    for shape in ((3, 0), (0, 3), (0, 0)):
+        assert interpreted(function, torch.ones(shape)).tolist() == [0.0] * shape[0]
+
+
+def test_helions_own_interpreter_is_left_as_it_is():
+    """Kernels that are not ours get what Helion does with an empty dimension."""
+    kernel = helion.kernel(
+        counts_of_rows, ref_mode=helion.RefMode.EAGER, config=helion.Config(), static_shapes=False
+    )
+    assert kernel(torch.ones(3, 0)).tolist() == [1.0, 1.0, 1.0]
