@@ -6,14 +6,19 @@ Helion or a GPU to be told are in `tests/helion/`.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from kernelpkg.packs.sources import source_digest
+
+ROOT = Path(__file__).parents[1]
 KERNEL = "silu_mul_fp8"
 MANIFEST = f"kernels/{KERNEL}/kernel.toml"
 SOURCE = f"kernels/{KERNEL}/kernel.py"
@@ -42,6 +47,18 @@ class Planted:
     plant: Plant
     found: frozenset[str]
     lines: tuple[str, ...]
+
+
+def first_pack(into: Path) -> Path:
+    """Copy what makes up the first pack, and let its configs be of the sources that it has now."""
+    for name in ("manifests", "kernels", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, into / name, ignore=ignored, symlinks=True)
+    for path in into.glob("configs/*/*.json"):
+        source = (into / "kernels" / path.parent.name / "kernel.py").read_text()
+        digest = source_digest(ast.parse(source))
+        path.write_text(re.sub(r'"source": "[^"]*"', f'"source": "{digest}"', path.read_text()))
+    return into
 
 
 def edit(file: str, old: str, new: str) -> Plant:

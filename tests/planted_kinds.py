@@ -281,7 +281,11 @@ PLANTED: dict[str, PlantedKind] = {
         ('"num_warps": 4', '"num_warps": 3'),
     ),
     "stale_digest": fault(
-        *(0, "cumulative_sum", f"{CONFIGS} KP225 unverified: 2 cases were tuned for another source: kernel"),
+        *(
+            0,
+            "cumulative_sum",
+            f"{CONFIGS} KP225 unverified: 2 cases were tuned for another source",
+        ),
         (KERNEL, "dim=1)", "dim=-1)"),
     ),
     "case_of_no_grid": config(

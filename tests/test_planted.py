@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,10 @@ import pytest
 from kernelpkg.check import level0
 from kernelpkg.errors import Problem
 
-PLANTED = runpy.run_path(str(Path(__file__).with_name("planted.py")))["PLANTED"]
+CATALOGUE = runpy.run_path(str(Path(__file__).with_name("planted.py")))
+PLANTED, first_pack = CATALOGUE["PLANTED"], CATALOGUE["first_pack"]
 ROOT = Path(__file__).parents[1]
 TODAY = datetime.date(2026, 11, 30)
-
-
-def first_pack(into: Path) -> Path:
-    """Copy what makes up the first pack."""
-    for name in ("manifests", "kernels", "configs"):
-        shutil.copytree(
-            ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
-        )
-    return into
 
 
 def findings(root: Path) -> tuple[Problem, ...]:

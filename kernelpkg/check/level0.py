@@ -21,17 +21,14 @@ from kernelpkg.check.provenance import fact_findings, time_findings
 from kernelpkg.check.tuned_cases import case_findings, ragged_findings, value_findings
 from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigPlace
-from kernelpkg.configs.platforms import CPU, canonical, known, platform_of
 from kernelpkg.configs.store import ConfigFile
 from kernelpkg.errors import (
     Checked,
     PackError,
     Problem,
     Progress,
-    UsageError,
     counted,
     error_line,
-    suggestion,
 )
 from kernelpkg.files import Files
 from kernelpkg.manifest.document import parse_json
@@ -339,26 +336,6 @@ def open_for_check(root: Path, name: str) -> tuple[PackSpec, tuple[Problem, ...]
         routes=(),
     )
     return pack, found
-
-
-def chosen_platforms(pack: PackSpec, names: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
-    """Return the platforms of GPUs or platforms by name; `there` are those with config files."""
-    found: dict[str, None] = {}
-    for name in names:
-        try:
-            spelled = canonical(name)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        if spelled in there:
-            found[spelled] = None
-            continue
-        platform = platform_of(pack, name)
-        if platform.arch is None and platform.name not in (*there, CPU):
-            hint = suggestion(platform.name, [*there, *known()])
-            hint = hint or f"; the pack has files for {', '.join(there) or 'none'}"
-            raise UsageError(f"'{name}' is not a platform that is known here{hint}")
-        found[platform.name] = None
-    return tuple(found)
 
 
 def check(

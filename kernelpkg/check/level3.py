@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 from kernelpkg.bench.gpu import current_gpu
 from kernelpkg.bench.gradients import NotDifferentiable, gradient_disagreement, require_gradients
 from kernelpkg.bench.inputs import USUAL, Unusual, make_inputs
-from kernelpkg.bench.reference import disagreement, not_interpreted
+from kernelpkg.bench.reference import WRONG, disagreement, not_interpreted
 from kernelpkg.check.causes import Occurrence, once_each
 from kernelpkg.check.run_plan import Run, RunKind, plan_runs
 from kernelpkg.configs.directories import place_of
@@ -256,8 +256,7 @@ def _findings(pack: PackSpec, results: Sequence[tuple[Run, str, Any]]) -> Iterat
 
     for run, status, value in results:
         if status == "error":
-            remedy = "correct the kernel, its reference or what the manifest says of them"
-            add(run, _CODES[run.kind], f"{value['problem']}; {remedy}")
+            add(run, _CODES[run.kind], f"{value['problem']}; {WRONG}")
         elif status == "lost":
             add(run, "KP264", f"{value}; correct the kernel")
         elif status == "memory":

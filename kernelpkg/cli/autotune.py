@@ -17,7 +17,6 @@ from kernelpkg.autotune.plan import TuningPlan, with_cases
 from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.tune_op import TuningRequest
-from kernelpkg.check import level0
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -33,7 +32,7 @@ from kernelpkg.cli.console import (
 )
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
-from kernelpkg.configs.platforms import Platform, platform_of
+from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
 from kernelpkg.configs.store import shown_key
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
 from kernelpkg.files import digest_bytes, read_plain
@@ -139,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
 
     asked = None if options.platform is None else platform_of(pack, options.platform)
     if options.dry_run and asked is not None:
-        level0.chosen_platforms(pack, [options.platform], _tuned(pack))
+        chosen_platforms(pack, [options.platform], directories.tuned_platforms(pack))
         return _dry_run(options, asked, plans(asked))
     facts, run_jobs, sharing = _on_gpus(options, pack)
     here = platform_of(pack, facts["gpu"])
@@ -212,13 +211,6 @@ def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
             raise UsageError(f"'{text}' is not of the form AXIS=VALUE[,VALUE]")
         found.setdefault(axis, []).extend(listed)
     return found
-
-
-def _tuned(pack: PackSpec) -> tuple[str, ...]:
-    """Return the platforms that kernels of the pack have config files for."""
-    return tuple(
-        {name for kernel in pack.kernels for name in directories.platforms_of(pack, kernel)}
-    )
 
 
 def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, str], RunJobs, int]:

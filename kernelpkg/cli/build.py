@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernelpkg.check import level0
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     kernels = find.chosen_kernels(pack, options.ops)
     there = {platform for kernel in kernels for platform in directories.platforms_of(pack, kernel)}
     asked = [word for text in options.platform for word in text.split(",")]
-    chosen = level0.chosen_platforms(pack, asked, sorted(there)) or sorted(there)
+    chosen = platforms.chosen_platforms(pack, asked, sorted(there)) or sorted(there)
     if not chosen:
         raise UsageError("no platform has configs; name one with --platform")
     specs, broken = _read(pack, kernels)

@@ -24,6 +24,7 @@ from kernelpkg.cli.console import (
     tell,
 )
 from kernelpkg.configs import directories
+from kernelpkg.configs.platforms import chosen_platforms
 from kernelpkg.errors import Checked
 from kernelpkg.packs import find
 
@@ -69,7 +70,7 @@ def check_pack(
     pack = directories.with_overlays(pack, options.configs, os.environ)
     kernels = find.chosen_kernels(pack, options.ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
-    platforms = level0.chosen_platforms(pack, asked, there)
+    platforms = chosen_platforms(pack, asked, there)
     above = _levels(level, options)
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(

@@ -121,6 +121,15 @@ def platforms_of(pack: PackSpec, kernel: str, files: Files | None = None) -> tup
     return tuple(sorted(found))
 
 
+def tuned_platforms(pack: PackSpec) -> tuple[str, ...]:
+    """Return the platforms that kernels of a pack have config files for, as far as can be read."""
+    found: set[str] = set()
+    for kernel in pack.kernels:
+        with contextlib.suppress(PackError):
+            found |= set(platforms_of(pack, kernel))
+    return tuple(sorted(found))
+
+
 def may_name_platform(name: str) -> bool:
     """Whether a config file of that name is read; any other is of no GPU, and no lock holds it."""
     return _PLATFORM.fullmatch(name) is not None and name.isprintable()

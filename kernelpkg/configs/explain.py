@@ -58,10 +58,11 @@ def explain(
 ) -> Explanation:
     """Say what a call with the given axis values, as texts, runs with on a platform.
 
-    Axes that are not given come from `[inputs] default`. Raises UsageError for a platform without
-    a name, an axis that the kernel does not have, that has no value, or whose value it cannot
+    Axes that are not given come from `[inputs] default`. Raises UsageError for a platform that is
+    not known, an axis that the kernel does not have, that has no value, or whose value it cannot
     take, and PackError for config files that are wrong.
     """
+    platforms.chosen_platforms(pack, [platform], directories.tuned_platforms(pack))
     here = platforms.platform_of(pack, platform)
     if spec.picker is not None:
         raise UsageError(
@@ -79,8 +80,6 @@ def explain(
     found = selection.answer(axes)
     chosen = found.chosen
     origin = None if chosen is None else chosen.platform
-    # A name that is misspelt is the name of a GPU that is not known, and gets a default.
-    misspelt = here.arch is None and here.name != platforms.CPU and not selection.tables
     return Explanation(
         kernel=spec.name,
         platform=here.name,
@@ -89,7 +88,7 @@ def explain(
         outcome="miss" if chosen is None else chosen.outcome,
         chosen=chosen,
         file=None if origin is None else directories.place_of(pack, spec.name, origin).shown,
-        reason=found.reason + (f"; {platforms.stranger(here.name)}" if misspelt else ""),
+        reason=found.reason,
         trace=selection.trace([axes.get(axis.name) for axis in spec.axes]),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from attrs import frozen
@@ -134,12 +134,6 @@ def known() -> tuple[str, ...]:
     return tuple(_BASES)
 
 
-def stranger(name: str) -> str:
-    """Return that a GPU is not known, with the one that is probably meant."""
-    tail = next((gpu for gpu in _BASES if gpu.endswith(f"_{name}")), name)
-    return f"'{name}' is not a GPU that kernelpkg knows{suggestion(tail, known())}"
-
-
 def resolve(
     name: str,
     *,
@@ -209,6 +203,28 @@ def platform_of(pack: PackSpec, name: str) -> Platform:
     except ValueError:
         message = f"platform '{name}' is not a name such as nvidia_h200 or cpu"
         raise UsageError(message) from None
+
+
+def chosen_platforms(
+    pack: PackSpec, names: Iterable[str], there: Collection[str]
+) -> tuple[str, ...]:
+    """Return platforms that a user named, or GPUs, by name; `there` are those with config files.
+
+    Raises UsageError for a name that is neither known nor `there`.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        platform = platform_of(pack, name)
+        if (spelled := canonical(name)) in there:
+            found[spelled] = None
+            continue
+        if platform.arch is None and platform.name not in (*there, CPU):
+            tail = next((gpu for gpu in _BASES if gpu.endswith(f"_{spelled}")), platform.name)
+            hint = suggestion(tail, [*there, *known()])
+            hint = hint or f"; the pack has files for {', '.join(sorted(there)) or 'none'}"
+            raise UsageError(f"'{name}' is not a platform that is known here{hint}")
+        found[platform.name] = None
+    return tuple(found)
 
 
 def chain(

@@ -156,9 +156,11 @@ class _Typer:
             self.unknown(name)
         return None
 
-    def unknown(self, name: str) -> None:
+    def unknown(self, name: str, *, beside_text: bool = False) -> None:
         known = self.scope.known()
         remedy = suggestion(name, [*known, *DTYPES]) or f"; known are {', '.join(known) or 'none'}"
+        if beside_text:
+            remedy = f"; a text is written in quotes, as in {name!r}"
         self.refuse("KP121", f"name '{name}' is not known here{remedy}")
 
     def tensor(self, name: str, kind: ValueType) -> ValueType | None:
@@ -183,7 +185,14 @@ class _Typer:
         sides: list[ast.expr] = [node.left]
         for right in node.comparators:
             sides += right.elts if isinstance(right, ast.List) else [right]
-        kinds = [self.visit(side) for side in sides]
+        known = (*self.scope.known(), *DTYPES)
+        names = [s.id for s in sides if isinstance(s, ast.Name) and s.id not in known]
+        kinds = [
+            None if isinstance(side, ast.Name) and side.id in names else self.visit(side)
+            for side in sides
+        ]
+        for name in names:
+            self.unknown(name, beside_text="text" in kinds)
         ordered = any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
         mixed = {*kinds} - {None}
         if mixed == {"dtype", "text"}:

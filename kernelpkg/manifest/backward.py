@@ -76,6 +76,11 @@ def bind(
         message = f"'{backward.op}' is given no gradient; say in args which argument is one, as in "
         problems.append((_AT, f'{message}grad = "{schema.results[0]}{_GRAD}"'))
     outputs = (*other.written, *other.results)
+    if not backward.grads:
+        shown = outputs[0] if outputs else "return"
+        example = next(arg.name for arg in schema.args if arg.is_tensor)
+        message = f"grads names no argument of the op; say whose gradients '{backward.op}' gives, "
+        problems.append(((*_AT, "grads"), f'{message}as in {{ {example} = "{shown}" }}'))
     gradients: dict[int, int] = {}
     for name, output in backward.grads.items():
         wrong = _gradient_problem(schema, backward, name, outputs)

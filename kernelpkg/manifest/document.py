@@ -111,7 +111,7 @@ class Document:
             message = f"does not parse as TOML: {reason}"
             raise pack_error(self.shown, "KP003", message, line) from None
         if _MANY_DIGITS.search(self.text) and (long := _long_number(found)) is not None:
-            message = "does not parse as TOML: a whole number of more than 64 bits"
+            message = "has a whole number of more than 64 bits; write one that fits into them"
             raise pack_error(self.shown, "KP003", message, self.line(*long))
         return found
 

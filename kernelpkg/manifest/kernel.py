@@ -143,7 +143,8 @@ class KernelReader:
         try:
             return parse_schema(text)
         except SchemaError as error:
-            self.report(("op", "schema"), "KP102", f"schema {error}")
+            for problem in error.args:
+                self.report(("op", "schema"), "KP102", f"schema {problem}")
             return MISSING
 
     def _reference(self, *at: str) -> Reference | Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -112,31 +112,49 @@ def parse_schema(text: str) -> OpSchema:
     """Read a schema such as "(Tensor(a!) out, Tensor x, float eps=1e-6) -> ()".
 
     Takes Tensor, int, SymInt, float, bool, str and int[] arguments, each optional or not, and
-    returns of no, one or several tensors. Raises SchemaError, whose message names the part and the
-    remedy. Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
+    returns of no, one or several tensors. Raises SchemaError, each of whose `args` is a problem and
+    names the part and the remedy. Source of the grammar: PyTorch, aten/src/ATen/native/README.md.
     """
     outer = re.fullmatch(r"\s*\((?P<args>.*)\)\s*->\s*(?P<returns>.+?)\s*", text, re.DOTALL)
     if outer is None:
         raise SchemaError("is not of the form '(arguments) -> returns'")
     parts = outer["args"].split(",") if outer["args"].strip() else ()
-    args = tuple(_parse_arg(part.strip()) for part in parts)
+    made: list[OpArg] = []
+    wrong: list[str] = []
+    for part in parts:
+        try:
+            made.append(_parse_arg(part.strip()))
+        except SchemaError as error:
+            wrong += error.args
+    returns = 0
+    try:
+        returns = _parse_returns(outer["returns"])
+    except SchemaError as error:
+        wrong += error.args
+    wrong += _between(made)
+    if wrong:
+        raise SchemaError(*wrong)
+    return OpSchema(text=text.strip(), args=tuple(made), returns=returns)
+
+
+def _between(args: Iterable[OpArg]) -> Iterator[str]:
+    """Yield what is wrong of arguments beside each other."""
     seen: set[str] = set()
     aliases: dict[str, str] = {}
     defaulted = ""
     for arg in args:
         if arg.name in seen:
-            raise SchemaError(f"names argument '{arg.name}' twice")
+            yield f"names argument '{arg.name}' twice"
         seen.add(arg.name)
         if arg.alias and aliases.setdefault(arg.alias, arg.name) != arg.name:
-            raise SchemaError(
+            yield (
                 f"arguments '{aliases[arg.alias]}' and '{arg.name}' have one alias "
                 f"'{arg.alias}!'; give each its own letter"
             )
         if arg.default is NO_DEFAULT and defaulted:
-            raise SchemaError(f"argument '{arg.name}' needs a default, as '{defaulted}' has one")
+            yield f"argument '{arg.name}' needs a default, as '{defaulted}' has one"
         if arg.default is not NO_DEFAULT:
             defaulted = arg.name
-    return OpSchema(text=text.strip(), args=args, returns=_parse_returns(outer["returns"]))
 
 
 def _parse_arg(part: str) -> OpArg:

@@ -107,12 +107,11 @@ def _platforms(
     for name in given or sorted(tuned):
         if given and name.rpartition("::")[2] in pack.kernels:
             raise UsageError(f"'{name}' is an op; ops come before --platform")
+        if given:
+            platforms.chosen_platforms(pack, [name], tuned)
         here = platforms.platform_of(pack, name)
-        if found.setdefault(here.name, here) is here:
-            if here.arch is None and here.name != platforms.CPU and here.name not in tuned:
-                notes.append(platforms.stranger(here.name))
-            elif not given and here.name not in tuned:
-                notes.append(f"{here.name}: configs of its variant {name} are borrowed")
+        if found.setdefault(here.name, here) is here and not given and here.name not in tuned:
+            notes.append(f"{here.name}: configs of its variant {name} are borrowed")
     if not found:
         notes.append(
             f"pack '{pack.name}' has no configs for any platform; name one with --platform"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,13 +24,9 @@ from kernelpkg.packs.sources import source_digest
 
 TODAY = datetime.date(2026, 11, 30)
 ROOT = Path(__file__).parents[2]
-CONFIGS = "configs/silu_mul_fp8/nvidia_h200.json"
-
-
-def first_pack(into: Path) -> Path:
-    for name in ("manifests", "kernels", "configs"):
-        shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return into
+OP = "fused_qk_norm_rope"
+CONFIGS = f"configs/{OP}/nvidia_h200.json"
+first_pack = runpy.run_path(str(ROOT / "tests" / "planted.py"))["first_pack"]
 
 
 def lines(root: Path, *kernels: str, pack: str = "demo", configs=(), platforms=()) -> list[str]:
@@ -195,27 +192,28 @@ def test_comments_of_a_source_are_no_change(tmp_path):
 
 
 def locked_pack(into: Path) -> Path:
-    root = first_pack(into)
-    shutil.copy(ROOT / "kernelpkg.lock", root)
-    return root
+    for name in ("manifests", "kernels", "configs"):
+        shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "kernelpkg.lock", into)
+    return into
 
 
 def test_files_that_are_not_as_they_were_locked_are_unverified(tmp_path):
     """They are named, for an edit may be meant; without one, nothing is said."""
     root = locked_pack(tmp_path)
-    assert lines(root, pack="kernelpkg") == []
+    assert lines(root, OP, pack="kernelpkg") == []
     with (root / CONFIGS).open("a") as file:
         file.write("\n")
-    (found,) = lines(root, pack="kernelpkg")
+    (found,) = lines(root, OP, pack="kernelpkg")
     assert found.startswith(f"{CONFIGS}: KP304 unverified: is not as it was locked: sha256-")
-    assert lines(root, "fused_qk_norm_rope", pack="kernelpkg") == []
+    assert lines(root, "silu_and_mul_per_block_quant", pack="kernelpkg") == []
 
 
 def test_a_lock_that_was_edited_is_an_error(tmp_path):
     root = locked_pack(tmp_path)
     path = root / "kernelpkg.lock"
     path.write_text(path.read_text().replace("cases = 84", "cases = 85"))
-    (found,) = lines(root, pack="kernelpkg")
+    (found,) = lines(root, OP, pack="kernelpkg")
     assert found.startswith("kernelpkg.lock: KP301 was edited by hand")
 
 
@@ -316,26 +314,3 @@ def test_an_op_that_is_not_there_is_wrong_usage(demo, op, message):
     with pytest.raises(UsageError) as error:
         find.chosen_kernels(read_pack(demo.root, "demo"), [op])
     assert str(error.value) == message
-
-
-def test_platforms_are_named_by_gpu_or_as_their_files(demo):
-    pack = read_pack(demo.root, "demo")
-    names = ["NVIDIA H100 80GB HBM3", "nvidia_h200", "my_gpu", "nvidia_h200", "nvidia_h200_nvl"]
-    there = ["my_gpu", "nvidia_h200_nvl"]
-    found = ("nvidia_h100", "nvidia_h200", "my_gpu", "nvidia_h200_nvl")
-    assert level0.chosen_platforms(pack, names, there) == found
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("nvidia_h300", "'nvidia_h300' is not a platform that is known here; did you mean"),
-        ("zzz", "'zzz' is not a platform that is known here; the pack has files for nvidia_h200"),
-        ("!", "GPU name '!' has no letter or digit"),
-    ],
-    ids=["misspelt", "unknown", "no-name"],
-)
-def test_a_platform_that_nothing_knows_is_wrong_usage(demo, name, message):
-    with pytest.raises(UsageError) as error:
-        level0.chosen_platforms(read_pack(demo.root, "demo"), [name], ["nvidia_h200"])
-    assert str(error.value).startswith(message)

@@ -64,9 +64,10 @@ def test_details_come_where_ops_are_named(pack, capsys):
 
 
 def test_platforms_may_be_a_list_or_many_options(pack, capsys):
-    for given in (["a100", "b200"], ["a100", "--platform", "b200"]):
+    names = ["nvidia_a100", "nvidia_b200"]
+    for given in (names, [names[0], "--platform", names[1]], [",".join(names)]):
         assert run("coverage", "--root", pack.root, "--json", "--platform", *given) == 0
-        assert json.loads(capsys.readouterr().out)["platforms"] == ["a100", "b200"]
+        assert json.loads(capsys.readouterr().out)["platforms"] == names
 
 
 def test_a_pack_without_configs_says_so(demo, capsys):

@@ -86,12 +86,9 @@ def test_helions_own_default_has_no_config_to_show(demo):
     ]
 
 
-def test_a_platform_that_is_no_gpu_is_pointed_out(ask):
-    found = ask("nvidia_h20O", num_tokens="1", hidden_size="64")
-    assert found.reason == (
-        "nothing is tuned; [helion] default; 'nvidia_h20o' is not a GPU that kernelpkg knows; did "
-        "you mean 'nvidia_h20'?"
-    )
+def test_a_platform_that_is_no_gpu_is_wrong_usage(ask):
+    with pytest.raises(UsageError, match="'nvidia_h20O' is not a platform that is known here; did"):
+        ask("nvidia_h20O", num_tokens="1", hidden_size="64")
 
 
 def test_a_gpu_can_be_named_as_the_driver_does(ask):

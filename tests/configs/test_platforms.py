@@ -11,10 +11,10 @@ from kernelpkg.configs.platforms import (
     Platform,
     canonical,
     chain,
+    chosen_platforms,
     fits,
     platform_of,
     resolve,
-    stranger,
 )
 from kernelpkg.errors import UsageError
 from kernelpkg.packs.read import read_pack
@@ -300,14 +300,25 @@ def test_fits(there, here, expected):
     assert fits(resolve(there), resolve(here)) is expected
 
 
+def test_platforms_are_named_by_gpu_or_as_their_files(demo):
+    pack = read_pack(demo.root, "demo")
+    names = ["NVIDIA H100 80GB HBM3", "nvidia_h200", "my_gpu", "nvidia_h200", "nvidia_h200_nvl"]
+    there = ["my_gpu", "nvidia_h200_nvl"]
+    found = ("nvidia_h100", "nvidia_h200", "my_gpu", "nvidia_h200_nvl")
+    assert chosen_platforms(pack, names, there) == found
+
+
 @pytest.mark.parametrize(
-    ("name", "hint"),
+    ("name", "message"),
     [
-        ("h200", "; did you mean 'nvidia_h200'?"),
-        ("nvidia_b2000", "; did you mean 'nvidia_b200'?"),
-        ("my_accelerator", ""),
+        ("nvidia_h300", "'nvidia_h300' is not a platform that is known here; did you mean"),
+        ("h100", "'h100' is not a platform that is known here; did you mean 'nvidia_h100'?"),
+        ("zzz", "'zzz' is not a platform that is known here; the pack has files for nvidia_h200"),
+        ("!", "platform '!' is not a name such as nvidia_h200 or cpu"),
     ],
-    ids=["without-vendor", "misspelt", "nothing-like-it"],
+    ids=["misspelt", "without-vendor", "unknown", "no-name"],
 )
-def test_a_stranger_is_told_with_the_gpu_that_is_meant(name, hint):
-    assert stranger(name) == f"'{name}' is not a GPU that kernelpkg knows{hint}"
+def test_a_platform_that_nothing_knows_is_wrong_usage(demo, name, message):
+    with pytest.raises(UsageError) as error:
+        chosen_platforms(read_pack(demo.root, "demo"), [name], ["nvidia_h200"])
+    assert str(error.value).startswith(message)

@@ -67,6 +67,8 @@ def test_an_expression_has_its_type(text, kind):
         ("out_dtype == float23", "KP121", "name 'float23' is not known here; did you mean 'float32'?"),
         ("y.ndim", "KP121", "name 'y' is not known here; known are act, bound, broken, eps, group, has_bound, neox, out_dtype, residual, shifts, size, x"),
         ("rsidual is None", "KP121", "name 'rsidual' is not known here; did you mean 'residual'?"),
+        ("act in [silu]", "KP121", "name 'silu' is not known here; a text is written in quotes, as in 'silu'"),
+        ("silu == act", "KP121", "name 'silu' is not known here; a text is written in quotes, as in 'silu'"),
         ("size.ndim", "KP121", "axis 'size' is a value and has no attributes"),
         ("eps.shape[0]", "KP121", "argument 'eps' is a number and has no attributes"),
         ("x is None", "KP121", "argument 'x' is always given, so 'is None' says nothing"),

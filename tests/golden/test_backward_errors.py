@@ -35,6 +35,8 @@ EDITS = {
         "11: KP161 argument 'factors' of 'weigh_backward' is always given, and 'shift' may be absent; make it 'Tensor?', or the op's always given"),
     "no gradient above": ('"return[0].grad", other = "return[1].grad"', '"return[0]", other = "return[1]"',
         "9: KP161 'weigh_backward' is given no gradient; say in args which argument is one, as in grad = \"return[0].grad\""),
+    "gradients of nothing": ('{ input = "input", weight = "return" }', "{ }",
+        "12: KP161 grads names no argument of the op; say whose gradients 'weigh_backward' gives, as in { input = \"input\" }"),
     "a gradient of a number": ("{ input = ", "{ factor = ",
         "12: KP161 grads names 'factor', which is not a tensor argument of the op; there are input, weight, index, shift"),
     "a gradient that is not given": ('weight = "return" }', 'weight = "grad" }',

@@ -97,6 +97,18 @@ def test_what_is_no_schema_of_a_kernel_is_named(text, message):
     assert str(caught.value) == message
 
 
+def test_all_that_is_wrong_of_a_schema_is_told():
+    """One problem hides no other: a type that kernels do not take, a name twice, the returns."""
+    with pytest.raises(SchemaError) as caught:
+        parse_schema("(Tensor x, Tensor[] xs, int n, int n, Device d) -> int")
+    assert [text.partition(";")[0] for text in caught.value.args] == [
+        "argument 'xs' has type 'Tensor[]'",
+        "argument 'd' has type 'Device'",
+        "returns 'int'",
+        "names argument 'n' twice",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "private", "wrong"),
     [

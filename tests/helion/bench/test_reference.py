@@ -7,7 +7,14 @@ import torch
 from attrs import evolve
 
 from kernelpkg.bench.inputs import check_axes, fill, make_inputs, seed
-from kernelpkg.bench.reference import check_case, compare, compare_all, smoke_check, untouched
+from kernelpkg.bench.reference import (
+    WRONG,
+    check_case,
+    compare,
+    compare_all,
+    smoke_check,
+    untouched,
+)
 from kernelpkg.errors import CallError
 from kernelpkg.manifest.cases import Case, CaseProblem, cases_of, smallest_case
 from kernelpkg.manifest.opschema import parse_schema
@@ -497,7 +504,7 @@ def test_errors_are_one_line(specs, error, text):
     found = smoke_check(specs[NAME], broken, device="cpu")
     assert found is not None
     path, case = f"kernels/{NAME}", smallest_case(specs[NAME])
-    assert str(found) == f"{path}: KP701 check failed: case {case}: {text}"
+    assert str(found) == f"{path}: KP701 check failed: case {case}: {text}; {WRONG}"
 
 
 def test_the_smoke_case_is_small(name, specs):

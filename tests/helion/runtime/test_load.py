@@ -20,6 +20,8 @@ from kernelpkg.compile import helion
 from kernelpkg.errors import NotInterpreted, PackError, UsageError
 from kernelpkg.packs.read import kernel_names
 
+REMEDY = "correct the kernel, its reference or what the manifest says of them"
+
 
 def load(pack, **options):
     return kernelpkg.load(root=pack.root, device="cpu", environment={}, **options)
@@ -633,20 +635,21 @@ def test_a_reference_that_raises_fails_the_check_alone(demo):
     demo.edit("kernels/twice/host.py", "    return", "    raise RuntimeError('no')\n    return")
     (kernel,) = load(demo, smoke=True).kernels
     line = "kernels/twice/host.py:5: KP701 check failed: case num_tokens=4: RuntimeError: no"
-    assert (kernel.status, kernel.check, kernel.ok) == ("registered", line, False)
+    told = (kernel.status, kernel.check, kernel.ok)
+    assert told == ("registered", f"{line}; {REMEDY}", False)
 
 
 def test_an_error_without_a_text_has_its_name_and_its_line(demo):
     demo.edit("kernels/twice/kernel.py", "    out =", "    assert input.size(0) == 0\n    out =")
     (kernel,) = load(demo, smoke=True).kernels
     line = "kernels/twice/kernel.py:6: KP701 check failed: case num_tokens=4: AssertionError"
-    assert str(kernel.finding) == kernel.check == line
+    assert str(kernel.finding) == kernel.check == f"{line}; {REMEDY}"
 
 
 def test_a_long_text_is_cut(demo):
     demo.edit("kernels/twice/kernel.py", "    out =", "    raise ValueError('n' * 9000)\n    out =")
     (kernel,) = load(demo, smoke=True).kernels
-    assert len(kernel.check) < 400
+    assert len(kernel.check) < 400 + len(REMEDY)
 
 
 def test_a_kernel_that_fails_for_one_token_alone_fails_its_check(demo):
