@@ -71,7 +71,8 @@ def take_kernel(given: str, name: str | None = None) -> TakenKernel:
         numbers=[parameter.name for parameter in kept if parameter.type == "int"],
     )
     results = _results(module, function, every, reading)
-    decoration = read_decorators(module, function, remarks)
+    shifts = any(parameter.optional or parameter.constant for parameter in kept)
+    decoration = read_decorators(module, function, remarks, shifts=shifts)
     _remark(remarks, every, reading)
     helion = {bound for bound, of in module.imports.items() if of.split(".")[0] == "helion"}
     refusal = why_not_inferred(function, helion) if results else None

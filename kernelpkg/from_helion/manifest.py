@@ -211,7 +211,9 @@ class Draft:
                 length = length_of(self.function, parameter.name)
                 found.append(f"len({parameter.name}) == {length}")
             if parameter.type == "str" and texts_of(self.function, parameter.name):
-                found.append(f"{parameter.name} in {self.constants()[parameter.name]}")
+                one_of = f"{parameter.name} in {self.constants()[parameter.name]}"
+                absent = f"{parameter.name} is None or " * parameter.optional
+                found.append(f"{absent}{one_of}")
         return [*dict.fromkeys(found)]
 
     # Axes

@@ -150,9 +150,12 @@ class Decoration:
 
 
 def read_decorators(
-    module: SourceModule, function: ast.FunctionDef, remarks: Remarks
+    module: SourceModule, function: ast.FunctionDef, remarks: Remarks, *, shifts: bool
 ) -> Decoration:
-    """Read what decorators say; of what a manifest cannot say, a remark is made."""
+    """Read what decorators say; of what a manifest cannot say, a remark is made.
+
+    `shifts` says that calls of the function differ in what they load, and so in lists of a config.
+    """
     settings: dict[str, Any] = {}
     default: dict[str, Any] = {}
     for decorator in function.decorator_list:
@@ -162,7 +165,7 @@ def read_decorators(
             continue
         for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
             if keyword.arg == "config":
-                default |= _read_config(module, keyword.value, remarks)
+                default |= _read_config(module, keyword.value, remarks, shifts=shifts)
             else:
                 settings |= _read_setting(module, keyword, remarks)
         for arg in decorator.args if isinstance(decorator, ast.Call) else ():
@@ -202,8 +205,10 @@ def _warnings(module: SourceModule, node: ast.expr) -> Any:
     return [name.rpartition(".")[2] for name in names] if fine else UNKNOWN
 
 
-def _read_config(module: SourceModule, node: ast.expr, remarks: Remarks) -> dict[str, Any]:
-    """Return the scalars and block sizes of a config; of other lists a remark is made."""
+def _read_config(
+    module: SourceModule, node: ast.expr, remarks: Remarks, *, shifts: bool
+) -> dict[str, Any]:
+    """Return what a config says; of lists that calls do not have in common a remark is made."""
     given: dict[str, Any] = {}
     nodes: dict[str, ast.AST] = {}
     match node:
@@ -219,8 +224,9 @@ def _read_config(module: SourceModule, node: ast.expr, remarks: Remarks) -> dict
     found = {}
     for name, value in given.items():
         listed = isinstance(value, list | tuple) and name != "block_sizes"
-        if listed or not sayable(value):
-            why = "is a list" if listed else "is not a literal"
+        if (listed and shifts) or not sayable(value):
+            why = "is a list, which optional and constant arguments shift"
+            why = why if sayable(value) else "is not a literal"
             remedy = "tune the kernel, or write a config file"
             remarks.add(nodes.get(name, node), f"'{name}' of the config {why}; {remedy}")
         else:

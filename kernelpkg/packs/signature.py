@@ -97,7 +97,7 @@ def _argument_problems(
             if arg.type not in CONSTANTS:
                 what = f"argument '{arg.name}' is hl.constexpr, and '{arg.type}' by the schema"
                 yield f"{what}; constants are bool, int or str"
-        elif _annotated(node.annotation) != hint(arg):
+        elif _annotated(node.annotation, default) != hint(arg):
             got = ast.unparse(node.annotation)
             yield f"argument '{arg.name}' is '{hint(arg)}' by the schema, '{got}' in the function"
         if default is not NO_DEFAULT and default != arg.default:
@@ -133,12 +133,15 @@ def _written(node: ast.expr) -> str:
             return ast.unparse(node)
 
 
-def _annotated(node: ast.expr) -> str:
+def _annotated(node: ast.expr, default: object = NO_DEFAULT) -> str:
+    """Return an annotation as `hint` writes it, with a default of None, as in `x: int = None`."""
     text = _written(node).strip("'\"").replace("typing.", "").replace("List[int]", "list[int]")
     if text.startswith("Optional[") and text.endswith("]"):
         text = f"{text[9:-1]} | None"
     if text.startswith("None | "):
         text = f"{text[7:]} | None"
+    if default is None and not text.endswith("| None"):
+        text = f"{text} | None"
     return f"torch.{text}" if text.split(" ")[0] == "Tensor" else text
 
 

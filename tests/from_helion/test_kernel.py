@@ -138,7 +138,10 @@ def test_what_an_op_cannot_have_gives_way_to_its_default():
             "65: setting 'static_shapes' is left out; kernelpkg sets it: one code serves all sizes "
             "but those of [helion] specialize"
         ),
-        "66: 'loop_orders' of the config is a list; tune the kernel, or write a config file",
+        (
+            "66: 'loop_orders' of the config is a list, which optional and constant arguments "
+            "shift; tune the kernel, or write a config file"
+        ),
         (
             "68: setting 'autotune_baseline_fn' is left out, as it is not a literal; write it into "
             "[helion] settings if TOML can say it"
@@ -151,6 +154,41 @@ def test_what_an_op_cannot_have_gives_way_to_its_default():
             "that 'x', 'w' are contiguous ('strides' in [args] allows more)"
         ),
     ]
+
+
+def test_lists_of_a_config_are_taken_where_all_calls_have_them_in_common(take):
+    config = "config=helion.Config(block_sizes=[32], indexing=['pointer', 'pointer'], num_warps=8)"
+    body = """) -> torch.Tensor:
+            out = torch.empty_like(x)
+            for t in hl.tile(x.size(0)):
+                out[t] = x[t] + 1
+            return out
+    """
+    found, _ = take(f"""
+        @helion.kernel({config})
+        def f(x: torch.Tensor{body}""")
+    assert manifest(found)["helion"]["default"] == {
+        "block_sizes": [32], "indexing": ["pointer", "pointer"], "num_warps": 8,
+    }  # fmt: skip
+    found, remarks = take(f"""
+        @helion.kernel({config})
+        def f(x: torch.Tensor, y: torch.Tensor = None{body}""")
+    assert manifest(found)["helion"]["default"] == {"block_sizes": [32], "num_warps": 8}
+    assert "which optional and constant arguments shift" in "".join(remarks)
+
+
+def test_an_argument_that_is_none_by_default_is_optional(take):
+    """`x: str = None` is how much code says it; the value None is left where it was."""
+    found, _ = take("""
+        def f(x: torch.Tensor, mode: str = None) -> torch.Tensor:
+            out = torch.empty_like(x)
+            for t in hl.tile(x.size(0)):
+                out[t] = -x[t] if mode == "half" else x[t]
+            return out
+    """)
+    text = manifest(found)
+    assert text["op"]["schema"] == "(Tensor x, str? mode=None) -> Tensor"
+    assert text["guard"]["when"][1:] == ["mode is None or mode in ['half']"]
 
 
 def test_constants_are_axes_with_the_values_that_the_function_knows(take, tmp_path):
