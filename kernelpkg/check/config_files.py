@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -245,27 +245,33 @@ def missing_files(
     """Yield a note for each file that kernels lack, with what their calls get instead.
 
     `there` are the kernels and platforms that have one. Of the platforms in `wanted` each op
-    should have one; without any, of all GPUs that some op has one for.
+    should have one; without any, of all GPUs that some op has one for. Where no op has one, the
+    ops whose calls get the same instead are told together.
     """
-    expected = wanted or {name for _, name in there if _looked_up(pack, name)}
-    for kernel in kernels:
-        own = sorted(platform for name, platform in there if name == kernel)
-        for platform in sorted(expected):
+    note = partial(Problem, code="KP208", severity="unverified")
+    for platform in sorted(wanted or {name for _, name in there if _looked_up(pack, name)}):
+        lacking: dict[str, list[str]] = {}
+        for kernel in kernels:
+            own = sorted(other for name, other in there if name == kernel)
             if platform not in own:
-                others = len({name for name, other in there if other == platform})
-                have = f"{counted(others, 'other op')} of the pack {_HAVE[others == 1]}"
+                here = platform_of(pack, platform)
+                lacking.setdefault(_instead(pack, specs.get(kernel), here, own), []).append(kernel)
+        others = len({name for name, other in there if other == platform})
+        for instead, names in lacking.items():
+            if not others and len(names) > 1:
                 message = (
-                    f"is not there, and {have if others else 'no other op of the pack has'} a "
-                    f"file for {platform}; calls on it "
-                    f"{_instead(pack, specs.get(kernel), platform_of(pack, platform), own)}; "
-                    "tune the op for it"
+                    f"no op of the pack has a file for {platform}; calls of {len(names)} ops on it "
+                    f"{instead}; tune the ops for it"
                 )
-                yield Problem(
-                    path=f"configs/{kernel}/{platform}.json",
-                    code="KP208",
-                    severity="unverified",
-                    message=message,
-                )
+                yield note(path=f"configs/*/{platform}.json", message=message)
+                continue
+            have = f"{counted(others, 'other op')} of the pack {_HAVE[others == 1]}"
+            message = (
+                f"is not there, and {have if others else 'no other op of the pack has'} a file for "
+                f"{platform}; calls on it {instead}; tune the op for it"
+            )
+            for name in names:
+                yield note(path=f"configs/{name}/{platform}.json", message=message)
 
 
 def _looked_up(pack: PackSpec, platform: str) -> bool:

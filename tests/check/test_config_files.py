@@ -353,9 +353,13 @@ def test_a_miss_that_is_an_error_is_said(missing):
 
 
 def test_platforms_that_are_asked_for_are_wanted_of_every_op(missing):
-    """Though none has them; others are left out."""
-    found = missing([("a", "nvidia_h200")], wanted=["nvidia_l4"])
-    assert list(found) == ["a/nvidia_l4.json", "b/nvidia_l4.json"]
+    """Others are left out. A platform that none has is one finding, but for what calls get."""
+    text = "calls of 2 ops on it take Helion's own default"
+    assert missing([("a", "nvidia_h200")], wanted=["nvidia_l4"]) == {"*/nvidia_l4.json": text}
+    assert missing([("a", "nvidia_h100")], wanted=["nvidia_h200"]) == {
+        "a/nvidia_h200.json": "calls on it borrow from nvidia_h100, then take Helion's own default",
+        "b/nvidia_h200.json": "calls on it take Helion's own default",
+    }
 
 
 @pytest.mark.parametrize("name", ["cpu", "my_gpu", "nvidia_h200_nvl"])
