@@ -2,13 +2,15 @@
 
 Each mode starts in a process of its own, after PyTorch and CUDA are up: from a build, in which
 neither Helion nor Triton may be imported; and compiled, with an empty and with a full cache of
-Triton. `ready` is the time for the calls of 51 capture sizes of every op, `load` that before them.
-Host times are taken in the process of the build, in turns with vLLM's CUDA ops, where their library
-is given.
+Triton, beside vLLM's own Helion ops where the tree that has them is given. `ready` is the time for
+the calls of 51 capture sizes of every op, `load` that before them, and what compiles has imported
+its tools before both. Host times are taken in the process of the build, in turns with vLLM's CUDA
+ops, where their library is given.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -16,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -26,45 +29,83 @@ from unbuilt import unbuilt
 
 SIZES = [1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)]
 MODES = ("prebuilt", "compiled, empty cache", "compiled, full cache")
+VLLMS = ("vLLM's Helion ops, empty cache", "vLLM's Helion ops, full cache")
 HEAVY = ("helion", "triton")
+DEVICE: Final = "cuda"
 
 
-def start(root: Path, builds: Path | None) -> dict[str, Any]:
-    """Load the pack and call every op with every size; returns seconds, and what was imported."""
+def settled() -> float:
+    """Wait for the GPU, and return the time."""
     import torch
 
-    torch.zeros(1, device="cuda")
     torch.cuda.synchronize()
-    begin = time.perf_counter()
-    import kernelpkg
+    return time.perf_counter()
+
+
+def inputs(root: Path, names: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the arguments of calls of each op, one for each capture size."""
     from kernelpkg.bench.inputs import make_inputs
     from kernelpkg.packs.read import read_kernel
     from kernelpkg.runtime.warm import sized_cases
 
-    found = kernelpkg.load(root=root, device="cuda", builds=[] if builds is None else [builds])
-    loaded = time.perf_counter()
     calls = {}
-    for kernel in found.kernels:
-        spec = read_kernel(root, kernel.name)
+    for name in names:
+        spec = read_kernel(root, name)
         first = next(iter(sized_cases(spec, {}))).values
-        fixed = {name: value for name, value in first.items() if name != "num_tokens"}
+        fixed = {axis: value for axis, value in first.items() if axis != "num_tokens"}
         cases = sized_cases(spec, {**fixed, "num_tokens": SIZES})
-        calls[kernel.name] = [make_inputs(spec, case, device="cuda") for case in cases]
-    torch.cuda.synchronize()
-    ready = time.perf_counter()
+        calls[name] = [make_inputs(spec, case, device=DEVICE) for case in cases]
+    return calls
+
+
+def called(ops: Any, calls: Mapping[str, Sequence[tuple[Any, ...]]]) -> dict[str, Any]:
+    """Call ops of a namespace; returns the seconds of each, and why one was left out."""
+    took, left = {}, {}
     for name, args in calls.items():
-        op = getattr(torch.ops.kernelpkg, name)
-        for values in args:
-            op(*values)
-    torch.cuda.synchronize()
-    took = time.perf_counter() - ready
+        begin = settled()
+        try:
+            for values in args:
+                getattr(ops, name)(*values)
+            took[name] = settled() - begin
+        except Exception as error:  # of vLLM's ops, which have configs for some sizes alone
+            left[name] = f"{type(error).__name__}: {error}"[:200]
+    return {"ops": took, "left": left, "calls": sum(len(calls[name]) for name in took)}
+
+
+def start(root: Path, builds: Sequence[Path], *, compiles: bool) -> dict[str, Any]:
+    """Load the pack and call every op with every size; returns seconds, and what was imported."""
+    import torch
+
+    torch.zeros(1, device=DEVICE)
+    if compiles:
+        import kernelpkg.compile.code
+    begin = settled()
+    import kernelpkg
+
+    found = kernelpkg.load(root=root, device=DEVICE, builds=builds)
+    loaded = time.perf_counter()
+    calls = called(torch.ops.kernelpkg, inputs(root, [kernel.name for kernel in found.kernels]))
+    if calls["left"]:
+        raise SystemExit(f"ops of ours fail: {calls['left']}")
     return {
         "load": loaded - begin,
-        "ready": took,
-        "calls": sum(map(len, calls.values())),
+        **calls,
         "modes": sorted({str(kernel.mode) for kernel in found.kernels}),
         "imported": [name for name in HEAVY if name in sys.modules],
     }
+
+
+def start_vllms(root: Path, tree: Path) -> dict[str, Any]:
+    """Do the same with vLLM's own Helion ops; what imports them is not counted."""
+    import torch
+
+    from kernelpkg.packs.read import kernel_names
+
+    torch.zeros(1, device=DEVICE)
+    sys.path.insert(0, str(tree))
+    importlib.import_module("vllm.kernels.helion.ops").import_all_kernels()
+    calls = called(torch.ops.vllm_helion, inputs(root, kernel_names(root)))
+    return {"load": 0.0, **calls, "modes": ["tuned"], "imported": [*HEAVY]}
 
 
 def host_times(root: Path, library: Path) -> list[dict[str, Any]]:
@@ -102,15 +143,19 @@ def host_times(root: Path, library: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def child(root: Path, builds: str, library: str) -> None:
-    found: dict[str, Any] = start(root, Path(builds) if builds else None)
+def child(root: Path, mode: str, builds: str, library: str, tree: str) -> None:
+    if mode in VLLMS:
+        found = start_vllms(root, Path(tree))
+    else:
+        given = [Path(builds)] if builds else []
+        found = start(root, given, compiles=mode != MODES[0])
     if library:
         found["host"] = host_times(root, Path(library))
     print("FOUND " + json.dumps(found), flush=True)
 
 
 def measure(mode: str, options: Any, cache: str, bare: Path) -> dict[str, Any]:
-    built = mode == "prebuilt"
+    built = mode == MODES[0]
     builds, library = (
         str(path or "") if built else "" for path in (options.builds, options.library)
     )
@@ -121,9 +166,12 @@ def measure(mode: str, options: Any, cache: str, bare: Path) -> dict[str, Any]:
         __file__,
         "--child",
         str(options.root if built else bare),
+        mode,
         builds,
         library,
+        str(options.vllm or ""),
     ]
+    cache = f"{cache}/{'vllm' if mode in VLLMS else 'ours'}"  # each side has caches of its own
     environment = {**os.environ, "TRITON_CACHE_DIR": f"{cache}/triton"}
     environment["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/inductor"
     if not built:
@@ -137,21 +185,24 @@ def measure(mode: str, options: Any, cache: str, bare: Path) -> dict[str, Any]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        child(Path(sys.argv[2]), *sys.argv[3:5])
+        child(Path(sys.argv[2]), *sys.argv[3:7])
         return
     parser = report.options(__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--builds", type=Path, help="a build; that of the pack unless given")
     parser.add_argument("--library", type=Path, help="_C_stable_libtorch.abi3.so of vLLM")
+    parser.add_argument("--vllm", type=Path, help="the directory that has vllm/, compiled")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         bare = unbuilt(options.root, Path(cache))
-        found = [measure(mode, options, cache, bare) for mode in MODES]
+        modes = (*MODES, *(VLLMS if options.vllm else ()))
+        found = [measure(mode, options, cache, bare) for mode in modes]
     rows = [
         {
             "mode": row["mode"],
             "load s": row["load"],
-            "ready s": row["ready"],
+            "ready s": sum(row["ops"].values()),
+            "ops": len(row["ops"]),
             "calls": row["calls"],
             "runs": ", ".join(row["modes"]),
             "imported": ", ".join(row["imported"]) or "neither",
@@ -159,7 +210,18 @@ def main() -> None:
         for row in found
     ]
     built = found[0]
-    targets = [report.target("ready from a build", built["load"] + built["ready"], 1.0, "s")]
+    ready = built["load"] + sum(built["ops"].values())
+    targets = [report.target("ready from a build", ready, 1.0, "s")]
+    for ours, theirs, most in zip(found[1:], found[3:], (0.25, 0.10), strict=False):
+        both = ours["ops"].keys() & theirs["ops"].keys()
+        if not both:
+            continue
+        mine, native = (sum(row["ops"][name] for name in both) for row in (ours, theirs))
+        what = f"{theirs['mode'].rpartition(', ')[2]}, over vLLM's Helion path, {len(both)} ops"
+        targets.append(report.target(what, (mine + ours["load"]) / native, most, "x"))
+    for row in found:
+        for name, why in row["left"].items():
+            print(f"{row['mode']}: {name} is left out: {why}")
     if "host" in built:
         mean = built["host"][-1]["ratio"]
         worst = max(row["ratio"] for row in built["host"])
