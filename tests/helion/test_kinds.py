@@ -133,6 +133,16 @@ def test_level_2_compiles_each_config(
     assert [*dict.fromkeys(row["kernel"] for row in checked.counts["resources"])] == names
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_level_2_compiles_each_class(
+    pack: PackSpec, specs: list[KernelSpec], platform: str
+) -> None:
+    """As users run it: all classes of all kernels, whatever the platform has configs of."""
+    checked = check_compiling(pack, specs, [platform])
+    assert [str(found) for found in checked.findings if found.severity == "error"] == []
+    assert checked.counts["sources"] > 700
+
+
 def test_level_3_finds_no_error(pack: PackSpec, specs: list[KernelSpec]) -> None:
     """Tuned cases, calls around them, orders of calls and opcheck, in the interpreter."""
     checked = check_runs(pack, specs, device="cpu", jobs=1)
