@@ -145,8 +145,9 @@ def _build(
     complain(made.problems)
     files = len(made.build.binaries())
     seconds = time.perf_counter() - start
-    if not made.compiled:
-        complain([f"nothing of pack {pack.name} can be built for {here.name}; none was written"])
+    if not made.written:
+        what = "a part" if made.compiled else "nothing"
+        complain([f"{what} of pack {pack.name} can be built for {here.name}; none was written"])
     elif not options.json:
         say(
             f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
@@ -162,4 +163,4 @@ def _build(
         "bytes": made.bytes,
         "seconds": round(seconds, 3),
         "problems": [problem.to_json() for problem in made.problems],
-    }, made.sound and made.compiled > 0
+    }, made.sound and made.written and made.compiled > 0

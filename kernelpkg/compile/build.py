@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -17,7 +18,7 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import NoPlace
 from kernelpkg.compile.units import USES, KernelBuilder, Unit
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import KernelpkgError, PackError, Problem, Progress
+from kernelpkg.errors import KernelpkgError, PackError, Problem, Progress, UsageError, counted
 from kernelpkg.files import read_file
 from kernelpkg.jobs.ahead import ahead
 from kernelpkg.jobs.pool import Job, JobOutcome, cores, run_jobs
@@ -28,6 +29,7 @@ from kernelpkg.packs.builds import (
     BuiltKernel,
     BuiltPart,
     claimed,
+    kernels_in,
     with_others,
     write_build,
 )
@@ -37,6 +39,14 @@ TIMEOUT: Final = 300.0
 
 _AHEAD: Final = 500
 """How many sources wait at most: all of a kernel are made at once, and compilers need them then."""
+
+_CHANGING: Final = (
+    "DISABLE_PTXAS_OPT", "HELION_ALLOW_WARP_SPECIALIZE", "HELION_DEBUG_DTYPE_ASSERTS",
+    "HELION_FAST_MATH", "HELION_INDEX_DTYPE", "PTXAS_OPTIONS", "TRITON_ENABLE_ASAN",
+    "TRITON_F32_DEFAULT", "TRITON_FORCE_DISABLE_FP_FUSION", "TRITON_INSTRUMENTATION_MODE",
+    "TRITON_KERNEL_OVERRIDE", "TRITON_MOCK_PTX_VERSION", "TRITON_OVERRIDE_ARCH",
+)  # fmt: skip
+"""Variables by which Helion 1.5 and Triton 3.9 make other code of one source and config."""
 
 PERFORM: Final = "kernelpkg.compile.cubin:perform"
 """What compiles one source, in a process of its own."""
@@ -78,11 +88,15 @@ def compile_units(
 
 @frozen(kw_only=True)
 class BuildResult:
-    """What became of a build: it, how many sources were compiled, and what is wrong."""
+    """What became of a build: it, how many sources were compiled, and what is wrong.
+
+    `written` says that it was put in its place.
+    """
 
     build: Build
     compiled: int
     bytes: int
+    written: bool
     problems: tuple[Problem, ...]
 
     @property
@@ -105,9 +119,14 @@ def make_build(
 
     Binaries of an earlier build that are still right are kept, and so are kernels of it that are
     not built now, if it was made with the same tools; all else of it is removed. Where nothing
-    compiles, what was there stays. Raises PackError where nothing can be written, or another
+    compiles, or the system refuses something, what was there stays. Raises UsageError where the
+    environment would change the code, and PackError where nothing can be written, or another
     process builds into the directory, and then what was there is as it was.
     """
+    changing = [name for name in _CHANGING if os.environ.get(name)]
+    if changing:
+        text = f"{' and '.join(changing)} would change the code of a build, which others load"
+        raise UsageError(f"{text}; unset {'it' if len(changing) == 1 else 'them'}")
     making = _Making(pack=pack, platform=platform, uses=uses, progress=progress)
     others = {*pack.kernels} - {spec.name for spec in specs}
     with (
@@ -133,6 +152,7 @@ class _Making:
     codes: dict[str, list[tuple[Unit, Mapping[str, Any]]]] = field(factory=dict)
     compiled: set[str] = field(factory=set)
     failed: dict[str, Problem] = field(factory=dict)
+    refused: bool = False
     problems: list[Problem] = field(factory=list)
 
     def made(self, specs: Sequence[KernelSpec]) -> Iterator[Unit]:
@@ -169,6 +189,7 @@ class _Making:
 
     def refuse(self, reason: str) -> None:
         """Note why nothing can be compiled here, which is no fault of a config."""
+        self.refused = True
         text = f"configs have no code for {self.platform.arch}: {reason}"
         refused = Problem(path=self.pack.path, code="KP327", message=text)
         self.failed.setdefault(reason, refused)
@@ -219,11 +240,25 @@ class _Making:
         for builder in self.builders.values():
             problems += builder.problems()
         build = with_others(self.build(), directory, others)
+        lost = [name for name in kernels_in(directory) if name in others - build.kernels.keys()]
+        if lost:
+            which = ", ".join(lost) if len(lost) < 4 else counted(len(lost), "kernel")
+            text = f"had {which} of other tools, which a build cannot mix; build the whole pack"
+            problems.append(
+                Problem(path=str(directory), code="KP320", message=text, severity="unverified")
+            )
         size = 0
-        if self.compiled or not problems:  # one in which all failed takes no other's place
+        # One in which all failed, or in which what failed is no fault of configs, takes no other's
+        # place.
+        written = not self.refused and bool(self.compiled or not problems)
+        if written:
             size = write_build(build, directory, lambda name: read_file(keep / name))
         return BuildResult(
-            build=build, compiled=len(self.compiled), bytes=size, problems=tuple(problems)
+            build=build,
+            compiled=len(self.compiled),
+            bytes=size,
+            written=written,
+            problems=tuple(problems),
         )
 
 

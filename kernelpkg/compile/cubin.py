@@ -88,8 +88,12 @@ def perform(payload: Mapping[str, Any]) -> dict[str, Any]:
         except NotRecorded as error:
             return {**found, "absent": str(error)}
         place = Path(payload["keep"], found["code"]["cubin"])
-        if not place.exists():
-            replace_bytes(place, compiled.asm["cubin"])
+        try:
+            if not place.exists():
+                replace_bytes(place, compiled.asm["cubin"])
+        except OSError as error:
+            why = f"{error.strerror}; TMPDIR names a directory with room to write"
+            return {"refused": f"binaries cannot be kept in {place.parent}: {why}"}
     return found
 
 

@@ -109,8 +109,8 @@ class Build:
         kernel = self.kernels.get(name)
         if kernel is None:
             return f"has no kernel '{name}'"
-        for file, digest in kernel.files.items():
-            if files.get(file) != digest:
+        for file in sorted({*kernel.files, *files}):
+            if files.get(file) != kernel.files.get(file):
                 return f"is of another {file}"
         return None
 
@@ -222,6 +222,14 @@ def with_others(build: Build, directory: Path, names: Collection[str]) -> Build:
     return evolve(build, kernels={**others, **build.kernels})
 
 
+def kernels_in(directory: Path) -> tuple[str, ...]:
+    """Return the kernels that the build in a directory has; none where it cannot be read."""
+    try:
+        return tuple(read_build(directory).kernels)
+    except PackError:
+        return ()
+
+
 def _check_foreign(directory: Path, pack: str) -> None:
     """Raise PackError where a build of another pack is in a directory, which stays as it is."""
     if not os.path.exists(directory / INDEX):
@@ -292,7 +300,8 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
 
 def _not_written(directory: Path, why: str | None) -> PackError:
-    message = f"cannot be written: {why}; what was there is as it was"
+    message = f"cannot be written: {why}; correct that, or name another directory with --out; "
+    message += "what was there is as it was"
     return pack_error(str(directory), "KP324", message)
 
 
@@ -383,15 +392,17 @@ def find_builds(
     given: Sequence[str | os.PathLike[str]],
     environment: Mapping[str, str],
     *,
+    arch: str | None = None,
     locked: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Build, ...], tuple[Problem, ...]]:
     """Return the builds of a pack for a platform, best first, and what is wrong with others.
 
     Those in directories that were given go first; without any, those of KERNELPKG_BUILDS, which may
-    hold builds of other packs too; then the pack's own. `locked` are the digests of these, by
-    platform, where a lock has to be kept to; what an operator names goes over it, as configs do.
-    Raises PackError where directories were given and none has a build that is as it should be, and
-    for an own one that is not the one that was locked.
+    hold builds of other packs too; then the pack's own, and after it its own for other GPUs of the
+    same `arch`, whose configs a GPU may borrow. `locked` are the digests of own ones, by platform,
+    where a lock has to be kept to; what an operator names goes over it, as configs do. Raises
+    PackError where directories were given and none has a build that is as it should be, and for an
+    own one that is not the one that was locked.
     """
     found: list[Build] = []
     problems: list[Problem] = []
@@ -417,16 +428,23 @@ def find_builds(
         message = f"has no build of pack '{pack.name}' for {platform}; run 'kernelpkg build' first"
         none = Problem(path=str(given[0]), code="KP320", message=message)
         raise PackError(problems=tuple(problems) or (none,))
-    own = own_directory(pack, platform)
-    if os.path.exists(own / INDEX):
+    places = own_directories(pack)
+    if locked is not None and platform in locked and platform not in places:
+        message = "is locked, and is not there; restore it, or run 'kernelpkg lock'"
+        place = f"{own_directory(pack, platform)}/{INDEX}"
+        problems.append(Problem(path=place, code="KP320", message=message))
+    for name in sorted(places, key=lambda name: name != platform):
         try:
-            found.append(read_build(own))
+            build = read_build(places[name])
         except PackError as error:
-            problems += error.problems
-        else:
-            if locked is not None and locked.get(platform) != found[-1].digest:
-                message = "is not the build that was locked; restore it, or run 'kernelpkg lock'"
-                raise pack_error(f"{own}/{INDEX}", "KP304", message)
+            problems += error.problems if name == platform else ()
+            continue
+        if name != platform and build.arch != arch:
+            continue
+        if locked is not None and locked.get(name) != build.digest:
+            message = "is not the build that was locked; restore it, or run 'kernelpkg lock'"
+            raise pack_error(f"{places[name]}/{INDEX}", "KP304", message)
+        found.append(build)
     return tuple(found), tuple(problems)
 
 

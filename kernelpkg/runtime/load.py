@@ -21,6 +21,7 @@ from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
+from kernelpkg.launch import native
 from kernelpkg.locks import make_lock
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec
 from kernelpkg.packs import find
@@ -115,6 +116,7 @@ def load(
     spec = directories.with_overlays(spec, configs, environment)
     names = find.chosen_kernels(spec, ops)
     machine = detect(device, extra=spec.platforms, variants=spec.variants)
+    native.choose()  # a launcher that cannot be had is told before any kernel needs it
     if spec.namespace in torch_ops.RESERVED:
         message = f"namespace '{spec.namespace}' is in use by PyTorch or vLLM; choose another"
         raise PackError(problems=(pack_problem(spec, "KP605", message, "pack", "namespace"),))
@@ -123,7 +125,9 @@ def load(
     notes: tuple[Problem, ...] = ()
     if not machine.interpret:
         must = verifier.builds if verifier.required else None
-        builds_here, notes = find_builds(spec, here.name, builds, environment, locked=must)
+        builds_here, notes = find_builds(
+            spec, here.name, builds, environment, arch=here.arch, locked=must
+        )
         if prebuilt and not builds_here and notes:
             raise PackError(problems=notes)
     with _LOCK, collector_at_rest():

@@ -5,6 +5,7 @@ A route says that an op of a pack answers for a native op; `override` is what is
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,7 @@ from kernelpkg.packs.routes import read_routing
 from kernelpkg.runtime.torch_ops import DEVICES
 from kernelpkg.vllm.native_ops import NativeOp, RouteProblem, find_native, import_ops, is_defined
 from kernelpkg.vllm.override import Kernel, NativeOverride, RouteOff
+from kernelpkg.vllm.plugin import LOGGER
 from kernelpkg.vllm.route_counts import RouteReport
 
 ALL: Final = "all"
@@ -55,6 +57,8 @@ def load_pack(pack: PackSpec, environment: Environment) -> dict[str, str]:
 
     locked = pack.installed and has_lock(Path(pack.root))
     found = load(pack.name, root=pack.root, locked=locked, environment=environment)
+    for note in found.notes:
+        logging.getLogger(LOGGER).warning("%s", note)
     return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}
 
 

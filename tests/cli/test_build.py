@@ -76,6 +76,10 @@ class Made:
     bytes: int = 2048
 
     @property
+    def written(self) -> bool:
+        return self.compiled > 0
+
+    @property
     def sound(self) -> bool:
         return not any(problem.severity == "error" for problem in self.problems)
 

@@ -85,6 +85,11 @@ def scratchy(payload):
     return {**needs, "absent": "its code asks for global_scratch_size=8"}
 
 
+def crowded(payload):
+    """Makes what has four warps; then there is no room for the rest."""
+    return made(payload) if payload["options"]["num_warps"] == 4 else refused(payload)
+
+
 def refused(payload):
     """Makes nothing, for the system refuses a file."""
     return {"refused": "the system refuses a file: OSError: no room"}

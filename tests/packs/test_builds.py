@@ -61,6 +61,9 @@ BUILD = Build(
 )
 
 
+OTHERWISE = "correct that, or name another directory with --out; what was there is as it was"
+
+
 def put(directory: Path, build: Build = BUILD) -> Path:
     write_build(build, directory, BINARIES.__getitem__)
     return directory
@@ -252,6 +255,11 @@ def test_a_build_says_why_it_does_not_fit(here, problem):
     assert BUILD.problem(**{**fitting, **here}) == problem
 
 
+def test_a_build_that_names_no_files_fits_no_kernel():
+    bare = evolve(BUILD, kernels={"twice": evolve(KERNEL, files={})})
+    assert bare.problem("sm_90", "twice", KERNEL.files) == "is of another kernel.py"
+
+
 def test_a_build_by_another_kernelpkg_does_not_fit():
     old = evolve(BUILD, tools={"kernelpkg": "0.0.9"})
     problem = f"is by kernelpkg 0.0.9, and this is {__version__}"
@@ -275,6 +283,27 @@ def test_the_packs_own_build_is_found(demo):
     own = put(demo.root / "builds/demo/nvidia_h200")
     assert find(demo).directory == own
     assert find(demo, environment={"KERNELPKG_BUILDS": ""}).directory == own
+
+
+def test_builds_for_other_gpus_of_the_architecture_come_after_the_own(demo):
+    """A GPU borrows their configs, and digests and architecture say what fits."""
+    other = put(demo.root / "builds/demo/nvidia_h100")
+    put(demo.root / "builds/demo/nvidia_b200", evolve(BUILD, arch="sm_100"))
+    (demo.root / "builds/demo/nvidia_h20").mkdir()
+    (demo.root / "builds/demo/nvidia_h20" / INDEX).write_text("{")  # not of this GPU, nor told
+    assert find(demo) is None
+    assert find(demo, arch="sm_90").directory == other
+    own = put(demo.root / "builds/demo/nvidia_h200")
+    found, problems = find_all(demo, arch="sm_90")
+    assert ([build.directory for build in found], problems) == ([own, other], ())
+
+
+def test_a_locked_build_that_is_gone_is_told(demo):
+    """Calls are compiled then, which nobody would notice but by the time that it takes."""
+    found, (problem,) = find_all(demo, locked={"nvidia_h200": "sha256-1"})
+    own = demo.root / "builds/demo/nvidia_h200" / INDEX
+    told = f"{own}: KP320 is locked, and is not there; restore it, or run 'kernelpkg lock'"
+    assert (found, str(problem)) == ((), told)
 
 
 @pytest.mark.parametrize("below", ["", "nvidia_h200", "demo/nvidia_h200"])
@@ -375,7 +404,7 @@ def test_kernels_whose_binaries_are_damaged_are_not_kept(tmp_path):
 
 
 def failed(directory: Path, why: str) -> str:
-    return f"{directory}: KP324 cannot be written: {why}; what was there is as it was"
+    return f"{directory}: KP324 cannot be written: {why}; {OTHERWISE}"
 
 
 LARGER = evolve(BUILD, kernels={"twice": evolve(KERNEL, parts=(part("{}", ONE, THREE),))})

@@ -20,7 +20,7 @@ from kernelpkg.compile.bind import Binding, NoPlace
 from kernelpkg.compile.cubin import described, parameters, perform
 from kernelpkg.compile.units import KernelBuilder
 from kernelpkg.configs.platforms import resolve
-from kernelpkg.errors import PackError
+from kernelpkg.errors import PackError, UsageError
 from kernelpkg.launch.code import Code
 from kernelpkg.launch.host import NotRecorded
 from kernelpkg.packs.builds import INDEX, claimed, read_build
@@ -249,6 +249,40 @@ def test_where_the_system_refuses_a_file_it_is_said_once(tuned, stub_build, monk
     assert content(directory) == before
 
 
+def test_where_the_system_refuses_a_part_what_was_there_stays(demo, stub_build):
+    """As a full directory of temporary files does: a part of a build would pass for all of it."""
+    demo.configs("twice", CONFIGS.format('{"block_sizes": [16], "num_warps": 8}'))
+    stub_build(demo.root)
+    (directory,) = demo.root.glob("builds/*/*")
+    before = content(directory)
+    made = stub_build(demo.root, "crowded")
+    assert made.compiled > 0
+    assert (made.sound, made.written, made.bytes) == (False, False, 0)
+    assert content(directory) == before
+
+
+@pytest.mark.parametrize("name", ["DISABLE_PTXAS_OPT", "HELION_INDEX_DTYPE"])
+def test_an_environment_that_changes_code_is_refused(tuned, stub_build, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(UsageError) as caught:
+        stub_build(tuned.root)
+    told = f"{name} would change the code of a build, which others load; unset it"
+    assert str(caught.value) == told
+    assert not (tuned.root / "builds").exists()
+
+
+def test_kernels_of_other_tools_that_a_build_leaves_out_are_told(tuned, stub_build, monkeypatch):
+    tuned.kernel("thrice")
+    tuned.configs("thrice")
+    stub_build(tuned.root)
+    monkeypatch.setattr(module, "tools", lambda: {"kernelpkg": __version__, "triton": "0"})
+    (line,) = said(stub_build(tuned.root, "made", "twice"))
+    assert line.endswith(
+        "KP320 unverified: had thrice of other tools, which a build cannot mix; build the whole "
+        "pack"
+    )
+
+
 def test_a_kernel_that_cannot_be_built_keeps_no_other_from_it(tuned, stub_build):
     tuned.kernel("thrice")
     tuned.edit(
@@ -272,8 +306,8 @@ def test_a_directory_that_cannot_be_written_is_told_before_anything_is_compiled(
     with pytest.raises(PackError) as caught:
         stub_build(tuned.root, directory=tmp_path / "file" / "build")
     assert str(caught.value) == (
-        f"{tmp_path / 'file' / 'build'}: KP324 cannot be written: Not a directory; what was there "
-        "is as it was"
+        f"{tmp_path / 'file' / 'build'}: KP324 cannot be written: Not a directory; correct that, "
+        "or name another directory with --out; what was there is as it was"
     )
 
 

@@ -624,6 +624,14 @@ def test_a_pack_that_is_not_there_is_a_wrong_usage(demo):
     assert str(caught.value) == "pack 'dema' is not there; did you mean 'demo'?"
 
 
+def test_a_launcher_that_is_none_is_a_wrong_usage(demo, monkeypatch):
+    """Once, and not as a fault of each kernel that nobody foresaw."""
+    monkeypatch.setenv("KERNELPKG_LAUNCHER", "rust")
+    with pytest.raises(UsageError) as caught:
+        load(demo)
+    assert str(caught.value) == "KERNELPKG_LAUNCHER is 'rust'; it takes auto, c, python"
+
+
 def test_a_gpu_that_is_not_there_is_a_wrong_usage(demo, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:

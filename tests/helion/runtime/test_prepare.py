@@ -438,6 +438,15 @@ def test_the_plugin_verifies_an_installed_pack(installed):
     assert reason.startswith("kernels/twice/host.py: KP304 is not as it was locked: sha256-")
 
 
+def test_vllms_log_has_what_a_load_notes(demo, caplog):
+    """As of a build that is not where it is said to be: a server would compile without a word."""
+    spec = read_pack(demo.root, "demo")
+    with caplog.at_level("WARNING", logger="vllm.kernelpkg"):
+        assert load_pack(spec, {"KERNELPKG_DISABLE": "no_such_op"}) == {}
+    (record,) = caplog.records
+    assert "no_such_op" in record.getMessage()
+
+
 def test_the_document_has_the_lock_of_each_kernel(locked, capsys):
     assert cli.main(["load", "--root", str(locked.root), "--device", "cpu", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
