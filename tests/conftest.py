@@ -44,21 +44,27 @@ SLOW = (
     "manifest/test_keys.py::test_both_take_each_manifest_and_agree_on_its_mutations",
     "helion/test_torch_compile.py",
     "helion/test_kernels.py::test_test_grid",
+    "helion/test_kinds.py::test_level_1_binds_each_variant",
     "helion/test_kinds.py::test_level_2_compiles_each_class",
     "helion/test_kinds.py::test_level_2_compiles_each_config",
     "helion/test_kinds.py::test_level_3_finds_no_error",
+    "helion/test_planted_bindings.py",
+    "helion/test_planted_kinds.py",
+    "helion/test_planted_runs.py",
     "helion/check/test_level1.py",
     "helion/check/test_level2.py",
     "helion/check/test_level3.py",
     "helion/cli/test_load.py::test_the_whole_program_loads_the_first_pack",
     "helion/compile/",
+    "helion/runtime/test_load.py::test_a_fork_while_another_thread_loads_or_makes_a_first_call",
     "helion/runtime/test_prebuilt.py::test_loading_and_a_first_call_import_no_helion",
+    "helion/runtime/test_prebuilt.py::test_the_build_of_the_first_pack_has_code_for_the_layers_of_an_engine",
     "helion/runtime/test_warm.py",
     "helion/test_docs_adding.py::test_builds_go_as_they_are_written",
     "helion/vllm/test_plugin.py",
     "helion/vllm/vendor/test_op_inputs.py",
 )
-"""What `make quick` leaves out, by the beginnings of test ids: one test in seven, and most of the
+"""What `make quick` leaves out, by the beginnings of test ids: one test in six, and most of the
 time."""
 
 LONG = (
