@@ -520,8 +520,8 @@ PLANTED: dict[str, Planted] = {
     "run: of another source": fault(
         change(lambda d: run_of_one(d, {"source": f"sha256-{'0' * 64}"})),
         f"{CONFIGS}:819: KP225 unverified: 1 case was tuned for another source: kernel.py has "
-        "changed since (sha256-00000000… then, sha256-86f0f03b… now), so whether their configs are "
-        "still the best cannot be told; tune again",
+        "changed since (sha256-00000000… then, sha256-86f0f03b… now), so whether other configs are "
+        "faster now cannot be told; tune again",
     ),
     "run: of another GPU": fault(
         change(lambda d: run_of_one(d, {**d["tuned_with"], "gpu": "NVIDIA A100"})),

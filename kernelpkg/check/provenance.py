@@ -75,7 +75,7 @@ def _source(
     elif now is not None and then != now:
         message = (
             f"{many} tuned for another source: {tuned.spec.source.file} has changed since "
-            f"({then[:15]}… then, {now[:15]}… now), so whether their configs are still the best "
+            f"({then[:15]}… then, {now[:15]}… now), so whether other configs are faster now "
             "cannot be told; tune again"
         )
         yield tuned.finding("KP225", message, *at, "source", severity="unverified")

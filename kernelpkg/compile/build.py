@@ -240,18 +240,12 @@ class _Making:
         for builder in self.builders.values():
             problems += builder.problems()
         build = with_others(self.build(), directory, others)
-        lost = [name for name in kernels_in(directory) if name in others - build.kernels.keys()]
-        if lost:
-            which = ", ".join(lost) if len(lost) < 4 else counted(len(lost), "kernel")
-            text = f"had {which} of other tools, which a build cannot mix; build the whole pack"
-            problems.append(
-                Problem(path=str(directory), code="KP320", message=text, severity="unverified")
-            )
         size = 0
         # One in which all failed, or in which what failed is no fault of configs, takes no other's
         # place.
         written = not self.refused and bool(self.compiled or not problems)
         if written:
+            problems += self.lost(directory, others - build.kernels.keys())
             size = write_build(build, directory, lambda name: read_file(keep / name))
         return BuildResult(
             build=build,
@@ -260,6 +254,16 @@ class _Making:
             written=written,
             problems=tuple(problems),
         )
+
+    def lost(self, directory: Path, names: Collection[str]) -> Iterator[Problem]:
+        """Yield a note of the kernels of the build in a directory that do not stay, of some."""
+        gone = [name for name in kernels_in(directory) if name in names] if names else []
+        if gone:
+            which = ", ".join(gone) if len(gone) < 4 else counted(len(gone), "kernel")
+            text = (
+                f"had {which}, of other tools or not whole, and has not now; build the whole pack"
+            )
+            yield Problem(path=str(directory), code="KP320", message=text, severity="unverified")
 
 
 def problems_of(spec: KernelSpec, error: Exception) -> tuple[Problem, ...]:

@@ -51,7 +51,7 @@ class _Running(threading.local):
 
 _RUNNING: Final = _Running()
 _TILE: Final[Any] = hl.tile  # of its attributes types say nothing
-_tiles_of_all: Final[Callable[..., Iterable[Any]] | None] = getattr(_TILE, "_ref_fn", None)
+_tiles_of_all: Final[Any] = getattr(_TILE, "_ref_fn", None)
 
 
 def _tiles(begin_or_end: Any, end: Any = None, block_size: Any = None) -> Iterable[Any]:
@@ -64,8 +64,8 @@ def _tiles(begin_or_end: Any, end: Any = None, block_size: Any = None) -> Iterab
         first = (0,) * len(last) if end is None else begin_or_end
         if any(int(one) == int(other) for one, other in zip(first, last, strict=True)):
             return ()
-    assert _tiles_of_all is not None
-    return _tiles_of_all(begin_or_end, end, block_size)
+    found: Iterable[Any] = _tiles_of_all(begin_or_end, end, block_size)
+    return found
 
 
 if _tiles_of_all is not None:

@@ -62,8 +62,9 @@ def explain(
     not known, an axis that the kernel does not have, that has no value, or whose value it cannot
     take, and PackError for config files that are wrong.
     """
-    platforms.chosen_platforms(pack, [platform], directories.tuned_platforms(pack))
     here = platforms.platform_of(pack, platform)
+    if here.arch is None:  # else it is known, and no directory has to be read for that
+        platforms.chosen_platforms(pack, [platform], directories.tuned_platforms(pack))
     if spec.picker is not None:
         raise UsageError(
             f"kernel '{spec.name}' picks with '{spec.picker}', which needs the arguments of a call"

@@ -398,11 +398,11 @@ def find_builds(
     """Return the builds of a pack for a platform, best first, and what is wrong with others.
 
     Those in directories that were given go first; without any, those of KERNELPKG_BUILDS, which may
-    hold builds of other packs too; then the pack's own, and after it its own for other GPUs of the
-    same `arch`, whose configs a GPU may borrow. `locked` are the digests of own ones, by platform,
-    where a lock has to be kept to; what an operator names goes over it, as configs do. Raises
-    PackError where directories were given and none has a build that is as it should be, and for an
-    own one that is not the one that was locked.
+    hold builds of other packs too; then the pack's own, or without one its own for other GPUs of
+    the same `arch`, whose configs a GPU may borrow. `locked` are the digests of own ones, by
+    platform, where a lock has to be kept to; what an operator names goes over it, as configs do.
+    Raises PackError where directories were given and none has a build that is as it should be, and
+    for an own one that is not the one that was locked.
     """
     found: list[Build] = []
     problems: list[Problem] = []
@@ -433,7 +433,7 @@ def find_builds(
         message = "is locked, and is not there; restore it, or run 'kernelpkg lock'"
         place = f"{own_directory(pack, platform)}/{INDEX}"
         problems.append(Problem(path=place, code="KP320", message=message))
-    for name in sorted(places, key=lambda name: name != platform):
+    for name in [platform] if platform in places else places:
         try:
             build = read_build(places[name])
         except PackError as error:

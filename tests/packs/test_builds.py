@@ -285,7 +285,7 @@ def test_the_packs_own_build_is_found(demo):
     assert find(demo, environment={"KERNELPKG_BUILDS": ""}).directory == own
 
 
-def test_builds_for_other_gpus_of_the_architecture_come_after_the_own(demo):
+def test_without_an_own_build_those_for_other_gpus_of_the_architecture_are_found(demo):
     """A GPU borrows their configs, and digests and architecture say what fits."""
     other = put(demo.root / "builds/demo/nvidia_h100")
     put(demo.root / "builds/demo/nvidia_b200", evolve(BUILD, arch="sm_100"))
@@ -295,7 +295,9 @@ def test_builds_for_other_gpus_of_the_architecture_come_after_the_own(demo):
     assert find(demo, arch="sm_90").directory == other
     own = put(demo.root / "builds/demo/nvidia_h200")
     found, problems = find_all(demo, arch="sm_90")
-    assert ([build.directory for build in found], problems) == ([own, other], ())
+    assert ([build.directory for build in found], problems) == ([own], ())
+    digest = found[0].digest  # a lock that knows nothing of the other one keeps nothing from it
+    assert find(demo, arch="sm_90", locked={"nvidia_h200": digest}).directory == own
 
 
 def test_a_locked_build_that_is_gone_is_told(demo):
