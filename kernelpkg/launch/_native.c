@@ -19,7 +19,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 2,  /* native.py has the same number */
+    INTERFACE = 3,  /* native.py has the same number */
     MOST_ARGS = 255,
     MOST_PARAMS = 1024,
     MOST_ALLOCATIONS = 64,
@@ -289,8 +289,9 @@ static bool whole_number(PyObject *object, uint64_t *word) {
     return overflow == 0;
 }
 
-/* The bits of a float; a call may give a whole number for one, as PyTorch allows. */
-static KeyStatus key_real(Key *key, PyObject *object) {
+/* The bits of a float; a call may give a whole number for one, as PyTorch allows. Where its value
+ * decides nothing but what the kernel gets, there is no word of it. */
+static KeyStatus key_real(Key *key, PyObject *object, bool apart) {
     double value;
     uint64_t bits;
     if (PyFloat_CheckExact(object)) {
@@ -305,7 +306,7 @@ static KeyStatus key_real(Key *key, PyObject *object) {
         return KEY_NONE;
     }
     memcpy(&bits, &value, sizeof bits);
-    return key_word(key, bits);
+    return apart ? key_word(key, bits) : KEY_MADE;
 }
 
 static KeyStatus key_bytes(Key *key, const char *text, Py_ssize_t length) {
@@ -351,7 +352,7 @@ static KeyStatus key_numbers(Key *key, PyObject *object) {
 
 /* An argument that may be absent has a word before it, but where its first word says so. */
 static KeyStatus key_argument(
-    const State *state, Key *key, char kind, PyObject *object, uintptr_t *pointer
+    const State *state, Key *key, char kind, bool apart, PyObject *object, uintptr_t *pointer
 ) {
     bool optional = kind < 'a';
     if (optional) {
@@ -365,7 +366,7 @@ static KeyStatus key_argument(
     case 'i':
         return whole_number(object, &word) ? key_word(key, word) : KEY_NONE;
     case 'f':
-        return key_real(key, object);
+        return key_real(key, object, apart);
     case 'b':
         return PyBool_Check(object) ? key_word(key, Py_IsTrue(object) ? 1 : 0) : KEY_NONE;
     case 's':
@@ -396,7 +397,7 @@ static uint64_t key_hash(const Key *key, uint64_t seed) {
 
 /* -- Recorded: see recorded.py -- */
 
-typedef enum { SCALAR, ARGUMENT, ALLOCATION } Source;
+typedef enum { SCALAR, ARGUMENT, ALLOCATION, FLOAT, DOUBLE } Source;
 
 typedef struct {
     Source source;
@@ -430,6 +431,7 @@ typedef struct {
     Py_ssize_t result_count; /* of a tuple, ONE_RESULT or NO_RESULT */
     Attribute *attributes;
     Py_ssize_t attribute_count;
+    PyObject *any; /* places of floats that may have any value */
 } Recorded;
 
 static const uintptr_t UNREAD = UINTPTR_MAX;
@@ -520,6 +522,38 @@ static bool launch(const Recorded *self, void **pointers) {
     return code == 0 || raise_failure(state, &driver, code, "a kernel cannot be launched", 0);
 }
 
+/* Read the float of an argument, rounded to single precision where the kernel takes that. */
+static bool argument_number(
+    PyObject *const *args, Py_ssize_t count, const Param *param, uint64_t *bits
+) {
+    if (param->place >= count) {
+        PyErr_Format(
+            PyExc_TypeError, "a launch takes argument %zd, and %zd were given", param->place, count
+        );
+        return false;
+    }
+    PyObject *object = args[param->place];
+    if (!PyFloat_Check(object) && !PyLong_Check(object)) {
+        PyObject *name = PyType_GetName(Py_TYPE(object));
+        if (name != NULL)
+            PyErr_Format(
+                PyExc_TypeError, "argument %zd is not a number but %U", param->place, name
+            );
+        Py_XDECREF(name);
+        return false;
+    }
+    double value = PyFloat_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred()) return false;
+    *bits = 0;
+    if (param->source == FLOAT) {
+        float rounded = (float)value;
+        memcpy(bits, &rounded, sizeof rounded);
+    } else {
+        memcpy(bits, &value, sizeof value);
+    }
+    return true;
+}
+
 /* `known` are pointers that were read already, UNREAD where they were not; or NULL. */
 static bool run_launch(
     const Recorded *self, PyObject *const *args, Py_ssize_t count, const uintptr_t *known,
@@ -532,6 +566,10 @@ static bool run_launch(
         values[i] = param->value;
         pointers[i] = &values[i];
         if (param->source == SCALAR) continue;
+        if (param->source == FLOAT || param->source == DOUBLE) {
+            if (!argument_number(args, count, param, &values[i])) return false;
+            continue;
+        }
         uintptr_t pointer = UNREAD;
         if (param->source == ALLOCATION) {
             pointer = made[param->place];
@@ -635,14 +673,31 @@ static bool read_scalar(PyObject *bytes, Param *param) {
     return true;
 }
 
+static bool read_number(PyObject *type, PyObject *place, Param *param) {
+    static const char *absent = "a parameter names an argument that is not there";
+    long long source;
+    const char *text = PyUnicode_AsUTF8AndSize(type, NULL);
+    if (text == NULL) return false;
+    if (strcmp(text, "fp32") != 0 && strcmp(text, "fp64") != 0) {
+        PyErr_SetString(PyExc_ValueError, "a number must be fp32 or fp64");
+        return false;
+    }
+    if (!ranged(place, 0, MOST_UNSIGNED, absent, &source)) return false;
+    param->source = text[2] == '3' ? FLOAT : DOUBLE;
+    param->place = (Py_ssize_t)source;
+    return true;
+}
+
 static bool read_param(PyObject *object, Py_ssize_t allocations, Param *param) {
     static const char *absent = "a parameter names an allocation that is not there";
     long long source, delta;
     if (PyBytes_Check(object)) return read_scalar(object, param);
     if (!PyTuple_Check(object) || PyTuple_Size(object) != 2) {
-        PyErr_SetString(PyExc_TypeError, "a parameter must be bytes or two numbers");
+        PyErr_SetString(PyExc_TypeError, "a parameter must be bytes, two numbers, or a type and one");
         return false;
     }
+    if (PyUnicode_Check(PyTuple_GetItem(object, 0)))
+        return read_number(PyTuple_GetItem(object, 0), PyTuple_GetItem(object, 1), param);
     if (!ranged(PyTuple_GetItem(object, 0), -allocations, MOST_UNSIGNED, absent, &source))
         return false;
     delta = PyLong_AsLongLong(PyTuple_GetItem(object, 1));
@@ -762,16 +817,17 @@ static bool read_shape(Recorded *self, PyObject *grid, PyObject *threads, PyObje
 }
 
 static PyObject *recorded_new(PyTypeObject *type, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"kernel",  "grid",   "threads",    "shared", "params", "allocations",
-                               "results", "device", "attributes", NULL};
+    static char *keywords[] = {"kernel",      "grid",    "threads", "shared",     "params",
+                               "allocations", "results", "device",  "attributes", "any",
+                               NULL};
     unsigned long long kernel;
     PyObject *grid, *threads, *shared, *params, *allocations, *results, *device;
-    PyObject *attributes = NULL;
+    PyObject *attributes = NULL, *any = NULL;
     long long index;
     if (!PyArg_ParseTupleAndKeywords(
-            args, names, "KO!OOO!O!OO|O!", keywords, &kernel, &PyTuple_Type, &grid, &threads,
+            args, names, "KO!OOO!O!OO|O!O!", keywords, &kernel, &PyTuple_Type, &grid, &threads,
             &shared, &PyTuple_Type, &params, &PyTuple_Type, &allocations, &results, &device,
-            &PyTuple_Type, &attributes
+            &PyTuple_Type, &attributes, &PyTuple_Type, &any
         ))
         return NULL;
     const State *state = PyType_GetModuleState(type);
@@ -783,7 +839,8 @@ static PyObject *recorded_new(PyTypeObject *type, PyObject *args, PyObject *name
     if (self == NULL) return NULL;
     self->state = state;
     self->kernel = (void *)(uintptr_t)kernel;
-    if (!read_shape(self, grid, threads, shared) ||
+    self->any = any == NULL ? PyTuple_New(0) : Py_NewRef(any);
+    if (self->any == NULL || !read_shape(self, grid, threads, shared) ||
         !ranged(device, -1, MOST_DEVICES - 1, "device must be -1 to 63", &index) ||
         !read_allocations(self, allocations) || !read_params(self, params) ||
         !read_results(self, results) || !read_attributes(self, attributes)) {
@@ -797,6 +854,7 @@ static PyObject *recorded_new(PyTypeObject *type, PyObject *args, PyObject *name
 static int recorded_traverse(PyObject *object, visitproc visit, void *arg) {
     Recorded *self = (Recorded *)object;
     Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->any);
     for (Py_ssize_t i = 0; i < self->allocation_count; i++) {
         Py_VISIT(self->allocations[i].quick);
         Py_VISIT(self->allocations[i].quick_args);
@@ -821,14 +879,26 @@ static void recorded_dealloc(PyObject *object) {
     PyMem_Free(self->params);
     PyMem_Free(self->results);
     PyMem_Free(self->attributes);
+    Py_XDECREF(self->any);
     PyObject_GC_Del(object);
     Py_DECREF(type);
 }
+
+static PyObject *recorded_any(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef(((Recorded *)object)->any);
+}
+
+static PyGetSetDef recorded_getset[] = {
+    {"any", recorded_any, NULL, "Places of floats that may have any value.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 
 static PyType_Slot recorded_slots[] = {
     {Py_tp_doc, "One launch of a kernel, for calls of one signature; see launch/recorded.py."},
     {Py_tp_new, SLOT(recorded_new)},
     {Py_tp_call, SLOT(recorded_call)},
+    {Py_tp_getset, recorded_getset},
     {Py_tp_traverse, SLOT(recorded_traverse)},
     {Py_tp_dealloc, SLOT(recorded_dealloc)},
     {0, NULL},
@@ -876,6 +946,7 @@ typedef struct {
     size_t counter_count;
     uint64_t seed;
     char kinds[MOST_ARGS + 1];
+    bool any[MOST_ARGS]; /* whose value no signature has */
 } Calls;
 
 static Entry **find_entry(const Calls *self, const Key *key, uint64_t hash) {
@@ -936,7 +1007,9 @@ static KeyStatus write_key(
 ) {
     for (Py_ssize_t i = 0; i < self->kind_count; i++) {
         pointers[i] = UNREAD;
-        KeyStatus status = key_argument(self->state, key, self->kinds[i], args[i], &pointers[i]);
+        KeyStatus status = key_argument(
+            self->state, key, self->kinds[i], !self->any[i], args[i], &pointers[i]
+        );
         if (status != KEY_MADE) return status;
     }
     return KEY_MADE;
@@ -1217,6 +1290,30 @@ static PyObject *calls_count(PyObject *object, PyObject *counter) {
     return PyLong_FromUnsignedLongLong(known ? self->counts[place] : 0);
 }
 
+static PyObject *calls_accept_any(PyObject *object, PyObject *places) {
+    static const char *wanted = "a place must be that of a float";
+    Calls *self = (Calls *)object;
+    bool any[MOST_ARGS] = {false};
+    PyObject *tuple = PySequence_Tuple(places);
+    if (tuple == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < PyTuple_Size(tuple); i++) {
+        long long place;
+        if (!ranged(PyTuple_GetItem(tuple, i), 0, self->kind_count - 1, wanted, &place)) goto failed;
+        if (self->kinds[place] != 'f' && self->kinds[place] != 'F') {
+            PyErr_SetString(PyExc_ValueError, wanted);
+            goto failed;
+        }
+        any[place] = true;
+    }
+    Py_DECREF(tuple);
+    memcpy(self->any, any, sizeof any);
+    free_entries(take_all(self));
+    Py_RETURN_NONE;
+failed:
+    Py_DECREF(tuple);
+    return NULL;
+}
+
 static PyObject *calls_clear_all(PyObject *object, PyObject *unused) {
     (void)unused;
     free_entries(take_all((Calls *)object));
@@ -1350,6 +1447,8 @@ static PyMethodDef calls_methods[] = {
      "Remember what answers calls of a signature; False for arguments that have none."},
     {"get", calls_get, METH_O, "Return what answers calls of a signature, or None."},
     {"count", calls_count, METH_O, "Return how many calls were answered under a counter."},
+    {"accept_any", calls_accept_any, METH_O,
+     "Leave the values of floats out of signatures, and forget all of these."},
     {"clear", calls_clear_all, METH_NOARGS, "Forget all signatures; the counts stay."},
     {NULL, NULL, 0, NULL},
 };

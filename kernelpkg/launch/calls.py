@@ -59,6 +59,13 @@ def _real(value: Any) -> float | bytes:
     return value if value < 0.0 or value > 0.0 else _double_bits(value)
 
 
+def _any_real(value: Any) -> str:
+    """Return what stands for a float whose value no signature has."""
+    if value.__class__ is not float:
+        _real(value)
+    return "any"
+
+
 def _numbers(values: Any) -> tuple[int, ...]:
     if values.__class__ is not list and values.__class__ is not tuple:
         _refuse(values)
@@ -75,7 +82,8 @@ _TENSOR = "{0}.dtype, {0}.get_device(), {0}.data_ptr() & 15, {0}.shape, {0}.stri
 _CODE: Final = {
     "t": _TENSOR,
     "i": f"{{0}} if {{0}}.__class__ is int and {_LEAST} <= {{0}} <= {_MOST} else refuse({{0}})",
-    "f": "{0} if {0}.__class__ is float and ({0} < 0.0 or {0} > 0.0) else real({0})",
+    "f": "(({0} if {0}.__class__ is float and ({0} < 0.0 or {0} > 0.0) else real({0}))"
+    " if apart[{1}] else any_real({0}))",
     "b": "{0} if {0} is True or {0} is False else refuse({0})",
     "s": "{0} if {0}.__class__ is str else refuse({0})",
     "l": "numbers({0})",
@@ -91,7 +99,8 @@ class Calls:
     """Finds what a call launches by its signature, and asks `resolve` where nothing is found.
 
     A signature is all that a launch depends on: per tensor its dtype, device, sizes, strides and
-    the alignment of its pointer to 16 bytes, and every other value, floats by their bits.
+    the alignment of its pointer to 16 bytes, and every other value, floats by their bits unless
+    `accept_any` leaves them out.
 
     Args:
         kinds: A letter of `KINDS` for each argument of the op.
@@ -122,8 +131,10 @@ class Calls:
         check_arguments(kinds, len(defaults), limit)
         self._entries: OrderedDict[Any, tuple[Any, ...]] = OrderedDict()
         self._limit = limit
+        self._kinds = kinds
         self._lock = make_lock()
         # A step of itertools.count cannot be interrupted by another thread; `+= 1` can.
+        self._apart = [kind in "fF" for kind in kinds]
         self._counters: dict[int, itertools.count[int]] = {}
         self._reads: dict[int, int] = {}
         space: dict[str, Any] = {
@@ -137,6 +148,8 @@ class Calls:
             "without_key": _WITHOUT_KEY,
             "refuse": _refuse,
             "real": _real,
+            "any_real": _any_real,
+            "apart": self._apart,
             "numbers": _numbers,
         }
         first = len(kinds) - len(defaults)
@@ -204,6 +217,22 @@ class Calls:
             self._reads[counter] = reads + 1  # reading is a step too
             return next(counted) - reads
 
+    def accept_any(self, places: Sequence[int]) -> None:
+        """Leave the values of the floats at some places, and no others, out of signatures.
+
+        All signatures are forgotten.
+
+        Raises:
+            ValueError: At one of them there is no float.
+        """
+        floats = {place for place, kind in enumerate(self._kinds) if kind in "fF"}
+        if not floats.issuperset(places):
+            raise ValueError("a place must be that of a float")
+        with self._lock:
+            apart = floats.difference(places)
+            self._apart[:] = [place in apart for place in range(len(self._kinds))]
+            self._entries.clear()
+
     def clear(self) -> None:
         """Forget all signatures; the counts stay."""
         with self._lock:
@@ -238,7 +267,7 @@ def _written(kinds: str, defaults: int) -> str:
         name if place < first else f"{name}=d{place}" for place, name in enumerate(names)
     )
     given = ", ".join(names)
-    key = "".join(f"{_key_code(name, kind)}, " for name, kind in zip(names, kinds, strict=True))
+    key = "".join(f"{_key_code(place, kind)}, " for place, kind in enumerate(kinds))
     tensors = [name for name, kind in zip(names, kinds, strict=True) if kind in "tT"]
     grad = " or ".join(f"getattr({name}, 'requires_grad', False)" for name in tensors)
     tangent = " or ".join(f"has_tangent({name})" for name in tensors)
@@ -265,8 +294,9 @@ def _written(kinds: str, defaults: int) -> str:
     )
 
 
-def _key_code(name: str, kind: str) -> str:
-    code = _CODE[kind.lower()].format(name)
+def _key_code(place: int, kind: str) -> str:
+    name = f"a{place}"
+    code = _CODE[kind.lower()].format(name, place)
     if kind == "o" or kind.islower():
         return code if kind == "t" else f"({code})"
     return f"None if {name} is None else ({code})"

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from kernelpkg.launch import driver, native
 from kernelpkg.launch.host import HostCall, NotRecorded, Pointer
+from kernelpkg.launch.recorded import Param
 
 ALIGNMENT: Final = 16
 """Bytes, and the factor of numbers, that Triton makes a difference of."""
@@ -169,19 +170,23 @@ def recorded(
         off = value is not True and value in (None, False, 0, 1, ())
         if option not in _COMPILED_IN and not off:
             raise NotRecorded(f"it is launched with {option}={value}")
-    params: list[tuple[int, int] | bytes] = []
-    for kind, value in zip(code.types, call.args, strict=True):
+    params: list[Param] = []
+    fixed: set[int] = set()
+    for at, (kind, value) in enumerate(zip(code.types, call.args, strict=True)):
         if kind == CONSTANT:
+            fixed |= {call.passed[at]} if at in call.passed else set()
             continue
         if isinstance(value, Pointer):
             params.append((value.source, value.delta))
+        elif at in call.passed:
+            params.append((kind, call.passed[at]))
         else:
             try:
                 params.append(_NUMBERS[kind].pack(value))
             except (OverflowError, struct.error):
                 raise NotRecorded(f"{value} does not fit into the {kind} of its code") from None
     params += [_SCRATCH] * (len(code.parameters) - len(params))
-    if [8 if isinstance(param, tuple) else len(param) for param in params] != [*code.parameters]:
+    if [*map(_width, params)] != [*code.parameters]:
         raise NotRecorded("its code takes other parameters than Triton gives code of its kind")
     try:
         launch: Callable[..., Any] = native.choose().recorded(
@@ -193,7 +198,15 @@ def recorded(
             allocations=call.allocations,
             results=call.results,
             device=device,
+            any=tuple(sorted(call.any - fixed)),
         )
     except ValueError as error:  # more than our launchers do
         raise NotRecorded(str(error)) from None
     return launch
+
+
+def _width(param: Param) -> int:
+    """Return how many bytes a parameter has."""
+    if isinstance(param, bytes):
+        return len(param)
+    return _NUMBERS[param[0]].size if isinstance(param[0], str) else 8

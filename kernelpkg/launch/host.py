@@ -11,11 +11,12 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import CodeType, FunctionType, SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import torch
-from attrs import frozen
+from attrs import evolve, field, frozen
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernelpkg.errors import KernelpkgError
@@ -60,7 +61,8 @@ class HostCall:
 
     `args` are those of the kernel in order; `options` are num_warps and the like. `allocations`
     are sizes, strides, dtype and device; `results` says which of them are returned, None for an op
-    that returns nothing.
+    that returns nothing. `any` are the places of floats of the op that the host part does not look
+    at; `passed` says which arguments of the kernel they are, by place.
     """
 
     kernel: Any
@@ -69,6 +71,8 @@ class HostCall:
     options: Mapping[str, Any]
     allocations: tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device], ...]
     results: int | tuple[int, ...] | None
+    any: frozenset[int] = frozenset()
+    passed: Mapping[int, int] = field(factory=dict)
 
     @property
     def far(self) -> bool:
@@ -105,6 +109,44 @@ def record(host: HostFunction, args: Sequence[Any], device: torch.device) -> Hos
     looks = sorted(_LOOKS.intersection(_names(host)))
     if looks:
         raise NotRecorded(f"its host part uses {looks[0]}")
+    floats = {place: _Float(place) for place, arg in enumerate(args) if arg.__class__ is float}
+    if floats:
+        with suppress(NotRecorded, _LookedAt):
+            call = _record(host, args, device, floats)
+            return evolve(
+                call,
+                args=tuple(args[a.place] if type(a) is _Float else a for a in call.args),
+                any=frozenset(floats),
+                passed={at: a.place for at, a in enumerate(call.args) if type(a) is _Float},
+            )
+    return _record(host, args, device, {})
+
+
+class _LookedAt(Exception):
+    """A host part looks at the value of a float."""
+
+
+class _Float:
+    """What stands for a float that a host part may hand to its kernel, and do nothing else with."""
+
+    __slots__ = ("place",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def _look(self, *_: object) -> NoReturn:
+        raise _LookedAt
+
+    # Other operators, and conversions to numbers, are missing, and fail.
+    __bool__ = __eq__ = __ne__ = __repr__ = __str__ = __format__ = _look
+    __class__ = property(_look)
+
+
+def _record(
+    host: HostFunction, args: Sequence[Any], device: torch.device, hidden: Mapping[int, _Float]
+) -> HostCall:
+    """Record a host part that gets what is hidden in place of some arguments."""
     taken: list[tuple[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]]] = []
 
     def launcher(kernel: Any, grid: Sequence[int], *given: Any, **options: Any) -> None:
@@ -115,8 +157,9 @@ def record(host: HostFunction, args: Sequence[Any], device: torch.device) -> Hos
         watch = _Watch(inputs)
         try:
             with watch:
-                result = host(*inputs, _launcher=launcher)
-        except NotRecorded:
+                given = (hidden.get(place, value) for place, value in enumerate(inputs))
+                result = host(*given, _launcher=launcher)
+        except (NotRecorded, _LookedAt):
             raise
         except Exception as error:  # a call that is wrong fails again where it is launched
             said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -124,6 +167,8 @@ def record(host: HostFunction, args: Sequence[Any], device: torch.device) -> Hos
     if len(taken) != 1:
         raise NotRecorded(f"its host part launches {len(taken)} kernels")
     kernel, grid, given, options = taken[0]
+    if any(type(value) is _Float for value in options.values()):
+        raise _LookedAt
     if not 1 <= len(grid) <= 3:
         raise NotRecorded(f"its grid has {len(grid)} dimensions")
     x, y, z, *_ = (*map(int, grid), 1, 1)
@@ -184,6 +229,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def argument(self, value: Any) -> Any:
         """Return what a kernel is launched with: a pointer, or the value itself."""
+        if type(value) is _Float:
+            return value
         if not isinstance(value, torch.Tensor):
             if not isinstance(value, int | float | bool | str | None):
                 raise NotRecorded(f"its kernel takes a {type(value).__name__}")

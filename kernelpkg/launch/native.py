@@ -19,7 +19,7 @@ from kernelpkg.errors import UsageError
 from kernelpkg.launch import calls, driver, recorded
 
 VARIABLE: Final = "KERNELPKG_LAUNCHER"
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 """What `_native.c` must have been made for; raised when either side changes what they share."""
 
 has_tangent: Final = calls.has_tangent

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ctypes
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 
 from kernelpkg.launch import driver
 
-Param = tuple[int, int] | bytes
+Param = tuple[int, int] | tuple[str, int] | bytes
 """A parameter of a kernel: (source, delta) is the pointer of argument `source`, or of allocation
--source - 1 where it is negative, and `delta` bytes; bytes are a scalar, little-endian."""
+-source - 1 where it is negative, and `delta` bytes; ("fp32", place) or ("fp64", place) is the float
+of an argument; bytes are a scalar, little-endian."""
 
 Allocation = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, torch.device]
 """Sizes, strides, dtype and device of a tensor that every call makes."""
@@ -44,6 +47,8 @@ class Recorded:
         results: Which of them are returned: None, one, or a tuple of several.
         device: The index of the GPU; -1 where the tensors are on a CPU, with a stub of a driver.
         attributes: Numbers and values of launch attributes, as cuda.h has them.
+        any: Places of arguments that are floats, and may have any value: it is launched with that
+            of the call at hand, and nothing else of it depends on that.
 
     Raises:
         ValueError: What was given cannot be launched.
@@ -60,6 +65,7 @@ class Recorded:
         results: int | tuple[int, ...] | None,
         device: int,
         attributes: tuple[tuple[int, int], ...] = (),
+        any: tuple[int, ...] = (),
     ) -> None:
         _check(grid, threads, shared, params, len(allocations), results, device)
         self._kernel = kernel
@@ -71,6 +77,7 @@ class Recorded:
         self._allocations = allocations
         self._results = results
         self._device = device
+        self.any = any
         self._attributes = driver.make_attributes(attributes)
         self._launch: tuple[driver.Driver, Callable[[Sequence[int], int], None]] | None = None
 
@@ -78,7 +85,7 @@ class Recorded:
         """Launch, and return the results.
 
         Raises LaunchError where the driver refuses, and TypeError for an argument whose pointer is
-        needed and that is no tensor.
+        needed and that is no tensor, or whose number is and that is none.
         """
         made = [
             torch.empty_strided(sizes, strides, dtype=dtype, device=device)
@@ -98,6 +105,9 @@ class Recorded:
                 values.append(param)
                 continue
             source, delta = param
+            if isinstance(source, str):
+                values.append(_BITS[source](_number(args, delta)))
+                continue
             tensor = made[-source - 1] if source < 0 else _argument(args, source)
             pointer = tensor.data_ptr()
             values.append(pointer + delta if pointer else 0)
@@ -112,10 +122,33 @@ class Recorded:
         self._launch[1](values, stream)
 
 
+def _given(args: Sequence[Any], place: int) -> Any:
+    if place >= len(args):
+        raise TypeError(f"a launch takes argument {place}, and {len(args)} were given")
+    return args[place]
+
+
+def _number(args: Sequence[Any], place: int) -> float:
+    value = _given(args, place)
+    if not isinstance(value, float | int):
+        raise TypeError(f"argument {place} is not a number but {type(value).__name__}")
+    return float(value)
+
+
+def _single_bits(value: float) -> int:
+    """Return the bits of a number in single precision; one that is too large becomes infinite."""
+    return int.from_bytes(bytes(ctypes.c_float(value)), "little")
+
+
+def _double_bits(value: float) -> int:
+    return int.from_bytes(struct.pack("<d", value), "little")
+
+
+_BITS: Final[Mapping[str, Callable[[float], int]]] = {"fp32": _single_bits, "fp64": _double_bits}
+
+
 def _argument(args: Sequence[Any], source: int) -> torch.Tensor:
-    if source >= len(args):
-        raise TypeError(f"a launch takes argument {source}, and {len(args)} were given")
-    tensor = args[source]
+    tensor = _given(args, source)
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"argument {source} is not a tensor but {type(tensor).__name__}")
     return tensor
@@ -146,7 +179,12 @@ def _check(
     for param in params:
         if isinstance(param, bytes) and not 1 <= len(param) <= 8:
             raise ValueError("a scalar must have 1 to 8 bytes")
-        if not isinstance(param, bytes) and param[0] < -allocations:
+        if not isinstance(param, bytes) and isinstance(param[0], str):
+            if param[0] not in _BITS:
+                raise ValueError("a number must be fp32 or fp64")
+            if not 0 <= param[1] < 2**31:
+                raise ValueError("a parameter names an argument that is not there")
+        elif not isinstance(param, bytes) and param[0] < -allocations:
             raise ValueError("a parameter names an allocation that is not there")
     for place in () if results is None else (results,) if isinstance(results, int) else results:
         if not 0 <= place < allocations:

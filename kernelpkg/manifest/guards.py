@@ -134,6 +134,7 @@ class CallCheck:
     """Holds calls of one op against its manifest; made once, used once per signature.
 
     `device_type` is not looked at: that the op has an implementation for it is PyTorch's check.
+    `unread` are the places of arguments whose values nothing here looks at.
     """
 
     def __init__(self, spec: KernelSpec, op: str) -> None:
@@ -148,6 +149,13 @@ class CallCheck:
             (guard, compile_exprs([guard], params, nullable=nullable, absent=False))
             for guard in spec.guards
         ]
+        read = {name for axis in spec.axes for name in axis.expr.names()}
+        read |= {name for guard in spec.guards for name in guard.names()}
+        if spec.picker is not None:  # it gets all arguments
+            read.update(spec.schema.arg_names)
+        self.unread = frozenset(
+            place for place, name in enumerate(spec.schema.arg_names) if name not in read
+        )
         self._extra = [n for n in spec.schema.arg_names if n not in names]
         self._variants: dict[str, Callable[..., tuple[Any, ...]]] = {}
 

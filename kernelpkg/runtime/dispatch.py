@@ -28,6 +28,8 @@ class Acceptance(Protocol):
     """Holds calls against what a kernel takes; `guards.CallCheck` does so for a manifest."""
 
     axis_names: tuple[str, ...]
+    unread: frozenset[int]
+    """Places of arguments whose values neither this nor a picker looks at."""
 
     def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
         """Return the axis values of a call, or raise CallError."""
@@ -106,9 +108,10 @@ class Dispatcher:
     """Answers the calls of one op.
 
     A signature is all that a launch depends on: per tensor its shape, strides, dtype, device and
-    the alignment of its pointer, and every scalar. A call whose signature was seen costs one
-    look-up and the launch; a new one is held against the manifest, its config is picked, and its
-    launcher is made, under a lock. `acceptance` is asked for at the first call.
+    the alignment of its pointer, and every scalar, but a float that the kernel alone looks at. A
+    call whose signature was seen costs one look-up and the launch; a new one is held against the
+    manifest, its config is picked, and its launcher is made, under a lock. `acceptance` is asked
+    for at the first call.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Dispatcher:
         self.plan = plan
         self.backend = backend
         self._lock = make_lock()
+        self._any: frozenset[int] | None = None
         self.calls = make_calls(
             schema,
             self.resolve,
@@ -164,13 +168,31 @@ class Dispatcher:
         launch = self.backend.empty(args)
         if launch is None and self.backend.interprets(args):
             launch = self.backend.interpret
+        prepared = launch is None
         if launch is not None:
             result = launch(*args)
         else:
             launch, result = self._launch(axes, args, run=True, compiling=compiling)
         check_results(self.op, self.schema, args, result)
-        self.calls.put(args, launch)
+        self._remember(args, launch, prepared=prepared)
         return launch, result
+
+    def _remember(self, args: Sequence[Any], launch: Launch, *, prepared: bool = True) -> None:
+        """Keep a launcher by the signature of its calls.
+
+        One that was `prepared` for a call may depend on the values of floats, except of those that
+        it calls `any`. The first that depends on one makes its value a part of all signatures.
+        """
+        before = self._any
+        if before is None:
+            floats = (place for place, arg in enumerate(self.schema.args) if arg.type == "float")
+            before = self._acceptance().unread.intersection(floats)
+        free = getattr(launch, "any", ()) if prepared else before
+        found = frozenset(place for place in before if place in free or args[place] is None)
+        if found != (self._any or frozenset()):
+            self.calls.accept_any(tuple(sorted(found)))
+        self._any = found
+        self.calls.put(args, launch)
 
     def prepare(self, args: Sequence[Any], *, compiling: bool = True) -> None:
         """Make the launcher of a call without launching it.
@@ -189,7 +211,7 @@ class Dispatcher:
             # What is known here may be launched while a CUDA graph is captured.
             if not self.backend.is_compiled(launch):
                 raise NotReady(f"{self.op}: code for this call is compiled when it is first made")
-            self.calls.put(args, launch)
+            self._remember(args, launch)
 
     def begin(self, args: Sequence[Any], chosen: Chosen | None = None) -> None:
         """Begin to compile a call, with the config that it gets or another one.

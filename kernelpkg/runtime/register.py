@@ -61,6 +61,7 @@ class AnyCall:
     """Accepts every call; a kernel without a manifest has no axes."""
 
     axis_names: tuple[str, ...] = ()
+    unread: frozenset[int] = frozenset()  # a picker that is a function may look at all
 
     def axes_of(self, args: Sequence[Any]) -> tuple[Scalar, ...]:
         return ()

@@ -198,6 +198,21 @@ def test_warmed_ops_compile_nothing(name: str, device: str) -> None:
     assert (mine.backend.compiled_count(), len(mine.dispatcher.calls)) == (count, known)
 
 
+@pytest.mark.parametrize("name", ["rms_norm_dynamic_per_token_quant", "fused_qk_norm_rope"])
+def test_each_call_has_its_own_epsilon(name: str, device: str) -> None:
+    """One signature serves them all, by both launchers, and every result is right."""
+    spec, op = SPECS[name], kernel(name)
+    place = next(at for at, arg in enumerate(spec.schema.args) if arg.name.startswith("eps"))
+    args = [*make_inputs(spec, sized(spec, 48), device=device)]
+    op.dispatcher.calls.clear()
+    for epsilon in (1e-6, 0.5, 4.0, 1e-6):
+        args[place] = epsilon
+        given = tuple(args)
+        assert disagreement(spec, op, copies(given), copies(given)) == []
+    assert len(op.dispatcher.calls) == 1
+    assert place in op.dispatcher.calls.get(args).any
+
+
 def test_a_build_needs_neither_helion_nor_triton(tmp_path: Path) -> None:
     """A build made here runs in a process that imports neither, and gives what compiling gives."""
     root = tmp_path / "pack"

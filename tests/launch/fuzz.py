@@ -131,7 +131,13 @@ def a_recorded(rng: random.Random, extension: object) -> object:
         ((2, rng.randrange(3)), (3, 1), rng.choice(DTYPES), device) for _ in range(rng.randrange(3))
     )
     params = tuple(
-        rng.choice([(rng.randrange(-4, 6), rng.randrange(-8, 8)), rng.randbytes(rng.randrange(10))])
+        rng.choice(
+            [
+                (rng.randrange(-4, 6), rng.randrange(-8, 8)),
+                (rng.choice(["fp32", "fp64", "fp32", "i32"]), rng.randrange(-1, 6)),
+                rng.randbytes(rng.randrange(10)),
+            ]
+        )
         for _ in range(rng.randrange(6))
     )
     results = rng.choice([None, 0, -1, (0,), (1, 0), (), 2**70])
@@ -139,7 +145,9 @@ def a_recorded(rng: random.Random, extension: object) -> object:
     attributes = rng.choice([(), (), ((4, 2**500),), ((1, -1),), ((2, 2**600),)])
     given = (5, grid, rng.choice([32, 0, 1024]), 0, params, allocations, results)
     try:
-        return extension.Recorded(*given, rng.choice([-1, -1, -1, 0, 99]), attributes)
+        made = extension.Recorded(*given, rng.choice([-1, -1, -1, 0, 99]), attributes, (1, "x"))
+        assert made.any == (1, "x")
+        return made
     except (ValueError, OverflowError):
         return None
 
@@ -197,6 +205,10 @@ def one_op(rng: random.Random, extension: object, cases: int) -> int:
                 calls.get(iter(args))
             elif what < 0.95:
                 calls.put(args, launch, rng.choice([0, 9, -1, 70000, 2**70]))
+            elif what < 0.97:
+                calls.accept_any(
+                    [rng.randrange(-1, len(kinds) + 1) for _ in range(rng.randrange(3))]
+                )
             else:
                 recorded = a_recorded(rng, extension)
                 assert recorded is None or recorded(*args) != 0

@@ -284,6 +284,27 @@ def test_a_launch_may_be_taken_out_while_it_runs(launcher):
     assert op.calls.get((1,)) is None
 
 
+def test_floats_of_any_value_are_in_no_signature(launcher):
+    """Whether they are there is, and so are other floats; all that was known is forgotten."""
+    op = Op(launcher, "fFf", defaults=(None, 0.5))
+    assert alike(op, (1.0, 2.0), (1.0, 3.0)) == [False, False]
+    op.calls.accept_any([0, 1])
+    assert len(op.calls) == 0
+    calls = [(1.0, 2.0), (-0.0, float("nan")), (7, 2**60), (1.0,), (2.0, None), (1.0, 2.0, 0.25)]
+    assert alike(op, *calls) == [False, True, True, False, True, False]
+    assert alike(op, (1.0, "x"), (True, 2.0), (10**400, 2.0)) == [False] * 3
+    op.calls.accept_any(())
+    assert alike(op, (1.0, 2.0), (1.0, 3.0), (1.0, 2.0)) == [False, False, True]
+
+
+@pytest.mark.parametrize("places", [[1], [-1], [2], [0, 1]])
+def test_what_is_no_float_has_a_signature(launcher, places):
+    op = Op(launcher, "fi")
+    with pytest.raises(ValueError, match=r"^a place must be that of a float$"):
+        op.calls.accept_any(places)
+    assert alike(op, (1.0, 1), (2.0, 1)) == [False, False]
+
+
 def test_counts_are_exact_with_threads(launcher):
     op = Op(launcher, "ti", limit=4)
     x = torch.zeros(4)

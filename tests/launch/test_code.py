@@ -265,6 +265,18 @@ def launched(monkeypatch):
     monkeypatch.setattr(module.native, "choose", lambda: chosen)
 
 
+def test_a_float_that_is_handed_on_is_that_of_each_call(launched):
+    """But where the code has it in itself."""
+    code = code_of(*("fp32", "fp64", "fp32"), constants={}, parameters=[4, 8, 4, 8, 8])
+    call = evolve(call_of(0.5, 1.5, 2.5), any=frozenset({1, 4, 5}), passed={0: 4, 1: 1})
+    given = recorded(code, call, 1, lambda _: 77).given
+    assert given["params"][:3] == (("fp32", 4), ("fp64", 1), b"\0\0\x20\x40")
+    assert given["any"] == (1, 4, 5)
+    code = code_of(*("constexpr", "fp64"), constants={0: 0.5}, parameters=[8, 8, 8])
+    call = evolve(call_of(0.5, 1.5), any=frozenset({1, 4}), passed={0: 4, 1: 1})
+    assert recorded(code, call, 1, lambda _: 77).given["any"] == (1,)
+
+
 def test_a_launch_has_the_parameters_of_its_code(launched):
     """Constants are not passed; numbers are as wide as their types; scratch stands last."""
     code = code_of(
@@ -298,6 +310,7 @@ def test_a_launch_has_the_parameters_of_its_code(launched):
         "allocations": call.allocations,
         "results": 0,
         "device": 1,
+        "any": (),
     }
 
 

@@ -67,6 +67,42 @@ def test_a_whole_host_part_is_written_down():
     )
 
 
+def test_a_float_that_is_only_handed_on_may_have_any_value():
+    call = recorded(
+        "_launcher(k, (4,), x, z, y, z)", torch.empty(4, 8), 0.5, 1.5, None, params="x, y, z, w"
+    )
+    assert call.args == (pointer(0), 1.5, 0.5, 1.5)
+    assert (call.any, call.passed) == ({1, 2}, {1: 2, 2: 1, 3: 2})
+
+
+LOOKS = {
+    "arithmetic": "_launcher(k, (4,), x, 1 / y)",
+    "negation": "_launcher(k, (4,), x, -y)",
+    "a function": "_launcher(k, (4,), x, math.sqrt(y))",
+    "a conversion": "_launcher(k, (4,), x, int(y))",
+    "a comparison": "_launcher(k, (4,), x, y > 0.25)",
+    "equality": "_launcher(k, (4,), x, y == 0.5)",
+    "truth": "_launcher(k, (4,), x, y or 1.0)",
+    "its class": "_launcher(k, (4,), x, 1.0 if isinstance(y, float) else 2.0)",
+    "a grid": "_launcher(k, (4 * round(y + 1),), x, y)",
+    "a raw grid": "_launcher(k, (y + 3.5,), x, y)",
+    "an option": "_launcher(k, (4,), x, y, num_warps=y)",
+    "a text": "_launcher(k, (4,), x, len(f'{y}'))",
+    "a tensor": "_launcher(k, (4,), x[: int(y * 4)], y)",
+    "a list": "_launcher(k, (4,), x, [2.0, y][1])",
+    "the largest": "_launcher(k, (4,), x, max(y, 0.25))",
+}
+
+
+@pytest.mark.parametrize("body", LOOKS.values(), ids=LOOKS)
+def test_a_float_that_is_looked_at_is_part_of_what_is_recorded(body):
+    """Of a list, only the element is handed on, and that is no look."""
+    call = recorded(body, torch.empty(4, 8), 0.5)
+    handed = body == LOOKS["a list"]
+    assert (call.any, call.passed) == (({1}, {1: 1}) if handed else (frozenset(), {}))
+    assert call.args[0] == pointer(0)
+
+
 VIEWS = {
     "view": ("x.view(-1)", 0),
     "row": ("x[2]", 2 * 8 * 4),

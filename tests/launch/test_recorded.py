@@ -110,6 +110,47 @@ def test_scalars_have_their_bytes(launcher, stub):
     assert list(stub.last().params[:4]) == [7, 0x0201, 0xBF800000, 0x8000000000000001]
 
 
+@pytest.mark.parametrize(
+    ("value", "single", "double"),
+    [
+        (1.5, 0x3FC00000, 0x3FF8000000000000),
+        (-0.0, 0x80000000, 0x8000000000000000),
+        (3, 0x40400000, 0x4008000000000000),
+        (1e300, 0x7F800000, 0x7E37E43C8800759C),
+        (float("nan"), 0x7FC00000, 0x7FF8000000000000),
+        (0.1, 0x3DCCCCCD, 0x3FB999999999999A),
+    ],
+)
+def test_floats_are_those_of_the_call(launcher, stub, value, single, double):
+    """Rounded to what the kernel takes; too large a one is infinite."""
+    stub.sizes(4, 8)
+    launch = record(launcher, params=(("fp32", 1), ("fp64", 1)), any=(1,))
+    for given in (2.0, value):
+        launch(None, given)
+    assert launch.any == (1,)
+    assert list(stub.last().params[:2]) == [single, double]
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((1.0,), "a launch takes argument 1, and 1 were given"),
+        ((1.0, "2"), "argument 1 is not a number but str"),
+        ((1.0, None), "argument 1 is not a number but NoneType"),
+    ],
+)
+def test_a_float_that_is_not_there_is_not_launched_with(launcher, stub, args, text):
+    with pytest.raises(TypeError, match=rf"^{text}$"):
+        record(launcher, params=(("fp32", 1),))(*args)
+    assert stub.launches() == 0
+
+
+def test_a_float_that_is_too_large_is_refused(launcher, stub):
+    with pytest.raises(OverflowError, match=r"^int too large to convert to float$"):
+        record(launcher, params=(("fp32", 0),))(10**400)
+    assert stub.launches() == 0
+
+
 def test_allocations_are_made_at_each_call_and_returned(launcher, stub):
     stub.sizes(8, 8)
     launch = record(
@@ -257,6 +298,8 @@ def test_an_argument_that_is_not_given_is_refused(launcher, stub):
         ({"params": (b"",)}, "a scalar must have 1 to 8 bytes"),
         ({"params": (b"123456789",)}, "a scalar must have 1 to 8 bytes"),
         ({"params": ((-1, 0),)}, "a parameter names an allocation that is not there"),
+        ({"params": (("i32", 0),)}, "a number must be fp32 or fp64"),
+        ({"params": (("fp32", -1),)}, "a parameter names an argument that is not there"),
         ({"params": (b"1",) * 1025}, "params must be 1024 at most"),
         ({"results": 0}, "a result names an allocation that is not there"),
         ({"results": (-1,)}, "a result names an allocation that is not there"),

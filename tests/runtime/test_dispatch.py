@@ -46,6 +46,7 @@ def tensor(*shape, strides=None, dtype=torch.float32, grad=False, offset=0):
 
 class Acceptance:
     axis_names = ("n", "eps")
+    unread = frozenset()
 
     def __init__(self):
         self.calls = 0
@@ -177,6 +178,72 @@ class OnAnotherDevice:
     @staticmethod
     def get_device():
         return 1
+
+
+class Takes:
+    """A launcher that does not depend on the values of the floats at some places."""
+
+    def __init__(self, *places):
+        self.any = places
+
+    def __call__(self, *args):
+        return args[4]
+
+
+def resolved(bench, *values):
+    """Say of each value of `eps` whether a call with it is asked about."""
+    asked = []
+    for eps in values:
+        before = bench.acceptance.calls
+        assert bench.call(*_args(eps=eps)) == eps
+        asked.append(bench.acceptance.calls > before)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("unread", "launch", "asked"),
+    [
+        pytest.param({4}, Takes(4), [True, False, False], id="neither looks"),
+        pytest.param({0, 3}, Takes(4), [True, True, False], id="the manifest looks"),
+        pytest.param({4}, Takes(), [True, True, False], id="the launch looks"),
+        pytest.param({4}, lambda *args: args[4], [True, True, False], id="not recorded"),
+    ],
+)
+def test_a_float_that_the_kernel_alone_looks_at(unread, launch, asked):
+    """Its value is in no signature, and each call launches with its own."""
+    bench = Bench(compile=lambda args, chosen: launch)
+    bench.acceptance.unread = frozenset(unread)
+    assert resolved(bench, 1e-6, 1e-5, 1e-6) == asked
+
+
+def test_a_launch_that_looks_at_a_float_puts_it_into_all_signatures():
+    """Whatever was known before is asked about again, and what comes later is told apart."""
+    launches = [Takes(4), Takes(), Takes(4)]
+    bench = Bench(compile=lambda args, chosen: launches[min(args[3], 2)])
+    bench.acceptance.unread = frozenset({4})
+    calls = [
+        (0, 1.0),
+        (0, 2.0),
+        (1, 1.0),
+        (1, 2.0),
+        (0, 1.0),
+        (0, 2.0),
+        (2, 1.0),
+        (2, 2.0),
+        (0, 2.0),
+    ]
+    asked = []
+    for n, eps in calls:
+        before = bench.acceptance.calls
+        assert bench.call(*_args(n=n, eps=eps)) == eps
+        asked.append(bench.acceptance.calls > before)
+    assert asked == [True, False, True, True, True, True, True, True, False]
+
+
+def test_what_is_interpreted_takes_any_float():
+    bench = Bench(interprets=lambda args: True, interpret=lambda *args: args[4])
+    bench.acceptance.unread = frozenset({4})
+    assert resolved(bench, 1.0, 2.0, float("inf")) == [True, False, False]
 
 
 def test_a_tensor_on_another_device():

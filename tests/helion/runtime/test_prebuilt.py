@@ -19,6 +19,7 @@ from attrs import evolve
 
 import kernelpkg
 from kernelpkg import cli
+from kernelpkg.bench.inputs import make_inputs
 from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.compile import bind
 from kernelpkg.configs import platforms
@@ -146,6 +147,25 @@ def test_equal_calls_are_looked_up_once(built, gpu, monkeypatch):
     torch.ops.demo.twice(x)
     torch.ops.demo.twice(torch.ones(5))
     assert gpu.launches() == 3
+
+
+def test_each_call_launches_with_its_own_epsilon(gpu):
+    """Which is in no signature: neither the manifest nor the host part looks at it."""
+    root, name = Path(__file__).parents[3], "rms_norm_dynamic_per_token_quant"
+    spec = read_kernel(root, name)
+    report = kernelpkg.load(root=root, ops=[name], environment={}, prebuilt=True)
+    assert row(report)[:2] == ("registered", "prebuilt")
+    case = next(case for case in cases_of(spec, "tune") if case.values["num_tokens"] == 64)
+    args = [*make_inputs(spec, case, device="cpu")]
+    place = spec.schema.arg_names.index("epsilon")
+    for epsilon in (1e-6, 1e-5, 0.25, 1.0):
+        args[place] = epsilon
+        torch.ops.kernelpkg.rms_norm_dynamic_per_token_quant(*args)
+    calls = kernelpkg.get_registered_kernels()[f"kernelpkg::{name}"].dispatcher.calls
+    assert (gpu.launches(), len(calls)) == (4, 1)
+    launch = calls.get(args)
+    assert place in launch.any
+    assert ("fp32", place) in launch._params
 
 
 def far() -> torch.Tensor:
