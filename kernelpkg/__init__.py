@@ -15,6 +15,7 @@ _PLACES: Final = {
     "ConfigError": "errors",
     "DisabledError": "errors",
     "KernelpkgError": "errors",
+    "LoadWarning": "errors",
     "PackError": "errors",
     "Problem": "errors",
     "RegistrationError": "errors",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kernelpkg.errors import ConfigError as ConfigError
     from kernelpkg.errors import DisabledError as DisabledError
     from kernelpkg.errors import KernelpkgError as KernelpkgError
+    from kernelpkg.errors import LoadWarning as LoadWarning
     from kernelpkg.errors import PackError as PackError
     from kernelpkg.errors import Problem as Problem
     from kernelpkg.errors import RegistrationError as RegistrationError

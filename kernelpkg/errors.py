@@ -207,6 +207,10 @@ class UsageError(KernelpkgError):
     """A command or a function was asked for something that cannot be; exit status 2."""
 
 
+class LoadWarning(UserWarning):
+    """A part of a pack failed to load, and nothing was said of that being fine or not."""
+
+
 class RegistrationError(KernelpkgError, ValueError):
     """An op or a kernel cannot be registered, for instance because its name is taken."""
 

@@ -377,7 +377,7 @@ def _lacks_memory(error: BaseException) -> bool:
 def _load(name: str, root: str, overlays: tuple[str, ...], device: Device) -> LoadReport:
     if device == "cpu":
         torch.set_num_threads(1)  # there is a process for each core
-    return load(name, root=root, configs=overlays, device=device, environment={})
+    return load(name, root=root, configs=overlays, device=device, environment={}, strict=False)
 
 
 @lru_cache(maxsize=2)

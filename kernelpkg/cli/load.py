@@ -78,6 +78,7 @@ def load_pack(options: argparse.Namespace, **how: Any) -> LoadReport:
             device=options.device,
             configs=options.configs,
             progress=progress.step,
+            strict=False,
             **how,
         )
     return evolve(report, seconds=time.perf_counter() - start)

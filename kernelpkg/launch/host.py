@@ -157,8 +157,8 @@ def _record(
         watch = _Watch(inputs)
         try:
             with watch:
-                given = (hidden.get(place, value) for place, value in enumerate(inputs))
-                result = host(*given, _launcher=launcher)
+                shown = (hidden.get(place, value) for place, value in enumerate(inputs))
+                result = host(*shown, _launcher=launcher)
         except (NotRecorded, _LookedAt):
             raise
         except Exception as error:  # a call that is wrong fails again where it is launched

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,14 @@ from attrs import evolve, frozen
 from kernelpkg.bench.reference import smoke_check
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import PackError, Problem, Progress, RegistrationError, suggestion
+from kernelpkg.errors import (
+    LoadWarning,
+    PackError,
+    Problem,
+    Progress,
+    RegistrationError,
+    suggestion,
+)
 from kernelpkg.launch import native
 from kernelpkg.locks import make_lock
 from kernelpkg.manifest.spec import KernelName, KernelSpec, PackSpec
@@ -61,7 +69,7 @@ def load(
     ops: Sequence[str] = (),
     device: Device = "auto",
     smoke: bool = False,
-    strict: bool = False,
+    strict: bool | None = None,
     configs: Sequence[str | os.PathLike[str]] = (),
     locked: bool = False,
     builds: Sequence[str | os.PathLike[str]] = (),
@@ -88,7 +96,8 @@ def load(
         device: "auto", "cpu" or "cuda": what the report speaks of. An op runs on CPU and CUDA
             tensors alike.
         smoke: Run the smallest cases of each op against its reference.
-        strict: Raise where a kernel failed, after all that could be registered was.
+        strict: True raises where a kernel failed, after all that could be registered was; False
+            leaves it to the report. Unless given, there is a LoadWarning beside the report.
         configs: Directories of configs that go before the pack's own, in the order of preference;
             without any, those of KERNELPKG_CONFIGS.
         locked: Load only kernels that are as the pack's kernelpkg.lock says. A pack of an installed
@@ -156,6 +165,8 @@ def load(
     )
     if strict and not found.ok:
         raise PackError(problems=found.failures())
+    if strict is None and not found.ok:
+        warnings.warn(found.warning(), LoadWarning, stacklevel=2)
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, Final, Literal
 
 from attrs import asdict, frozen
 from attrs.filters import exclude
 
-from kernelpkg.errors import Problem, counted
+from kernelpkg.errors import Problem, aligned, counted
 from kernelpkg.packs.verify import LockState
 
 LoadStatus = Literal["registered", "failed", "disabled"]
@@ -134,6 +135,32 @@ class LoadReport:
         if "unverified" in checks:
             parts.append(f"{checks.count('unverified')} unverified")
         return f"pack {self.pack}: {', '.join(parts)} ({self.platform}, {self.seconds:.1f} s)"
+
+    def warning(self) -> str:
+        """Return one line with the first failure.
+
+        Returns:
+            The summary and the failure, as in "pack demo: 1 failed (cpu, 0.1 s); kernels/a/…".
+        """
+        first, *others = self.failures()
+        more = f" (and {len(others)} more; 'failures()' of the report has all)" if others else ""
+        return f"{self.summary()}; {first}{more}"
+
+    def __str__(self) -> str:
+        """Return every problem and note, the table and the summary, as `load` prints them."""
+        told = map(str, (*self.notes, *self.failures()))
+        return "\n".join([*told, *aligned(self.rows()), self.summary()])
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook."""
+        told = "".join(f"<p>{escape(str(one))}</p>" for one in (*self.notes, *self.failures()))
+        head, *rows = (
+            "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+            for tag, row in zip(["th", *["td"] * len(self.kernels)], self.rows(), strict=True)
+        )
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{told}{table}<p>{escape(self.summary())}</p>"
 
     def failures(self) -> tuple[Problem, ...]:
         """Return every problem.

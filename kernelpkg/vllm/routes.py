@@ -56,7 +56,7 @@ def load_pack(pack: PackSpec, environment: Environment) -> dict[str, str]:
     from kernelpkg.runtime.load import load
 
     locked = pack.installed and has_lock(Path(pack.root))
-    found = load(pack.name, root=pack.root, locked=locked, environment=environment)
+    found = load(pack.name, root=pack.root, locked=locked, environment=environment, strict=False)
     for note in found.notes:
         logging.getLogger(LOGGER).warning("%s", note)
     return {kernel.op: kernel.reason for kernel in found.kernels if kernel.status != "registered"}

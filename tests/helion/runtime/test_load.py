@@ -10,14 +10,17 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 
 import kernelpkg
+from kernelpkg import cli
 from kernelpkg.compile import helion
-from kernelpkg.errors import NotInterpreted, PackError, UsageError
+from kernelpkg.errors import LoadWarning, NotInterpreted, PackError, UsageError
 from kernelpkg.packs.read import kernel_names
 
 REMEDY = "correct the kernel, its reference or what the manifest says of them"
@@ -604,6 +607,44 @@ def test_strict_raises_with_every_problem_after_the_rest_was_registered(demo):
         load(demo, strict=True)
     assert [problem.code for problem in caught.value.problems] == ["KP151"]
     assert torch.ops.demo.twice(torch.ones(1)).item() == 2.0
+
+
+def test_what_fails_is_warned_of_unless_strict_says_how_to_take_it(demo):
+    """At the line that loads; what is fine is not."""
+    load(demo, strict=None)
+    demo.kernel("bad")
+    demo.edit("kernels/bad/kernel.toml", '">=1.4"', '">=99"')
+    demo.edit("kernels/twice/host.py", "* 2", "* 3")
+    with pytest.warns(LoadWarning) as caught:
+        report = load(demo, smoke=True)
+    (warning,) = caught
+    assert warning.filename == __file__  # of the function above
+    summary, _, first = str(warning.message).partition("; ")
+    assert summary == report.summary()
+    assert first == (f"{report.failures()[0]} (and 1 more; 'failures()' of the report has all)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not load(demo, strict=False).ok
+
+
+def test_a_report_prints_as_what_the_command_prints(demo, capsys):
+    demo.kernel("bad")
+    demo.edit("kernels/bad/kernel.toml", '">=1.4"', '">=99"')
+    cli.main(["load", "--root", str(demo.root), "--device", "cpu"])
+    printed = capsys.readouterr()
+    lines = str(load(demo)).splitlines()
+    assert lines[:-1] == [*printed.err.splitlines(), *printed.out.splitlines()[:-1]]
+    assert lines[-1].startswith("pack demo: 1 registered, 1 failed (cpu, ")
+
+
+def test_a_report_is_a_table_in_a_notebook(demo):
+    """Nothing of a text is taken for a tag."""
+    report = evolve(load(demo), pack="<b>demo</b>")
+    html = report._repr_html_()
+    assert html.count("<tr>") == 2
+    assert "<td>demo::twice</td><td>registered</td><td>interpret</td>" in html
+    assert "<p>pack &lt;b&gt;demo&lt;/b&gt;: 1 registered (cpu, " in html
+    assert "<b>" not in html
 
 
 def test_strict_raises_where_a_smoke_check_fails(demo):
