@@ -3,6 +3,7 @@
     program     the parser, and what becomes of errors
 Inside only:
     console     what commands print with, and their exit statuses
+    options     what commands are declared with, and the options that several have
     load        `load`
     list        `list`
     new         `new`
@@ -16,8 +17,8 @@ Inside only:
     vllm        `vendor`, `import` and `export`
     build       `build`
     warm        `warm`
-    show        The command `show`: one op whole, as its manifest, its configs and Helion
-    test        The command `test`: a smoke check of every op, and levels 0 and 1 of
+    show        `show`
+    test        `test`
 """
 
 from __future__ import annotations

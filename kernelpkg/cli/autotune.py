@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
@@ -11,25 +10,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import click
 from attrs import evolve
 
 from kernelpkg.autotune.plan import TuningPlan, with_cases
 from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
-from kernelpkg.autotune.tune_op import TuningRequest
+from kernelpkg.autotune.tune_op import Effort, TuningRequest
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
     INTERRUPTED,
     ProgressBar,
     complain,
-    count,
     ended_like_ctrl_c,
-    folder,
     print_json,
     print_table,
     say,
 )
+from kernelpkg.cli.options import OPS, PLATFORM, Folder, Shared, command, count, only
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
@@ -45,87 +44,107 @@ _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 """How long one case may take, by effort, where --case-timeout says nothing."""
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    found = command("autotune", run)
-    option = found.add_argument
-    option("ops", nargs="*", metavar="OP", help="ops to tune; all without any")
-    option(
-        "--axis",
-        action="append",
-        default=[],
-        metavar="AXIS=VALUE[,VALUE]",
-        help="only cases with these values; may be repeated",
-    )
-    option("--platform", metavar="NAME", help="tune GPUs of this platform only")
-    option("--effort", choices=tuple(_SECONDS), default="quick", help="of Helion's search (quick)")
-    option(
-        "--budget", type=count, metavar="SECONDS", help="the most that the search of a case takes"
-    )
-    option("--case-timeout", type=count, metavar="SECONDS", help="when a case is given up")
-    option(
-        "--margin",
-        type=_percent,
-        default=0.02,
-        metavar="PERCENT",
-        help="by how much a config must be faster to replace another, over the noise (2)",
-    )
-    option(
-        "--portfolio",
-        type=count,
-        metavar="N",
-        help="search N cases only, and give each case the best of what they found",
-    )
-    option(
-        "--within",
-        type=_percent,
-        metavar="PERCENT",
-        help="how far from a case's best a config of the portfolio may be (2)",
-    )
-    option("--into", type=folder, metavar="DIR", help="a directory of your own for the configs")
-    option("--again", action="store_true", help="drop earlier results of these cases")
-    where = found.add_mutually_exclusive_group()
-    where.add_argument("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
-    where.add_argument("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
-    option("--dry-run", action="store_true", help="tune nothing, say what would be")
-
-
 def _percent(text: str) -> float:
     try:
         found = float(text) / 100
     except ValueError:
         found = -1.0
     if not 0 <= found < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage from 0 to below 100")
+        raise click.BadParameter(f"'{text}' is not a percentage from 0 to below 100")
     return found
 
 
-def run(options: argparse.Namespace) -> int:
+@command()
+@OPS
+@click.option(
+    "--axis",
+    "axes",
+    multiple=True,
+    metavar="AXIS=VALUE[,VALUE]",
+    help="only cases with these values; may be repeated",
+)
+@PLATFORM
+@click.option(
+    "--effort",
+    type=click.Choice(tuple(_SECONDS)),
+    default="quick",
+    help="of Helion's search (quick)",
+)
+@click.option(
+    "--budget",
+    type=count,
+    metavar="SECONDS",
+    help="the most that the search of a case takes",
+)
+@click.option("--case-timeout", type=count, metavar="SECONDS", help="when a case is given up")
+@click.option(
+    "--margin",
+    type=_percent,
+    default="2",
+    metavar="PERCENT",
+    help="by how much a config must be faster to replace another, over the noise (2)",
+)
+@click.option(
+    "--portfolio",
+    type=count,
+    metavar="N",
+    help="search N cases only, and give each case the best of what they found",
+)
+@click.option(
+    "--within",
+    type=_percent,
+    metavar="PERCENT",
+    help="how far from a case's best a config of the portfolio may be (2)",
+)
+@click.option("--into", type=Folder(), metavar="DIR", help="a directory of yours for the configs")
+@click.option("--again", is_flag=True, help="drop earlier results of these cases")
+@click.option("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
+@click.option("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
+@click.option("--dry-run", is_flag=True, help="tune nothing, say what would be")
+def run(
+    shared: Shared,
+    ops: Sequence[str],
+    axes: Sequence[str],
+    platforms: Sequence[str],
+    effort: Effort,
+    budget: int | None,
+    case_timeout: int | None,
+    margin: float,
+    portfolio: int | None,
+    within: float | None,
+    into: Path | None,
+    devices: str | None,
+    ray: str | None,
+    *,
+    again: bool,
+    dry_run: bool,
+) -> int:
     """Tune; 0 where every case has a config, 1 where one failed, 130 after Ctrl-C."""
-    if options.within is not None and options.portfolio is None:
+    if within is not None and portfolio is None:
         raise UsageError("--within is of a portfolio; give --portfolio N too")
-    wanted = _wanted(options.axis)
-    place, name = find.find_pack(options.pack, options.root, os.environ)
+    if devices is not None and ray is not None:
+        raise UsageError("--devices are of this host, and --ray of a cluster; give one of them")
+    wanted = _wanted(axes)
+    place, name = find.find_pack(shared.pack, shared.root, os.environ)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
-    named = find.chosen_kernels(pack, options.ops)
-    kernels = [read_kernel(place.path, kernel) for kernel in named]
-    if not options.ops:
+    chosen = find.chosen_kernels(pack, ops)
+    kernels = [read_kernel(place.path, kernel) for kernel in chosen]
+    if not ops:
         kernels = with_cases(kernels, wanted)
-    into = options.into
     installed = place.installed or {"site-packages", "dist-packages"} & {*place.path.parts}
-    if into is None and not options.dry_run and installed:
+    if into is None and not dry_run and installed:
         raise UsageError(
             f"pack '{name}' was installed as a package, whose files are not to be changed; choose "
             "a directory of your own with --into"
         )
     request = TuningRequest(
-        effort=options.effort,
-        budget=options.budget,
-        case_timeout=options.case_timeout or _SECONDS[options.effort] + 2 * (options.budget or 0),
-        margin=options.margin,
-        portfolio=options.portfolio,
-        within=0.02 if options.within is None else options.within,
-        again=options.again,
+        effort=effort,
+        budget=budget,
+        case_timeout=case_timeout or _SECONDS[effort] + 2 * (budget or 0),
+        margin=margin,
+        portfolio=portfolio,
+        within=0.02 if within is None else within,
+        again=again,
     )
     target = ConfigDirectory(
         path=Path(pack.root, "configs") if into is None else into,
@@ -136,19 +155,20 @@ def run(options: argparse.Namespace) -> int:
     def plans(here: Platform) -> list[TuningPlan]:
         return [plan_op(pack, spec, wanted, target=target, here=here) for spec in kernels]
 
-    asked = None if options.platform is None else platform_of(pack, options.platform)
-    if options.dry_run and asked is not None:
-        chosen_platforms(pack, [options.platform], directories.tuned_platforms(pack))
-        return _dry_run(options, asked, plans(asked))
-    facts, run_jobs, sharing = _on_gpus(options, pack)
+    platform = only(platforms)
+    asked = None if platform is None else platform_of(pack, platform)
+    if dry_run and asked is not None:
+        chosen_platforms(pack, platforms, directories.tuned_platforms(pack))
+        return _dry_run(shared, asked, plans(asked))
+    facts, run_jobs, sharing = _on_gpus(pack, devices, ray)
     here = platform_of(pack, facts["gpu"])
     if asked is not None and asked.name != here.name:
         raise UsageError(
             f"the GPU is {facts['gpu']}, of platform {here.name}; configs of {asked.name} are "
             "tuned on one of its own"
         )
-    if options.dry_run:
-        return _dry_run(options, here, plans(here))
+    if dry_run:
+        return _dry_run(shared, here, plans(here))
     # After `_on_gpus`: `ray.init` takes SIGTERM, and has given it back by now.
     with ended_like_ctrl_c() as ended, ProgressBar() as progress:
         results = autotune(
@@ -167,7 +187,7 @@ def run(options: argparse.Namespace) -> int:
     complain((*results.remarks, *results.failures()))
     if target.path.resolve() == (place.path / "configs").resolve():
         complain(_lock_remarks(place.path, name, results))
-    if options.json:
+    if shared.as_json:
         print_json(results.to_json())
     else:
         print_table(results.rows())
@@ -213,11 +233,13 @@ def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, str], RunJobs, int]:
+def _on_gpus(
+    pack: PackSpec, asked: str | None, ray: str | None
+) -> tuple[Mapping[str, str], RunJobs, int]:
     """Return what a GPU is, what does jobs on all that are like it, and how many share a host."""
     run_jobs: Callable[..., Iterator[pool.JobOutcome]]
-    if options.ray is not None:
-        run_jobs = partial(ray_pool.run_jobs, address=options.ray, root=pack.root)
+    if ray is not None:
+        run_jobs = partial(ray_pool.run_jobs, address=ray, root=pack.root)
         devices: tuple[str, ...] = (ray_pool.GPU,)
         first = devices
     else:
@@ -226,7 +248,7 @@ def _on_gpus(options: argparse.Namespace, pack: PackSpec) -> tuple[Mapping[str, 
             raise UsageError(
                 "no GPU is visible, and configs are tuned on one; --dry-run --platform P needs none"
             )
-        devices = seen if options.devices is None else _chosen(options.devices, seen)
+        devices = seen if asked is None else _chosen(asked, seen)
         first = devices[:1]
         run_jobs = pool.run_jobs
     # In a process of its own: a GPU that hangs takes that one with it, and a CUDA context here
@@ -256,7 +278,7 @@ def _chosen(text: str, seen: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[TuningPlan]) -> int:
+def _dry_run(shared: Shared, here: Platform, plans: Sequence[TuningPlan]) -> int:
     """Say which cases would be tuned, in their order, and what each has now."""
     rows = [
         {
@@ -268,7 +290,7 @@ def _dry_run(options: argparse.Namespace, here: Platform, plans: Sequence[Tuning
         for plan in plans
         for planned in plan.cases
     ]
-    if options.json:
+    if shared.as_json:
         print_json({"platform": here.name, "cases": rows})
         return FINE
     for plan in plans:

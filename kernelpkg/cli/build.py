@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import click
 
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
     ProgressBar,
     complain,
-    count,
     ended_like_ctrl_c,
     importing,
-    listed,
     print_json,
     say,
 )
-from kernelpkg.configs import directories, platforms
+from kernelpkg.cli.options import JOBS, OPS, PLATFORM, Shared, command
+from kernelpkg.configs import directories
+from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
 from kernelpkg.errors import PackError, Problem, UsageError, counted
 from kernelpkg.manifest.cases import shown_bytes
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -31,46 +32,44 @@ from kernelpkg.packs import builds, find
 from kernelpkg.packs.read import read_kernel, read_pack
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("build", run).add_argument
-    option("ops", nargs="*", metavar="OP", help="ops to build; all without any")
-    option(
-        "--platform",
-        action="extend",
-        type=listed,
-        default=[],
-        metavar="NAME",
-        help="a GPU to build for; may be repeated, or have commas; without, all with configs",
-    )
-    option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
-    option("--tests", action="store_true", help="build for the grids of tests too")
-    option("--jobs", type=count, metavar="N", help="processes at once")
-    option("--check", action="store_true", help="build nothing, say whether builds are current")
-
-
-def run(options: argparse.Namespace) -> int:
+@command()
+@OPS
+@PLATFORM
+@click.option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
+@click.option("--tests", is_flag=True, help="build for the grids of tests too")
+@JOBS
+@click.option("--check", is_flag=True, help="build nothing, say whether builds are current")
+def run(
+    shared: Shared,
+    ops: Sequence[str],
+    platforms: Sequence[str],
+    out: Path | None,
+    jobs: int | None,
+    *,
+    tests: bool,
+    check: bool,
+) -> int:
     """Build; 0 where everything compiled."""
-    place, name = find.find_pack(options.pack, options.root, os.environ)
+    place, name = find.find_pack(shared.pack, shared.root, os.environ)
     pack = read_pack(place.path, name)
-    kernels = find.chosen_kernels(pack, options.ops)
+    kernels = find.chosen_kernels(pack, ops)
     there = {platform for kernel in kernels for platform in directories.platforms_of(pack, kernel)}
-    asked = [word for text in options.platform for word in text.split(",")]
-    chosen = platforms.chosen_platforms(pack, asked, sorted(there)) or sorted(there)
+    chosen = chosen_platforms(pack, platforms, sorted(there)) or sorted(there)
     if not chosen:
         raise UsageError("no platform has configs; name one with --platform")
     specs, broken = _read(pack, kernels)
     found = []
     for platform in chosen:
-        here = platforms.platform_of(pack, platform)
+        here = platform_of(pack, platform)
         if not (here.arch or "").startswith("sm_"):
             raise UsageError(f"{platform} is not an NVIDIA GPU, and builds are for those alone")
-        directory = (options.out or Path(pack.root, builds.FOLDER, pack.name)) / here.name
-        if options.check:
-            found.append(_current(pack, specs, here, directory, as_json=options.json))
+        directory = (out or Path(pack.root, builds.FOLDER, pack.name)) / here.name
+        if check:
+            found.append(_current(pack, specs, here, directory, as_json=shared.as_json))
         else:
-            found.append(_build(options, pack, specs, here, directory))
-    if options.json:
+            uses = ("tune", "bench", "test") if tests else ("tune", "bench")
+            found.append(_build(shared, pack, specs, here, directory, uses, jobs))
+    if shared.as_json:
         print_json({"builds": [document for document, _ in found]})
     return FINE if all(ok for _, ok in found) and not broken else FOUND
 
@@ -97,7 +96,7 @@ _Outcome = tuple[dict[str, Any], bool]
 def _current(
     pack: PackSpec,
     specs: list[KernelSpec],
-    here: platforms.Platform,
+    here: Platform,
     directory: Path,
     *,
     as_json: bool,
@@ -124,23 +123,24 @@ def _current(
 
 
 def _build(
-    options: argparse.Namespace,
+    shared: Shared,
     pack: PackSpec,
     specs: list[KernelSpec],
-    here: platforms.Platform,
+    here: Platform,
     directory: Path,
+    uses: Sequence[str],
+    jobs: int | None,
 ) -> _Outcome:
     with importing():
         from kernelpkg.compile.build import make_build
     start = time.perf_counter()
-    uses = ("tune", "bench", "test") if options.tests else ("tune", "bench")
     with (
         ended_like_ctrl_c(),
         ProgressBar() as progress,
         contextlib.redirect_stdout(sys.stderr),
     ):
         made = make_build(
-            pack, specs, here, directory, uses=uses, jobs=options.jobs, progress=progress.step
+            pack, specs, here, directory, uses=uses, jobs=jobs, progress=progress.step
         )
     complain(made.problems)
     files = len(made.build.binaries())
@@ -148,7 +148,7 @@ def _build(
     if not made.written:
         what = "a part" if made.compiled else "nothing"
         complain([f"{what} of pack {pack.name} can be built for {here.name}; none was written"])
-    elif not options.json:
+    elif not shared.as_json:
         say(
             f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
             f"{counted(made.compiled, 'source')} compiled, {counted(files, 'binary', 'binaries')}, "

@@ -2,76 +2,80 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from kernelpkg.check import config_files, level0
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
     ProgressBar,
-    count,
     importing,
-    listed,
     print_table,
     say,
     tell,
 )
+from kernelpkg.cli.options import DEVICE, JOBS, OPS, PLATFORM, Shared, command
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import chosen_platforms
 from kernelpkg.errors import Checked
 from kernelpkg.packs import find
 
-
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("check", run, configs=True).add_argument
-    option("ops", nargs="*", metavar="OP", help="ops to check; all without any")
-    option(
-        "--level",
-        type=int,
-        choices=tuple(level0.LEVELS),
-        default=0,
-        help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
-    )
-    option(
-        "--platform",
-        action="extend",
-        type=listed,
-        default=[],
-        metavar="NAME",
-        help="look at its configs only; may be repeated, and take several with commas",
-    )
-    option("--jobs", type=count, metavar="N", help="processes at once, for levels above 0")
-    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where level 3 runs")
+if TYPE_CHECKING:
+    from kernelpkg.runtime.torch_ops import Device
 
 
-def run(options: argparse.Namespace) -> int:
+@command(configs=True)
+@OPS
+@click.option(
+    "--level",
+    type=click.Choice([*map(str, level0.LEVELS)]),
+    default="0",
+    help="0 reads files, 1 binds with Helion, 2 compiles, 3 runs; each contains the former",
+)
+@PLATFORM
+@JOBS
+@DEVICE
+def run(
+    shared: Shared,
+    ops: Sequence[str],
+    level: str,
+    platforms: Sequence[str],
+    jobs: int | None,
+    device: Device,
+) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
-    found = check_pack(options, options.level, options.platform)
-    tell(options, found.to_json(), found.lines())
-    if not options.json:
+    found = check_pack(shared, ops, platforms, level=int(level), jobs=jobs, device=device)
+    tell(shared, found.to_json(), found.lines())
+    if not shared.as_json:
         _print_resources(found.checked.counts.get("resources", ()))
     return FINE if found.ok else FOUND
 
 
 def check_pack(
-    options: argparse.Namespace, level: int, asked: Sequence[str] = ()
+    shared: Shared,
+    ops: Sequence[str],
+    asked: Sequence[str] = (),
+    *,
+    level: int,
+    jobs: int | None = None,
+    device: Device = "auto",
 ) -> level0.Checkup:
     """Check the ops of the pack up to a level, for platforms that are asked for, with a bar."""
-    root, name = find.find_pack(options.pack, options.root, os.environ)
+    root, name = find.find_pack(shared.pack, shared.root, os.environ)
     pack, broken = level0.open_for_check(root.path, name)
-    pack = directories.with_overlays(pack, options.configs, os.environ)
-    kernels = find.chosen_kernels(pack, options.ops)
+    pack = directories.with_overlays(pack, shared.configs, os.environ)
+    kernels = find.chosen_kernels(pack, ops)
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = chosen_platforms(pack, asked, there)
-    above = _levels(level, options)
+    above = _levels(level, jobs, device)
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
@@ -90,13 +94,12 @@ def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
         print_table(resource_rows(resources))
 
 
-def _levels(level: int, options: argparse.Namespace) -> dict[int, Callable[..., Checked]]:
+def _levels(level: int, jobs: int | None, device: Device) -> dict[int, Callable[..., Checked]]:
     """Return what makes each level that is asked for.
 
     Raises KernelpkgError, before anything is checked, where what a level needs is not installed.
     """
     found: dict[int, Callable[..., Checked]] = {}
-    jobs, device = options.jobs, options.device
     with importing(f"level {level}"):
         if level >= 1:
             from kernelpkg.check.level1 import check_bindings

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
+from kernelpkg.cli.options import Shared
 from kernelpkg.errors import KernelpkgError, aligned, escaped
 
 FINE: Final = 0
@@ -20,20 +18,6 @@ FOUND: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
-
-
-def folder(text: str) -> Path:
-    """Take a directory's name; an empty one, as of a variable that is not set, is none."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name of a directory is empty")
-    return Path(text)
-
-
-def count(text: str) -> int:
-    """Take a number of what there has to be one of."""
-    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)
 
 
 def say(text: str = "", *, error: bool = False) -> None:
@@ -49,9 +33,9 @@ def print_json(document: Any) -> None:
     print(text if text.replace("\n", "").isprintable() else "".join(shown))
 
 
-def tell(options: argparse.Namespace, document: Any, lines: Iterable[str]) -> None:
+def tell(shared: Shared, document: Any, lines: Iterable[str]) -> None:
     """Print a document where it is asked for, and lines for people where it is not."""
-    if options.json:
+    if shared.as_json:
         print_json(document)
     else:
         say("\n".join(lines))
@@ -134,8 +118,3 @@ class ProgressBar:
             self._bar.total = steps
             self._bar.n = done
             self._bar.set_description_str(escaped(what))
-
-
-def listed(text: str) -> list[str]:
-    """Return the names of a list with commas."""
-    return [name for name in map(str.strip, text.split(",")) if name]

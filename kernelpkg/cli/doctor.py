@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from attrs import frozen
 from packaging.version import Version
 
 from kernelpkg.cli.console import FINE, FOUND, print_json, print_table
+from kernelpkg.cli.options import Shared, command
 from kernelpkg.configs.directories import CONFIGS_VARIABLE
 from kernelpkg.errors import PackError, UsageError, suggestion
 from kernelpkg.packs import find
@@ -51,15 +51,11 @@ class Finding:
     text: str
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command."""
-    command("doctor", run, pack=False)
-
-
-def run(options: argparse.Namespace) -> int:
+@command(pack=False)
+def run(shared: Shared) -> int:
     """Print what was found; 1 where something is missing."""
-    findings = examine(find.roots(options.root, os.environ), os.environ)
-    if options.json:
+    findings = examine(find.roots(shared.root, os.environ), os.environ)
+    if shared.as_json:
         document = [{"name": f.name, "status": f.status, "text": f.text} for f in findings]
         print_json({"findings": document})
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterable
 
 from attrs import asdict, frozen
 
 from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
+from kernelpkg.cli.options import Shared, command
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import PackError, Problem, UsageError, collecting
@@ -21,25 +21,21 @@ from kernelpkg.packs.read import read_kernel, read_pack
 Overlay = Callable[[PackSpec], PackSpec]
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command."""
-    command("list", run, configs=True)
-
-
-def run(options: argparse.Namespace) -> int:
+@command(configs=True)
+def run(shared: Shared) -> int:
     """Print what there is; 1 where a part of it is broken."""
 
     def overlay(pack: PackSpec) -> PackSpec:
-        return directories.with_overlays(pack, options.configs, os.environ)
+        return directories.with_overlays(pack, shared.configs, os.environ)
 
-    roots = find.roots(options.root, os.environ)
-    packs, problems = survey(roots, options.pack, overlay)
+    roots = find.roots(shared.root, os.environ)
+    packs, problems = survey(roots, shared.pack, overlay)
     if not packs and not problems:
-        if options.pack is not None:
-            find.find_pack(options.pack, options.root, os.environ)
-        raise UsageError(f"{options.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
+        if shared.pack is not None:
+            find.find_pack(shared.pack, shared.root, os.environ)
+        raise UsageError(f"{shared.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
     complain(problems)
-    if options.json:
+    if shared.as_json:
         print_json({"packs": [asdict(pack) for pack in packs]})
     else:
         for number, pack in enumerate(packs):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from attrs import evolve
 
 from kernelpkg.cli.console import (
@@ -16,54 +17,49 @@ from kernelpkg.cli.console import (
     FOUND,
     ProgressBar,
     complain,
-    folder,
     importing,
     print_json,
     print_table,
     say,
 )
+from kernelpkg.cli.options import BUILDS, DEVICE, Shared, command
 
 if TYPE_CHECKING:
     from kernelpkg.runtime.reports import LoadReport
+    from kernelpkg.runtime.torch_ops import Device
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("load", run, configs=True).add_argument
-    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where checks run")
-    option(
-        "--smoke", action="store_true", help="run each op's smallest cases against its reference"
-    )
-    option("--strict", action="store_true", help="exit 1 too where an op is not tuned or prebuilt")
-    option(
-        "--locked", action="store_true", help="load only kernels that are as kernelpkg.lock says"
-    )
-    option(
-        "--builds", type=folder, action="append", default=[], metavar="DIR",
-        help="a directory of builds that goes before the pack's; may be repeated",
-    )  # fmt: skip
-    option("--prebuilt-only", action="store_true", help="let nothing be compiled, on a GPU")
-
-
-def run(options: argparse.Namespace) -> int:
+@command(configs=True)
+@DEVICE
+@click.option("--smoke", is_flag=True, help="run each op's smallest cases against its reference")
+@click.option("--strict", is_flag=True, help="exit 1 too where an op is not tuned or prebuilt")
+@click.option("--locked", is_flag=True, help="load only kernels that are as kernelpkg.lock says")
+@BUILDS
+@click.option("--prebuilt-only", is_flag=True, help="let nothing be compiled, on a GPU")
+def run(
+    shared: Shared,
+    device: Device,
+    builds: Sequence[Path],
+    *,
+    smoke: bool,
+    strict: bool,
+    locked: bool,
+    prebuilt_only: bool,
+) -> int:
     """Load; 0 where every kernel is registered, or, with --strict, tuned or prebuilt too."""
     report = load_pack(
-        options,
-        smoke=options.smoke,
-        locked=options.locked,
-        builds=options.builds,
-        prebuilt=options.prebuilt_only,
+        shared, device, smoke=smoke, locked=locked, builds=builds, prebuilt=prebuilt_only
     )
     complain((*report.notes, *report.failures()))
-    if options.json:
+    if shared.as_json:
         print_json(report.to_json())
     elif report.kernels:
         print_table(report.rows())
         say(report.summary())
-    return FINE if report.ok and (report.best or not options.strict) else FOUND
+    return FINE if report.ok and (report.best or not strict) else FOUND
 
 
-def load_pack(options: argparse.Namespace, **how: Any) -> LoadReport:
+def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
     """Load the pack with a bar; raises KernelpkgError where torch is missing or broken.
 
     The seconds that are printed are those that people wait, with the import of PyTorch.
@@ -73,10 +69,10 @@ def load_pack(options: argparse.Namespace, **how: Any) -> LoadReport:
         from kernelpkg.runtime.load import load
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
-            options.pack,
-            root=options.root,
-            device=options.device,
-            configs=options.configs,
+            shared.pack,
+            root=shared.root,
+            device=device,
+            configs=shared.configs,
             progress=progress.step,
             strict=False,
             **how,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, tell
+from kernelpkg.cli.options import Shared, command
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs import drift
@@ -19,40 +21,33 @@ from kernelpkg.packs.lock import toolchain
 from kernelpkg.packs.read import read_pack
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("lock", run).add_argument
-    option("--check", action="store_true", help="write nothing, say what has drifted from the lock")
-    option(
-        "--no-fingerprints",
-        action="store_true",
-        help="bind no kernel with Helion, which takes seconds; fingerprints that stand are kept",
-    )
-
-
-def run(options: argparse.Namespace) -> int:
+@command()
+@click.option("--check", is_flag=True, help="write nothing, say what has drifted from the lock")
+@click.option(
+    "--no-fingerprints",
+    is_flag=True,
+    help="bind no kernel with Helion, which takes seconds; fingerprints that stand are kept",
+)
+def run(shared: Shared, *, check: bool, no_fingerprints: bool) -> int:
     """Write or check the lock of a pack."""
-    place, name = find_pack(options.pack, options.root, os.environ)
+    place, name = find_pack(shared.pack, shared.root, os.environ)
     pack, tools = read_pack(place.path, name), toolchain()
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
-        take = _take(options, pack, tools, progress)
-        work = drift.check_lock if options.check else drift.plan_lock
+        unasked = "--no-fingerprints was given"
+        take = unasked if no_fingerprints else _take(pack, tools, progress)
+        work = drift.check_lock if check else drift.plan_lock
         found = work(pack, place.packs(), tools, take)
     if isinstance(found, drift.LockPlan):
         found.carry_out()
     if isinstance(found, drift.LockCheck):
         complain(found.problems)
-    complain(() if options.json else found.remarks)
-    tell(options, found.to_json(), found.lines())
+    complain(() if shared.as_json else found.remarks)
+    tell(shared, found.to_json(), found.lines())
     return FINE if isinstance(found, drift.LockPlan) or found.ok else FOUND
 
 
-def _take(
-    options: argparse.Namespace, pack: PackSpec, tools: Mapping[str, str], progress: ProgressBar
-) -> Take | str:
+def _take(pack: PackSpec, tools: Mapping[str, str], progress: ProgressBar) -> Take | str:
     """Return what takes fingerprints, or why nothing does."""
-    if options.no_fingerprints:
-        return "--no-fingerprints was given"
     missing = [name for name in ("torch", "helion") if name not in tools]
     if missing:
         return f"{' and '.join(missing)} is not installed"

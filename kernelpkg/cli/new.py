@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import keyword
 import os
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import click
 from attrs import frozen
 
 from kernelpkg.cli.console import FINE, tell
+from kernelpkg.cli.options import Shared, argument, command
 from kernelpkg.errors import PackError, UsageError
 from kernelpkg.files import clear_left_overs, place_beside, replace_text
 from kernelpkg.from_helion.kernel import TakenKernel, take_kernel
@@ -35,28 +36,26 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 """What a kernel and a pack begin with; NAME stands for their names."""
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("new", run, pack=False).add_argument
-    option("name", nargs="?", metavar="NAME", help="the name of the kernel and of its op")
-    option(
-        "--from", dest="source", metavar="FILE.py:FUNCTION",
-        help="a Helion kernel that it is made of; NAME is the function's unless given",
-    )  # fmt: skip
-
-
-def run(options: argparse.Namespace) -> int:
+@command(pack=False)
+@argument("name", "NAME", "the name of the kernel and of its op", required=False)
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE.py:FUNCTION",
+    help="a Helion kernel that it is made of; NAME is the function's unless given",
+)
+def run(shared: Shared, name: str | None, source: str | None) -> int:
     """Write a kernel, and say what was written."""
-    root = options.root or Path()
-    if options.name is None and options.source is None:
-        options.parser.error("the following arguments are required: NAME")
-    taken = None if options.source is None else take_kernel(options.source, options.name)
-    name = options.name if taken is None else taken.name
-    made = new_kernel(root, name, make_pack=options.root is not None, taken=taken)
+    root = shared.root or Path()
+    taken = None if source is None else take_kernel(source, name)
+    name = name if taken is None else taken.name
+    if name is None:
+        raise UsageError("a kernel needs a name; give NAME, or --from FILE.py:FUNCTION")
+    made = new_kernel(root, name, make_pack=shared.root is not None, taken=taken)
     document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
     lines = [f"wrote {root / file}" for file in made.files]
     last = f"test it with: python -m kernelpkg test --root {root}"
-    tell(options, document, [*lines, *made.remarks, last])
+    tell(shared, document, [*lines, *made.remarks, last])
     return FINE
 
 

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
+
+import click
 
 from kernelpkg import files
 from kernelpkg.cli.console import FINE, tell
+from kernelpkg.cli.options import Shared, argument, command
 from kernelpkg.errors import UsageError
 from kernelpkg.manifest import keys
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("schema", run, pack=False).add_argument
-    option("kind", nargs="?", choices=("kernel", "pack"), default="kernel")
-    option("--write", action="store_true", help="write both beside the manifests")
-
-
-def run(options: argparse.Namespace) -> int:
+@command(pack=False)
+@argument(
+    "kind",
+    "kernel|pack",
+    "of which manifests; kernel without it",
+    type=click.Choice(("kernel", "pack")),
+    default="kernel",
+)
+@click.option("--write", is_flag=True, help="write both beside the manifests")
+def run(shared: Shared, kind: str, *, write: bool) -> int:
     """Print a schema, or write both."""
-    if not options.write:
-        print(keys.schema_text(options.kind), end="")
+    if not write:
+        print(keys.schema_text(kind), end="")
         return FINE
-    root = options.root or Path()
-    paths = {root / file: kind for kind, (file, _) in keys.FILES.items()}
+    root = shared.root or Path()
+    paths = {root / file: name for name, (file, _) in keys.FILES.items()}
     for path in paths:
         if not path.parent.is_dir():
             raise UsageError(f"{path.parent} is not a directory; go to a pack, or give --root DIR")
-    for path, kind in paths.items():
+    for path, name in paths.items():
         try:
-            files.replace_text(path, keys.schema_text(kind))
+            files.replace_text(path, keys.schema_text(name))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     names = [str(path) for path in paths]
-    tell(options, {"files": names}, (f"wrote {name}" for name in names))
+    tell(shared, {"files": names}, (f"wrote {name}" for name in names))
     return FINE

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from attrs import asdict
 
 from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
+from kernelpkg.cli.options import OP, PLATFORM, Shared, command, only
 from kernelpkg.configs.directories import platforms_of
 from kernelpkg.errors import KernelpkgError, counted
 from kernelpkg.manifest.cases import cases_of
@@ -23,25 +24,19 @@ from kernelpkg.packs.find import chosen_kernels, open_pack
 from kernelpkg.packs.read import read_kernel
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("show", run, configs=True).add_argument
-    option("op", metavar="OP", help="the name of an op, with or without namespace")
-    option(
-        "--structure", action="store_true", help="bind it with Helion, and say what it is made of"
-    )
-    option("--platform", metavar="NAME", default="nvidia_h200", help="the GPU to bind it for")
-
-
-def run(options: argparse.Namespace) -> int:
+@command(configs=True)
+@OP
+@click.option("--structure", is_flag=True, help="bind it with Helion, and say what it is made of")
+@PLATFORM
+def run(shared: Shared, op: str, platforms: tuple[str, ...], *, structure: bool) -> int:
     """Show an op."""
-    pack = open_pack(options.pack, options.root, options.configs, os.environ)
-    (name,) = chosen_kernels(pack, [options.op])
+    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ)
+    (name,) = chosen_kernels(pack, [op])
     spec = read_kernel(Path(pack.root), name)
     document = _document(pack, spec)
-    if options.structure:
-        document["structure"] = _structure(pack, spec, options.platform)
-    tell(options, document, _lines(document))
+    if structure:
+        document["structure"] = _structure(pack, spec, only(platforms) or "nvidia_h200")
+    tell(shared, document, _lines(document))
     return FINE
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kernelpkg.cli.check import check_pack
-from kernelpkg.cli.console import FINE, FOUND, complain, count, print_json, print_table, say
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
 from kernelpkg.cli.load import load_pack
+from kernelpkg.cli.options import DEVICE, JOBS, OPS, Shared, command
 from kernelpkg.errors import counted
 
-
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command and its arguments."""
-    option = command("test", run, configs=True).add_argument
-    option("ops", nargs="*", metavar="OP", help="ops to test; all without any")
-    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where ops run")
-    option("--jobs", type=count, metavar="N", help="processes at once that bind kernels")
+if TYPE_CHECKING:
+    from kernelpkg.runtime.torch_ops import Device
 
 
-def run(options: argparse.Namespace) -> int:
+@command(configs=True)
+@OPS
+@DEVICE
+@JOBS
+def run(shared: Shared, ops: tuple[str, ...], device: Device, jobs: int | None) -> int:
     """Test; 0 where nothing is wrong."""
-    checked = check_pack(options, level=1)
-    loaded = load_pack(options, smoke=True, ops=options.ops)
-    if options.json:
+    checked = check_pack(shared, ops, level=1, jobs=jobs)
+    loaded = load_pack(shared, device, smoke=True, ops=ops)
+    if shared.as_json:
         print_json({"load": loaded.to_json(), "check": checked.to_json()})
     else:
         told = map(str, (*checked.findings, *loaded.notes, *loaded.failures()))

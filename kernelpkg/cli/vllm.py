@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 
-from kernelpkg.cli.console import FINE, FOUND, complain, folder, say, tell
+import click
+
+from kernelpkg.cli.console import FINE, FOUND, complain, say, tell
+from kernelpkg.cli.options import PLATFORM, Folder, Shared, argument, command, only
 from kernelpkg.configs.transfer import Transfer
 from kernelpkg.errors import UsageError
 from kernelpkg.from_helion.imports import plan_import
@@ -17,95 +20,104 @@ from kernelpkg.packs.read import read_pack
 from kernelpkg.vllm import exchange
 from kernelpkg.vllm.vendor import vendor
 
-
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the commands and their arguments."""
-    taken = command("import", _import).add_argument
-    taken("format", choices=("vllm", "helion"), metavar="vllm|helion", help="whose files they are")
-    taken(
-        "paths", type=folder, nargs="+", metavar="DIR|FILE",
-        help="a vLLM tree or its folder of configs; files of Helion's autotuner",
-    )  # fmt: skip
-    taken("--op", metavar="OP", help="of helion: the kernel, where a file does not say it")
-    taken("--platform", metavar="P", help="of helion: the GPU, where a file does not say it")
-    given = command("export", _export).add_argument
-    given("format", choices=("vllm",), metavar="vllm", help="whose files they are")
-    given("directory", type=folder, metavar="DIR", help="a vLLM tree, or its folder of configs")
-    for moved in (taken, given):
-        moved("--replace", action="store_true", help="overwrite files that differ")
-        moved("--dry-run", action="store_true", help="write nothing, say what would be")
-    found = command("vendor", _vendor, configs=True)
-    option = found.add_argument
-    option(
-        "--into",
-        type=folder,
-        required=True,
-        metavar="DIR",
-        help="a source tree of vLLM, or an unpacked wheel",
-    )
-    what = found.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true", help="write nothing, say what has drifted")
-    what.add_argument("--dry-run", action="store_true", help="write nothing, print a diff")
-    option(
-        "--replace", action="store_true", help="overwrite files that were edited or are not ours"
-    )
+_REPLACE = click.option("--replace", is_flag=True, help="overwrite files that differ")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="write nothing, say what would be")
 
 
-def _import(options: argparse.Namespace) -> int:
-    if options.format == "helion":
-        plan = plan_import(
-            _pack(options),
-            options.paths,
-            op=options.op,
-            platform=options.platform,
-            replace=options.replace,
-        )
-        return _transfer(options, plan)
-    if options.op or options.platform:
+@command()
+@argument("format", "vllm|helion", "whose files they are", type=click.Choice(("vllm", "helion")))
+@argument(
+    "paths",
+    "DIR|FILE",
+    "a vLLM tree or its folder of configs; files of Helion's autotuner",
+    type=Folder(),
+    nargs=-1,
+    required=True,
+)
+@click.option("--op", metavar="OP", help="of helion: the kernel, where a file does not say it")
+@PLATFORM
+@_REPLACE
+@_DRY_RUN
+def import_configs(
+    shared: Shared,
+    format: str,
+    paths: Sequence[Path],
+    op: str | None,
+    platforms: Sequence[str],
+    *,
+    replace: bool,
+    dry_run: bool,
+) -> int:
+    """Take configs into the pack; --op and --platform say what a file of Helion's does not."""
+    platform = only(platforms)
+    if format == "helion":
+        plan = plan_import(_pack(shared), paths, op=op, platform=platform, replace=replace)
+        return _transfer(shared, plan, dry_run=dry_run)
+    if op or platform:
         raise UsageError("--op and --platform go with 'import helion'")
-    if options.paths[1:]:
-        options.parser.error(f"'{options.paths[1]}' is not an argument of 'import'")
-    plan = exchange.plan_import(_pack(options), options.paths[0], replace=options.replace)
-    return _transfer(options, plan)
+    if paths[1:]:
+        raise UsageError(f"'import vllm' takes one DIR, and '{paths[1]}' is another")
+    plan = exchange.plan_import(_pack(shared), paths[0], replace=replace)
+    return _transfer(shared, plan, dry_run=dry_run)
 
 
-def _export(options: argparse.Namespace) -> int:
-    plan = exchange.plan_export(_pack(options), options.directory, replace=options.replace)
-    return _transfer(options, plan)
+@command()
+@argument("format", "vllm", "whose files they are", type=click.Choice(("vllm",)))
+@argument("directory", "DIR", "a vLLM tree, or its folder of configs", type=Folder())
+@_REPLACE
+@_DRY_RUN
+def export_configs(
+    shared: Shared, format: str, directory: Path, *, replace: bool, dry_run: bool
+) -> int:
+    """Write the pack's config files as vLLM's."""
+    plan = exchange.plan_export(_pack(shared), directory, replace=replace)
+    return _transfer(shared, plan, dry_run=dry_run)
 
 
-def _pack(options: argparse.Namespace) -> PackSpec:
-    root, name = find_pack(options.pack, options.root, os.environ)
+def _pack(shared: Shared) -> PackSpec:
+    root, name = find_pack(shared.pack, shared.root, os.environ)
     return read_pack(root.path, name)
 
 
-def _transfer(options: argparse.Namespace, found: Transfer) -> int:
+def _transfer(shared: Shared, found: Transfer, *, dry_run: bool) -> int:
     """Carry out what was planned, unless it is a dry run, and say what it is."""
-    if not options.dry_run:
+    if not dry_run:
         found.carry_out()
-    tell(options, found.to_json(), found.lines(dry_run=options.dry_run))
+    tell(shared, found.to_json(), found.lines(dry_run=dry_run))
     return FINE
 
 
-def _vendor(options: argparse.Namespace) -> int:
-    if options.check and options.replace:
-        raise UsageError("--check writes nothing, so leave out --replace")
+@command(configs=True)
+@click.option(
+    "--into",
+    type=Folder(),
+    required=True,
+    metavar="DIR",
+    help="a source tree of vLLM, or an unpacked wheel",
+)
+@click.option("--check", is_flag=True, help="write nothing, say what has drifted")
+@click.option("--dry-run", is_flag=True, help="write nothing, print a diff")
+@click.option("--replace", is_flag=True, help="overwrite files that were edited or are not ours")
+def vendor_pack(shared: Shared, into: Path, *, check: bool, dry_run: bool, replace: bool) -> int:
+    """Write the pack into a tree, or say what is there of it."""
+    if check and (dry_run or replace):
+        raise UsageError("--check writes nothing; leave out --dry-run and --replace")
     found = vendor.plan_vendoring(
-        open_pack(options.pack, options.root, options.configs, os.environ), options.into
+        open_pack(shared.pack, shared.root, shared.configs, os.environ), into
     )
     if found.tree.version is None:
-        complain([f"{options.into}: the version of this vLLM is not known; going on"])
-    if options.check:
-        tell(options, found.to_json(check=True), found.drift_lines())
+        complain([f"{into}: the version of this vLLM is not known; going on"])
+    if check:
+        tell(shared, found.to_json(check=True), found.drift_lines())
         return FOUND if found.drift() else FINE
-    in_the_way = () if options.replace else found.conflicts()
-    if options.dry_run:
+    in_the_way = () if replace else found.conflicts()
+    if dry_run:
         complain(in_the_way)
     else:
-        found.carry_out(replace=options.replace)
-    if options.dry_run and not options.json:
+        found.carry_out(replace=replace)
+    if dry_run and not shared.as_json:
         for line in found.diff(problem.path for problem in in_the_way):
             print(line) if not sys.stdout.isatty() else say(line.expandtabs())  # for `patch`
     else:
-        tell(options, found.to_json(), found.lines())
+        tell(shared, found.to_json(), found.lines())
     return FOUND if in_the_way else FINE

@@ -105,8 +105,6 @@ def _platforms(
     found: dict[str, Platform] = {}
     notes = []
     for name in given or sorted(tuned):
-        if given and name.rpartition("::")[2] in pack.kernels:
-            raise UsageError(f"'{name}' is an op; ops come before --platform")
         if given:
             platforms.chosen_platforms(pack, [name], tuned)
         here = platforms.platform_of(pack, name)

@@ -35,7 +35,7 @@ def tune(demo, monkeypatch):
 
     def run(*arguments: str, stop: int | None = None, gpu: str = "NVIDIA H200") -> int:
         machine = (STUB.MACHINE | {"gpu": gpu}, STUB.run_here(stop=stop), 1)
-        monkeypatch.setattr(autotune, "_on_gpus", lambda options, pack: machine)
+        monkeypatch.setattr(autotune, "_on_gpus", lambda *_: machine)
         return cli.main(["autotune", "--root", str(demo.root), *arguments])
 
     return run
@@ -103,12 +103,13 @@ def test_a_dry_run_needs_no_gpu_and_writes_nothing(demo, capsys):
         (["--axis", "num_tokens=1,"], "'num_tokens=1,' is not of the form AXIS=VALUE[,VALUE]"),
         (["--axis", "num_tokens=3"], "no case for tuning 'twice' has num_tokens=3; there are 1, 4"),
         (["--axis", "tokens=3"], "'twice' has no axis 'tokens'; did you mean 'num_tokens'?"),
+        (["--platform", "nvidia_h200,nvidia_b200"], "one --platform is taken here, and not nvidia_h200, nvidia_b200"),
         (["--within", "2"], "--within is of a portfolio; give --portfolio N too"),
         (["--platform", "nvidia_b200"],
             "the GPU is NVIDIA H200, of platform nvidia_h200; configs of nvidia_b200 are tuned on one of its own"),
         (["twicce"], "pack 'demo' has no op 'twicce'; did you mean 'twice'?"),
     ],
-    ids=["no_value", "empty_value", "value", "axis", "within", "platform", "op"],
+    ids=["no_value", "empty_value", "value", "axis", "platforms", "within", "platform", "op"],
 )  # fmt: skip
 def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
     assert tune(*arguments) == 2
@@ -118,11 +119,20 @@ def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "0"], "argument --budget: '0' is not a whole number from 1 on"),
-        (["--margin", "100"], "argument --margin: '100' is not a percentage from 0 to below 100"),
-        (["--portfolio", "0"], "argument --portfolio: '0' is not a whole number from 1 on"),
-        (["--into", ""], "argument --into: the name of a directory is empty"),
-        (["--devices", "0", "--ray", "auto"], "--ray: not allowed with argument --devices"),
+        (["--budget", "0"], "invalid value for '--budget': '0' is not a whole number from 1 on"),
+        (
+            ["--margin", "100"],
+            "invalid value for '--margin': '100' is not a percentage from 0 to below 100",
+        ),
+        (
+            ["--portfolio", "0"],
+            "invalid value for '--portfolio': '0' is not a whole number from 1 on",
+        ),
+        (["--into", ""], "invalid value for '--into': the name of a directory is empty"),
+        (
+            ["--devices", "0", "--ray", "auto"],
+            "--devices are of this host, and --ray of a cluster; give one of them",
+        ),
     ],
     ids=["budget", "margin", "portfolio", "into", "devices_and_ray"],
 )
@@ -204,7 +214,7 @@ def ended(jobs):
     os.kill(os.getpid(), {number})
 
 signal.signal({number}, signal.SIG_DFL)  # in the background it may be ignored
-autotune._on_gpus = lambda options, pack: (stub["MACHINE"], ended, 1)
+autotune._on_gpus = lambda *_: (stub["MACHINE"], ended, 1)
 status = cli.main(["autotune", "--root", {str(demo.root)!r}])
 assert signal.getsignal({number}) is signal.SIG_DFL
 sys.exit(status)
@@ -222,7 +232,7 @@ def test_a_pack_that_was_installed_is_tuned_into_another_directory_alone(
     place = tmp_path / "site-packages" / "pack"
     shutil.copytree(demo.root, place)
     machine = (STUB.MACHINE, STUB.run_here(), 1)
-    monkeypatch.setattr(autotune, "_on_gpus", lambda options, pack: machine)
+    monkeypatch.setattr(autotune, "_on_gpus", lambda *_: machine)
     assert cli.main(["autotune", "--root", str(place)]) == 2
     assert capsys.readouterr().err == (
         "kernelpkg: pack 'demo' was installed as a package, whose files are not to be changed; "
@@ -271,7 +281,7 @@ def test_a_terminal_that_goes_away_ends_no_run(tune, monkeypatch, capsys):
 
 def test_a_failed_case_exits_1_and_is_told(tune, demo, monkeypatch, capsys):
     failing = STUB.run_here(lambda payload: {"failed": "no memory"})
-    monkeypatch.setattr(autotune, "_on_gpus", lambda options, pack: (STUB.MACHINE, failing, 1))
+    monkeypatch.setattr(autotune, "_on_gpus", lambda *_: (STUB.MACHINE, failing, 1))
     assert cli.main(["autotune", "--root", str(demo.root)]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "twice: case num_tokens=1: failed: no memory"

@@ -32,8 +32,3 @@ def test_a_bar_is_shown_on_terminals_only(monkeypatch, stream, variable, shown):
     with console.ProgressBar() as progress:
         progress.step("reading x", 1, 4)
     assert ("reading x" in written.getvalue()) is shown
-
-
-def test_names_of_a_list():
-    """Spaces beside the commas are no part of them."""
-    assert console.listed("nvidia_h200, nvidia_h100,") == ["nvidia_h200", "nvidia_h100"]

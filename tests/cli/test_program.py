@@ -20,10 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: object) -> int:
-    try:
-        return cli.main([str(argument) for argument in arguments])
-    except SystemExit as error:  # argparse ends the program for --help and for wrong usage
-        return int(error.code or 0)
+    return cli.main([str(argument) for argument in arguments])
 
 
 def whole(
@@ -47,35 +44,39 @@ def whole(
 
 HELP = "'kernelpkg --help' says what there is"
 USAGE = {
-    "no-command": ([], f"the following arguments are required: COMMAND; {HELP}"),
+    "no-command": (["--pack", "x"], f"missing command; {HELP}"),
     "unknown-command": (["lod"], f"'lod' is not a command; did you mean 'load'?; {HELP}"),
+    "help-of-no-command": (["help", "lod"],
+        f"'lod' is not a command; did you mean 'load'?; {HELP}"),
     "far-command": (["xyz"],
         "'xyz' is not a command; known are load, test, show, list, new, schema, explain, import, export, vendor, autotune, check, build, warm, lock, coverage, doctor; " + HELP),
     "unknown-option": (["list", "--jsn"],
-        "'--jsn' is not an argument of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
+        "'--jsn' is not an option of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
     "shortened-option": (["autotune", "--case=3"],
-        "'--case=3' is not an argument of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg autotune --help' says what there is"),
+        "'--case' is not an option of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg autotune --help' says what there is"),
     "stray-argument": (["list", "x"],
-        "'x' is not an argument of 'list'; 'kernelpkg list --help' says what there is"),
+        "got unexpected extra argument (x); 'kernelpkg list --help' says what there is"),
     "unknown-choice": (["load", "--device", "gpu"],
-        "'gpu' is not a value of --device; did you mean 'cpu'?; 'kernelpkg load --help' says what there is"),
+        "invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda'; did you mean 'cpu'?; 'kernelpkg load --help' says what there is"),
     "empty-directory": (["vendor", "--into", ""],
-        "argument --into: the name of a directory is empty; 'kernelpkg vendor --help' says what there is"),
+        "invalid value for '--into': the name of a directory is empty; 'kernelpkg vendor --help' says what there is"),
     "option-without-value": (["list", "--root"],
-        "argument --root: expected one argument; 'kernelpkg list --help' says what there is"),
+        "option '--root' requires an argument; 'kernelpkg list --help' says what there is"),
+    "option-that-the-command-lacks": (["--pack", "x", "new", "y"],
+        "'--pack' is not an option of 'new'; 'kernelpkg new --help' says what there is"),
     "new-without-name": (["new"],
-        "the following arguments are required: NAME; 'kernelpkg new --help' says what there is"),
+        "a kernel needs a name; give NAME, or --from FILE.py:FUNCTION"),
     "import-of-vllm-for-a-gpu": (["import", "vllm", "x", "--platform", "nvidia_h100"],
         "--op and --platform go with 'import helion'"),
     "explain-without-platform": (["explain", "x"],
-        "the following arguments are required: --platform; 'kernelpkg explain --help' says what there is"),
+        "which config a call gets depends on the GPU; name one with --platform"),
     "axis-without-value": (["explain", "x", "--platform", "cpu", "num_tokens"],
         "'num_tokens' is not of the form AXIS=VALUE"),
     "axis-with-empty-value": (["explain", "x", "--platform", "cpu", "num_tokens="],
         "'num_tokens=' is not of the form AXIS=VALUE"),
     "axis-twice": (["explain", "x", "a=1", "--platform", "cpu", "a=2"], "axis 'a' is given twice"),
     "unknown-schema": (["schema", "pak"],
-        "'pak' is not a choice; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
+        "invalid value for '[kernel|pack]': 'pak' is not one of 'kernel', 'pack'; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
     "unknown-pack": (["list", "--pack", "kernelpgk"],
         "pack 'kernelpgk' is not there; did you mean 'kernelpkg'?"),
 }  # fmt: skip
@@ -91,7 +92,7 @@ def test_wrong_usage_is_one_line_on_stderr_and_status_2(capsys, arguments, line)
 @pytest.mark.parametrize(("arguments", "line"), USAGE.values(), ids=USAGE)
 def test_with_json_wrong_usage_is_a_document_too(capsys, arguments, line):
     """Who reads stdout finds one document, whatever happens."""
-    assert run(*arguments, "--json") == 2
+    assert run("--json", *arguments) == 2
     out, err = capsys.readouterr()
     assert err.startswith("kernelpkg: ")
     assert json.loads(out) == {"errors": err.splitlines()}
@@ -113,14 +114,18 @@ def test_help_names_every_command_and_the_exit_statuses(capsys):
     assert err == ""
     assert run("xyz") == 2
     listed = capsys.readouterr().err.partition("known are ")[2].partition(";")[0].split(", ")
-    told = dict(re.findall(r"^ {4}(\w+) +(\S.*)$", out, re.MULTILINE))
+    told = dict(re.findall(r"^  ([a-z]+)  +(\S.*)$", out, re.MULTILINE))
     assert sorted(told) == sorted(listed)
     for word, text in told.items():
         assert run(word, "--help") == 0
-        assert f"{text[0].upper()}{text[1:]}." in capsys.readouterr().out
-    assert (
-        "exit status: 0 fine, 1 findings or failed kernels, 2 wrong usage, 130 interrupted\n" in out
-    )
+        said = capsys.readouterr().out
+        assert f"{text[0].upper()}{text[1:]}." in said
+        assert max(map(len, said.splitlines())) <= 80
+        assert run("help", word) == 0
+        assert capsys.readouterr().out == said
+    statuses = re.findall(r"^  (\d+)  +(\S.*)$", out, re.MULTILINE)
+    assert [int(status) for status, _ in statuses] == [0, 1, 2, 130]
+    assert max(map(len, out.splitlines())) <= 80
     for name in ("PATH", "CONFIGS", "BUILDS", "LAUNCHER", "DISABLE", "NO_PROGRESS", "VLLM_ROUTES"):
         assert f" KERNELPKG_{name} " in out
 
@@ -153,6 +158,14 @@ def test_the_pages_have_every_option_and_no_other(capsys):
         rows = re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE)
         listed = {name for row in rows for name in re.findall(r"--[a-z][a-z-]+", row)}
         assert listed <= options, command
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["-h"]], ids=["bare", "help", "short"])
+def test_the_help_comes_without_its_option_too(words, capsys):
+    assert run("--help") == 0
+    told = capsys.readouterr()
+    assert run(*words) == 0
+    assert capsys.readouterr() == told
 
 
 def test_the_version_is_printed(capsys):
@@ -254,10 +267,10 @@ def test_nothing_that_is_not_ours_commands_a_terminal(demo, words, encoding):
 def test_what_the_system_refuses_is_a_document_too(monkeypatch, capsys):
     """Whatever was asked of it, with the name that it gives."""
 
-    def refuse(options):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied", "/a")
 
-    monkeypatch.setattr("kernelpkg.cli.list.run", refuse)
+    monkeypatch.setattr("kernelpkg.cli.list.survey", refuse)
     assert cli.main(["list", "--json"]) == 1
     line = "kernelpkg: /a: Permission denied"
     assert capsys.readouterr() == (f'{{\n  "errors": [\n    "{line}"\n  ]\n}}\n', f"{line}\n")

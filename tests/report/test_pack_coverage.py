@@ -117,7 +117,6 @@ WRONG = {
     "far-op": ({"ops": ["x"]}, "pack 'demo' has no op 'x'; it has thrice, twice"),
     "namespace": ({"ops": ["demi::twice"]}, "pack 'demo' has no op 'demi::twice'; did you mean 'demo::twice'?"),
     "platform": ({"given": ["--"]}, "platform '--' is not a name such as nvidia_h200 or cpu"),
-    "op-for-platform": ({"given": ["cpu", "twice"]}, "'twice' is an op; ops come before --platform"),
     "model": ({"models": ["oter"]}, "pack 'demo' has no model 'oter' in [models]; did you mean 'other'?"),
     "far-model": ({"models": ["x"]}, "pack 'demo' has no model 'x' in [models]; it has one, other"),
 }  # fmt: skip

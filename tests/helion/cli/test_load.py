@@ -128,8 +128,8 @@ def test_strict_wants_every_op_tuned(demo, capsys):
     assert outputs(capsys)[1] == ""
 
 
-def test_a_root_that_does_not_exist_has_status_1_and_no_traceback(tmp_path, capsys):
-    assert cli.main(["load", "--root", str(tmp_path / "no")]) == 1
+def test_a_root_that_does_not_exist_is_wrong_usage(tmp_path, capsys):
+    assert cli.main(["load", "--root", str(tmp_path / "no")]) == 2
     assert capsys.readouterr() == (
         "",
         f"{tmp_path}/no: KP604 root of --root does not exist; name one that holds manifests/\n",

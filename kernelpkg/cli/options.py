@@ -1,0 +1,170 @@
+"""What commands are declared with: click's, and the options that several of them have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from attrs import frozen
+
+from kernelpkg.errors import UsageError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@frozen(kw_only=True)
+class Shared:
+    """What was said by the options that all commands share; a command may have fewer of them."""
+
+    root: Path | None = None
+    pack: str | None = None
+    configs: tuple[Path, ...] = ()
+    as_json: bool = False
+
+
+class Folder(click.Path):
+    """A directory's name; an empty one, as of a variable that is not set, is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not value:
+            self.fail("the name of a directory is empty", param, ctx)
+        return Path(value)
+
+
+def count(text: str) -> int:
+    """Take a number of what there has to be one of."""
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
+        raise click.BadParameter(f"'{text}' is not a whole number from 1 on")
+    return int(text)
+
+
+def listed(text: str) -> list[str]:
+    """Return the names of a list with commas."""
+    return [name for name in map(str.strip, text.split(",")) if name]
+
+
+def _names(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for text in given for name in listed(text))
+
+
+SHARED: Final[dict[str, click.Option]] = {
+    "root": click.Option(
+        ["--root"], type=Folder(), metavar="DIR", help="the directory of the pack"
+    ),
+    "pack": click.Option(["--pack"], metavar="NAME", help="the pack, where there are several"),
+    "configs": click.Option(
+        ["--configs"],
+        type=Folder(),
+        multiple=True,
+        metavar="DIR",
+        help="a directory of configs that goes before the pack's; may be repeated",
+    ),
+    "as_json": click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document"),
+}
+"""The options that all commands share, by the attribute of `Shared`."""
+
+
+class Command(click.Command):
+    """A command, whose function gets the shared options as one value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # an option without its value has none
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        given = {name: ctx.params.pop(name) for name in SHARED if name in ctx.params}
+        return ctx.invoke(self.callback, Shared(**given), **ctx.params)  # type: ignore[arg-type]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):
+            params = [param for param in self.get_params(ctx) if isinstance(param, kind)]
+            if rows := list(filter(None, (param.get_help_record(ctx) for param in params))):
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def command(*, pack: bool = True, configs: bool = False) -> Callable[[Callable[..., int]], Command]:
+    """Declare a command of a function that takes `Shared`, and what its own options say."""
+    without = {name for name, has in (("pack", pack), ("configs", configs)) if not has}
+
+    def declare(run: Callable[..., int]) -> Command:
+        made = click.command(cls=Command)(run)
+        made.params += [option for name, option in SHARED.items() if name not in without]
+        return made
+
+    return declare
+
+
+class _Argument(click.Argument):
+    """An argument with a line in the help, which click has from 8.5 on."""
+
+    def __init__(self, *names: Any, said: str, **how: Any) -> None:
+        super().__init__(*names, **how)
+        self.said = said
+
+    def make_metavar(self, *_: Any) -> str:
+        shown = self.human_readable_name if self.required else f"[{self.human_readable_name}]"
+        return shown if self.nargs == 1 else f"{shown}..."
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        return self.human_readable_name, self.said
+
+
+def argument(name: str, metavar: str, said: str, **how: Any) -> Callable[[_F], _F]:
+    """Declare an argument; `said` is what the help says of it."""
+    return click.argument(name, cls=_Argument, metavar=metavar, said=said, **how)
+
+
+OP: Final = argument("op", "OP", "the name of an op, with or without namespace")
+OPS: Final = argument("ops", "OP", "ops, with or without namespace; all without any", nargs=-1)
+
+PLATFORM: Final = click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    callback=_names,
+    metavar="NAME",
+    help="a platform or GPU, as nvidia_h200; may be repeated, and take several with commas",
+)
+"""The same everywhere; commands that take one ask `only`."""
+
+MODELS: Final = click.option(
+    "--models",
+    multiple=True,
+    callback=_names,
+    metavar="NAME",
+    help="a model of the pack's [models]; may be repeated, and take several with commas",
+)
+
+BUILDS: Final = click.option(
+    "--builds",
+    type=Folder(),
+    multiple=True,
+    metavar="DIR",
+    help="a directory of builds that goes before the pack's; may be repeated",
+)
+
+DEVICE: Final = click.option(
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    help="where ops run; auto is a GPU if there is one",
+)
+
+JOBS: Final = click.option("--jobs", type=count, metavar="N", help="how many run at once")
+
+
+def only(platforms: Sequence[str]) -> str | None:
+    """Return the platform of a command that takes one, if it was given."""
+    if len(platforms) > 1:
+        raise UsageError(f"one --platform is taken here, and not {', '.join(platforms)}")
+    return platforms[0] if platforms else None
