@@ -28,7 +28,7 @@ from kernelpkg.cli.console import (
     print_table,
     say,
 )
-from kernelpkg.cli.options import OPS, PLATFORM, Folder, Shared, command, count, only
+from kernelpkg.cli.options import OPS, PLATFORM, Folder, Shared, command, count, duration, only
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
@@ -72,11 +72,11 @@ def _percent(text: str) -> float:
 )
 @click.option(
     "--budget",
-    type=count,
-    metavar="SECONDS",
-    help="the most that the search of a case takes",
+    type=duration,
+    metavar="TIME",
+    help="the most that the search of a case takes, as 30s, 10m or 1h",
 )
-@click.option("--case-timeout", type=count, metavar="SECONDS", help="when a case is given up")
+@click.option("--case-timeout", type=duration, metavar="TIME", help="when a case is given up")
 @click.option(
     "--margin",
     type=_percent,

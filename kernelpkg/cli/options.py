@@ -44,6 +44,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def duration(text: str) -> int:
+    """Take a time, as 90, 30s, 10m or 1h; returns seconds."""
+    found = re.fullmatch("0*([1-9][0-9]{0,9})([smh]?)", text)
+    if not found:
+        raise click.BadParameter(f"'{text}' is not a time such as 30s, 10m or 1h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def listed(text: str) -> list[str]:
     """Return the names of a list with commas."""
     return [name for name in map(str.strip, text.split(",")) if name]

@@ -15,7 +15,8 @@ from attrs import asdict
 
 from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
 from kernelpkg.cli.options import OP, PLATFORM, Shared, command, only
-from kernelpkg.configs.directories import platforms_of
+from kernelpkg.configs.directories import platforms_of, tuned_platforms
+from kernelpkg.configs.platforms import chosen_platforms, platform_of
 from kernelpkg.errors import KernelpkgError, counted
 from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.keys import INTERPRET, USES
@@ -31,11 +32,13 @@ from kernelpkg.packs.read import read_kernel
 def run(shared: Shared, op: str, platforms: tuple[str, ...], *, structure: bool) -> int:
     """Show an op."""
     pack = open_pack(shared.pack, shared.root, shared.configs, os.environ)
+    platform = only(platforms)
+    chosen_platforms(pack, platforms, tuned_platforms(pack))
     (name,) = chosen_kernels(pack, [op])
     spec = read_kernel(Path(pack.root), name)
     document = _document(pack, spec)
     if structure:
-        document["structure"] = _structure(pack, spec, only(platforms) or "nvidia_h200")
+        document["structure"] = _structure(pack, spec, platform or "nvidia_h200")
     tell(shared, document, _lines(document))
     return FINE
 
@@ -128,8 +131,6 @@ def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str
         with importing("--structure"):
             from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound
             from kernelpkg.compile.variants import known_cases, variants_of
-        from kernelpkg.configs.platforms import platform_of
-
         binder, target = Binder(spec), Target.of(platform_of(pack, platform))
         variants = variants_of(spec, known_cases(spec))
         found: dict[str, dict[str, Any]] = {}

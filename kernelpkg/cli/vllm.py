@@ -11,6 +11,8 @@ import click
 
 from kernelpkg.cli.console import FINE, FOUND, complain, say, tell
 from kernelpkg.cli.options import PLATFORM, Folder, Shared, argument, command, only
+from kernelpkg.configs.directories import tuned_platforms
+from kernelpkg.configs.platforms import chosen_platforms
 from kernelpkg.configs.transfer import Transfer
 from kernelpkg.errors import UsageError
 from kernelpkg.from_helion.imports import plan_import
@@ -49,15 +51,16 @@ def import_configs(
     dry_run: bool,
 ) -> int:
     """Take configs into the pack; --op and --platform say what a file of Helion's does not."""
-    platform = only(platforms)
+    platform, pack = only(platforms), _pack(shared)
+    chosen_platforms(pack, platforms, tuned_platforms(pack))
     if format == "helion":
-        plan = plan_import(_pack(shared), paths, op=op, platform=platform, replace=replace)
+        plan = plan_import(pack, paths, op=op, platform=platform, replace=replace)
         return _transfer(shared, plan, dry_run=dry_run)
     if op or platform:
         raise UsageError("--op and --platform go with 'import helion'")
     if paths[1:]:
         raise UsageError(f"'import vllm' takes one DIR, and '{paths[1]}' is another")
-    plan = exchange.plan_import(_pack(shared), paths[0], replace=replace)
+    plan = exchange.plan_import(pack, paths[0], replace=replace)
     return _transfer(shared, plan, dry_run=dry_run)
 
 

@@ -210,7 +210,7 @@ def chosen_platforms(
 ) -> tuple[str, ...]:
     """Return platforms that a user named, or GPUs, by name; `there` are those with config files.
 
-    Raises UsageError for a name that is neither known nor `there`.
+    Raises UsageError for a name that is neither known, nor `there`, nor of the pack's manifest.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -218,7 +218,8 @@ def chosen_platforms(
         if (spelled := canonical(name)) in there:
             found[spelled] = None
             continue
-        if platform.arch is None and platform.name not in (*there, CPU):
+        declared = map(canonical, pack.platforms.values())
+        if platform.arch is None and platform.name not in (*there, *declared, CPU):
             tail = next((gpu for gpu in _BASES if gpu.endswith(f"_{spelled}")), platform.name)
             hint = suggestion(tail, [*there, *known()])
             hint = hint or f"; the pack has files for {', '.join(sorted(there)) or 'none'}"

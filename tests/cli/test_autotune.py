@@ -119,7 +119,8 @@ def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "0"], "invalid value for '--budget': '0' is not a whole number from 1 on"),
+        (["--budget", "0"], "invalid value for '--budget': '0' is not a time such as 30s, 10m or"),
+        (["--case-timeout", "1.5h"], "'1.5h' is not a time such as 30s, 10m or 1h"),
         (
             ["--margin", "100"],
             "invalid value for '--margin': '100' is not a percentage from 0 to below 100",
@@ -134,7 +135,7 @@ def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
             "--devices are of this host, and --ray of a cluster; give one of them",
         ),
     ],
-    ids=["budget", "margin", "portfolio", "into", "devices_and_ray"],
+    ids=["budget", "timeout", "margin", "portfolio", "into", "devices_and_ray"],
 )
 def test_wrong_options_are_refused(tune, capsys, arguments, message):
     assert tune(*arguments) == 2
