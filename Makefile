@@ -72,6 +72,7 @@ lock: $(VENV)/.demo
 # After a change of a public docstring, or of the modules of a room.
 docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/api.py
+	$(BIN)/python docs/reference/errors.py
 	$(BIN)/python tests/door_plates.py
 
 bench: $(VENV)/.test

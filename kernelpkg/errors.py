@@ -50,7 +50,7 @@ class Problem:
     Attributes:
         path: Relative to the root of the pack, with forward slashes.
         line: Counts from 1; 0 stands for the whole file.
-        code: `KP` and three digits, as docs/reference/errors.md lists them.
+        code: `KP` and three digits, as cli/codes.toml and docs/reference/errors.md list them.
         severity: "error", or "unverified" for what cannot be told on this machine.
         message: What is wrong, what was got, and the remedy.
         level: The lowest level of `check` that reports it, 0 to 3.

@@ -3,6 +3,7 @@
     program     the parser, and what becomes of errors
 Inside only:
     console     what commands print with, and their exit statuses
+    codes       what codes of problems mean
     options     what commands are declared with, and the options that several have
     load        `load`
     list        `list`

@@ -46,7 +46,7 @@ _COMMANDS: Final = {
     "list": ("list:run", "list the packs, their kernels and what is tuned"),
     "new": ("new:run", "write a new kernel that loads as it is"),
     "schema": ("schema:run", "print the JSON Schema of manifests"),
-    "explain": ("explain:run", "say which config a call gets, and why"),
+    "explain": ("explain:run", "say which config a call gets, and why, or what a code means"),
     "import": ("vllm:import_configs", "take configs of vLLM's or Helion's into the pack"),
     "export": ("vllm:export_configs", "write the pack's config files as vLLM's"),
     "vendor": ("vllm:vendor_pack", "write the pack into vLLM's sources"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from kernelpkg import cli
+from kernelpkg.cli.codes import codes
 
 
 def run(*arguments: object) -> int:
@@ -109,3 +111,45 @@ def test_explain_of_a_broken_kernel_has_its_problems(demo, capsys):
             "reads (1); upgrade kernelpkg\n"
         ),
     )
+
+
+@pytest.mark.parametrize("code", ["KP110", "kp110"])
+def test_explain_of_a_code_says_what_it_means(code, capsys):
+    """Without a pack or a platform."""
+    assert run("explain", code) == 0
+    assert capsys.readouterr() == (
+        "KP110: A reference leaves the directory of its kernel. Move the file into it.\n",
+        "",
+    )
+
+
+def test_explain_of_a_code_is_a_document_too(capsys):
+    assert run("explain", "KP110", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "code": "KP110",
+        "means": "A reference leaves the directory of its kernel.",
+        "remedy": "Move the file into it.",
+    }
+
+
+def test_the_text_of_a_code_has_no_markdown_and_fits_a_terminal(capsys):
+    for code in codes():
+        assert run("explain", code) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not re.search(r"`|\]\(", " ".join(lines))
+        assert lines[-1].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("KP199", "'KP199' is not a code; did you mean 'KP1"),
+        ("kp" + "0" * 9, "'KP000000000' is not a code\n"),
+    ],
+)
+def test_a_code_that_is_not_there_is_wrong_usage(code, line, capsys):
+    assert run("explain", code) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"kernelpkg: {line}")

@@ -2,11 +2,14 @@
 
 import os
 import re
+import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kernelpkg.cli.codes import codes
 from kernelpkg.errors import PackError
 from kernelpkg.files import digest_bytes
 from kernelpkg.packs.read import kernel_names, problem_at, read_kernel, read_pack
@@ -666,14 +669,16 @@ def test_every_code_of_manifests_has_a_golden_line():
 
 
 def test_every_code_of_the_source_is_documented():
-    """docs/reference/errors.md has a row for each code that occurs, and for no other."""
+    """cli/codes.toml has an entry for each code that occurs, and for no other."""
     known = {c for path in (ROOT / "kernelpkg").rglob("*.py") for c in codes_of(path.read_text())}
-    rows = re.findall(
-        r"^\| `(KP\d{3})` \| (.+) \| (.+) \|$", (ROOT / "docs/reference/errors.md").read_text(), re.M
-    )
-    documented = [code for code, _, _ in rows]
-    assert sorted(known) == sorted(documented)
-    assert documented == sorted(documented)
+    assert sorted(known) == list(codes())
+
+
+def test_the_page_has_the_codes_of_the_package():
+    """docs/reference/errors.md has them all, in their order; `make docs` writes its rows again."""
+    written = SimpleNamespace(**runpy.run_path(str(ROOT / "docs/reference/errors.py")))
+    assert written.PAGE.read_text(encoding="utf-8") == written.page()
+    assert re.findall(r"^\| `(KP\d{3})` \|", written.page(), re.M) == list(codes())
 
 
 def test_no_permission_for_the_kernels(root, monkeypatch):
