@@ -1,25 +1,26 @@
 """The command line: one file for each command.
 
-    program     the parser, and what becomes of errors
+    program       the parser, and what becomes of errors
 Inside only:
-    console     what commands print with, and their exit statuses
-    codes       what codes of problems mean
-    options     what commands are declared with, and the options that several have
-    load        `load`
-    list        `list`
-    new         `new`
-    explain     `explain`
-    coverage    `coverage`
-    schema      `schema`
-    check       `check`
-    autotune    `autotune`
-    lock        `lock`
-    doctor      `doctor`
-    vllm        `vendor`, `import` and `export`
-    build       `build`
-    warm        `warm`
-    show        `show`
-    test        `test`
+    console       what commands print with, and their exit statuses
+    completion    what a shell completes
+    codes         what codes of problems mean
+    options       what commands are declared with, and the options that several have
+    load          `load`
+    list          `list`
+    new           `new`
+    explain       `explain`
+    coverage      `coverage`
+    schema        `schema`
+    check         `check`
+    autotune      `autotune`
+    lock          `lock`
+    doctor        `doctor`
+    vllm          `vendor`, `import` and `export`
+    build         `build`
+    warm          `warm`
+    show          `show`
+    test          `test`
 """
 
 from __future__ import annotations

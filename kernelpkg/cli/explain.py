@@ -11,7 +11,7 @@ from attrs import asdict
 
 from kernelpkg.cli.codes import codes
 from kernelpkg.cli.console import FINE, FOUND, tell
-from kernelpkg.cli.options import PLATFORM, Shared, argument, command, only
+from kernelpkg.cli.options import PLATFORM, Shared, argument, command, complete_op, only
 from kernelpkg.configs import explain
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.packs.find import chosen_kernels, open_pack
@@ -19,7 +19,12 @@ from kernelpkg.packs.read import read_kernel
 
 
 @command(configs=True)
-@argument("op", "OP|CODE", "an op, with or without namespace; or a code, as KP107")
+@argument(
+    "op",
+    "OP|CODE",
+    "an op, with or without namespace; or a code, as KP107",
+    shell_complete=complete_op,
+)
 @argument("axes", "AXIS=VALUE", "a fact of the call", nargs=-1)
 @PLATFORM
 def run(shared: Shared, op: str, axes: tuple[str, ...], platforms: tuple[str, ...]) -> int:

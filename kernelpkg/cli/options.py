@@ -135,14 +135,36 @@ def argument(name: str, metavar: str, said: str, **how: Any) -> Callable[[_F], _
     return click.argument(name, cls=_Argument, metavar=metavar, said=said, **how)
 
 
-OP: Final = argument("op", "OP", "the name of an op, with or without namespace")
-OPS: Final = argument("ops", "OP", "ops, with or without namespace; all without any", nargs=-1)
+def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of an op."""
+    from kernelpkg.cli import completion  # it reads packs, which not every command does
+
+    return completion.ops(ctx.params, incomplete)
+
+
+def _complete_platform(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from kernelpkg.cli import completion
+
+    return completion.platform_names(ctx.params, incomplete)
+
+
+OP: Final = argument(
+    "op", "OP", "the name of an op, with or without namespace", shell_complete=complete_op
+)
+OPS: Final = argument(
+    "ops",
+    "OP",
+    "ops, with or without namespace; all without any",
+    nargs=-1,
+    shell_complete=complete_op,
+)
 
 PLATFORM: Final = click.option(
     "--platform",
     "platforms",
     multiple=True,
     callback=_names,
+    shell_complete=_complete_platform,
     metavar="NAME",
     help="a platform or GPU, as nvidia_h200; may be repeated, and take several with commas",
 )
