@@ -125,7 +125,7 @@ def run(
     if devices is not None and ray is not None:
         raise UsageError("--devices are of this host, and --ray of a cluster; give one of them")
     wanted = _wanted(axes)
-    place, name = find.find_pack(shared.pack, shared.root, os.environ)
+    place, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
     chosen = find.chosen_kernels(pack, ops)
     kernels = [read_kernel(place.path, kernel) for kernel in chosen]

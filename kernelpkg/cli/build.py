@@ -50,7 +50,7 @@ def run(
     check: bool,
 ) -> int:
     """Build; 0 where everything compiled."""
-    place, name = find.find_pack(shared.pack, shared.root, os.environ)
+    place, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack = read_pack(place.path, name)
     kernels = find.chosen_kernels(pack, ops)
     there = {platform for kernel in kernels for platform in directories.platforms_of(pack, kernel)}

@@ -69,7 +69,7 @@ def check_pack(
     device: Device = "auto",
 ) -> level0.Checkup:
     """Check the ops of the pack up to a level, for platforms that are asked for, with a bar."""
-    root, name = find.find_pack(shared.pack, shared.root, os.environ)
+    root, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack, broken = level0.open_for_check(root.path, name)
     pack = directories.with_overlays(pack, shared.configs, os.environ)
     kernels = find.chosen_kernels(pack, ops)

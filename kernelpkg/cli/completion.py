@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kernelpkg.configs import platforms
@@ -33,9 +34,8 @@ def platform_names(given: Mapping[str, Any], begun: str) -> list[str]:
 
 def _pack(given: Mapping[str, Any]) -> Iterator[PackSpec]:
     """Yield the pack that the options so far name, if there is one."""
+    pack, root, configs = (given.get(name) for name in ("pack", "root", "configs"))
     try:
-        yield open_pack(
-            given.get("pack"), given.get("root"), given.get("configs") or (), os.environ
-        )
+        yield open_pack(pack, root, configs or (), os.environ, Path.cwd())
     except (KernelpkgError, OSError):
         return

@@ -31,7 +31,7 @@ def run(
     """Print the map; status 1 where the files of an op are wrong."""
     if svg is not None:
         _check_svg(svg)
-    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ)
+    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here)
     found = pack_coverage.cover_pack(pack, ops=ops, given=platforms, models=models)
     complain(found.problems)
     if svg is not None and found.problems:

@@ -54,7 +54,7 @@ class Finding:
 @command(pack=False)
 def run(shared: Shared) -> int:
     """Print what was found; 1 where something is missing."""
-    findings = examine(find.roots(shared.root, os.environ), os.environ)
+    findings = examine(find.roots(shared.root, os.environ, shared.here), os.environ)
     if shared.as_json:
         document = [{"name": f.name, "status": f.status, "text": f.text} for f in findings]
         print_json({"findings": document})

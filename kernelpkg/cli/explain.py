@@ -42,7 +42,7 @@ def run(shared: Shared, op: str, axes: tuple[str, ...], platforms: tuple[str, ..
     platform = only(platforms)
     if platform is None:
         raise UsageError("which config a call gets depends on the GPU; name one with --platform")
-    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ)
+    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here)
     (kernel,) = chosen_kernels(pack, [op])
     spec = read_kernel(Path(pack.root), kernel)
     found = explain.explain(pack, spec, platform, given)

@@ -28,11 +28,11 @@ def run(shared: Shared) -> int:
     def overlay(pack: PackSpec) -> PackSpec:
         return directories.with_overlays(pack, shared.configs, os.environ)
 
-    roots = find.roots(shared.root, os.environ)
+    roots = find.roots(shared.root, os.environ, shared.here)
     packs, problems = survey(roots, shared.pack, overlay)
     if not packs and not problems:
         if shared.pack is not None:
-            find.find_pack(shared.pack, shared.root, os.environ)
+            find.find_pack(shared.pack, shared.root, os.environ, shared.here)
         raise UsageError(f"{shared.root} has no packs; 'kernelpkg new NAME --root DIR' makes one")
     complain(problems)
     if shared.as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from kernelpkg.cli.console import (
     say,
 )
 from kernelpkg.cli.options import BUILDS, DEVICE, Shared, command
+from kernelpkg.packs import find
 
 if TYPE_CHECKING:
     from kernelpkg.runtime.reports import LoadReport
@@ -65,12 +67,13 @@ def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
     The seconds that are printed are those that people wait, with the import of PyTorch.
     """
     start = time.perf_counter()
+    place, _ = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     with importing():
         from kernelpkg.runtime.load import load
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
             shared.pack,
-            root=shared.root,
+            root=place.path if place.origin == find.HERE else shared.root,
             device=device,
             configs=shared.configs,
             progress=progress.step,

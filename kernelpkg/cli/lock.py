@@ -30,7 +30,7 @@ from kernelpkg.packs.read import read_pack
 )
 def run(shared: Shared, *, check: bool, no_fingerprints: bool) -> int:
     """Write or check the lock of a pack."""
-    place, name = find_pack(shared.pack, shared.root, os.environ)
+    place, name = find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack, tools = read_pack(place.path, name), toolchain()
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
         unasked = "--no-fingerprints was given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +18,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @frozen(kw_only=True)
 class Shared:
-    """What was said by the options that all commands share; a command may have fewer of them."""
+    """What was said by the options that all commands share; a command may have fewer of them.
+
+    `here` is the directory that the command is run in, unless it is gone.
+    """
 
     root: Path | None = None
     pack: str | None = None
     configs: tuple[Path, ...] = ()
     as_json: bool = False
+    here: Path | None = None
 
 
 class Folder(click.Path):
@@ -64,6 +69,12 @@ def _names(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple
     return tuple(name for text in given for name in listed(text))
 
 
+def _here() -> Path | None:
+    with contextlib.suppress(FileNotFoundError):
+        return Path.cwd()
+    return None
+
+
 SHARED: Final[dict[str, click.Option]] = {
     "root": click.Option(
         ["--root"], type=Folder(), metavar="DIR", help="the directory of the pack"
@@ -93,7 +104,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         given = {name: ctx.params.pop(name) for name in SHARED if name in ctx.params}
-        return ctx.invoke(self.callback, Shared(**given), **ctx.params)  # type: ignore[arg-type]
+        return ctx.invoke(self.callback, Shared(**given, here=_here()), **ctx.params)  # type: ignore[arg-type]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):

@@ -31,7 +31,7 @@ from kernelpkg.packs.read import read_kernel
 @PLATFORM
 def run(shared: Shared, op: str, platforms: tuple[str, ...], *, structure: bool) -> int:
     """Show an op."""
-    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ)
+    pack = open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here)
     platform = only(platforms)
     chosen_platforms(pack, platforms, tuned_platforms(pack))
     (name,) = chosen_kernels(pack, [op])

@@ -78,7 +78,7 @@ def export_configs(
 
 
 def _pack(shared: Shared) -> PackSpec:
-    root, name = find_pack(shared.pack, shared.root, os.environ)
+    root, name = find_pack(shared.pack, shared.root, os.environ, shared.here)
     return read_pack(root.path, name)
 
 
@@ -106,7 +106,7 @@ def vendor_pack(shared: Shared, into: Path, *, check: bool, dry_run: bool, repla
     if check and (dry_run or replace):
         raise UsageError("--check writes nothing; leave out --dry-run and --replace")
     found = vendor.plan_vendoring(
-        open_pack(shared.pack, shared.root, shared.configs, os.environ), into
+        open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here), into
     )
     if found.tree.version is None:
         complain([f"{into}: the version of this vLLM is not known; going on"])

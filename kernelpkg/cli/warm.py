@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, tell
+from kernelpkg.cli.load import load_pack
 from kernelpkg.cli.options import BUILDS, JOBS, OPS, Shared, command
 from kernelpkg.configs.explain import read_value
 from kernelpkg.errors import UsageError, counted
@@ -35,20 +36,12 @@ def run(
 ) -> int:
     """Warm; 0 where everything is ready."""
     values = dict(map(_values, sizes))
-    from kernelpkg.runtime.load import load
+    report = load_pack(shared, "cuda", builds=builds)
+    complain((*report.notes, *report.failures()))
     from kernelpkg.runtime.register import get_kernel_by_name
     from kernelpkg.runtime.warm import warm
 
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
-        report = load(
-            shared.pack,
-            root=shared.root,
-            device="cuda",
-            configs=shared.configs,
-            builds=builds,
-            strict=False,
-        )
-        complain((*report.notes, *report.failures()))
         found = warm(*ops, sizes=values, jobs=jobs, progress=progress.step)
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)
     kernels = filter(None, (get_kernel_by_name(op.op) for op in found.ops))

@@ -31,6 +31,9 @@ GROUP: Final = "kernelpkg.packs"
 PATH_VARIABLE: Final = "KERNELPKG_PATH"
 """Directories that hold packs, separated as in PATH."""
 
+HERE: Final = "the current directory"
+"""The origin of a pack in or above the directory that a command is run in."""
+
 DISABLE_VARIABLE: Final = "KERNELPKG_DISABLE"
 """Ops that are not to be registered, by name, with or without namespace, separated by commas."""
 
@@ -77,35 +80,42 @@ def own_root() -> Path:
     return installed if installed.is_dir() else package.parent
 
 
-def roots(given: Path | None, environment: Mapping[str, str]) -> Iterator[Root | PackError]:
+def roots(
+    given: Path | None, environment: Mapping[str, str], here: Path | None = None
+) -> Iterator[Root | PackError]:
     """Yield the roots to look into, in order of precedence; a given root is the only one.
 
+    Where none is named, the nearest one that `here` lies in goes before those that are installed.
     What is named and is not a root is yielded as the error that says so.
     """
     if given is not None:
         yield _root(given, "--root")
         return
-    yield from _named(environment)
+    yield from _named(environment, here)
     yield from _installed()
     yield Root(path=own_root(), origin="kernelpkg")
 
 
 def find_pack(
-    name: str | None, given: Path | None, environment: Mapping[str, str]
+    name: str | None,
+    given: Path | None,
+    environment: Mapping[str, str],
+    here: Path | None = None,
 ) -> tuple[Root, str]:
     """Return the root and the name of the pack to load.
 
-    Without a name it is the only pack of the given root, of the first root of KERNELPKG_PATH, or
-    our own; installed packs are asked for by name. Raises PackError where a root does not exist
-    or has no packs, and UsageError where the name is not known, or which pack is not clear. An
-    installed package that is broken stands in the way of no pack that is found elsewhere.
+    Without a name it is the only pack of the given root, of the first root of KERNELPKG_PATH, of
+    the nearest one that `here` lies in, or our own; installed packs are asked for by name. Raises
+    PackError where a root does not exist or has no packs, and UsageError where the name is not
+    known, or which pack is not clear. An installed package that is broken stands in the way of no
+    pack that is found elsewhere.
     """
     if name is None:
-        return _only_pack(given, environment)
+        return _only_pack(given, environment, here)
     known: list[str] = []
     errors: list[PackError] = []
     found: dict[Path, Root] = {}
-    for root in roots(given, environment):
+    for root in roots(given, environment, here):
         if isinstance(root, PackError):
             errors.append(root)
             if given is not None or not root.problems[0].path.startswith(f"{GROUP}:"):
@@ -113,7 +123,7 @@ def find_pack(
             continue
         if name in root.packs():
             found.setdefault(root.path, root)
-            if root.origin in ("--root", PATH_VARIABLE):
+            if root.origin in ("--root", PATH_VARIABLE, HERE):
                 break
         known += root.packs()
     if len(found) > 1:
@@ -127,8 +137,10 @@ def find_pack(
     raise UsageError(f"pack '{name}' is not there{remedy}")
 
 
-def _only_pack(given: Path | None, environment: Mapping[str, str]) -> tuple[Root, str]:
-    named = roots(given, environment) if given is not None else _named(environment)
+def _only_pack(
+    given: Path | None, environment: Mapping[str, str], here: Path | None
+) -> tuple[Root, str]:
+    named = roots(given, environment) if given is not None else _named(environment, here)
     root = next(iter(named), Root(path=own_root(), origin="kernelpkg"))
     if isinstance(root, PackError):
         raise root
@@ -142,10 +154,25 @@ def _only_pack(given: Path | None, environment: Mapping[str, str]) -> tuple[Root
     return root, packs[0]
 
 
-def _named(environment: Mapping[str, str]) -> Iterator[Root | PackError]:
-    for part in environment.get(PATH_VARIABLE, "").split(os.pathsep):
-        if part:
-            yield _root(Path(part), PATH_VARIABLE)
+def _named(environment: Mapping[str, str], here: Path | None) -> Iterator[Root | PackError]:
+    """Yield the roots of KERNELPKG_PATH, or the nearest one that `here` lies in."""
+    parts = list(filter(None, environment.get(PATH_VARIABLE, "").split(os.pathsep)))
+    yield from (_root(Path(part), PATH_VARIABLE) for part in parts)
+    around = _around(here) if here is not None and not parts else None
+    if around is not None and around.path != own_root():
+        yield around
+
+
+def _around(here: Path) -> Root | None:
+    """Return the nearest root that a directory lies in; it is not sought beyond a repository."""
+    for path in (here, *here.parents):
+        root = Root(path=path, origin=HERE)
+        with contextlib.suppress(PackError):  # of a directory that others keep closed
+            if root.packs():
+                return root
+        if (path / ".git").exists():
+            return None
+    return None
 
 
 def _installed() -> Iterator[Root | PackError]:
@@ -231,12 +258,13 @@ def open_pack(
     root: Path | None,
     overlays: Sequence[str | os.PathLike[str]],
     environment: Mapping[str, str],
+    here: Path | None = None,
 ) -> PackSpec:
     """Find a pack and read its manifest; `overlays` go before its own configs.
 
     Raises UsageError for a pack that is not there, and PackError for what is wrong with it.
     """
-    place, found = find_pack(name, root, environment)
+    place, found = find_pack(name, root, environment, here)
     return with_overlays(read_pack(place.path, found), overlays, environment)
 
 

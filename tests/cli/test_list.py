@@ -98,3 +98,21 @@ def test_the_own_pack_is_found_without_any_option(capsys):
     (pack,) = json.loads(capsys.readouterr().out)["packs"]
     assert pack["root"] == str(find.own_root())
     assert len(pack["kernels"]) == 7
+
+
+def test_the_pack_around_the_current_directory_is_listed_before_others(demo, capsys, monkeypatch):
+    monkeypatch.chdir(demo.root / "kernels/twice")
+    assert run("list") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("pack demo 0.1.0 (from the current directory)\n")
+    assert "pack kernelpkg " in out
+    assert run("show", "twice") == 0
+    assert run("check", "--json") == 0
+
+
+def test_a_directory_that_is_gone_holds_no_pack(tmp_path, capsys, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run("list", "--pack", "kernelpkg") == 0
+    assert "pack kernelpkg " in capsys.readouterr().out

@@ -17,8 +17,8 @@ from kernelpkg.packs import find as find_module
 from kernelpkg.packs.find import open_pack
 
 
-def find(name=None, *, given=None, path=""):
-    root, pack = find_module.find_pack(name, given, {"KERNELPKG_PATH": path})
+def find(name=None, *, given=None, path="", here=None):
+    root, pack = find_module.find_pack(name, given, {"KERNELPKG_PATH": path}, here)
     return root.path, root.origin, pack
 
 
@@ -50,7 +50,44 @@ def test_the_path_goes_before_our_own_pack(demo, other):
 
 
 def test_without_anything_it_is_our_own_pack():
-    assert find() == (find_module.own_root(), "kernelpkg", "kernelpkg")
+    """Also in its own directory."""
+    ours = (find_module.own_root(), "kernelpkg", "kernelpkg")
+    assert find() == find(here=find_module.own_root() / "kernels") == ours
+
+
+@pytest.mark.parametrize("folder", [".", "kernels", "kernels/twice", "gone"])
+def test_the_pack_around_a_directory_goes_before_our_own(demo, folder):
+    around = (demo.root, find_module.HERE, "demo")
+    assert find(here=demo.root / folder) == find("demo", here=demo.root / folder) == around
+
+
+def test_what_is_named_goes_before_what_is_around(demo, other):
+    """And our own pack is there by its name."""
+    assert find(here=demo.root, given=other.root)[0] == other.root
+    assert find(here=demo.root, path=str(other.root))[0] == other.root
+    assert find("kernelpkg", here=demo.root)[1] == "kernelpkg"
+
+
+def test_a_pack_is_not_sought_beyond_a_repository(demo):
+    """The pack may be what the repository is of."""
+    (demo.root / "inner/deep").mkdir(parents=True)
+    (demo.root / ".git").mkdir()
+    assert find(here=demo.root / "inner/deep")[1] == find_module.HERE
+    (demo.root / "inner/.git").touch()
+    assert find(here=demo.root / "inner/deep")[1] == "kernelpkg"
+
+
+def test_a_closed_directory_around_is_passed_over(demo, monkeypatch):
+    listdir = os.listdir
+    closed = demo.root / "kernels/manifests"
+
+    def refuse(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert find(here=demo.root / "kernels")[0] == demo.root
 
 
 def test_our_own_pack_can_be_asked_for_beside_others(demo):
