@@ -283,6 +283,10 @@ class Checkup:
     def lines(self) -> Iterator[str]:
         """Yield a line per finding, and what they come to."""
         yield from map(str, self.findings)
+        yield from self.summary()
+
+    def summary(self) -> Iterator[str]:
+        """Yield what the findings come to, and what was looked at."""
         for level in range(self.level + 1):
             found = [finding for finding in self.findings if finding.level == level]
             errors = sum(finding.severity == "error" for finding in found)

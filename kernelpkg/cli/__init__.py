@@ -4,6 +4,7 @@
 Inside only:
     console       what commands print with, and their exit statuses
     completion    what a shell completes
+    findings      what `check` found, as GitHub, SARIF and JUnit take it
     codes         what codes of problems mean
     options       what commands are declared with, and the options that several have
     load          `load`

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,14 +19,16 @@ from kernelpkg.cli.console import (
     FOUND,
     ProgressBar,
     importing,
+    json_text,
+    print_json,
     print_table,
     say,
-    tell,
 )
 from kernelpkg.cli.options import DEVICE, JOBS, OPS, PLATFORM, Shared, command
 from kernelpkg.configs import directories
 from kernelpkg.configs.platforms import chosen_platforms
-from kernelpkg.errors import Checked
+from kernelpkg.errors import Checked, UsageError
+from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import find
 
 if TYPE_CHECKING:
@@ -43,6 +46,13 @@ if TYPE_CHECKING:
 @PLATFORM
 @JOBS
 @DEVICE
+@click.option(
+    "--output-format",
+    "form",
+    type=click.Choice(("text", "json", "github", "sarif", "junit")),
+    default="text",
+    help="lines (text), a document (json, as --json), annotations of GitHub, SARIF, or JUnit XML",
+)
 def run(
     shared: Shared,
     ops: Sequence[str],
@@ -50,13 +60,34 @@ def run(
     platforms: Sequence[str],
     jobs: int | None,
     device: Device,
+    form: str,
 ) -> int:
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
-    found = check_pack(shared, ops, platforms, level=int(level), jobs=jobs, device=device)
-    tell(shared, found.to_json(), found.lines())
-    if not shared.as_json:
+    if shared.as_json and form not in ("text", "json"):
+        raise UsageError(f"--json is --output-format json, and not {form}; give one of them")
+    pack, found = check_pack(shared, ops, platforms, level=int(level), jobs=jobs, device=device)
+    if shared.as_json or form == "json":
+        print_json(found.to_json())
+    elif form == "text":
+        say("\n".join(found.lines()))
         _print_resources(found.checked.counts.get("resources", ()))
+    else:
+        _print_as(form, pack, find.chosen_kernels(pack, ops), found, shared.here)
     return FINE if found.ok else FOUND
+
+
+def _print_as(
+    form: str, pack: PackSpec, kernels: Sequence[str], found: level0.Checkup, here: Path | None
+) -> None:
+    """Print what was found in the form of others."""
+    from kernelpkg.cli import findings  # it needs an XML writer, which takes 8 ms
+
+    if form == "github":
+        say("\n".join((*findings.github(found.findings, Path(pack.root), here), *found.summary())))
+    elif form == "sarif":
+        print(json_text(findings.sarif(found.findings, Path(pack.root), here)))
+    else:
+        print(findings.junit(found.findings, pack.name, kernels))
 
 
 def check_pack(
@@ -67,7 +98,7 @@ def check_pack(
     level: int,
     jobs: int | None = None,
     device: Device = "auto",
-) -> level0.Checkup:
+) -> tuple[PackSpec, level0.Checkup]:
     """Check the ops of the pack up to a level, for platforms that are asked for, with a bar."""
     root, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack, broken = level0.open_for_check(root.path, name)
@@ -82,7 +113,7 @@ def check_pack(
         )
         checked = checked.merge(Checked(findings=broken))
         steps = {level: partial(step, progress=progress.step) for level, step in above.items()}
-        return level0.check(pack, (checked, specs), steps, platforms)
+        return pack, level0.check(pack, (checked, specs), steps, platforms)
 
 
 def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:

@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kernelpkg.cli.options import Shared
 from kernelpkg.errors import KernelpkgError, aligned, escaped
+
+FORMAT: Final = 1
+"""Of all documents; a key that changes its meaning, or goes, raises it, and a new one does not."""
 
 FINE: Final = 0
 FOUND: Final = 1
@@ -25,15 +28,20 @@ def say(text: str = "", *, error: bool = False) -> None:
     print(escaped(text, keep="\n"), file=sys.stderr if error else None)
 
 
-def print_json(document: Any) -> None:
-    """Print a document; what a terminal or the encoding of the output cannot show is escaped."""
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document of a command, which begins with the format that it is in."""
+    print(json_text({"format": FORMAT, **document}))
+
+
+def json_text(document: Any) -> str:
+    """Return a document as text; what a terminal or the encoding cannot show is escaped."""
     wide = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(document, indent=2, ensure_ascii=not wide)
     shown = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    print(text if text.replace("\n", "").isprintable() else "".join(shown))
+    return text if text.replace("\n", "").isprintable() else "".join(shown)
 
 
-def tell(shared: Shared, document: Any, lines: Iterable[str]) -> None:
+def tell(shared: Shared, document: Mapping[str, Any], lines: Iterable[str]) -> None:
     """Print a document where it is asked for, and lines for people where it is not."""
     if shared.as_json:
         print_json(document)

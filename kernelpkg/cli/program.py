@@ -8,6 +8,7 @@ import of torch takes.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -203,7 +204,7 @@ def _wrong(error: click.UsageError) -> str:
 def _failed(status: int, text: str, given: Sequence[str]) -> int:
     """Say why a command did nothing; with --json, there is a document of that too."""
     say(text, error=True)
-    if "--json" in given:
+    if "--json" in given or ("--output-format", "json") in itertools.pairwise(given):
         print_json({"errors": text.split("\n")})
     return status
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @JOBS
 def run(shared: Shared, ops: tuple[str, ...], device: Device, jobs: int | None) -> int:
     """Test; 0 where nothing is wrong."""
-    checked = check_pack(shared, ops, level=1, jobs=jobs)
+    _, checked = check_pack(shared, ops, level=1, jobs=jobs)
     loaded = load_pack(shared, device, smoke=True, ops=ops)
     if shared.as_json:
         print_json({"load": loaded.to_json(), "check": checked.to_json()})

@@ -67,7 +67,9 @@ def test_ctrl_c_prints_what_was_saved_and_exits_130(tune, capsys):
 def test_the_json_document_has_stable_keys(tune, capsys):
     assert tune("twice", "--axis", "num_tokens=4", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["platform", "interrupted", "seconds", "ops", "problems", "remarks"]
+    assert list(document) == [
+        *("format", "platform", "interrupted", "seconds", "ops", "problems", "remarks")
+    ]
     (op,) = document["ops"]
     assert list(op) == [
         *("op", "path", "cases", "tuned", "kept", "wrong", "failed", "timeout", "before", "left"),

@@ -233,7 +233,8 @@ def test_a_build_that_is_current_is_said_to_be(demo, capsys):
     assert run(demo, "--check", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {
-        "builds": [{"platform": "nvidia_h200", "directory": str(own(demo)), "current": True}]
+        "format": 1,
+        "builds": [{"platform": "nvidia_h200", "directory": str(own(demo)), "current": True}],
     }
     assert err == ""
 

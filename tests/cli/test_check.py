@@ -5,13 +5,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from kernelpkg import cli
 from kernelpkg.errors import Checked, Problem
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -177,3 +182,19 @@ def test_a_level_that_cannot_run_here_is_one_line(check, monkeypatch):
         "kernelpkg: level 1 needs 'kernelpkg.check.level1', which cannot be imported"
     )
     assert err.count("\n") == 1
+
+
+def test_the_hook_of_pre_commit_checks_the_pack_of_the_repository(demo, capsys, monkeypatch):
+    """Where a file of a pack is in the commit; it is run at the top of the repository."""
+    text = (ROOT / ".pre-commit-hooks.yaml").read_text()
+    hook = dict(re.findall(r"^(?:- |  )(\w+): (.+)$", text, re.M))
+    assert (hook["language"], hook["pass_filenames"]) == ("system", "false")
+    entry = hook["entry"].split()
+    assert entry[0] == "kernelpkg"
+    monkeypatch.chdir(demo.root)
+    assert cli.main(entry[1:]) == 0
+    assert "checked: 1 kernel" in capsys.readouterr().out
+    for path in ("manifests/a.toml", "packs/x/kernels/a/kernel.py", "kernelpkg.lock"):
+        assert re.search(hook["files"], path)
+    for path in ("docs/a.md", "src/my_kernels/a.py", "old_kernelpkg.lock"):
+        assert not re.search(hook["files"], path)

@@ -53,6 +53,7 @@ def test_explain_json_has_the_keys_that_are_documented(demo, capsys):
     demo.configs("twice")
     assert run("explain", "twice", "--root", demo.root, *H200, "num_tokens=3", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {
+        "format": 1,
         "kernel": "twice",
         "platform": "nvidia_h200",
         "axes": {"num_tokens": 3},
@@ -126,6 +127,7 @@ def test_explain_of_a_code_says_what_it_means(code, capsys):
 def test_explain_of_a_code_is_a_document_too(capsys):
     assert run("explain", "KP110", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {
+        "format": 1,
         "code": "KP110",
         "means": "A reference leaves the directory of its kernel.",
         "remedy": "Move the file into it.",

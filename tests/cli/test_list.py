@@ -34,6 +34,7 @@ def test_list_json_has_every_pack(demo, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert json.loads(out) == {
+        "format": 1,
         "packs": [
             {
                 "pack": "demo",
@@ -51,7 +52,7 @@ def test_list_json_has_every_pack(demo, capsys):
                     }
                 ],
             }
-        ]
+        ],
     }
 
 

@@ -32,8 +32,8 @@ def test_the_document_of_a_lock(demo, capsys):
     assert run(demo, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert list(document) == [
-        *("path", "action", "pack", "version", "kernels", "files", "configs", "fingerprints"),
-        *("builds", "remarks"),
+        *("format", "path", "action", "pack", "version", "kernels", "files", "configs"),
+        *("fingerprints", "builds", "remarks"),
     ]
 
 

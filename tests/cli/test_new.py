@@ -195,6 +195,7 @@ def test_new_json_names_the_files(demo, capsys):
     demo.edit("manifests/demo.toml", '"*"', '["twice"]')
     assert run("new", "softmax", "--json", "--root", demo.root) == 0
     assert json.loads(capsys.readouterr().out) == {
+        "format": 1,
         "root": str(demo.root),
         "files": [
             "kernels/softmax/kernel.toml",

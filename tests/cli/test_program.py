@@ -95,7 +95,7 @@ def test_with_json_wrong_usage_is_a_document_too(capsys, arguments, line):
     assert run("--json", *arguments) == 2
     out, err = capsys.readouterr()
     assert err.startswith("kernelpkg: ")
-    assert json.loads(out) == {"errors": err.splitlines()}
+    assert json.loads(out) == {"format": 1, "errors": err.splitlines()}
 
 
 def test_with_json_a_pack_that_cannot_be_read_is_a_document_too(demo, capsys):
@@ -104,7 +104,19 @@ def test_with_json_a_pack_that_cannot_be_read_is_a_document_too(demo, capsys):
         assert run(command, "--root", demo.root, "--json") == 1
         out, err = capsys.readouterr()
         assert err.startswith("manifests/demo.toml:1: KP")
-        assert json.loads(out) == {"errors": err.splitlines()}
+        assert json.loads(out) == {"format": 1, "errors": err.splitlines()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["list", "show twice", "explain KP101", "coverage", "check", "lock", "doctor", "new x"],
+)
+def test_a_document_begins_with_its_format(words, demo, capsys):
+    """So that who reads it can tell one that it does not know."""
+    demo.configs("twice")
+    run(*words.split(), "--root", demo.root, "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert next(iter(document.items())) == ("format", 1)
 
 
 def test_help_names_every_command_and_the_exit_statuses(capsys):
@@ -273,7 +285,10 @@ def test_what_the_system_refuses_is_a_document_too(monkeypatch, capsys):
     monkeypatch.setattr("kernelpkg.cli.list.survey", refuse)
     assert cli.main(["list", "--json"]) == 1
     line = "kernelpkg: /a: Permission denied"
-    assert capsys.readouterr() == (f'{{\n  "errors": [\n    "{line}"\n  ]\n}}\n', f"{line}\n")
+    assert capsys.readouterr() == (
+        f'{{\n  "format": 1,\n  "errors": [\n    "{line}"\n  ]\n}}\n',
+        f"{line}\n",
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")

@@ -34,10 +34,11 @@ def test_schema_write_puts_both_beside_the_manifests(demo, capsys):
 def test_schema_write_json_names_the_files(demo, capsys):
     assert run("schema", "--write", "--json", "--root", demo.root) == 0
     assert json.loads(capsys.readouterr().out) == {
+        "format": 1,
         "files": [
             f"{demo.root}/kernels/kernel.schema.json",
             f"{demo.root}/manifests/pack.schema.json",
-        ]
+        ],
     }
 
 

@@ -102,7 +102,7 @@ def test_json_is_the_only_thing_on_stdout_even_where_a_kernel_prints(demo, capsy
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert err == "hello\n"
-    assert list(document) == ["pack", "device", "platform", "seconds", "kernels"]
+    assert list(document) == ["format", "pack", "device", "platform", "seconds", "kernels"]
     assert [list(kernel) for kernel in document["kernels"]] == [
         [
             *("name", "op", "status", "mode", "platform", "cases", "configs", "file", "lock"),
@@ -120,7 +120,7 @@ def test_json_of_a_pack_that_does_not_load_is_a_document_too(demo, capsys):
         "manifests/demo.toml:1: KP002 edition 2 is newer than this version of kernelpkg reads "
         "(1); upgrade kernelpkg"
     )
-    assert (document, err) == ({"errors": [line]}, f"{line}\n")
+    assert (document, err) == ({"format": 1, "errors": [line]}, f"{line}\n")
 
 
 def test_strict_wants_every_op_tuned(demo, capsys):

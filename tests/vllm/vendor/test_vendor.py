@@ -424,6 +424,7 @@ def test_the_document_of_a_run(pack, vllm, capsys):
     (vllm / FOREIGN).write_text("[]")
     assert run(pack, vllm, "--json", "--dry-run", "--replace") == 0
     wanted = {
+        "format": 1,
         "into": str(vllm),
         "vllm": "0.33.0",
         "pack": "demo",
