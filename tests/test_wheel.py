@@ -83,7 +83,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 def test_the_wheel_carries_the_first_pack_and_no_tests(environment):
     names = set(zipfile.ZipFile(environment.wheel).namelist())
-    wanted = {"kernelpkg/py.typed", "kernelpkg/_data/manifests/kernelpkg.toml"}
+    wanted = {"kernelpkg/py.typed", "kernelpkg/cli/codes.toml"}
+    wanted |= {"kernelpkg/_data/manifests/kernelpkg.toml"}
     wanted |= {"kernelpkg/_data/kernelpkg.lock"}
     wanted |= {"kernelpkg/_data/manifests/pack.schema.json"}
     wanted |= {"kernelpkg/_data/kernels/kernel.schema.json"}

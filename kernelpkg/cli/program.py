@@ -120,13 +120,9 @@ class _Program(click.Group):
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {
-            group: [(name, _COMMANDS[name][1]) for name in names]
-            for group, names in _GROUPS.items()
-        }
-        for group, rows in groups.items():
+        for group, names in _GROUPS.items():
             with formatter.section(group):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, _COMMANDS[name][1]) for name in names])
         click.Command.format_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -150,11 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal can show a micro
-    if _COMPLETE in os.environ:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(_program, {}, "kernelpkg", _COMPLETE, os.environ[_COMPLETE])
     try:
+        if _COMPLETE in os.environ:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(_program, {}, "kernelpkg", _COMPLETE, os.environ[_COMPLETE])
         with _program.make_context("kernelpkg", [*given]) as context:
             status: int = _program.invoke(context)
         if sys.stdout is not None:  # it may be closed

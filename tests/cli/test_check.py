@@ -196,5 +196,5 @@ def test_the_hook_of_pre_commit_checks_the_pack_of_the_repository(demo, capsys, 
     assert "checked: 1 kernel" in capsys.readouterr().out
     for path in ("manifests/a.toml", "packs/x/kernels/a/kernel.py", "kernelpkg.lock"):
         assert re.search(hook["files"], path)
-    for path in ("docs/a.md", "src/my_kernels/a.py", "old_kernelpkg.lock"):
+    for path in ("docs/a.txt", "src/my_kernels/a.py", "old_kernelpkg.lock"):
         assert not re.search(hook["files"], path)
