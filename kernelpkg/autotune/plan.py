@@ -14,10 +14,10 @@ from kernelpkg.configs.match import identity
 from kernelpkg.configs.picker import Picker, compile_picker
 from kernelpkg.configs.selection import ConfigSelection
 from kernelpkg.configs.store import config_id, identity_of
-from kernelpkg.errors import UsageError, suggestion
-from kernelpkg.manifest.cases import Case, cases_of, guard_problem, show
+from kernelpkg.manifest.cases import Case, cases_of, guard_problem
 from kernelpkg.manifest.helion_config import Config, without_positional
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, Scalar
+from kernelpkg.manifest.wanted import wanted_cases
 
 MOST_SEEDS: Final = 8
 """How many configs a search starts from at most: each costs a compilation before it begins."""
@@ -98,27 +98,6 @@ class TuningPlan:
         return None if beside is not None and single == beside else single
 
 
-def with_cases(
-    specs: Sequence[KernelSpec], wanted: Mapping[str, Sequence[str]]
-) -> list[KernelSpec]:
-    """Return the kernels that have cases with the wanted values; all where nothing is wanted.
-
-    Raises UsageError for a value that no kernel has.
-    """
-    able = [spec for spec in specs if wanted.keys() <= {axis.name for axis in spec.axes}]
-    found = []
-    errors: list[UsageError] = []
-    for spec in able or specs:
-        try:
-            _check_wanted(spec, cases_of(spec, "tune"), wanted)
-            found.append(spec)
-        except UsageError as error:
-            errors.append(error)
-    if errors and not found:
-        raise errors[0]
-    return found
-
-
 def plan_tuning(
     spec: KernelSpec, picks: ConfigSelection, wanted: Mapping[str, Sequence[str]]
 ) -> TuningPlan:
@@ -127,8 +106,7 @@ def plan_tuning(
     Raises UsageError for an axis that the kernel does not have, and for a value that no case has.
     """
     grid = cases_of(spec, "tune")
-    chosen = [case for case in grid if all(_has(case, *item) for item in wanted.items())]
-    _check_wanted(spec, grid, wanted)
+    chosen = wanted_cases(spec, grid, wanted, "tuning")
     distinct = {identity_of(spec, case.values): case for case in reversed(chosen)}
     ordered = [case for case in chosen if distinct[identity_of(spec, case.values)] is case]
     buckets = _Buckets(spec=spec, grid=grid)
@@ -140,22 +118,6 @@ def plan_tuning(
     return TuningPlan(
         spec=spec, picks=picks, cases=tuple(planned[at] for at in spread(len(planned)))
     )
-
-
-def _check_wanted(
-    spec: KernelSpec, grid: Sequence[Case], wanted: Mapping[str, Sequence[str]]
-) -> None:
-    for axis, values in wanted.items():
-        known = [name.name for name in spec.axes]
-        if axis not in known:
-            raise UsageError(f"'{spec.name}' has no axis '{axis}'{suggestion(axis, known)}")
-        there = list(dict.fromkeys(show(case.values.get(axis)) for case in grid))
-        for value in values:
-            if value not in there:
-                raise UsageError(
-                    f"no case for tuning '{spec.name}' has {axis}={value}; there are "
-                    f"{', '.join(there)}"
-                )
 
 
 def spread(count: int) -> Iterator[int]:
@@ -198,10 +160,6 @@ def _positive(value: Scalar) -> bool:
 
 def _key(spec: KernelSpec, case: Case) -> dict[str, Scalar]:
     return {axis: case.values[axis] for axis in spec.key_axes}
-
-
-def _has(case: Case, axis: str, values: Sequence[str]) -> bool:
-    return axis in case.values and show(case.values[axis]) in values
 
 
 def _picked(spec: KernelSpec, picks: ConfigSelection, case: Case) -> tuple[Config | None, bool]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from attrs import evolve
 
-from kernelpkg.autotune.plan import TuningPlan, with_cases
+from kernelpkg.autotune.plan import TuningPlan
 from kernelpkg.autotune.results import TuningResults
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.tune_op import Effort, TuningRequest
@@ -36,7 +36,9 @@ from kernelpkg.configs.store import shown_key
 from kernelpkg.errors import KernelpkgError, PackError, UsageError
 from kernelpkg.files import digest_bytes, read_plain
 from kernelpkg.jobs import pool, ray_pool
+from kernelpkg.manifest.cases import cases_of
 from kernelpkg.manifest.spec import PackSpec
+from kernelpkg.manifest.wanted import read_wanted, with_cases
 from kernelpkg.packs import find, lock
 from kernelpkg.packs.read import read_kernel, read_pack
 
@@ -124,13 +126,13 @@ def run(
         raise UsageError("--within is of a portfolio; give --portfolio N too")
     if devices is not None and ray is not None:
         raise UsageError("--devices are of this host, and --ray of a cluster; give one of them")
-    wanted = _wanted(axes)
+    wanted = read_wanted(axes)
     place, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
     chosen = find.chosen_kernels(pack, ops)
     kernels = [read_kernel(place.path, kernel) for kernel in chosen]
     if not ops:
-        kernels = with_cases(kernels, wanted)
+        kernels = with_cases(kernels, wanted, partial(cases_of, use="tune"), "tuning")
     installed = place.installed or {"site-packages", "dist-packages"} & {*place.path.parts}
     if into is None and not dry_run and installed:
         raise UsageError(
@@ -219,18 +221,6 @@ def _say(line: str) -> None:
     if sys.stderr is not None:  # it may be closed
         with contextlib.suppress(OSError):  # hours of tuning do not end with a terminal
             say(line, error=True)
-
-
-def _wanted(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Read --axis options; values of one axis that is given twice add up."""
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        axis, equals, values = text.partition("=")
-        listed = [value.strip() for value in values.split(",")]
-        if not equals or not axis or not all(listed):
-            raise UsageError(f"'{text}' is not of the form AXIS=VALUE[,VALUE]")
-        found.setdefault(axis, []).extend(listed)
-    return found
 
 
 def _on_gpus(

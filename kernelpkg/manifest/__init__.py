@@ -9,6 +9,7 @@
     opschema         the schema of an op, read without PyTorch
     validate         rules that no single key can break: what must agree with what
     cases            grids to cases, and what a case weighs
+    wanted           the cases that a command is asked for, by values of axes
     guards           a call held against [args] and [guard]
     helion_config    the fields of a Helion config, and which of them are positional
     inits            what tensors of whole numbers hold, and where they cannot

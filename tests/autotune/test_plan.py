@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kernelpkg.autotune.plan import Tuned, TuningPlan, plan_tuning, spread, with_cases
+from kernelpkg.autotune.plan import Tuned, TuningPlan, plan_tuning, spread
 from kernelpkg.configs import platforms
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.errors import UsageError
@@ -62,14 +62,6 @@ def test_what_no_case_has_is_wrong_usage(wide, wanted, message):
     with pytest.raises(UsageError) as caught:
         plan_of(wide, **wanted)
     assert str(caught.value) == message
-
-
-def test_kernels_without_the_wanted_values_are_left_out_where_one_has_them(wide):
-    wide.kernel("plain")
-    specs = [read_kernel(wide.root, name) for name in ("plain", "twice")]
-    assert [spec.name for spec in with_cases(specs, {"num_tokens": ["64"]})] == ["twice"]
-    with pytest.raises(UsageError, match="no case for tuning 'plain' has num_tokens=7; there are"):
-        with_cases(specs, {"num_tokens": ["7"]})
 
 
 def test_the_old_config_is_what_the_rules_pick_and_exact_only_for_its_own_case(wide):
