@@ -1,14 +1,17 @@
-"""Times of launches with a cold L2, taken in turns, with what the noise of them is.
+"""Times of launches with a cold L2, and of the host's calls, in turns, with what their noise is.
 
 And what the GPU of this process is, and the tools that compile for it: times hold for these.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -20,7 +23,8 @@ ROUNDS: Final = 1000
 """How often each launch is timed: launches of 5 µs differ by a tenth from one to the next, and the
 median of so many pairs is then good to half a hundredth."""
 
-_LEAST: Final = 20
+LEAST: Final = 20
+"""The fewest rounds: two for each capture."""
 _SECONDS: Final = 4.0
 """How long a measurement may take; launches of milliseconds get fewer rounds."""
 
@@ -30,6 +34,17 @@ up to a hundredth, for as long as they are replayed."""
 
 _FLUSH: Final = 128 << 20
 """Bytes that are written between two launches, more than the L2 of any GPU of 2026 holds."""
+
+HOST_ROUNDS: Final = 15
+"""How often the host's calls are timed: the interval of their median leaves out three of these at
+each end."""
+
+_CALLS: Final = 50
+"""The most calls in a row: a reference of 20 launches fills no queue of 1,024 with them, and a full
+one has the host wait for the GPU."""
+_LEAST_HOST: Final = 6
+_HOST_SECONDS: Final = 1.0
+_WARM_SECONDS: Final = 0.2
 
 
 @frozen(kw_only=True)
@@ -73,14 +88,15 @@ def _error(values: Sequence[float]) -> float:
 
 def _error_of_captures(values: Sequence[float]) -> float:
     """The standard error of a median, were the rounds of one capture one measurement."""
-    size = _rounds_of_a_capture(len(values))
+    size = rounds_of_a_capture(len(values))
     medians = [statistics.median(values[at : at + size]) for at in range(0, len(values), size)]
     if len(medians) < 2:
         return 0.0
     return math.sqrt(math.pi / 2) * statistics.stdev(medians) / math.sqrt(len(medians))
 
 
-def _rounds_of_a_capture(rounds: int) -> int:
+def rounds_of_a_capture(rounds: int) -> int:
+    """Return how many of the rounds of a measurement replay one capture."""
     return max(1, rounds // _CAPTURES)
 
 
@@ -110,7 +126,7 @@ def time_cold(launches: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> li
 
     def times(count: int) -> list[list[float]]:
         found: list[list[float]] = []
-        size = _rounds_of_a_capture(count)
+        size = rounds_of_a_capture(count)
         for begin in range(0, count, size):
             runs = _captured(launches) or launches
             numbers = range(begin, min(begin + size, count))
@@ -120,27 +136,99 @@ def time_cold(launches: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> li
         return found
 
     warm = math.fsum(times(3)[-1]) / 1000
-    count = min(rounds, max(_LEAST, int(_SECONDS / max(warm, 1e-9))))
+    count = min(rounds, max(LEAST, int(_SECONDS / max(warm, 1e-9))))
     return times(count)
 
 
 def _captured(launches: Sequence[Callable[[], Any]]) -> list[Callable[[], Any]] | None:
     """Return what replays each launch, or None where one cannot be captured."""
-    import torch
-
     found = []
     for launch in launches:
-        launch()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                launch()
-        except RuntimeError:
-            torch.cuda.synchronize()
+        replay = capture(launch)
+        if replay is None:
             return None
-        found.append(graph.replay)
+        found.append(replay)
     return found
+
+
+def capture(launch: Callable[[], Any]) -> Callable[[], Any] | None:
+    """Return what replays a launch as a CUDA graph, or None where it cannot be captured."""
+    import torch
+
+    launch()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            launch()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return None
+    replay: Callable[[], Any] = graph.replay
+    return replay
+
+
+def warm_clock() -> None:
+    """Keep the GPU busy until its clock has risen; one that waited for the host starts slowly."""
+    import torch
+
+    flush = torch.empty(_FLUSH, dtype=torch.int8, device="cuda")
+    end = time.perf_counter() + _WARM_SECONDS
+    while time.perf_counter() < end:
+        for _ in range(20):
+            flush.zero_()
+        torch.cuda.synchronize()
+
+
+def time_host(
+    calls: Sequence[Callable[[], Any]], rounds: int = HOST_ROUNDS, wait: Callable[[], Any] = int
+) -> list[list[float]]:
+    """Return the microseconds that the host spends in one call of each, by round, in turns.
+
+    A round has as many calls in a row as there is time for, and their order is turned round from
+    one round to the next. `wait` ends when a device has done all that was asked of it; its time is
+    not the host's.
+    """
+
+    def per_call(call: Callable[[], Any], number: int) -> float:
+        wait()
+        start = time.perf_counter_ns()
+        for _ in range(number):
+            call()
+        return (time.perf_counter_ns() - start) / number / 1000
+
+    def whole(call: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        call()
+        wait()
+        return time.perf_counter() - start
+
+    with _collector_off():
+        once = max(1e-9, math.fsum(min(whole(call) for _ in range(2)) for call in calls))
+        count = min(rounds, max(_LEAST_HOST, int(_HOST_SECONDS / once)))
+        number = max(1, min(_CALLS, int(_HOST_SECONDS / (count * once))))
+        found = []
+        for turn in range(count):
+            places = range(len(calls))
+            times = [0.0] * len(calls)
+            for place in places if turn % 2 else reversed(places):
+                times[place] = per_call(calls[place], number)
+            found.append(times)
+    wait()
+    return found
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Let no collection of garbage fall into the time of one side."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 _TOOLS: Final[tuple[str, ...]] = ("torch", "triton", "helion")

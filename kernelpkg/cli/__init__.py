@@ -22,6 +22,7 @@ Inside only:
     warm          `warm`
     show          `show`
     test          `test`
+    bench         `bench`
 """
 
 from __future__ import annotations

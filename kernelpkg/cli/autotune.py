@@ -28,7 +28,18 @@ from kernelpkg.cli.console import (
     print_table,
     say,
 )
-from kernelpkg.cli.options import OPS, PLATFORM, Folder, Shared, command, count, duration, only
+from kernelpkg.cli.options import (
+    AXES,
+    OPS,
+    PLATFORM,
+    Folder,
+    Shared,
+    command,
+    count,
+    duration,
+    only,
+    percent,
+)
 from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
@@ -46,25 +57,9 @@ _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 """How long one case may take, by effort, where --case-timeout says nothing."""
 
 
-def _percent(text: str) -> float:
-    try:
-        found = float(text) / 100
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < 1:
-        raise click.BadParameter(f"'{text}' is not a percentage from 0 to below 100")
-    return found
-
-
 @command()
 @OPS
-@click.option(
-    "--axis",
-    "axes",
-    multiple=True,
-    metavar="AXIS=VALUE[,VALUE]",
-    help="only cases with these values; may be repeated",
-)
+@AXES
 @PLATFORM
 @click.option(
     "--effort",
@@ -81,7 +76,7 @@ def _percent(text: str) -> float:
 @click.option("--case-timeout", type=duration, metavar="TIME", help="when a case is given up")
 @click.option(
     "--margin",
-    type=_percent,
+    type=percent,
     default="2",
     metavar="PERCENT",
     help="by how much a config must be faster to replace another, over the noise (2)",
@@ -94,7 +89,7 @@ def _percent(text: str) -> float:
 )
 @click.option(
     "--within",
-    type=_percent,
+    type=percent,
     metavar="PERCENT",
     help="how far from a case's best a config of the portfolio may be (2)",
 )
@@ -133,8 +128,7 @@ def run(
     kernels = [read_kernel(place.path, kernel) for kernel in chosen]
     if not ops:
         kernels = with_cases(kernels, wanted, partial(cases_of, use="tune"), "tuning")
-    installed = place.installed or {"site-packages", "dist-packages"} & {*place.path.parts}
-    if into is None and not dry_run and installed:
+    if into is None and not dry_run and place.of_package:
         raise UsageError(
             f"pack '{name}' was installed as a package, whose files are not to be changed; choose "
             "a directory of your own with --into"

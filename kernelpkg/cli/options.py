@@ -60,12 +60,22 @@ def duration(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def percent(text: str) -> float:
+    """Take a percentage, with or without its sign; returns the share that it is."""
+    with contextlib.suppress(ValueError):
+        found = float(text.removesuffix("%")) / 100
+        if 0 <= found < 1:
+            return found
+    raise click.BadParameter(f"'{text}' is not a percentage from 0 to below 100")
+
+
 def listed(text: str) -> list[str]:
     """Return the names of a list with commas."""
     return [name for name in map(str.strip, text.split(",")) if name]
 
 
-def _names(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+def names(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Take the names of an option that may be repeated, and takes several with commas."""
     return tuple(name for text in given for name in listed(text))
 
 
@@ -174,17 +184,25 @@ PLATFORM: Final = click.option(
     "--platform",
     "platforms",
     multiple=True,
-    callback=_names,
+    callback=names,
     shell_complete=_complete_platform,
     metavar="NAME",
     help="a platform or GPU, as nvidia_h200; may be repeated, and take several with commas",
 )
 """The same everywhere; commands that take one ask `only`."""
 
+AXES: Final = click.option(
+    "--axis",
+    "axes",
+    multiple=True,
+    metavar="AXIS=VALUE[,VALUE]",
+    help="only cases with these values; may be repeated",
+)
+
 MODELS: Final = click.option(
     "--models",
     multiple=True,
-    callback=_names,
+    callback=names,
     metavar="NAME",
     help="a model of the pack's [models]; may be repeated, and take several with commas",
 )

@@ -59,6 +59,7 @@ _COMMANDS: Final = {
     "vendor": ("vllm:vendor_pack", "write the pack into vLLM's sources"),
     "autotune": ("autotune:run", "search configs on this machine's GPUs"),
     "check": ("check:run", "check a pack: manifests, sources and configs"),
+    "bench": ("bench:run", "time ops beside native ops, torch.compile, eager and a copy"),
     "build": ("build:run", "compile a pack ahead, for GPUs that need not be there"),
     "warm": ("warm:run", "make ops ready on this machine's GPU, and say what that takes"),
     "lock": ("lock:run", "record what the pack is, or say what has changed since"),
@@ -69,7 +70,7 @@ _COMMANDS: Final = {
 
 _GROUPS: Final = {
     "Kernels and packs": ("new", "test", "list", "show", "load", "warm", "schema", "doctor"),
-    "Tuned configs": ("explain", "coverage", "check", "autotune", "build", "lock"),
+    "Tuned configs": ("explain", "coverage", "check", "autotune", "bench", "build", "lock"),
     "vLLM": ("vendor", "import", "export"),
 }
 """The commands in the order of the help."""

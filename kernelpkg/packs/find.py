@@ -49,6 +49,11 @@ class Root:
     origin: str
     installed: bool = False
 
+    @property
+    def of_package(self) -> bool:
+        """Whether its files are those of an installed package, which are not to be changed."""
+        return self.installed or bool({"site-packages", "dist-packages"} & {*self.path.parts})
+
     def packs(self) -> tuple[str, ...]:
         """The names of its packs, in alphabetical order; raises PackError where it is unreadable.
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from attrs import frozen
 
-from kernelpkg.errors import CallError, KernelpkgError
+from kernelpkg.errors import CallError, KernelpkgError, UsageError
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg
-from kernelpkg.packs.routes import NativeSchema
+from kernelpkg.manifest.spec import KernelSpec, PackSpec
+from kernelpkg.packs.routes import NativeSchema, schema_problem
 from kernelpkg.runtime.torch_ops import DEVICES
 
 
@@ -36,6 +40,41 @@ def import_ops(namespace: str) -> str | None:
     # The second is another platform's. On a CPU it must not be imported here: vLLM takes one of
     # three libraries by what the processor has, and all define the same ops (0.33.0).
     return next((name for name in names if name in sys.modules), None)
+
+
+def load_library(path: Path) -> None:
+    """Load a shared library that defines native ops, as an extension module of vLLM does.
+
+    What it needs of other libraries is looked for when it is called. Raises UsageError.
+    """
+    try:
+        ctypes.CDLL(os.path.abspath(path), mode=os.RTLD_LAZY | os.RTLD_GLOBAL)
+    except OSError as error:
+        raise UsageError(f"library {path} cannot be loaded: {error}") from None
+
+
+def native_of(pack: PackSpec, spec: KernelSpec) -> Callable[..., Any] | str:
+    """Return the native op that a route of a pack names for a kernel, or say why there is none.
+
+    It is called as the op of the kernel is, for a route needs one of the same schema.
+    """
+    target = next((route.target for route in pack.routes if route.op == spec.name), None)
+    if target is None:
+        return f"pack '{pack.name}' has no route that names one"
+    namespace, name = target.split("::")
+    if not is_defined(target):
+        import_ops(namespace)
+    try:
+        native = find_native(target)
+    except RouteProblem as error:
+        return f"native op '{target}' {error}"
+    if native is None:
+        return f"native op '{target}' is not there; --library names a file that defines it"
+    wrong = schema_problem(native.schema, spec.schema)
+    if wrong is not None:
+        return f"native op '{target}' has another schema than the op: {wrong}"
+    found: Callable[..., Any] = getattr(getattr(torch.ops, namespace), name)
+    return found
 
 
 def is_defined(target: str) -> bool:

@@ -34,6 +34,7 @@ LINES = {
     "choice": ("load --device c", ["cpu", "cuda"]),
     "ops": ("check --root DEMO t", ["thrice", "twice"]),
     "second-op": ("check --root DEMO thrice tw", ["twice"]),
+    "op-to-time": ("bench --quick --root DEMO th", ["thrice"]),
     "op": ("explain --root DEMO thr", ["thrice"]),
     "op-behind-the-root-before": ("--root DEMO explain thr", ["thrice"]),
     "namespace": ("show --root DEMO demo::tw", ["demo::twice"]),

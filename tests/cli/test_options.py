@@ -22,12 +22,25 @@ def test_what_is_no_time_is_refused(text):
         options.duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "share"), [("2", 0.02), ("2%", 0.02), ("0", 0.0), ("99.5%", 0.995)]
+)
+def test_a_percentage_is_taken_as_a_share(text, share):
+    assert options.percent(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "x", "-1", "100", "nan", "2%%"])
+def test_what_is_no_percentage_is_refused(text):
+    with pytest.raises(click.BadParameter, match="is not a percentage from 0 to below 100"):
+        options.percent(text)
+
+
 def test_names_have_commas_or_options_of_their_own():
     """Spaces beside the commas are no part of them."""
     assert options.listed("nvidia_h200, nvidia_h100,") == ["nvidia_h200", "nvidia_h100"]
 
 
-ONE = ["show twice", "explain twice", "autotune --dry-run", "import helion x"]
+ONE = ["show twice", "explain twice", "autotune --dry-run", "bench", "import helion x"]
 MANY = ["check", "coverage", "build --check"]
 
 
