@@ -115,6 +115,11 @@ def read_history(path: Path) -> BenchHistory:
             remarks.append(f"{path}:{number}: {wrong}; it is left out")
         else:
             runs.append(run)
+    if len(remarks) > _NAMED:
+        more = len(remarks) - _NAMED
+        remarks[_NAMED:] = [
+            f"{path}: {more} more {'line is' if more == 1 else 'lines are'} left out"
+        ]
     return BenchHistory(path=path, runs=tuple(runs), remarks=tuple(remarks))
 
 
@@ -263,15 +268,18 @@ def earlier_run(
     history: BenchHistory,
     machine: str,
     cases: Iterable[tuple[str, Mapping[str, Any]]],
-) -> Mapping[str, Any]:
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Return the run to hold cases against, each an op and its axes: of the history, or of a file.
 
-    Raises UsageError where there is none, or none with one of these cases.
+    And the remarks of that file. Raises UsageError where there is no run, or none of these cases in
+    it.
     """
+    remarks: tuple[str, ...] = ()
     if word != LAST and Path(word).is_file():
         history, word = read_history(Path(word)), LAST
+        remarks = history.remarks
     found = history.find(word, machine)
     there = {_place(row) for row in found["rows"]}
     if not any(_place({"op": op, "axes": axes}) in there for op, axes in cases):
         raise UsageError(f"run {found['run']} has none of these cases")
-    return found
+    return found, remarks

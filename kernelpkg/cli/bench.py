@@ -146,7 +146,8 @@ def run(
     then = None
     if against is not None:
         todo = [(spec.name, case.values) for spec in specs for case in chosen[spec]]
-        then = earlier_run(against, runs, facts["machine"], todo)
+        then, remarks = earlier_run(against, runs, facts["machine"], todo)
+        complain(remarks)
     to_time = _ops(libraries, pack, chosen)
     with (
         ended_like_ctrl_c() as ended,

@@ -137,10 +137,20 @@ def test_the_last_run_is_that_of_the_machine(file):
     case = row(ours=(times(5.0), None))
     runs = [run(case, second=0), run(case, second=1), run(case, second=2, machine="NVIDIA H100")]
     history = kept(file, *runs)
-    assert earlier_run("last", history, H200, CASES) == runs[1]
-    assert earlier_run(runs[0]["run"], history, H200, CASES) == runs[0]
-    assert earlier_run("20261130T120001", history, H200, CASES) == runs[1]
-    assert earlier_run(str(file), kept(file.with_name("none")), H200, CASES) == runs[1]
+    assert earlier_run("last", history, H200, CASES) == (runs[1], ())
+    assert earlier_run(runs[0]["run"], history, H200, CASES) == (runs[0], ())
+    assert earlier_run("20261130T120001", history, H200, CASES) == (runs[1], ())
+
+
+def test_a_run_of_another_file_comes_with_what_is_wrong_with_that_file(file):
+    (only,) = kept(file, gpu(1.0)).runs
+    file.write_text(file.read_text() + "{\n" * 5)
+    found, remarks = earlier_run(str(file), kept(file.with_name("none")), H200, CASES)
+    assert found == only
+    assert remarks == (
+        *(f"{file}:{line}: is cut off, or no run; it is left out" for line in (2, 3, 4)),
+        f"{file}: 2 more lines are left out",
+    )
 
 
 @pytest.mark.parametrize(

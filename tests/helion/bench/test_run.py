@@ -9,6 +9,7 @@ import pytest
 import torch
 from attrs import evolve
 
+from kernelpkg.bench import timing
 from kernelpkg.bench.rows import BenchRow, Traffic, chosen_baselines
 from kernelpkg.bench.run import BenchOp, Timers, bench, bench_cases, make_timers
 from kernelpkg.errors import UsageError
@@ -220,3 +221,29 @@ def test_the_timers_of_a_cpu_time_the_host_and_compile_for_one_size(twice):
     timers = make_timers("cpu", interpret=True, rounds=None, quick=True)
     assert timers.cold is None
     assert len(timers.host([lambda: None])) == 6
+
+
+def test_the_timers_of_a_gpu_warm_its_clock_before_each_measurement(monkeypatch):
+    made: list[Any] = []
+    monkeypatch.setattr(timing, "warm_clock", lambda: made.append("warm"))
+    monkeypatch.setattr(timing, "time_cold", lambda calls, rounds: made.append((calls, rounds)))
+    for how in ({"quick": False}, {"quick": True}, {"quick": True, "rounds": 30}):
+        timers = make_timers("cuda", interpret=False, **{"rounds": None, **how})
+        timers.cold([double])
+    assert made == [
+        *("warm", ([double], 1000)),
+        *("warm", ([double], 50)),
+        *("warm", ([double], 30)),
+    ]
+    assert timers.wait is torch.cuda.synchronize
+    assert make_timers("cuda", interpret=True, rounds=None, quick=True).cold is None
+
+
+def test_a_reference_is_compiled_after_others_are_forgotten(monkeypatch, twice):
+    """At the ninth size of a function, PyTorch would call it as it is."""
+    made: list[Any] = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: made.append("reset"))
+    monkeypatch.setattr(torch, "compile", lambda call, *, dynamic: made.append((call, dynamic)))
+    timers = make_timers("cpu", interpret=True, rounds=None, quick=True)
+    timers.compiled(double)
+    assert made == ["reset", (double, False)]

@@ -14,6 +14,7 @@ import torch
 from torch.library import Library
 
 from kernelpkg import cli
+from kernelpkg.bench import run
 
 
 @pytest.fixture
@@ -167,6 +168,23 @@ def test_what_the_system_refuses_to_keep_is_printed_all_the_same(demo, bench, mo
     assert (status, err) == (1, line)
     assert out.startswith("twice:\n")
     assert "kept in" not in out
+
+
+def test_ctrl_c_exits_130_and_keeps_what_was_measured(demo, bench, monkeypatch):
+    make, made = run.make_inputs, []
+
+    def interrupted(spec: Any, case: Any, **how: Any) -> Any:
+        made.append(case)
+        if made[0] is not case:
+            raise KeyboardInterrupt
+        return make(spec, case, **how)
+
+    monkeypatch.setattr(run, "make_inputs", interrupted)
+    status, out, err = bench()
+    assert (status, err) == (130, "")
+    assert [line.split()[0] for line in out.splitlines()[:2]] == ["twice:", "num_tokens"]
+    (kept,) = map(json.loads, (demo.root / ".bench/demo.jsonl").read_text().splitlines())
+    assert (kept["interrupted"], len(kept["rows"])) == (True, 1)
 
 
 @pytest.mark.parametrize(
