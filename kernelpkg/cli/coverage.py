@@ -34,11 +34,12 @@ def run(
     pack = open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here)
     found = pack_coverage.cover_pack(pack, ops=ops, given=platforms, models=models)
     complain(found.problems)
+    in_full = bool(ops) or len({of.spec.name for of in found.maps}) == 1
     if svg is not None and found.problems:
         complain([f"{svg} is not drawn, for the map is not whole"])
     elif svg is not None:
         try:
-            replace_text(svg, coverage_chart.draw(found))
+            replace_text(svg, coverage_chart.draw(found, panels=in_full))
         except OSError as error:
             raise UsageError(f"{svg} cannot be written: {error.strerror}") from None
     if shared.as_json:
@@ -48,7 +49,7 @@ def run(
         say(f"{chr(10) * bool(number)}{head}")
         print_table(table)
     blocks = [list(coverage_text.remarks(found))]
-    if ops or len({of.spec.name for of in found.maps}) == 1:
+    if in_full:
         blocks += [list(coverage_text.details(of)) for of in found.maps]
     blocks += [[f"wrote {svg}"]] if svg is not None and not found.problems else []
     for number, block in enumerate(filter(None, blocks)):

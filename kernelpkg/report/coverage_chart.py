@@ -75,11 +75,15 @@ class _Part:
     elements: tuple[str, ...]
 
 
-def draw(pack: PackCoverage) -> str:
-    """Return the drawing of the coverage of a pack; the same bytes for the same coverage."""
+def draw(pack: PackCoverage, *, panels: bool = True) -> str:
+    """Return the drawing of the coverage of a pack; the same bytes for the same coverage.
+
+    Without `panels` it is the overview alone, a bar for all calls of an op.
+    """
     shapes = Shapes()
     parts = [_heading(pack), _legend(shapes), *_overview(pack, shapes)]
-    parts += [_panel(found, place, shapes) for place, found in enumerate(pack.maps)]
+    if panels:
+        parts += [_panel(found, place, shapes) for place, found in enumerate(pack.maps)]
     parts += [_notes(pack.notes)] if pack.notes else []
     drawn = []
     y = _EDGE

@@ -106,10 +106,14 @@ def test_it_draws_into_a_file_and_over_a_drawing(pack, tmp_path, capsys):
 
 
 def test_the_drawing_that_the_readme_shows_is_that_of_the_first_pack(tmp_path):
-    """`kernelpkg coverage --svg docs/guide/coverage.svg` draws it again."""
+    """`kernelpkg coverage --svg docs/guide/coverage.svg` draws it again, the overview alone."""
     assert run("coverage", "--pack", "kernelpkg", "--svg", tmp_path / "coverage.svg") == 0
     shown = ROOT / "docs" / "guide" / "coverage.svg"
     assert (tmp_path / "coverage.svg").read_bytes() == shown.read_bytes()
+    one, several = tmp_path / "one.svg", ("silu_mul_fp8", "fused_qk_norm_rope")
+    assert run("coverage", *several, "--pack", "kernelpkg", "--svg", one) == 0
+    assert "Overview" in shown.read_text()
+    assert [">silu_mul_fp8 on nvidia_h200<" in f.read_text() for f in (shown, one)] == [False, True]
     assert shown.stat().st_size < 250_000
     assert 'src="docs/guide/coverage.svg"' in (ROOT / "README.md").read_text()
 
