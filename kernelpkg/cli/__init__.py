@@ -23,6 +23,7 @@ Inside only:
     show          `show`
     test          `test`
     bench         `bench`
+    report        The command `report`: one page of HTML of a pack, which needs no other file
 """
 
 from __future__ import annotations

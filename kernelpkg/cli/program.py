@@ -64,13 +64,16 @@ _COMMANDS: Final = {
     "warm": ("warm:run", "make ops ready on this machine's GPU, and say what that takes"),
     "lock": ("lock:run", "record what the pack is, or say what has changed since"),
     "coverage": ("coverage:run", "say what calls get which config"),
+    "report": ("report:run", "write one page that shows the pack"),
     "doctor": ("doctor:run", "say what runs on this machine, and why not more"),
 }
 """The module and function of each command, and what it does; in the order of messages."""
 
 _GROUPS: Final = {
     "Kernels and packs": ("new", "test", "list", "show", "load", "warm", "schema", "doctor"),
-    "Tuned configs": ("explain", "coverage", "check", "autotune", "bench", "build", "lock"),
+    "Tuned configs": (
+        *("explain", "coverage", "check", "autotune", "bench", "build", "lock", "report"),
+    ),
     "vLLM": ("vendor", "import", "export"),
 }
 """The commands in the order of the help."""

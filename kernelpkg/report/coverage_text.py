@@ -78,12 +78,13 @@ def _models(maps: Sequence[Coverage], names: Sequence[str]) -> list[tuple[str, .
     """Return a row for each op, which says of each model what its calls get."""
     table = [("op", *names)]
     for found in maps:
-        shapes = {model.name: _model(model) for model in found.models}
+        shapes = {model.name: model_answer(model) for model in found.models}
         table.append((found.spec.name, *(shapes.get(name, "?") for name in names)))
     return table
 
 
-def _model(shape: ModelShape) -> str:
+def model_answer(shape: ModelShape) -> str:
+    """Say in a word or two what the calls of a model get."""
     if not shape.rows:
         return "not mapped" if shape.given else "-"
     count = count_outcomes(shape.rows)

@@ -49,7 +49,7 @@ USAGE = {
     "help-of-no-command": (["help", "lod"],
         f"'lod' is not a command; did you mean 'load'?; {HELP}"),
     "far-command": (["xyz"],
-        "'xyz' is not a command; known are load, test, show, list, new, schema, explain, import, export, vendor, autotune, check, bench, build, warm, lock, coverage, doctor; " + HELP),
+        "'xyz' is not a command; known are load, test, show, list, new, schema, explain, import, export, vendor, autotune, check, bench, build, warm, lock, coverage, report, doctor; " + HELP),
     "unknown-option": (["list", "--jsn"],
         "'--jsn' is not an option of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
     "shortened-option": (["autotune", "--case=3"],
