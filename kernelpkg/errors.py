@@ -7,6 +7,7 @@ import difflib
 import heapq
 import itertools
 import re
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -250,10 +251,27 @@ def counted(number: int, noun: str, several: str = "") -> str:
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Return the lines of a table: the columns of these places to the right, others to the left."""
+def aligned(
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), width: int | None = None
+) -> list[str]:
+    """Return the lines of a table: the columns of these places to the right, others to the left.
+
+    Where it is wider than `width`, the texts of the last column are wrapped, or, without room for
+    them, stand below their rows; if that is not enough, columns go on below, the first one again.
+    """
     rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    start = sum(widths[:-1]) + 2 * len(widths[:-1])
+    if width is not None and start + widths[-1] > width and len(widths) > 1:
+        if start - 2 <= width and any(" " in row[-1] for row in rows):
+            return _wrapped(rows, right, width, start)
+        taken = [sum(widths[: place + 1]) + 2 * place for place in range(len(widths))]
+        fits = max(2, sum(end <= width for end in taken))
+        if fits < len(widths):
+            rest = [[row[0], *row[fits:]] for row in rows]
+            behind = {place - fits + 1 for place in right if place >= fits}
+            first = aligned([row[:fits] for row in rows], right, width)
+            return [*first, "", *aligned(rest, behind | ({0} & {*right}), width)]
     return [
         "  ".join(
             cell.rjust(width) if place in right else cell.ljust(width)
@@ -261,6 +279,61 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
         ).rstrip()
         for row in rows
     ]
+
+
+_NARROW: Final = 32
+"""Texts are wrapped beside the other columns where so much is left for them."""
+
+
+def _wrapped(
+    rows: Sequence[Sequence[str]], right: Collection[int], width: int, start: int
+) -> list[str]:
+    """Return a table with the texts of its last column beside the others, or below them."""
+    beside = width - start >= _NARROW
+    indent = " " * (start if beside else 4)
+    lines: list[str] = []
+    for line, row in zip(aligned([row[:-1] for row in rows], right), rows, strict=True):
+        text = textwrap.wrap(
+            row[-1] if beside or row[-1] != "-" else "",
+            width - len(indent),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        first = [line.ljust(start) + text.pop(0)] if beside and text else [line]
+        lines += [*first, *(indent + part for part in text)]
+    return lines
+
+
+def folded(
+    rows: Sequence[Sequence[str]], columns: Collection[str]
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Return a table without those of the columns that are equal in all rows, and what they are.
+
+    Args:
+        rows: The head, and the rows.
+        columns: Which columns may be left out, as the head names them.
+    """
+    head, *others = rows
+    same = {
+        name: others[0][place]
+        for place, name in enumerate(head)
+        if name in columns and len({row[place] for row in others}) == 1
+    }
+    kept = [place for place, name in enumerate(head) if name not in same]
+    said = {name: cell for name, cell in same.items() if cell not in ("", "-")}
+    return [[row[place] for place in kept] for row in rows], said
+
+
+def in_common(same: Mapping[str, str], width: int) -> list[str]:
+    """Return what all rows of a table have in common, as lines below it."""
+    text = ", ".join(f"{name} {escaped(cell)}" for name, cell in same.items())
+    return textwrap.wrap(
+        f"all: {text}" if text else "",
+        width,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @frozen(kw_only=True)

@@ -198,7 +198,7 @@ def copied(tmp_path: Path) -> Callable[[str], PackDirectory]:
 def no_leftovers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no test see the environment of who runs it, or ops that another left in "demo"."""
     names = ("BUILDS", "CONFIGS", "DISABLE", "LAUNCHER", "NO_PROGRESS", "PATH")
-    for name in (f"KERNELPKG_{word}" for word in names):
+    for name in ("NO_COLOR", "FORCE_COLOR", *(f"KERNELPKG_{word}" for word in names)):
         monkeypatch.delenv(name, raising=False)
     yield
     forget("demo")

@@ -91,7 +91,7 @@ def test_light_commands_import_neither_torch_nor_helion(demo, tmp_path):
         "    findings = 'check' in command  # may be there while one works on the pack\n"
         "    assert main(command.split()) in ((0, 1) if findings else (0,)), command\n"
         "import kernelpkg.plugin, kernelpkg.vllm.vendor.vendor, kernelpkg.vllm.exchange\n"
-        f"print(sorted({HEAVY | {'numpy', 'tqdm'}} & set(sys.modules)))\n"
+        f"print(sorted({HEAVY | {'numpy', 'rich'}} & set(sys.modules)))\n"
     )
     arguments = [sys.executable, "-c", code, *commands]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)

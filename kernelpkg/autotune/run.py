@@ -12,7 +12,7 @@ from typing import Final
 from attrs import evolve
 
 from kernelpkg.autotune.plan import PlannedCase, TuningPlan, plan_tuning
-from kernelpkg.autotune.results import TuningResults, duration, line_of
+from kernelpkg.autotune.results import TuningResults, line_of
 from kernelpkg.autotune.saved_results import Conditions, open_results
 from kernelpkg.autotune.tune_op import (
     SEARCHED,
@@ -158,7 +158,6 @@ def _do(
     """Do all jobs of one kind, and save what comes of each at once; counts why some were lost."""
     given: dict[str, tuple[OpRun, PlannedCase]] = {}
     lost: Counter[str] = Counter()
-    start = time.monotonic()
 
     def jobs() -> Iterable[Job]:
         for run, planned in todo:
@@ -166,7 +165,7 @@ def _do(
             given[job.id] = run, planned
             yield job
 
-    progress(_doing(todo[0], None), 0, len(todo))
+    progress(_doing(*todo[0]), 0, len(todo))
     # Closed at Ctrl-C too, which ends the workers now: the traceback keeps the generator alive, and
     # a kernel that nobody waits for would keep its GPU.
     with contextlib.closing(run_jobs(jobs())) as outcomes:
@@ -177,16 +176,12 @@ def _do(
                 lost[outcome.reason] += 1
             if record is not None:
                 saved(line_of(run.spec.name, record))
-            left = len(todo) - done
-            seconds = (time.monotonic() - start) / done * left
-            progress(_doing((run, planned), seconds if left else None), done, len(todo))
+            progress(_doing(run, planned), done, len(todo))
     return lost
 
 
-def _doing(what: tuple[OpRun, PlannedCase], seconds: float | None) -> str:
-    run, planned = what
-    about = "" if seconds is None else f", about {duration(seconds)} left"
-    return f"{run.spec.name} {shown_key(planned.key)}{about}"
+def _doing(run: OpRun, planned: PlannedCase) -> str:
+    return f"{run.spec.name} {shown_key(planned.key)}"
 
 
 _PICKED: Final = "picked"

@@ -280,11 +280,6 @@ class Checkup:
         """Whether nothing is wrong for sure."""
         return not any(finding.severity == "error" for finding in self.findings)
 
-    def lines(self) -> Iterator[str]:
-        """Yield a line per finding, and what they come to."""
-        yield from map(str, self.findings)
-        yield from self.summary()
-
     def summary(self) -> Iterator[str]:
         """Yield what the findings come to, and what was looked at."""
         for level in range(self.level + 1):

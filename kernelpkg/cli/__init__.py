@@ -23,7 +23,8 @@ Inside only:
     show          `show`
     test          `test`
     bench         `bench`
-    report        The command `report`: one page of HTML of a pack, which needs no other file
+    report        `report`
+    terminal      how wide lines are, which colours they have, and the bar while one waits
 """
 
 from __future__ import annotations

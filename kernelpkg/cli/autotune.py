@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 from attrs import evolve
@@ -55,6 +56,10 @@ from kernelpkg.packs.read import read_kernel, read_pack
 
 _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 """How long one case may take, by effort, where --case-timeout says nothing."""
+
+
+_COUNTS: Final = ("wrong", "failed", "timeout", "left", "before")
+"""Columns that most often have the same number for all ops, which is 0."""
 
 
 @command()
@@ -180,13 +185,14 @@ def run(
             progress=progress.step,
             saved=(lambda _: None) if progress.shown else _say,
         )
+    results = evolve(results, seconds=shared.seconds)
     complain((*results.remarks, *results.failures()))
     if target.path.resolve() == (place.path / "configs").resolve():
         complain(_lock_remarks(place.path, name, results))
     if shared.as_json:
         print_json(results.to_json())
     else:
-        print_table(results.rows())
+        print_table(results.rows(), fold=_COUNTS)
         say(results.summary())
     if results.interrupted:
         return ended[-1] if ended else INTERRUPTED

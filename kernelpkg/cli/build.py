@@ -59,6 +59,7 @@ def run(
         raise UsageError("no platform has configs; name one with --platform")
     specs, broken = _read(pack, kernels)
     found = []
+    start = shared.started
     for platform in chosen:
         here = platform_of(pack, platform)
         if not (here.arch or "").startswith("sm_"):
@@ -68,7 +69,8 @@ def run(
             found.append(_current(pack, specs, here, directory, as_json=shared.as_json))
         else:
             uses = ("tune", "bench", "test") if tests else ("tune", "bench")
-            found.append(_build(shared, pack, specs, here, directory, uses, jobs))
+            found.append(_build(shared, pack, specs, here, directory, uses, jobs, start))
+        start = time.perf_counter()
     if shared.as_json:
         print_json({"builds": [document for document, _ in found]})
     return FINE if all(ok for _, ok in found) and not broken else FOUND
@@ -102,7 +104,7 @@ def _current(
     as_json: bool,
 ) -> _Outcome:
     """Say whether a build is there and of the kernels as they are now."""
-    wrong: list[str] = []
+    wrong: list[object] = []
     try:
         build = builds.read_build(directory)
         if build.pack != pack.name:
@@ -115,7 +117,7 @@ def _current(
                 wrong.append(f"{directory} {problem}; run 'kernelpkg build'")
         build.check_binaries()
     except PackError as error:
-        wrong += map(str, error.problems)
+        wrong += error.problems
     complain(wrong)
     if not wrong and not as_json:
         say(f"{directory} is current")
@@ -130,10 +132,10 @@ def _build(
     directory: Path,
     uses: Sequence[str],
     jobs: int | None,
+    start: float,
 ) -> _Outcome:
     with importing():
         from kernelpkg.compile.build import make_build
-    start = time.perf_counter()
     with (
         ended_like_ctrl_c(),
         ProgressBar() as progress,

@@ -20,6 +20,7 @@ from kernelpkg.cli.console import (
     ProgressBar,
     importing,
     json_text,
+    print_findings,
     print_json,
     print_table,
     say,
@@ -69,7 +70,8 @@ def run(
     if shared.as_json or form == "json":
         print_json(found.to_json())
     elif form == "text":
-        say("\n".join(found.lines()))
+        print_findings(found.findings)
+        say("\n".join(found.summary()))
         _print_resources(found.checked.counts.get("resources", ()))
     else:
         _print_as(form, pack, find.chosen_kernels(pack, ops), found, shared.here)
@@ -107,7 +109,7 @@ def check_pack(
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = chosen_platforms(pack, asked, there)
     above = _levels(level, jobs, device)
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar(quick=level == 0) as progress, contextlib.redirect_stdout(sys.stderr):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
         )
@@ -122,7 +124,7 @@ def _print_resources(resources: Sequence[Mapping[str, Any]]) -> None:
         from kernelpkg.check.level2 import resource_rows
 
         say()
-        print_table(resource_rows(resources))
+        print_table(resource_rows(resources), fold=("platform",))
 
 
 def _levels(level: int, jobs: int | None, device: Device) -> dict[int, Callable[..., Checked]]:
@@ -131,11 +133,12 @@ def _levels(level: int, jobs: int | None, device: Device) -> dict[int, Callable[
     Raises KernelpkgError, before anything is checked, where what a level needs is not installed.
     """
     found: dict[int, Callable[..., Checked]] = {}
+    if level < 1:
+        return found
     with importing(f"level {level}"):
-        if level >= 1:
-            from kernelpkg.check.level1 import check_bindings
+        from kernelpkg.check.level1 import check_bindings
 
-            found[1] = partial(check_bindings, jobs=jobs)
+        found[1] = partial(check_bindings, jobs=jobs)
         if level >= 2:
             from kernelpkg.check.level2 import check_compiling
 

@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 
+from kernelpkg.cli import terminal
 from kernelpkg.cli.options import Shared
-from kernelpkg.errors import KernelpkgError, aligned, escaped
+from kernelpkg.errors import KernelpkgError, Problem, aligned, folded, in_common
 
 FORMAT: Final = 1
 """Of all documents; a key that changes its meaning, or goes, raises it, and a new one does not."""
@@ -25,7 +26,8 @@ INTERRUPTED: Final = 130
 
 def say(text: str = "", *, error: bool = False) -> None:
     """Print lines, to stderr for an `error`; what is not ours in them commands no terminal."""
-    print(escaped(text, keep="\n"), file=sys.stderr if error else None)
+    stream = sys.stderr if error else sys.stdout
+    print("\n".join(terminal.shown(line, stream) for line in text.split("\n")), file=stream)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -49,26 +51,47 @@ def tell(shared: Shared, document: Mapping[str, Any], lines: Iterable[str]) -> N
         say("\n".join(lines))
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as aligned columns."""
-    print("\n".join(aligned(rows)))
+def print_table(rows: Sequence[Sequence[str]], fold: Sequence[str] = ()) -> None:
+    """Print rows as aligned columns; a line says of which of `fold` all rows have the same."""
+    rows, same = folded(rows, fold)
+    width = terminal.width(sys.stdout)
+    print("\n".join((*aligned(rows, width=width), *in_common(same, width))))
 
 
 def complain(lines: Iterable[object]) -> None:
-    for line in lines if sys.stderr is not None else ():  # it may be closed
-        say(str(line), error=True)
+    """Print problems and other lines to stderr."""
+    if sys.stderr is not None:  # it may be closed
+        print_findings(lines, sys.stderr)
+
+
+def print_findings(lines: Iterable[object], stream: IO[str] | None = None) -> None:
+    """Print lines, the problems that are errors behind all others, where people look first."""
+
+    def last(line: object) -> bool:
+        return isinstance(line, Problem) and line.severity == "error"
+
+    for line in sorted(lines, key=last):
+        print(terminal.shown(line, stream or sys.stdout), file=stream)
 
 
 @contextlib.contextmanager
 def importing(what: str = "") -> Iterator[None]:
-    """Raise KernelpkgError for a package that is missing or broken, and that something needs."""
+    """Raise KernelpkgError for a package that is missing or broken, and that something needs.
+
+    A terminal shows what it waits for: it may take ten seconds.
+    """
     try:
-        yield
+        with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+            progress.step(IMPORTING)
+            yield
     except ImportError as error:
         needed = f"{what} needs '{error.name}', which" if what else f"'{error.name}'"
         raise KernelpkgError(
             f"kernelpkg: {needed} cannot be imported ({error}); 'kernelpkg doctor' says more"
         ) from None
+
+
+IMPORTING: Final = "importing PyTorch and Helion"
 
 
 @contextlib.contextmanager
@@ -98,31 +121,39 @@ def ended_like_ctrl_c() -> Iterator[list[int]]:
 
 
 class ProgressBar:
-    """A progress bar on a terminal, and nothing elsewhere."""
+    """A progress bar on a terminal, and nothing elsewhere, nor where what is done is `quick`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quick: bool = False) -> None:
         self._bar: Any = None
-        terminal = sys.stderr is not None and sys.stderr.isatty()  # it may be closed
-        if terminal and not os.environ.get("KERNELPKG_NO_PROGRESS"):
-            from tqdm import tqdm  # where no bar is shown, not needed
-
-            self._bar = tqdm(leave=False, bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}")
+        self._columns = 0
+        unwanted = quick or os.environ.get("KERNELPKG_NO_PROGRESS")
+        if terminal.is_terminal(sys.stderr) and not unwanted:
+            self._columns = terminal.width(sys.stderr)
+            self._bar = terminal.bar(sys.stderr)
+            self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> ProgressBar:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            self._bar.stop()
 
     @property
     def shown(self) -> bool:
         """Whether there is a bar."""
         return self._bar is not None
 
-    def step(self, what: str, done: int, steps: int) -> None:
-        """Show what is about to be done, how many steps are done, and of how many."""
-        if self._bar is not None:
-            self._bar.total = steps
-            self._bar.n = done
-            self._bar.set_description_str(escaped(what))
+    def step(self, what: str, done: int = 0, steps: int | None = None) -> None:
+        """Show what is about to be done, how many steps are done, and of how many, if it is known.
+
+        With none done the times begin anew, for another kind of steps.
+        """
+        if self._bar is None:
+            return
+        text = terminal.beside_bar(what, self._columns)
+        if done == 0:
+            self._bar.reset(self._task, total=steps)
+        self._bar.update(self._task, description=text, completed=done, total=steps, refresh=True)

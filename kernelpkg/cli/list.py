@@ -40,7 +40,7 @@ def run(shared: Shared) -> int:
     else:
         for number, pack in enumerate(packs):
             say(f"{chr(10) * bool(number)}pack {pack.pack} {pack.version} (from {pack.origin})")
-            print_table(pack.rows())
+            print_table(pack.rows(), fold=("version", "tuned for"))
     return FOUND if problems else FINE
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve
 
+from kernelpkg.cli import terminal
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -20,11 +20,12 @@ from kernelpkg.cli.console import (
     complain,
     importing,
     print_json,
-    print_table,
     say,
 )
 from kernelpkg.cli.options import BUILDS, DEVICE, Shared, command
+from kernelpkg.errors import PackError, Problem, collecting
 from kernelpkg.packs import find
+from kernelpkg.packs.read import read_kernel, read_pack
 
 if TYPE_CHECKING:
     from kernelpkg.runtime.reports import LoadReport
@@ -49,24 +50,47 @@ def run(
     prebuilt_only: bool,
 ) -> int:
     """Load; 0 where every kernel is registered, or, with --strict, tuned or prebuilt too."""
+    told = tell_broken(shared)
     report = load_pack(
         shared, device, smoke=smoke, locked=locked, builds=builds, prebuilt=prebuilt_only
     )
-    complain((*report.notes, *report.failures()))
+    complain(one for one in (*report.notes, *report.failures()) if one not in told)
     if shared.as_json:
         print_json(report.to_json())
     elif report.kernels:
-        print_table(report.rows())
-        say(report.summary())
+        print_report(report)
     return FINE if report.ok and (report.best or not strict) else FOUND
+
+
+def print_report(report: LoadReport) -> None:
+    """Print what became of a pack, as wide as it may be."""
+    say("\n".join(report.lines(terminal.width(sys.stdout))))
+
+
+def tell_broken(shared: Shared, ops: Sequence[str] = ()) -> tuple[Problem, ...]:
+    """Print what is wrong with manifests now, for PyTorch takes seconds to import.
+
+    Raises PackError where no kernel can be read, so that nothing is left to load.
+    """
+    place, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
+    kernels = find.chosen_kernels(read_pack(place.path, name), ops)
+    problems: list[Problem] = []
+    sound = 0
+    for kernel in kernels:
+        with collecting(problems):
+            read_kernel(place.path, kernel)
+            sound += 1
+    if problems and not sound:
+        raise PackError(problems=problems)
+    complain(problems)
+    return tuple(problems)
 
 
 def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
     """Load the pack with a bar; raises KernelpkgError where torch is missing or broken.
 
-    The seconds that are printed are those that people wait, with the import of PyTorch.
+    The seconds that are printed are those that people wait, from the start of the process.
     """
-    start = time.perf_counter()
     place, _ = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     with importing():
         from kernelpkg.runtime.load import load
@@ -80,4 +104,4 @@ def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
             strict=False,
             **how,
         )
-    return evolve(report, seconds=time.perf_counter() - start)
+    return evolve(report, seconds=shared.seconds)

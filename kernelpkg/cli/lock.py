@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, tell
+from kernelpkg.cli.console import FINE, FOUND, IMPORTING, ProgressBar, complain, tell
 from kernelpkg.cli.options import Shared, command
 from kernelpkg.errors import KernelpkgError
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -53,12 +53,14 @@ def _take(pack: PackSpec, tools: Mapping[str, str], progress: ProgressBar) -> Ta
         return f"{' and '.join(missing)} is not installed"
 
     def take(spec: KernelSpec) -> Any:
+        done, steps = pack.kernels.index(spec.name), len(pack.kernels)
+        progress.step(f"{IMPORTING}, to bind {spec.name}", done, steps)
         try:
             from kernelpkg.compile.variants import fingerprints
         except (ImportError, OSError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise KernelpkgError(f"Helion cannot be imported ({text})") from None
-        progress.step(f"binding {spec.name}", pack.kernels.index(spec.name), len(pack.kernels))
+        progress.step(f"binding {spec.name}", done, steps)
         return fingerprints(spec)
 
     return take

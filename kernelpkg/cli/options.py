@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 
+from kernelpkg.cli import terminal
 from kernelpkg.errors import UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -20,7 +22,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Shared:
     """What was said by the options that all commands share; a command may have fewer of them.
 
-    `here` is the directory that the command is run in, unless it is gone.
+    `here` is the directory that the command is run in, unless it is gone; `started` is when people
+    began to wait, by `time.perf_counter`.
     """
 
     root: Path | None = None
@@ -28,6 +31,12 @@ class Shared:
     configs: tuple[Path, ...] = ()
     as_json: bool = False
     here: Path | None = None
+    started: float = field(factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long people have waited."""
+        return time.perf_counter() - self.started
 
 
 class Folder(click.Path):
@@ -85,6 +94,10 @@ def _here() -> Path | None:
     return None
 
 
+def _colour(_: click.Context, __: click.Parameter, given: str) -> None:
+    terminal.COLOUR.set(given)
+
+
 SHARED: Final[dict[str, click.Option]] = {
     "root": click.Option(
         ["--root"], type=Folder(), metavar="DIR", help="the directory of the pack"
@@ -98,6 +111,14 @@ SHARED: Final[dict[str, click.Option]] = {
         help="a directory of configs that goes before the pack's; may be repeated",
     ),
     "as_json": click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document"),
+    "color": click.Option(
+        ["--color"],
+        type=click.Choice(("auto", "always", "never")),
+        default="auto",
+        expose_value=False,
+        callback=_colour,
+        help="colours: on terminals (auto), always or never",
+    ),
 }
 """The options that all commands share, by the attribute of `Shared`."""
 
@@ -114,7 +135,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         given = {name: ctx.params.pop(name) for name in SHARED if name in ctx.params}
-        return ctx.invoke(self.callback, Shared(**given, here=_here()), **ctx.params)  # type: ignore[arg-type]
+        shared = Shared(**given, here=_here(), started=ctx.meta["started"])
+        return ctx.invoke(self.callback, shared, **ctx.params)  # type: ignore[arg-type]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):

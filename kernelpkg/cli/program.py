@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kernelpkg import __version__
-from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, print_json, say
+from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, complain, print_json, say
 from kernelpkg.cli.options import SHARED
+from kernelpkg.cli.terminal import COLOUR
 from kernelpkg.errors import KernelpkgError, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _VARIABLES: Final = (
     ("KERNELPKG_DISABLE", "ops that are not registered, separated by commas"),
     ("KERNELPKG_NO_PROGRESS", "no progress bars"),
     ("KERNELPKG_VLLM_ROUTES", "native ops of vLLM to answer: all, none, or a list"),
+    ("NO_COLOR", "if set, no colours; FORCE_COLOR has them where there is no terminal too"),
     ("HELION_INTERPRET", "if 1, ops run in Helion's interpreter"),
 )
 
@@ -147,6 +150,8 @@ _program.params += SHARED.values()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 for fine, 1 for findings or failed kernels, 2 for wrong usage."""
     given = sys.argv[1:] if arguments is None else arguments
+    started = time.perf_counter() - (time.process_time() if arguments is None else 0)
+    before = COLOUR.set("auto")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal can show a micro
@@ -156,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return shell_complete(_program, {}, "kernelpkg", _COMPLETE, os.environ[_COMPLETE])
         with _program.make_context("kernelpkg", [*given]) as context:
+            context.meta["started"] = started
             status: int = _program.invoke(context)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
@@ -168,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(USAGE, f"kernelpkg: {error}", given)
     except KernelpkgError as error:
         codes = {problem.code for problem in getattr(error, "problems", ())}
-        return _failed(USAGE if codes and codes <= _NO_PACKS else FOUND, str(error), given)
+        return _failed(USAGE if codes and codes <= _NO_PACKS else FOUND, error, given)
     except BrokenPipeError:  # who read the output has seen enough of it
         _drop_output()
         return FOUND
@@ -181,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:  # of another signal, it has the status
         status = error.args[0] if error.args else INTERRUPTED
         return _failed(status, "kernelpkg: interrupted", given)
+    finally:
+        COLOUR.reset(before)
 
 
 def _wrong(error: click.UsageError) -> str:
@@ -201,11 +209,12 @@ def _wrong(error: click.UsageError) -> str:
     return f"{text}; '{context.command_path} --help' says what there is"
 
 
-def _failed(status: int, text: str, given: Sequence[str]) -> int:
+def _failed(status: int, why: object, given: Sequence[str]) -> int:
     """Say why a command did nothing; with --json, there is a document of that too."""
-    say(text, error=True)
+    lines = getattr(why, "problems", ()) or str(why).split("\n")
+    complain(lines)
     if "--json" in given or ("--output-format", "json") in itertools.pairwise(given):
-        print_json({"errors": text.split("\n")})
+        print_json({"errors": [*map(str, lines)]})
     return status
 
 

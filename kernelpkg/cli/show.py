@@ -126,11 +126,10 @@ def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str
 
     Raises KernelpkgError where Helion is not there, or a variant does not bind.
     """
+    with importing("--structure"):
+        from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound
+        from kernelpkg.compile.variants import known_cases, variants_of
     with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
-        progress.step("importing Helion", 0, 1)
-        with importing("--structure"):
-            from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound
-            from kernelpkg.compile.variants import known_cases, variants_of
         binder, target = Binder(spec), Target.of(platform_of(pack, platform))
         variants = variants_of(spec, known_cases(spec))
         found: dict[str, dict[str, Any]] = {}

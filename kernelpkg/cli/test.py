@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernelpkg.cli.check import check_pack
-from kernelpkg.cli.console import FINE, FOUND, complain, print_json, print_table, say
-from kernelpkg.cli.load import load_pack
+from kernelpkg.cli.console import FINE, FOUND, complain, print_json, say
+from kernelpkg.cli.load import load_pack, print_report, tell_broken
 from kernelpkg.cli.options import DEVICE, JOBS, OPS, Shared, command
 from kernelpkg.errors import counted
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 @JOBS
 def run(shared: Shared, ops: tuple[str, ...], device: Device, jobs: int | None) -> int:
     """Test; 0 where nothing is wrong."""
+    early = tell_broken(shared, ops)
     _, checked = check_pack(shared, ops, level=1, jobs=jobs)
     loaded = load_pack(shared, device, smoke=True, ops=ops)
     if shared.as_json:
         print_json({"load": loaded.to_json(), "check": checked.to_json()})
     else:
-        told = map(str, (*checked.findings, *loaded.notes, *loaded.failures()))
-        complain(dict.fromkeys(told))
+        told = (*checked.findings, *loaded.notes, *loaded.failures())
+        complain({str(one): one for one in told if one not in early}.values())
         if loaded.kernels:
-            print_table(loaded.rows())
-            say(loaded.summary())
+            print_report(loaded)
         errors = sum(finding.severity == "error" for finding in checked.findings)
         found = f"{counted(errors, 'error')}, {len(checked.findings) - errors} unverified"
         say(f"levels 0 and 1: {found}; {checked.looked_at()}")

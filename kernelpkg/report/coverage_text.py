@@ -17,7 +17,7 @@ from kernelpkg.manifest.spec import Scalar
 from kernelpkg.report.coverage import Coverage, ModelShape, Row, Stretch, count_outcomes, farthest
 from kernelpkg.report.pack_coverage import PackCoverage
 
-WIDTH: Final = 100
+WIDTH: Final = 80
 """Lines are no longer than this many characters, where names allow it."""
 
 _ARROW: Final = "\N{NO-BREAK SPACE}->\N{NO-BREAK SPACE}"

@@ -8,12 +8,13 @@ from typing import Any, Final, Literal
 from attrs import asdict, frozen
 from attrs.filters import exclude
 
-from kernelpkg.errors import Problem, aligned, counted
+from kernelpkg.errors import Problem, aligned, counted, folded, in_common
 from kernelpkg.packs.verify import LockState
 
 LoadStatus = Literal["registered", "failed", "disabled"]
 Mode = Literal["prebuilt", "tuned", "default", "interpret"]
 _HEAD: Final = ("op", "status", "mode", "platform", "cases", "configs", "lock", "check", "reason")
+_FOLDED: Final = ("status", "mode", "platform", "lock", "check", "reason")
 
 
 @frozen(kw_only=True)
@@ -118,6 +119,19 @@ class LoadReport:
         rows = [_HEAD, *map(_row, self.kernels)]
         return rows if checked else [(*row[:7], *row[8:]) for row in rows]
 
+    def lines(self, width: int = 80) -> list[str]:
+        """Return the table for people, what all ops have in common, and the summary.
+
+        Args:
+            width: How wide the table may be.
+
+        Returns:
+            The lines; what the summary counts is no column where all ops have the same.
+        """
+        rows, same = folded(self.rows(), _FOLDED)
+        said = {name: cell for name, cell in same.items() if name in ("mode", "lock", "reason")}
+        return [*aligned(rows, width=width), *in_common(said, width), self.summary()]
+
     def summary(self) -> str:
         """Return one line with all counts.
 
@@ -149,7 +163,7 @@ class LoadReport:
     def __str__(self) -> str:
         """Return every problem and note, the table and the summary, as `load` prints them."""
         told = map(str, (*self.notes, *self.failures()))
-        return "\n".join([*told, *aligned(self.rows()), self.summary()])
+        return "\n".join([*told, *self.lines()])
 
     def _repr_html_(self) -> str:
         """Return the same for a notebook."""

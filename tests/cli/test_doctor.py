@@ -202,6 +202,7 @@ def test_directories_of_configs_that_are_not_there_are_said(tmp_path):
 
 
 def test_the_command_prints_a_table(demo, capsys):
+    indent = " " * len("python    ok  ")
     assert cli.main(["doctor", "--root", str(demo.root)]) == 0
     assert capsys.readouterr() == (
         (
@@ -209,10 +210,11 @@ def test_the_command_prints_a_table(demo, capsys):
             "torch     ok  2.13.0+cpu\n"
             "helion    ok  1.5.1\n"
             "triton    ok  3.9.0\n"
-            f"packs     ok  demo in {demo.root} (from --root)\n"
+            f"packs     ok  demo in\n{indent}{demo.root}\n{indent}(from --root)\n"
             "launcher  ok  C (compiled, and fits)\n"
             "cpu       ok  ops run in Helion's interpreter, for tests\n"
-            "gpu       ok  NVIDIA H200, platform nvidia_h200: ops without a build are compiled at their first call\n"
+            "gpu       ok  NVIDIA H200, platform nvidia_h200: ops without a build are\n"
+            f"{indent}compiled at their first call\n"
         ),
         "",
     )

@@ -20,9 +20,10 @@ def test_list_shows_each_pack_as_a_table(demo, capsys):
     assert capsys.readouterr() == (
         (
             "pack demo 0.1.0 (from --root)\n"
-            "op            version  cases  tuned for    summary\n"
-            "demo::second  1        2      -            Twice the input.\n"
-            "demo::twice   1        2      nvidia_h200  Twice the input.\n"
+            "op            cases  tuned for    summary\n"
+            "demo::second  2      -            Twice the input.\n"
+            "demo::twice   2      nvidia_h200  Twice the input.\n"
+            "all: version 1\n"
         ),
         "",
     )
@@ -64,8 +65,9 @@ def test_list_shows_the_rest_where_something_is_broken(demo, capsys):
     out, err = capsys.readouterr()
     assert out == (
         "pack demo 0.1.0 (from --root)\n"
-        "op           version  cases  tuned for  summary\n"
-        "demo::twice  1        2      -          Twice the input.\n"
+        "op           cases  summary\n"
+        "demo::twice  2      Twice the input.\n"
+        "all: version 1\n"
     )
     assert err == (
         "kernels/bad/kernel.toml:1: KP002 edition 2 is newer than this version of kernelpkg reads "

@@ -54,7 +54,8 @@ grid, by num_tokens (ceil)
     refused by guard 'num_tokens <= 1000'  1001..
   hidden_size=64; odd=true
     takes odd true -> false
-    default (a tuned variant stands in, without its positional lists)  1, 2-1000 -> 16
+    default (a tuned variant stands in, without its positional lists)  1,
+                  2-1000 -> 16
     refused by guard 'num_tokens <= 1000'  1001..
   hidden_size=128; odd=false
     takes hidden_size 128 -> 64 (2x above)
@@ -62,7 +63,8 @@ grid, by num_tokens (ceil)
     refused by guard 'num_tokens <= 1000'  1001..
   hidden_size=128; odd=true
     takes odd true -> false, hidden_size 128 -> 64
-    default (a tuned variant stands in, without its positional lists)  1, 2-1000 -> 16
+    default (a tuned variant stands in, without its positional lists)  1,
+                  2-1000 -> 16
     refused by guard 'num_tokens <= 1000'  1001..
 hidden_size (nearest), where dtype=bfloat16; odd=false
     extrapolated  1-63 -> 64, 65.. -> 64
@@ -75,7 +77,8 @@ model tall: hidden_size=256
     refused by guard 'num_tokens <= 1000'  1001..
   hidden_size=256; odd=true
     takes odd true -> false, hidden_size 256 -> 64
-    default (a tuned variant stands in, without its positional lists)  1, 2-1000 -> 16
+    default (a tuned variant stands in, without its positional lists)  1,
+                  2-1000 -> 16
     refused by guard 'num_tokens <= 1000'  1001..
 model flat: hidden_size=64, in the grid
 model crooked: hidden_size=100
@@ -109,8 +112,8 @@ def test_a_model_that_gives_the_axis_of_lines_is_told_what_it_gets(rich):
     (entry,) = ask(rich, "nvidia_h200").maps
     told = "\n".join(details(entry))
     assert (
-        "\nmodel flat: num_tokens=300, hidden_size=64, in the grid: extrapolated, default (a tuned "
-        "variant\n  stands in, without its positional lists)\n" in told
+        "\nmodel flat: num_tokens=300, hidden_size=64, in the grid: extrapolated, default\n  (a "
+        "tuned variant stands in, without its positional lists)\n" in told
     )
 
 
@@ -121,9 +124,10 @@ def test_what_is_told_of_many_ops_is_told_once(rich):
         rich.kernel(name)
     rich.edit("manifests/demo.toml", "hidden_size = 64", "num_tokens = -1")
     told = list(remarks(ask(rich, "nvidia_l4")))
-    assert told[:2] == [
-        "no configs for nvidia_l4, nothing to borrow either: twice, twice_00, twice_01, twice_02, twice_03,",
-        "  twice_04, twice_05, twice_06, twice_07, twice_08, twice_09, twice_10, twice_11",
+    assert told[:3] == [
+        "no configs for nvidia_l4, nothing to borrow either: twice, twice_00, twice_01,",
+        "  twice_02, twice_03, twice_04, twice_05, twice_06, twice_07, twice_08,",
+        "  twice_09, twice_10, twice_11",
     ]
     assert [line for line in told if " is -1;" in line] == [
         f"model flat is not mapped for twice, {', '.join(names)}: axis 'num_tokens' is -1; it must be a whole number, 0 or more; correct [models]"

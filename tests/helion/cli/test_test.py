@@ -23,6 +23,7 @@ def test_a_sound_kernel_is_run_and_bound(tested):
 
 
 def test_what_both_find_is_said_once(demo, tested):
+    demo.kernel("thrice")
     demo.edit("kernels/twice/kernel.toml", "version = 1", "version = 0")
     status, out, err = tested()
     assert status == 1
