@@ -24,6 +24,7 @@ Inside only:
     test          `test`
     bench         `bench`
     report        `report`
+    watch         files of a pack that change, for `test --watch`
     terminal      how wide lines are, which colours they have, and the bar while one waits
 """
 

@@ -57,7 +57,6 @@ from kernelpkg.packs.read import read_kernel, read_pack
 _SECONDS = {"none": 300.0, "quick": 900.0, "full": 3600.0}
 """How long one case may take, by effort, where --case-timeout says nothing."""
 
-
 _COUNTS: Final = ("wrong", "failed", "timeout", "left", "before")
 """Columns that most often have the same number for all ops, which is 0."""
 
@@ -183,7 +182,7 @@ def run(
             date=time.strftime("%Y-%m-%d"),
             run_jobs=run_jobs,
             progress=progress.step,
-            saved=(lambda _: None) if progress.shown else _say,
+            saved=_say,
         )
     results = evolve(results, seconds=shared.seconds)
     complain((*results.remarks, *results.failures()))

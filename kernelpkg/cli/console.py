@@ -127,7 +127,7 @@ class ProgressBar:
         self._bar: Any = None
         self._columns = 0
         unwanted = quick or os.environ.get("KERNELPKG_NO_PROGRESS")
-        if terminal.is_terminal(sys.stderr) and not unwanted:
+        if terminal.is_smart(sys.stderr) and not unwanted:
             self._columns = terminal.width(sys.stderr)
             self._bar = terminal.bar(sys.stderr)
             self._task = self._bar.add_task("", total=None)
@@ -140,11 +140,6 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a bar."""
-        return self._bar is not None
 
     def step(self, what: str, done: int = 0, steps: int | None = None) -> None:
         """Show what is about to be done, how many steps are done, and of how many, if it is known.

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from attrs import frozen
 from packaging.version import Version
 
-from kernelpkg.cli.console import FINE, FOUND, print_json, print_table
+from kernelpkg.cli.console import FINE, FOUND, ProgressBar, print_json, print_table
 from kernelpkg.cli.options import Shared, command
 from kernelpkg.configs.directories import CONFIGS_VARIABLE
 from kernelpkg.errors import PackError, UsageError, suggestion
@@ -140,10 +140,12 @@ def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
         # They import torch, whose failure is a finding here.
-        import torch
+        with ProgressBar() as progress:
+            progress.step("importing PyTorch")
+            import torch
 
-        from kernelpkg.launch import native
-        from kernelpkg.runtime.torch_ops import detect
+            from kernelpkg.launch import native
+            from kernelpkg.runtime.torch_ops import detect
 
         found, launcher = detect("auto"), native.status()
     except UsageError as error:

@@ -29,6 +29,11 @@ def is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def is_smart(stream: IO[str] | None) -> bool:
+    """Return whether a stream takes colours, and lines that are drawn again."""
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
+
+
 def width(stream: IO[str] | None) -> int:
     """Return how wide the lines of a stream may be."""
     if stream is None or not is_terminal(stream):
@@ -45,8 +50,7 @@ def coloured(stream: IO[str] | None) -> bool:
         return COLOUR.get() == "always"
     if os.environ.get("NO_COLOR"):
         return False
-    forced = bool(os.environ.get("FORCE_COLOR"))
-    return forced or (is_terminal(stream) and os.environ.get("TERM") != "dumb")
+    return bool(os.environ.get("FORCE_COLOR")) or is_smart(stream)
 
 
 def shown(line: object, stream: IO[str] | None) -> str:

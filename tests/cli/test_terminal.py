@@ -156,6 +156,11 @@ print("end")
 """
 
 
+def test_a_terminal_that_can_draw_nothing_gets_plain_lines():
+    text = on_terminal(80, code=BAR, TERM="dumb")
+    assert text.replace("\r", "") == "line 0\nline 1\nline 2\nend\n"
+
+
 def test_what_is_imported_is_said_at_once_and_removed():
     text = on_terminal(80, code=IMPORT)
     assert text.index("importing PyTorch and Helion") < text.index("loud") < text.rindex("\x1b[2K")

@@ -47,3 +47,38 @@ def test_only_the_ops_that_are_named_are_tested(demo, tested):
     assert status == 0
     assert [kernel["name"] for kernel in document["load"]["kernels"]] == ["twice"]
     assert document["check"]["findings"] == []
+
+
+def test_watch_tests_what_changes_until_ctrl_c(demo, tested, monkeypatch):
+    """A kernel that breaks, and is mended; the one that did not change is left alone."""
+    demo.kernel("thrice")
+    rest = [
+        lambda: demo.edit("kernels/twice/host.py", "* 2", "* 3"),
+        lambda: demo.edit("kernels/twice/kernel.toml", "version = 1", "version = 0"),
+        lambda: demo.edit("kernels/twice/host.py", "* 3", "* 2"),
+        lambda: demo.edit("kernels/twice/kernel.toml", "version = 0", "version = 1"),
+    ]
+
+    def pause():
+        if not rest:
+            raise KeyboardInterrupt
+        rest.pop(0)()
+
+    monkeypatch.setattr("kernelpkg.cli.watch.pause", pause)
+    status, out, err = tested("--watch")
+    assert status == 130
+    assert err.count("KP701") == 1
+    assert err.count("KP012") == 2
+    assert err.count("waiting for changes; Ctrl-C ends it") == 5
+    assert err.endswith("kernelpkg: interrupted\n")
+    first, *others = out.split("\n\n")
+    assert "2 of 2 checks ok" in first
+    assert "levels 0 and 1: " in first
+    assert [text.split("\n")[0] for text in others] == ["twice:"] * 4
+    assert "0 of 1 checks ok" in others[0]
+    assert "1 of 1 checks ok" in others[-1]
+    assert "\nlevel 0: 0 errors" in others[-1]
+
+
+def test_watch_has_no_document(tested):
+    assert tested("--watch", "--json")[0] == 2
