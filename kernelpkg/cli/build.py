@@ -32,7 +32,7 @@ from kernelpkg.packs import builds, find
 from kernelpkg.packs.read import read_kernel, read_pack
 
 
-@command()
+@command(quiet=True)
 @OPS
 @PLATFORM
 @click.option("--out", type=Path, metavar="DIR", help="where the build of each platform is put")
@@ -66,7 +66,11 @@ def run(
             raise UsageError(f"{platform} is not an NVIDIA GPU, and builds are for those alone")
         directory = (out or Path(pack.root, builds.FOLDER, pack.name)) / here.name
         if check:
-            found.append(_current(pack, specs, here, directory, as_json=shared.as_json))
+            found.append(
+                _current(
+                    pack, specs, here, directory, say_fine=not (shared.as_json or shared.quiet)
+                )
+            )
         else:
             uses = ("tune", "bench", "test") if tests else ("tune", "bench")
             found.append(_build(shared, pack, specs, here, directory, uses, jobs, start))
@@ -101,7 +105,7 @@ def _current(
     here: Platform,
     directory: Path,
     *,
-    as_json: bool,
+    say_fine: bool,
 ) -> _Outcome:
     """Say whether a build is there and of the kernels as they are now."""
     wrong: list[object] = []
@@ -119,7 +123,7 @@ def _current(
     except PackError as error:
         wrong += error.problems
     complain(wrong)
-    if not wrong and not as_json:
+    if not wrong and say_fine:
         say(f"{directory} is current")
     return {"platform": here.name, "directory": str(directory), "current": not wrong}, not wrong
 
@@ -150,7 +154,7 @@ def _build(
     if not made.written:
         what = "a part" if made.compiled else "nothing"
         complain([f"{what} of pack {pack.name} can be built for {here.name}; none was written"])
-    elif not shared.as_json:
+    elif not (shared.as_json or shared.quiet):
         say(
             f"build of pack {pack.name} for {here.name} ({made.build.arch}) in {directory}: "
             f"{counted(made.compiled, 'source')} compiled, {counted(files, 'binary', 'binaries')}, "

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from kernelpkg.runtime.torch_ops import Device
 
 
-@command(configs=True)
+@command(configs=True, quiet=True)
 @OPS
 @click.option(
     "--level",
@@ -71,8 +71,9 @@ def run(
         print_json(found.to_json())
     elif form == "text":
         print_findings(found.findings)
-        say("\n".join(found.summary()))
-        _print_resources(found.checked.counts.get("resources", ()))
+        if not shared.quiet:
+            say("\n".join(found.summary()))
+            _print_resources(found.checked.counts.get("resources", ()))
     else:
         _print_as(form, pack, find.chosen_kernels(pack, ops), found, shared.here)
     return FINE if found.ok else FOUND

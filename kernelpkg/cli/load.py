@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kernelpkg.runtime.torch_ops import Device
 
 
-@command(configs=True)
+@command(configs=True, quiet=True)
 @DEVICE
 @click.option("--smoke", is_flag=True, help="run each op's smallest cases against its reference")
 @click.option("--strict", is_flag=True, help="exit 1 too where an op is not tuned or prebuilt")
@@ -57,7 +57,7 @@ def run(
     complain(one for one in (*report.notes, *report.failures()) if one not in told)
     if shared.as_json:
         print_json(report.to_json())
-    elif report.kernels:
+    elif report.kernels and not shared.quiet:
         print_report(report)
     return FINE if report.ok and (report.best or not strict) else FOUND
 

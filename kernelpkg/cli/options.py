@@ -30,6 +30,7 @@ class Shared:
     pack: str | None = None
     configs: tuple[Path, ...] = ()
     as_json: bool = False
+    quiet: bool = False
     here: Path | None = None
     started: float = field(factory=time.perf_counter)
 
@@ -111,6 +112,9 @@ SHARED: Final[dict[str, click.Option]] = {
         help="a directory of configs that goes before the pack's; may be repeated",
     ),
     "as_json": click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document"),
+    "quiet": click.Option(
+        ["-q", "--quiet"], is_flag=True, help="print only what is wrong or unverified"
+    ),
     "color": click.Option(
         ["--color"],
         type=click.Choice(("auto", "always", "never")),
@@ -146,9 +150,12 @@ class Command(click.Command):
                     formatter.write_dl(rows)
 
 
-def command(*, pack: bool = True, configs: bool = False) -> Callable[[Callable[..., int]], Command]:
+def command(
+    *, pack: bool = True, configs: bool = False, quiet: bool = False
+) -> Callable[[Callable[..., int]], Command]:
     """Declare a command of a function that takes `Shared`, and what its own options say."""
-    without = {name for name, has in (("pack", pack), ("configs", configs)) if not has}
+    has = {"pack": pack, "configs": configs, "quiet": quiet}
+    without = {name for name, wanted in has.items() if not wanted}
 
     def declare(run: Callable[..., int]) -> Command:
         made = click.command(cls=Command)(run)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kernelpkg.runtime.torch_ops import Device
 
 
-@command(configs=True)
+@command(configs=True, quiet=True)
 @OPS
 @DEVICE
 @JOBS
@@ -44,18 +44,21 @@ def _test(
     early = tell_broken(shared, ops)
     _, checked = check_pack(shared, ops, level=level, jobs=jobs)
     loaded = load_pack(shared, device, smoke=True, ops=ops)
+    status = FINE if loaded.ok and checked.ok else FOUND
     if shared.as_json:
         print_json({"load": loaded.to_json(), "check": checked.to_json()})
     else:
         told = (*checked.findings, *loaded.notes, *loaded.failures())
         complain({str(one): one for one in told if one not in early}.values())
+        if shared.quiet:
+            return status
         if loaded.kernels:
             print_report(loaded)
         errors = sum(finding.severity == "error" for finding in checked.findings)
         found = f"{counted(errors, 'error')}, {len(checked.findings) - errors} unverified"
         levels = "levels 0 and 1" if level else "level 0"
         say(f"{levels}: {found}; {checked.looked_at()}")
-    return FINE if loaded.ok and checked.ok else FOUND
+    return status
 
 
 def _watch(shared: Shared, ops: tuple[str, ...], device: Device, jobs: int | None) -> int:

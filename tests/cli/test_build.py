@@ -230,6 +230,8 @@ def test_a_build_that_is_current_is_said_to_be(demo, capsys):
     put(demo)
     assert run(demo, "--check") == 0
     assert capsys.readouterr() == (f"{own(demo)} is current\n", "")
+    assert run(demo, "--check", "-q") == 0
+    assert capsys.readouterr() == ("", "")
     assert run(demo, "--check", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {

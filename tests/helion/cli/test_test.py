@@ -82,3 +82,13 @@ def test_watch_tests_what_changes_until_ctrl_c(demo, tested, monkeypatch):
 
 def test_watch_has_no_document(tested):
     assert tested("--watch", "--json")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["test", "load", "check"])
+def test_quiet_prints_findings_alone(demo, on_demo, command):
+    assert on_demo(command, "-q") == (0, "", "")
+    demo.kernel("thrice")
+    demo.edit("kernels/thrice/kernel.toml", "version = 1", "version = 0")
+    status, out, err = on_demo(command, "--quiet")
+    assert status == 1
+    assert (out + err).count("\n") == (out + err).count("KP012") == 1
