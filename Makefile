@@ -1,6 +1,6 @@
 # make demo: a virtual environment, what is needed in it, and the first pack with a smoke check.
 # make test: what CI runs. make quick: most of its tests, in less than a minute. make whole: all that
-# there are. None needs a step before it.
+# there are. make site: the documentation as HTML. None needs a step before it.
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo quick test whole lint unit old-helion gpu-dry build lock docs bench clean
+.PHONY: demo quick test whole lint unit old-helion gpu-dry build lock docs site bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -28,7 +28,7 @@ quick: $(VENV)/.test
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory old-helion
-	@$(MAKE) --no-print-directory --jobs 2 gpu-dry lint
+	@$(MAKE) --no-print-directory --jobs 2 gpu-dry lint site
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --quiet .
@@ -75,6 +75,10 @@ docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/errors.py
 	$(BIN)/python tests/door_plates.py
 
+# A link or an anchor that leads nowhere ends it, as every warning does.
+site: $(VENV)/.test
+	$(BIN)/python -m sphinx --builder html --conf-dir docs --fail-on-warning --keep-going --quiet . .site
+
 bench: $(VENV)/.test
 	for file in $(filter-out %gpu.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$file || exit 1; done
 
@@ -100,7 +104,7 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml
 	@echo "installing kernelpkg and what its tests need"
-	@$(PIP) -e '.[test]' $(HELION)
+	@$(PIP) -e '.[docs,test]' $(HELION)
 	@touch $@ $(VENV)/.demo
 
 $(OLD)/.done: $(VENV)/.venv
@@ -113,4 +117,4 @@ $(OLD)/.done: $(VENV)/.venv
 HELION = $(shell $(BIN)/python -c 'import importlib.metadata as m; v = m.version("torch").split("."); print("helion==1.4.0" if (int(v[0]), int(v[1])) < (2, 12) else "")' 2>/dev/null)
 
 clean:
-	rm -rf $(VENV) .helion-* dist
+	rm -rf $(VENV) .helion-* .site dist

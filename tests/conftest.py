@@ -272,7 +272,7 @@ def run_page(
             elif kind == "console":
                 for command in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
                     line, _, shown = command.partition("\n")
-                    assert _printed(line, capsys, shown), line
+                    assert _printed(line, capsys, shown, monkeypatch), line
                     count += 1
         return count
 
@@ -280,11 +280,14 @@ def run_page(
     forget("my_kernels")
 
 
-def _printed(line: str, capsys: pytest.CaptureFixture[str], shown: str) -> bool:
-    words = shlex.split(line)
-    assert words[:3] == ["python", "-m", "kernelpkg"]
-    with contextlib.suppress(SystemExit):
-        cli.main(words[3:])
+def _printed(
+    line: str, capsys: pytest.CaptureFixture[str], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    variables, words = line.split("python -m kernelpkg ", 1)
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+        for name, _, value in (word.partition("=") for word in shlex.split(variables)):
+            patch.setenv(name, value)
+        cli.main(shlex.split(words))
     out, err = capsys.readouterr()
     pattern = re.escape(_SECONDS.sub("0.0 s)", shown)).replace(re.escape("..."), ".*")
     if re.fullmatch(pattern, _SECONDS.sub("0.0 s)", err + out), re.DOTALL) is None:

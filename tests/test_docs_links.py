@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("guide", "reference", "inside")
+FOLDERS = {
+    "tutorial": "a first kernel",
+    "guide": "what a user does",
+    "reference": "what a user looks up",
+    "explanation": "what words and designs mean",
+    "inside": "what holds it together, for those who change it",
+}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = [
     ROOT / "Makefile",
@@ -28,9 +34,18 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_folders_of_the_documentation_are_three():
-    """What a user does, what he looks up, and what holds it together inside."""
-    assert sorted(path.name for path in (ROOT / "docs").iterdir()) == sorted(FOLDERS)
+def test_the_folders_of_the_documentation():
+    """The four parts of Diátaxis, and a folder for those who change the code."""
+    found = {page.relative_to(ROOT / "docs").parts[0] for page in (ROOT / "docs").rglob("*/*.md")}
+    assert found == set(FOLDERS)
+
+
+def test_the_first_page_leads_to_every_page():
+    """docs/conf.py makes the side bar of the site from the rows of its tables."""
+    index = ROOT / "docs" / "index.md"
+    rows = re.findall(r"^\| \[.*?\]\((\S+\.md)\)", index.read_text(encoding="utf-8"), re.M)
+    found = [(index.parent / row).resolve() for row in rows]
+    assert sorted(found) == [page for page in PAGES if page not in (index, ROOT / "README.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
