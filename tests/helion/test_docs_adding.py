@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,32 @@ def test_the_tutorial_goes_as_it_is_written(run_page):
 
 def test_operating_goes_as_it_is_written(run_page):
     assert run_page(DOCS / "guide" / "operate.md") == 7
+
+
+def test_by_hand_and_here_answer_alike(run_page, tmp_path, monkeypatch):
+    """Both are run in the interpreter; the page has as many lines as it says."""
+    monkeypatch.setenv("HELION_INTERPRET", "1")
+    monkeypatch.syspath_prepend(str(tmp_path / "my_kernels/kernels/rms_norm"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    page = DOCS / "explanation" / "before_after.md"
+    assert run_page(page) == 1
+    for name in ("by_hand", "host", "kernel"):
+        del sys.modules[name]
+
+    def lines(path):
+        text = (tmp_path / path).read_text()
+        return len(re.findall(r"^ *[^ #\n]", text, re.MULTILINE))
+
+    manifest = lines("my_kernels/kernels/rms_norm/kernel.toml")
+    pack = lines("my_kernels/manifests/my_kernels.toml")
+    rows = re.findall(r"^\| (?:by hand|here), of .* \| (\d+) \|$", page.read_text(), re.MULTILINE)
+    assert list(map(int, rows)) == [lines("by_hand.py"), manifest + pack, manifest]
+
+
+def test_a_route_goes_as_it_is_written(run_page, capsys):
+    assert run_page(DOCS / "guide" / "routes.md") == 3
+    assert "_C::scale_rows" in capsys.readouterr().out
+
+
+def test_debugging_goes_as_it_is_written(run_page):
+    assert run_page(DOCS / "guide" / "debug.md") == 4
