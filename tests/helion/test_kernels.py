@@ -599,7 +599,7 @@ def test_zeros_lose_their_sign_where_the_page_says_so():
     }
     codes["silu_mul_fp8"] = OPS.silu_mul_fp8(torch.tensor([[96.0] * 64 + row]), torch.ones(1))
     signs = {name: found.view(torch.uint8)[0, 1].item() for name, found in codes.items()}
-    page = (Path(__file__).parents[2] / "docs/guide/vllm.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/guide/vendor.md").read_text()
     (line,) = (line for line in page.splitlines() if "a zero's sign" in line)
     told = {name for name in calls if f"`{name}`" in line}
     assert signs == {name: 0 if name in told else 128 for name in signs}

@@ -1,5 +1,4 @@
-"""docs/guide/vllm.md: every command and every program of the page, and what it prints, word for
-word."""
+"""The pages on vLLM: every command and every program of them, and what it prints, word for word."""
 
 from __future__ import annotations
 
@@ -17,19 +16,22 @@ import pytest
 pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[3]
-TEXT = (ROOT / "docs" / "guide" / "vllm.md").read_text()
-BLOCKS = [
-    (kind, re.sub(f"^{indent}", "", block, flags=re.MULTILINE))
-    for indent, kind, block in re.findall(
-        r"^( *)```(\w+)\n(.*?)^ *```$", TEXT, re.DOTALL | re.MULTILINE
-    )
-]
-COMMANDS = [
-    command
-    for kind, block in BLOCKS
-    if kind == "console"
-    for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-]
+COMMANDS = {"vllm": 3, "vendor": 10, "from_vllm": 6}
+"""The pages, and how many commands each has."""
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the blocks of a page, each with its language, without their indentation."""
+    text = (ROOT / "docs" / "guide" / f"{page}.md").read_text()
+    return [
+        (kind, re.sub(f"^{indent}", "", block, flags=re.MULTILINE))
+        for indent, kind, block in re.findall(
+            r"^( *)```(\w+)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE
+        )
+    ]
+
+
+BLOCKS = [block for page in COMMANDS for block in blocks(page)]
 PROGRAMS = [
     (block, shown)
     for (kind, block), (after, shown) in pairwise(BLOCKS)
@@ -117,12 +119,17 @@ def assert_shown(printed: str, shown: str) -> None:
     assert re.fullmatch(pattern, printed, re.DOTALL), f"{printed}\nis not\n{shown}"
 
 
-def test_the_commands_print_what_the_page_shows(shell):
+@pytest.mark.parametrize("page", COMMANDS)
+def test_the_commands_print_what_the_page_shows(shell, page):
     """From the top of the page to its end, in one directory."""
-    for command in COMMANDS:
+    consoles = [block for kind, block in blocks(page) if kind == "console"]
+    commands = [
+        command for block in consoles for command in re.split(r"^\$ ", block, flags=re.M)[1:]
+    ]
+    for command in commands:
         line, _, shown = command.partition("\n")
         assert_shown(shell(line), shown)
-    assert len(COMMANDS) == 19
+    assert len(commands) == COMMANDS[page]
 
 
 def test_the_programs_print_what_the_page_shows(shell, tmp_path):
@@ -134,7 +141,7 @@ def test_the_programs_print_what_the_page_shows(shell, tmp_path):
 
 
 def test_every_program_has_its_output():
-    """No block of the page is left out by the tests above."""
+    """No block of the pages is left out by the tests above."""
     kinds = [kind for kind, _ in BLOCKS]
     assert set(kinds) == {"console", "python", "text"}
     assert kinds.count("python") == kinds.count("text") == len(PROGRAMS) == 2

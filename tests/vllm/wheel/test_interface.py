@@ -1,6 +1,7 @@
 """vLLM's own tests of `register.py` and `case_key.py`, with our names in place of its own.
 
-What ours does otherwise stands in a table of docs/guide/vllm.md: those tests fail, and no others.
+What ours does otherwise stands in a table of docs/guide/from_vllm.md: those tests fail, and no
+others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.vllm
 FOLDER = Path("vllm", "kernels", "helion")
 HERE = Path(__file__).parent
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "guide" / "vllm.md"
+PAGE = ROOT / "docs" / "guide" / "from_vllm.md"
 
 FILES = ("test_register.py", "test_case_key.py")
 

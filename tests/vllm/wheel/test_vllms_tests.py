@@ -28,7 +28,7 @@ LOST = {
         ".test_b200_configs_disable_reduction_warp_specialization"
     )
 }
-"""The tests that a pull request has to change: docs/guide/vllm.md tells them."""
+"""The tests that a pull request has to change: docs/guide/vendor.md names them."""
 
 
 def run(tree: Path, sources: Path, work: Path) -> Outcomes:
