@@ -172,7 +172,7 @@ print([kernel.op for kernel in report.kernels], torch.ops.my_kernels.scale(x, 2.
 
 
 def test_a_pack_of_others_is_installed_found_and_called(environment, tmp_path):
-    page = (ROOT / "docs/guide/packs.md").read_text()
+    page = (ROOT / "docs/guide/ship.md").read_text()
     found = re.search(r"^`pyproject.toml`\n\n```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert found is not None
     project = tmp_path / "project"

@@ -93,3 +93,17 @@ def test_a_route_goes_as_it_is_written(run_page, capsys):
 
 def test_debugging_goes_as_it_is_written(run_page):
     assert run_page(DOCS / "guide" / "debug.md") == 4
+
+
+def test_shipping_goes_as_it_is_written(run_page, tmp_path):
+    """The commands of its workflow too; tests/test_wheel.py builds and installs the wheel."""
+    from kernelpkg import cli
+
+    assert run_page(DOCS / "guide" / "ship.md") == 2
+    workflow = (tmp_path / ".github/workflows/pack.yml").read_text()
+    commands = re.findall(r"run: python -m kernelpkg (.+)", workflow)
+    assert [cli.main(command.split()) for command in commands] == [0, 0, 0]
+
+
+def test_tuning_goes_as_it_is_written(run_page):
+    assert run_page(DOCS / "guide" / "tuning.md") == 2
