@@ -28,12 +28,13 @@ def per_token_group_fp8_quant(
     for tile_g, tile_m in hl.tile([num_groups, num_tokens]):
         x = groups[tile_m, tile_g, :].to(torch.float32)
         # A comparison, not maximum: NaN leaves the scale alone, as with CUDA's fmaxf.
+        # No `eps` is below the bound.
         magnitude = torch.abs(x)
-        absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
+        absmax = torch.where(magnitude > 1e-30, magnitude, 1e-30).amax(dim=-1)
         absmax = torch.clamp(absmax, min=eps)
         # A GPU's fast division may be two units off. One step with what it leaves over
         # makes it exact, so that values halfway between codes go where they should;
-        # what is left over of infinity is NaN, and then there is nothing to correct.
+        # over an infinite scale nothing is to be made exact.
         scale = absmax / fp8_max
         rest = absmax - scale * fp8_max
         scale = torch.where(rest == rest, scale + rest / fp8_max, scale)
@@ -52,8 +53,8 @@ def per_token_group_fp8_quant(
         # absmax / fp8_max, but for a rounding error far below half a step.
         inverse = 1.0 / scale[:, :, None]
         y = x * inverse
-        left = x - y * scale[:, :, None]
-        y = torch.where(left == left, y + left * inverse, y)
+        finite = torch.where(scale < float("inf"), scale, 0.0)[:, :, None]
+        y = y + (x - y * finite) * inverse
         y = torch.where(y > fp8_min, y, fp8_min)
         output_s[tile_m, tile_g] = scale
         codes[tile_m, tile_g, :] = y.to(output_q.dtype)

@@ -22,6 +22,7 @@ def rms_norm_dynamic_per_token_quant(
     hidden_size = hl.specialize(input.size(1))
     is_int8 = result.dtype == torch.int8
     quant_max = 127.0 if is_int8 else 448.0
+    quant_min = -128.0 if is_int8 else -448.0
     min_scale = 2.0**-23 if is_int8 else 1.0 / (448.0 * 512.0)
     scale_column = scale[:, 0]
     if scale_ub is not None:
@@ -39,14 +40,16 @@ def rms_norm_dynamic_per_token_quant(
             .to(torch.float32)
         )
 
+        # Of NaN and of what no scale is as small as, the bound: one instruction.
         magnitude = torch.abs(y)
-        largest = torch.amax(torch.where(magnitude >= 0.0, magnitude, 0.0), -1)
+        largest = torch.amax(torch.where(magnitude > 1e-30, magnitude, 1e-30), -1)
         if scale_ub is not None:
             bound = upper[0]
             largest = torch.where(bound < largest, bound, largest)
         # A GPU's fast division may be two units off. One step with what it leaves over
-        # makes it exact, so that values halfway between codes go where they should; of
-        # a quotient that is out of range more is left than one, or NaN, and it stays.
+        # makes it exact, so that values halfway between codes go where they should. Of
+        # a quotient that is out of range, as only a bound makes one, more is left than
+        # one, or NaN, and it stays; over an infinite scale nothing is to be made exact.
         s = largest / quant_max
         rest = largest - s * quant_max
         s = torch.where(torch.abs(rest) < s, s + rest / quant_max, s)
@@ -55,14 +58,17 @@ def rms_norm_dynamic_per_token_quant(
 
         inverse = 1.0 / s[:, None]
         q = y * inverse
-        left = y - q * s[:, None]
-        q = torch.where(torch.abs(left) < s[:, None], q + left * inverse, q)
-        if is_int8:
-            q = torch.where(
-                torch.isnan(q), 0.0, torch.clamp(torch.round(q), -128.0, 127.0)
-            )
+        if scale_ub is None:
+            finite = torch.where(s < float("inf"), s, 0.0)[:, None]
+            q = q + (y - q * finite) * inverse
         else:
-            q = torch.clamp(torch.where(q < quant_max, q, quant_max), min=-quant_max)
+            left = y - q * s[:, None]
+            q = torch.where(torch.abs(left) < s[:, None], q + left * inverse, q)
+        if is_int8:
+            q = torch.round(torch.where(q == q, q, 0.0))
+        # Comparisons, not clamp, which looks for NaN: it becomes 448 here.
+        q = torch.where(q < quant_max, q, quant_max)
+        q = torch.where(q > quant_min, q, quant_min)
         result[tile_m, :] = q.to(result.dtype)
         if residual is not None:
             residual[tile_m, :] = x.to(residual.dtype)

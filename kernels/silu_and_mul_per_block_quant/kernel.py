@@ -30,9 +30,10 @@ def silu_and_mul_per_block_quant(
         a = halves[tile_m, 0, tile_g, :].to(torch.float32)
         b = halves[tile_m, 1, tile_g, :].to(torch.float32)
         y = a * torch.sigmoid(a) * b
-        # Comparisons, not maximum and clamp: NaN is left out and becomes 448, or 0.
+        # Comparisons, not maximum and clamp: NaN is left out and becomes 448, or 0. No
+        # scale is as small as the bound.
         magnitude = torch.abs(y)
-        absmax = torch.amax(torch.where(magnitude > 0.0, magnitude, 0.0), dim=-1)
+        absmax = torch.amax(torch.where(magnitude > 1e-30, magnitude, 1e-30), dim=-1)
         if scale_ub is not None:
             upper = bound[0]
             absmax = torch.where(upper < absmax, upper, absmax)
@@ -40,7 +41,8 @@ def silu_and_mul_per_block_quant(
             scale = torch.clamp(absmax / 127.0, min=2.0**-23)
             y = y * (1.0 / scale)[:, :, None]
             y = torch.round(torch.where(y == y, y, 0.0))
-            y = torch.clamp(y, -128.0, 127.0)
+            y = torch.where(y < 127.0, y, 127.0)
+            y = torch.where(y > -128.0, y, -128.0)
         else:
             scale = torch.clamp(absmax / 448.0, min=1.0 / (448.0 * 512.0))
             y = y * (1.0 / scale)[:, :, None]

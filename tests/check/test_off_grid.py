@@ -189,7 +189,7 @@ def test_every_call_of_the_first_pack_can_be_made(name):
         assert guard_problem(found.spec, case) is None
         assert sum(size.bytes for size in sizes(found.spec, case)) < 8 << 30
         assert list(case.values) == [a.name for a in found.spec.axes if a.name in case.values]
-    assert 40 <= len(chosen) <= 90
+    assert 40 <= len(chosen) <= 100
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -204,9 +204,9 @@ def test_off_the_grid_of_the_first_pack(name):
             continue
         known = sorted({case.values[rule.axis] for case in found.tuned})
         values = {case.values[rule.axis] for case in calls} - set(known)
-        if rule.axis != "group_size":  # some guards end at 128
-            assert max(values) > known[-1]
-        assert min(values) < known[0]
+        if rule.axis in ("group_size", "head_dim"):  # guards name all that there are
+            continue
+        assert min(values) < known[0] <= known[-1] < max(values)
         if rule.match == "ceil":
             gaps = [(low, high) for low, high in itertools.pairwise(known) if high > low + 1]
             assert all(any(low < value < high for value in values) for low, high in gaps)

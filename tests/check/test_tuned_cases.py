@@ -134,7 +134,7 @@ def test_the_default_case_is_of_no_grid_and_needs_none():
     """It says nothing of which cases are tuned, either."""
     found = list(case_findings(checked({}), ()))
     assert [finding.code for finding in found] == ["KP207"]
-    assert "lacks 126 of 126 cases" in found[0].message
+    assert "lacks 192 of 192 cases" in found[0].message
 
 
 def test_a_kernel_without_rules_has_one_case_for_all_calls():

@@ -172,6 +172,7 @@ def test_sizes_by_hand():
         num_tokens=5,
         hidden_size=640,
         has_residual=False,
+        has_scale_ub=True,
         is_scale_transposed=True,
     )
     found = {size.name: (size.elements, size.bytes) for size in sizes(spec, case)}

@@ -239,7 +239,7 @@ def test_the_first_pack_is_exact_where_it_was_tuned():
         assert set(counts(found.rows)) == {"exact"}
         assert sum(counts(found.rows).values()) == selection.own().file.counts()[0]
         for row in found.rows:
-            assert line(row)[-1] == (8193, None, "extrapolated", 8192)
+            assert line(row)[-1] == (16385, None, "extrapolated", 16384)
 
 
 def move(value, to, *, extrapolated=True):

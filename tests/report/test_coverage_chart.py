@@ -174,9 +174,9 @@ def test_rows_that_say_the_same_are_written_once():
     told = [tip for tip, _ in tips(drawn)]
     assert told.count("num_tokens 1: exact; num_warps=4") == 1
     assert told.count("num_tokens 1: extrapolated, takes intermediate_size=4096; num_warps=4") == 1
-    assert told.count("as a row above") == 6
+    assert told.count("as a row above") == 11
     firsts = [box for box in boxes(drawn) if box[2] == 32]
-    assert len({y for _, y, *_ in firsts}) == len(firsts) == 8
+    assert len({y for _, y, *_ in firsts}) == len(firsts) == 13
 
 
 def test_tips_say_which_calls_and_what_they_get():
@@ -185,8 +185,8 @@ def test_tips_say_which_calls_and_what_they_get():
     assert "num_tokens 16: exact; num_warps=4" in told
     assert "num_tokens 4096 up: refused by guard 'num_tokens < 4096'" in told
     assert (
-        "84 calls: 2 exact, 7 bucketed, 63 extrapolated, 12 refused; farthest "
-        "intermediate_size 14336 -> 2048 (7x above)" in told
+        "88 calls: 2 exact, 3 bucketed, 61 extrapolated, 22 refused; farthest "
+        "intermediate_size 28672 -> 2048 (14x above)" in told
     )
 
 
@@ -231,5 +231,5 @@ def test_the_first_pack_is_drawn():
     root = ET.fromstring(text)
     assert root.find(f"{SVG}title").text == "Coverage of pack kernelpkg"
     described = root.find(f"{SVG}desc").text
-    assert "silu_mul_fp8 on nvidia_h200: 84 calls: 84 exact." in described
+    assert "silu_mul_fp8 on nvidia_h200: 88 calls: 88 exact." in described
     assert sum(" on nvidia_h200" in what for *_, what in words(text)) == 8
