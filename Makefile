@@ -73,6 +73,7 @@ lock: $(VENV)/.demo
 docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/api.py
 	$(BIN)/python docs/reference/errors.py
+	$(BIN)/python docs/pictures.py
 	$(BIN)/python tests/door_plates.py
 
 # A link or an anchor that leads nowhere ends it, as every warning does.
