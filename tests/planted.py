@@ -50,10 +50,16 @@ class Planted:
 
 
 def first_pack(into: Path) -> Path:
-    """Copy what makes up the first pack, and let its configs be of the sources that it has now."""
+    """Copy what makes up the first pack, and let its configs be of the sources that it has now.
+
+    The kernel that faults are planted in has a grid and configs that stay as they are when the pack
+    is tuned again, for faults stand in lines of them.
+    """
     for name in ("manifests", "kernels", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, into / name, ignore=ignored, symlinks=True)
+    for file in (MANIFEST, CONFIGS):
+        shutil.copyfile(ROOT / "tests" / "fixtures" / "planted" / Path(file).name, into / file)
     for path in into.glob("configs/*/*.json"):
         source = (into / "kernels" / path.parent.name / "kernel.py").read_text()
         digest = source_digest(ast.parse(source))

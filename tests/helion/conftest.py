@@ -100,6 +100,9 @@ def plant(
         )
         for kernel, files in configs.items():
             shutil.copytree(ROOT / "kernels" / kernel, root / "kernels" / kernel)
+            if kernel == "silu_mul_fp8":  # whose grid stays as faults are planted in it
+                manifest = ROOT / "tests" / "fixtures" / "planted" / "kernel.toml"
+                shutil.copyfile(manifest, root / "kernels" / kernel / "kernel.toml")
             for platform, pairs in files.items():
                 file = ConfigFile(
                     kernel=kernel,

@@ -169,14 +169,14 @@ def test_a_list_that_fits_one_variant_and_not_another(plant):
     kernel = "dynamic_per_token_scaled_fp8_quant"
     config = {"block_sizes": [1], "num_warps": 4, "indexing": ["pointer"] * 7}
     keys = [
-        {"hidden_size": 2048, "num_tokens": 16, "in_dtype": "bfloat16", "has_scale_ub": given}
+        {"hidden_size": 4096, "num_tokens": 16, "in_dtype": "bfloat16", "has_scale_ub": given}
         for given in (True, False)
     ]
     pack, specs = plant({kernel: {H200: [(key, config) for key in keys]}})
     assert level_0(pack, specs) == set()
     (line,) = lines(check_bindings(pack, specs))
     assert line == (
-        f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case num_tokens=16, hidden_size=2048, "
+        f"configs/{kernel}/{H200}.json:7: KP246 config 0 (case num_tokens=16, hidden_size=4096, "
         "in_dtype=bfloat16, has_scale_ub=true): indexing has 7 entries, as is right for "
         "in_dtype=bfloat16, has_scale_ub=true, and 6 are for in_dtype=bfloat16, "
         "has_scale_ub=false; give each a config of its own"

@@ -171,7 +171,7 @@ def test_a_build_that_is_ended_leaves_nothing_but_what_was_there(
         process.send_signal(number)
         out, err = process.communicate()
     assert (process.returncode, err) == (status, "kernelpkg: interrupted\n")
-    assert json.loads(out) == {"errors": ["kernelpkg: interrupted"]}
+    assert json.loads(out) == {"format": 1, "errors": ["kernelpkg: interrupted"]}
     assert [*place.glob("kernelpkg-*")] == []
     assert not Path("/proc", worker).exists()
     assert content(directory) == before

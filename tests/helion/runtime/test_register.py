@@ -204,7 +204,7 @@ def test_input_generator():
 def test_inputs_of_a_manifest(specs):
     """A kernel with a manifest has inputs for each case to tune, made when they are read."""
     inputs = get_kernel_by_name("silu_mul_fp8").get_inputs()
-    assert len(inputs) == 6 * 14
+    assert len(inputs) == 11 * 8
     first = next(iter(inputs))
     assert dict(first) == {"num_tokens": 1, "intermediate_size": 2048, "in_dtype": "bfloat16"}
     x, scale = inputs[first]
