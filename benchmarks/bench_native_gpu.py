@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from kernelpkg.manifest.cases import Case
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs import find
 from kernelpkg.packs.read import read_kernel
+from kernelpkg.vllm.native_ops import load_library
 
 TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 NO_BOUND = {"has_scale_ub": False}
@@ -53,20 +53,6 @@ SIZES: dict[str, list[dict[str, Any]]] = {
     "fused_qk_norm_rope": [{"num_heads_q": heads} for heads in (16, 32, 64)],
 }
 WARM = 20
-
-
-def load_native(library: Path) -> None:
-    """Import vLLM's extension module from its file, which makes torch.ops._C's ops."""
-    import importlib.util
-
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)
-    try:
-        spec = importlib.util.spec_from_file_location("vllm._C_stable_libtorch", library)
-        assert spec is not None and spec.loader is not None
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    finally:
-        sys.setdlopenflags(flags)
 
 
 def captured(call: Callable[[], Any], times: int) -> Callable[[], None]:
@@ -115,7 +101,7 @@ def main() -> None:
     parser.add_argument("--library", type=Path, required=True, help="_C_stable_libtorch.abi3.so")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    load_native(options.library)
+    load_library(options.library)
     root = find.own_root()
     kernelpkg.load(root=root, device="cuda", strict=True)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "triton", "helion")}

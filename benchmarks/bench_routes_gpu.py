@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from bench_native_gpu import load_native
 from native_ops import NativeOps, nothing
 from report import finish, options, target
 from routed_calls import arguments, measure, rows, stand_in, worst
@@ -23,6 +22,7 @@ from routed_calls import arguments, measure, rows, stand_in, worst
 import kernelpkg
 from kernelpkg.packs import find
 from kernelpkg.packs.read import read_kernel, read_pack
+from kernelpkg.vllm.native_ops import load_library
 
 MOST = 6.0
 """The target, in microseconds."""
@@ -40,7 +40,7 @@ def main() -> int:
     if chosen.library is None:
         ops = NativeOps(lambda _: nothing, key=chosen.device.upper())
     else:
-        load_native(chosen.library)
+        load_library(chosen.library)
     root = find.own_root()
     pack = read_pack(root, "kernelpkg")
     if on_gpu:

@@ -123,14 +123,14 @@ def host_times(root: Path, library: Path) -> list[dict[str, Any]]:
     """Time eager calls of 64 tokens against vLLM's CUDA ops, in turns."""
     import torch
     from bench_native_gpu import SIZES as SHAPES
-    from bench_native_gpu import load_native
     from timing import host_us
 
     from kernelpkg.bench.inputs import make_inputs
     from kernelpkg.packs.read import read_kernel
     from kernelpkg.runtime.warm import sized_cases
+    from kernelpkg.vllm.native_ops import load_library
 
-    load_native(library)
+    load_library(library)
 
     def timed(name: str) -> dict[str, Any]:
         spec = read_kernel(root, name)

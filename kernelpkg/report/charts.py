@@ -5,7 +5,8 @@ Source of the format: https://vega.github.io/vega-lite/docs/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -31,19 +32,26 @@ _ABOVE: Final = {"titleAngle": 0, "titleAlign": "right", "titleX": -6, "titleY":
 _TITLES: Final = {"native": "the native op", "compile": "torch.compile", "eager": "eager PyTorch"}
 
 
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """Raise KernelpkgError for a package of the extra `report` that is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise KernelpkgError(
+            f"kernelpkg: a report needs '{error.name}', which is not installed; "
+            "pip install 'kernelpkg[report]'"
+        ) from None
+
+
 @cache
 def drawing_code() -> str:
     """Return the JavaScript that draws specifications: Vega, Vega-Lite and Vega-Embed, 0.9 MB.
 
     Raises KernelpkgError where what brings it is not installed.
     """
-    try:
+    with installed():
         import vl_convert
-    except ImportError as error:
-        raise KernelpkgError(
-            f"kernelpkg: a report needs '{error.name}', which is not installed; "
-            "pip install 'kernelpkg[report]'"
-        ) from None
     code: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return code.replace("</script", r"<\/script")
 

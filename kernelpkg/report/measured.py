@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
 
-BASELINES: Final = ("native", "compile", "eager")
-"""What ours is held against; `copy`, beside them, is what the memory allows."""
+from kernelpkg.bench import rows
+from kernelpkg.bench.intervals import mean_of
+
+COPY: Final = "copy"
+BASELINES: Final = tuple(name for name in rows.BASELINES if name != COPY)
+"""What ours is held against; a copy, beside them, is what the memory allows."""
 
 
 @frozen(kw_only=True)
@@ -81,7 +83,7 @@ def _has_gpu(row: Mapping[str, Any]) -> bool:
 
 def _figures(run: Mapping[str, Any], what: str, namespace: str) -> Iterator[Figure]:
     for row in run["rows"]:
-        ours = row["sides"].get("ours", {})
+        ours = row["sides"].get(rows.OURS, {})
         time = ours.get(f"{what}_us")
         if not time:
             continue
@@ -93,15 +95,9 @@ def _figures(run: Mapping[str, Any], what: str, namespace: str) -> Iterator[Figu
             us=time["median"],
             half=(time["high"] - time["low"]) / 2,
             faster={name: faster[name] for name in BASELINES if name in faster},
-            share=faster.get("copy"),
+            share=faster.get(COPY),
             agrees=ours.get("agrees"),
         )
-
-
-def geometric_mean(values: Iterable[float]) -> float | None:
-    """Return the geometric mean of some ratios, None of none."""
-    found = [*values]
-    return math.exp(statistics.fmean(map(math.log, found))) if found else None
 
 
 def over_time(found: Measured, namespace: str) -> Iterator[tuple[str, str, str, float]]:
@@ -123,8 +119,8 @@ def over_time(found: Measured, namespace: str) -> Iterator[tuple[str, str, str, 
         for date, some in runs:
             for baseline in BASELINES:
                 ratios = [some[c].faster[baseline] for c in common if baseline in some[c].faster]
-                if (mean := geometric_mean(ratios)) is not None:
-                    yield date, op, baseline, mean
+                if ratios:
+                    yield date, op, baseline, mean_of(ratios)
 
 
 @frozen(kw_only=True)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from kernelpkg.bench.intervals import mean_of
 from kernelpkg.configs.selection import OUTCOMES
-from kernelpkg.errors import KernelpkgError, Problem
+from kernelpkg.errors import Problem
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.report import charts
 from kernelpkg.report.coverage import count_outcomes
@@ -18,7 +19,6 @@ from kernelpkg.report.measured import (
     BASELINES,
     Figure,
     Measured,
-    geometric_mean,
     measured_by_machine,
     over_time,
     plane_of,
@@ -56,13 +56,8 @@ def make_page(facts: PageFacts) -> str:
     Raises KernelpkgError where a package that it is made with is not installed.
     """
     code = charts.drawing_code()
-    try:
+    with charts.installed():
         from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise KernelpkgError(
-            f"kernelpkg: a report needs '{error.name}', which is not installed; "
-            "pip install 'kernelpkg[report]'"
-        ) from None
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -132,9 +127,9 @@ def _machine(facts: PageFacts, found: Measured, number: int, chart: Any) -> dict
 def _means(figures: Sequence[Figure]) -> Iterator[tuple[str, float]]:
     """Yield each baseline with the geometric mean of how many times faster ours is."""
     for base in BASELINES:
-        mean = geometric_mean(f.faster[base] for f in figures if base in f.faster)
-        if mean is not None:
-            yield base, mean
+        ratios = [figure.faster[base] for figure in figures if base in figure.faster]
+        if ratios:
+            yield base, mean_of(ratios)
 
 
 def _coverage(facts: PageFacts) -> Iterator[dict[str, Any]]:

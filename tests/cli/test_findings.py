@@ -14,7 +14,7 @@ from kernelpkg.cli import findings
 from kernelpkg.cli.codes import codes
 from kernelpkg.errors import Problem
 
-ROOT = Path("/work/packs")
+ROOT = Path("/srv/packs")
 WRONG = Problem(path="configs/twice/a.json", line=7, code="KP210", message="is off; correct it")
 OPEN = Problem(path="manifests/x.toml", code="KP202", severity="unverified", message="is open")
 
@@ -41,10 +41,10 @@ def test_what_would_end_a_command_is_escaped():
 @pytest.mark.parametrize(
     ("here", "shown"),
     [
-        ("/work", "packs/a/b"),
-        ("/work/packs/a", "b"),
-        ("/work/other", "/work/packs/a/b"),
-        (None, "/work/packs/a/b"),
+        ("/srv", "packs/a/b"),
+        ("/srv/packs/a", "b"),
+        ("/srv/other", "/srv/packs/a/b"),
+        (None, "/srv/packs/a/b"),
     ],
     ids=["above", "inside", "beside", "gone"],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from kernelpkg.report.measured import (
-    geometric_mean,
     measured_by_machine,
     over_time,
     plane_of,
@@ -81,11 +80,6 @@ def test_cases_that_failed_have_no_figure():
     failed = {"op": "ns::a", "axes": {"n": 1}, "bytes": None, "sides": {}, "failed": "no memory"}
     (found,) = measured_by_machine([run([failed, row({"n": 2})])], "ns")
     assert [figure.axes for figure in found.figures] == [{"n": 2}]
-
-
-def test_geometric_means():
-    assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
-    assert geometric_mean([]) is None
 
 
 def test_runs_are_compared_over_the_cases_that_all_have():
