@@ -13,7 +13,7 @@ from kernelpkg.bench.history import read_history
 from kernelpkg.cli.check import check_pack
 from kernelpkg.cli.console import FINE, FOUND, complain, tell
 from kernelpkg.cli.options import OPS, Shared, command
-from kernelpkg.errors import PackError, UsageError, counted
+from kernelpkg.errors import PackError, UsageError, collecting, counted
 from kernelpkg.files import replace_text
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import drift, find
@@ -57,9 +57,13 @@ def run(shared: Shared, ops: Sequence[str], histories: Sequence[Path], out: Path
         remarks += history.remarks
         runs += [run for run in history.runs if run["pack"] == name]
     tools = toolchain()
+    specs = []
+    for kernel in kernels:
+        with collecting([]):  # what is wrong with it is among the findings
+            specs.append(read_kernel(Path(pack.root), kernel))
     facts = PageFacts(
         pack=pack,
-        kernels=tuple(read_kernel(Path(pack.root), kernel) for kernel in kernels),
+        kernels=tuple(specs),
         coverage=coverage,
         runs=tuple(sorted(runs, key=lambda one: str(one["date"]))),
         findings=checked.findings,

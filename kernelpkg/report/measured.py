@@ -10,6 +10,7 @@ from attrs import frozen
 
 from kernelpkg.bench import rows
 from kernelpkg.bench.intervals import mean_of
+from kernelpkg.manifest.cases import show
 
 COPY: Final = "copy"
 BASELINES: Final = tuple(name for name in rows.BASELINES if name != COPY)
@@ -148,17 +149,10 @@ def plane_of(figures: Sequence[Figure]) -> Plane:
     rest = [name for name in names if len(values[name]) > 1 and name not in (across, down)]
     parts: dict[str, list[Figure]] = defaultdict(list)
     for figure in figures:
-        parts[", ".join(f"{n}={shown(figure.axes.get(n))}" for n in rest)].append(figure)
+        parts[", ".join(f"{n}={show(figure.axes.get(n))}" for n in rest)].append(figure)
     return Plane(
         across=across,
         down=down,
         parts={name: tuple(some) for name, some in parts.items()},
         shared={n: figures[0].axes[n] for n in names if len(values[n]) == 1} if figures else {},
     )
-
-
-def shown(value: Any) -> str:
-    """Write the value of an axis as manifests do."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "absent" if value is None else str(value)

@@ -11,6 +11,7 @@ from attrs import frozen
 from kernelpkg.bench.intervals import mean_of
 from kernelpkg.configs.selection import OUTCOMES
 from kernelpkg.errors import Problem
+from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.report import charts
 from kernelpkg.report.coverage import count_outcomes
@@ -22,7 +23,6 @@ from kernelpkg.report.measured import (
     measured_by_machine,
     over_time,
     plane_of,
-    shown,
 )
 from kernelpkg.report.pack_coverage import PackCoverage
 
@@ -61,7 +61,7 @@ def make_page(facts: PageFacts) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shown"] = shown
+    environment.filters["shown"] = show
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     measured = measured_by_machine(facts.runs, facts.pack.namespace)
     drawn: dict[str, Any] = {}

@@ -65,6 +65,18 @@ def test_what_the_check_finds_is_on_the_page(demo, tmp_path, capsys):
     assert "KP50" in page.read_text()
 
 
+def test_a_broken_kernel_is_on_the_page_of_the_others(demo, tmp_path, capsys):
+    """As a finding: its manifest says nothing else that can be shown."""
+    demo.kernel("bad")
+    demo.edit("kernels/bad/kernel.toml", "edition = 1", "edition = 99")
+    page = tmp_path / "demo.html"
+    assert report("--root", demo.root, "--out", page) == 1
+    text = page.read_text()
+    assert "kernels/bad/kernel.toml" in text
+    assert "<code>demo::twice</code>" in text
+    assert "<code>demo::bad</code>" not in text
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "line"),
     [

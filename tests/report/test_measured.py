@@ -117,7 +117,7 @@ def test_a_plane_has_the_number_of_most_values_across():
         ([{"n": 1}, {"n": 2}], "n", "", [""]),
         ([{"n": 1, "s": "a"}, {"n": 1, "s": "b"}], "", "", ["s=a", "s=b"]),
         ([{"a": 1, "b": 1}, {"a": 2, "b": 2}], "b", "a", [""]),
-        ([{"n": 1, "o": None}, {"n": 2, "o": 3}], "n", "", ["o=absent", "o=3"]),
+        ([{"n": 1, "o": None}, {"n": 2, "o": 3}], "n", "", ["o=none", "o=3"]),
     ],
 )
 def test_planes_of_few_axes(rows, across, down, parts):
