@@ -9,10 +9,13 @@ import torch
 from torch._inductor import lowering
 
 import kernelpkg
+from kernelpkg import cli
 from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound, known_fields
+from kernelpkg.compile.units import kernel_name
 from kernelpkg.compile.variants import known_cases, variants_of
 from kernelpkg.configs import platforms
-from kernelpkg.manifest.cases import Case
+from kernelpkg.launch.host import host_text, make_host, record
+from kernelpkg.manifest.cases import Case, cases_of
 from kernelpkg.packs.read import read_kernel
 
 SILU = "silu_mul_fp8"
@@ -225,3 +228,41 @@ def test_what_a_kernel_registers_has_its_own_default():
     assert found.code(plain) == found.code(one)
     assert "split_k = 4" in found.code(four)
     assert found.structure()["tunables"] == ["split_k"]
+
+
+FLOATS = {
+    "handed on": ("", {1}),
+    "a branch": ("    if factor > 1.0:\n        factor = factor - 1.0\n", set()),
+    "arithmetic": ("    factor = 1.0 / factor\n", set()),
+}
+
+
+@pytest.mark.parametrize(("lines", "free"), FLOATS.values(), ids=FLOATS)
+def test_a_float_decides_no_code(tmp_path, lines, free):
+    """What the function asks of it stays in the host part, which is seen to look at it there.
+
+    Else a signature without its value would launch code that was made for another one.
+    """
+    cli.main(["new", "scaled", "--root", str(tmp_path)])
+    source = tmp_path / "kernels" / "scaled" / "kernel.py"
+    head = "    out = torch.empty_like(input)\n"
+    source.write_text(source.read_text().replace(head, head + lines))
+    spec = read_kernel(tmp_path, "scaled")
+    bound = Binder(spec).bind(cases_of(spec, "tune")[3], HOPPER)
+    assert bound.facts == frozenset()
+    text = bound.code(bound.default())
+    kernel = kernel_name(text, "scaled")
+    host = make_host(host_text(text, "scaled"), "scaled", kernel, 132)
+    call = record(host, (torch.empty(16, 64, dtype=torch.bfloat16), 2.5), torch.device("cuda", 0))
+    assert call.any == free
+
+
+def test_a_float_cannot_be_made_a_constant(tmp_path):
+    cli.main(["new", "scaled", "--root", str(tmp_path)])
+    source = tmp_path / "kernels" / "scaled" / "kernel.py"
+    source.write_text(
+        source.read_text().replace("    out =", "    hl.specialize(factor)\n    out =", 1)
+    )
+    spec = read_kernel(tmp_path, "scaled")
+    with pytest.raises(Unbound, match="must be called on a size or stride from an input tensor"):
+        Binder(spec).bind(cases_of(spec, "tune")[3], HOPPER)
