@@ -45,7 +45,7 @@ RUNS = {
     "load": (LOAD, "side", ["ours", "locked", "floor", "vllm"], 4),
     "check": (PROCESS, "process", ["pass", "import torch", "list", "check", "check of one op"], 1),
     "check_helion": (["level", "of", "seconds", "cores"],
-        "of", ["3 variants", "11 sources", "a build"], 3),
+        "of", ["3 variants", "40 sources", "a build"], 3),
     "cli": (PROCESS,
         "process", ["pass", "import torch", "explain", "list", "coverage", "schema"], 4),
     "plugin": (CALL, "side", ["routes: none", "routes: all", *SIDES * 6], 3),
