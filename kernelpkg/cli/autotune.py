@@ -131,7 +131,9 @@ def run(
     chosen = find.chosen_kernels(pack, ops)
     kernels = [read_kernel(place.path, kernel) for kernel in chosen]
     if not ops:
-        kernels = with_cases(kernels, wanted, partial(cases_of, use="tune"), "tuning")
+        tuned = partial(cases_of, use="tune")
+        kernels, notes = with_cases(kernels, wanted, tuned, "tuning")
+        complain(notes)
     if into is None and not dry_run and place.of_package:
         raise UsageError(
             f"pack '{name}' was installed as a package, whose files are not to be changed; choose "

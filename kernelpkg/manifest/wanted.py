@@ -26,16 +26,22 @@ def with_cases(
     wanted: Mapping[str, Sequence[str]],
     cases: Callable[[KernelSpec], Sequence[Case]],
     what: str,
-) -> list[KernelSpec]:
-    """Return the kernels that have cases with the wanted values; all where nothing is wanted.
+) -> tuple[list[KernelSpec], list[str]]:
+    """Return the kernels that have cases with the wanted values, and notes on those left out.
 
-    `cases` are those of a kernel, and `what` they are for. Raises UsageError for a value that no
-    kernel has.
+    `cases` are those of a kernel, and `what` they are for. All kernels are kept where nothing is
+    wanted. Raises UsageError where none is left, as for an axis or a value that no kernel has.
     """
-    able = [spec for spec in specs if wanted.keys() <= {axis.name for axis in spec.axes}]
-    found = []
+    able = [spec for spec in specs if wanted.keys() <= {*_axes(spec)}]
+    if specs and not able:
+        raise UsageError(_no_axis(specs, [*wanted]))
+    without: dict[str, list[str]] = {}
+    for spec in specs:
+        if missing := [f"'{axis}'" for axis in wanted if axis not in _axes(spec)]:
+            without.setdefault(" or ".join(missing), []).append(spec.name)
+    found: list[KernelSpec] = []
     errors: list[UsageError] = []
-    for spec in able or specs:
+    for spec in able:
         try:
             wanted_cases(spec, cases(spec), wanted, what)
             found.append(spec)
@@ -43,7 +49,23 @@ def with_cases(
             errors.append(error)
     if errors and not found:
         raise errors[0]
-    return found
+    notes = [f"left out: {', '.join(ops)} (no axis {axes})" for axes, ops in without.items()]
+    return found, [*notes, *(f"left out: {error}" for error in errors)]
+
+
+def _axes(spec: KernelSpec) -> list[str]:
+    return [axis.name for axis in spec.axes]
+
+
+def _no_axis(specs: Sequence[KernelSpec], wanted: Sequence[str]) -> str:
+    """Say why no kernel has all axes that are wanted."""
+    known = dict.fromkeys(axis for spec in specs for axis in _axes(spec))
+    for axis in wanted:
+        if axis not in known:
+            has = f"'{specs[0].name}' has no" if len(specs) == 1 else "no op has an"
+            return f"{has} axis '{axis}'{suggestion(axis, known)}"
+    axes = " and ".join(f"'{axis}'" for axis in wanted)
+    return f"no op has the axes {axes} together; give the axes of one op at a time"
 
 
 def wanted_cases(
@@ -54,7 +76,7 @@ def wanted_cases(
     Raises UsageError for an axis that the kernel does not have, and for a value that no case has.
     """
     for axis, values in wanted.items():
-        known = [name.name for name in spec.axes]
+        known = _axes(spec)
         if axis not in known:
             raise UsageError(f"'{spec.name}' has no axis '{axis}'{suggestion(axis, known)}")
         there = list(dict.fromkeys(show(case.values.get(axis)) for case in cases))

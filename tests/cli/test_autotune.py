@@ -145,6 +145,16 @@ def test_wrong_options_are_refused(tune, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_ops_without_a_wanted_value_are_left_out_and_named(demo, capsys):
+    demo.kernel("plain")
+    demo.edit("kernels/plain/kernel.toml", "num_tokens = [1, 4]", "num_tokens = [1, 64]")
+    arguments = ["autotune", "--dry-run", "--platform", "nvidia_h200", "--root", str(demo.root)]
+    assert cli.main([*arguments, "--axis", "num_tokens=64"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "1 cases would be tuned on nvidia_h200"
+    assert err == "left out: no case for tuning 'twice' has num_tokens=64; there are 1, 4\n"
+
+
 def test_without_a_gpu_one_line_says_so(demo, capsys, monkeypatch):
     from kernelpkg.jobs import pool
 
