@@ -9,6 +9,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -33,6 +34,21 @@ Progress = Callable[[str, int, int], None]
 
 Severity = Literal["error", "unverified"]
 """An `error` is wrong for sure; what is `unverified` cannot be told here, and its message why."""
+
+
+OPTIONS: Final[ContextVar[bool]] = ContextVar("OPTIONS", default=False)
+"""Whether messages are for the command line, whose options stand for parameters of Python."""
+
+
+def parameter(name: str, value: str = "") -> str:
+    """Name a parameter in a message as the one who reads it gives it: `root=`, or `--root`.
+
+    `value` is what to give; that of a flag is "True".
+    """
+    if not OPTIONS.get():
+        return f"{name}={value}"
+    option = f"--{name.replace('_', '-')}"
+    return option if value in ("", "True") else f"{option} {value}"
 
 
 def shortened(message: str) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from attrs import evolve
 
+import kernelpkg
 from kernelpkg.errors import (
+    OPTIONS,
     CallError,
     Checked,
     ConfigError,
@@ -16,6 +22,7 @@ from kernelpkg.errors import (
     UsageError,
     aligned,
     counted,
+    parameter,
     quoted,
     shown,
     suggestion,
@@ -141,3 +148,54 @@ def test_a_table_has_its_numbers_to_the_right_and_no_blanks_at_line_ends():
 
 def test_counted():
     assert [counted(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+
+
+def test_a_parameter_is_spelled_for_who_reads_it():
+    """Whoever wrote `root=` is not told of an option, and the other way round."""
+    assert [parameter("root"), parameter("prebuilt_only", "True"), parameter("rounds", "5")] == [
+        "root=",
+        "prebuilt_only=True",
+        "rounds=5",
+    ]
+    token = OPTIONS.set(True)
+    try:
+        spelled = [parameter("root"), parameter("prebuilt_only", "True"), parameter("rounds", "5")]
+    finally:
+        OPTIONS.reset(token)
+    assert spelled == ["--root", "--prebuilt-only", "--rounds 5"]
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module with more than one word; docstrings are none of them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    within = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        if id(node) in within | said:
+            continue
+        text = "".join(
+            str(part.value) if isinstance(part, ast.Constant) else "…"
+            for part in parts
+            if isinstance(part, ast.Constant | ast.FormattedValue)
+        )
+        if " " in text:
+            yield text
+
+
+def test_no_message_below_the_command_line_spells_an_option_but_in_a_command():
+    """`errors.parameter` spells them, for callers of Python have parameters."""
+    package = Path(kernelpkg.__file__).parent
+    found = [
+        f"{path.relative_to(package)}: {text}"
+        for path in sorted(package.rglob("*.py"))
+        if path.parent.name != "cli"
+        for text in texts(path)
+        if re.search(r"(?<![\w-])--[a-z]", re.sub(r"'(kernelpkg|check) [^']*'", "", text))
+    ]
+    assert found == []

@@ -26,7 +26,7 @@ from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import read_selection
 from kernelpkg.configs.store import TUNED_WITH, config_id, shown_key
-from kernelpkg.errors import PackError, Problem, Progress, counted
+from kernelpkg.errors import PackError, Problem, Progress, counted, parameter
 from kernelpkg.files import Files, digest_value
 from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
@@ -283,7 +283,7 @@ def edited(run: OpRun) -> str | None:
     more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
     return (
         f"{run.shown}: edited since it was tuned, and left so: {'; '.join(found[:_FEW])}{more}; "
-        "--again tunes these cases anew"
+        f"{parameter('again', 'True')} tunes these cases anew"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from attrs import asdict, frozen
 
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import PackError, pack_error
+from kernelpkg.errors import PackError, pack_error, parameter
 from kernelpkg.files import locked
 from kernelpkg.manifest.helion_config import Config
 from kernelpkg.manifest.spec import CaseKey
@@ -232,7 +232,7 @@ def _told(name: str) -> Iterator[None]:
     except (OSError, sqlite3.OperationalError) as error:  # a full disk, a lock that stays
         message = (
             f"cannot be written ({getattr(error, 'strerror', error)}); free the disk, correct the "
-            "permissions, or choose another directory with --into"
+            f"permissions, or choose another directory with {parameter('into')}"
         )
         raise pack_error(name, "KP402", message) from None
     except sqlite3.DatabaseError as error:

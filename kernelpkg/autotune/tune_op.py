@@ -19,7 +19,7 @@ from kernelpkg.configs import store as config_store
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.match import identity
 from kernelpkg.configs.store import ConfigFile, config_id
-from kernelpkg.errors import PackError, pack_error
+from kernelpkg.errors import PackError, pack_error, parameter
 from kernelpkg.jobs.pool import Job, JobOutcome
 from kernelpkg.manifest.helion_config import Config, tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec, Scalar
@@ -365,7 +365,7 @@ def unwritable(shown: str, error: OSError) -> PackError:
     """Return the problem of a config file that cannot be written."""
     message = (
         f"cannot be written ({error.strerror}); correct that and repeat the command (the "
-        "results are saved), or choose another directory with --into"
+        f"results are saved), or choose another directory with {parameter('into')}"
     )
     return pack_error(shown, "KP405", message)
 

@@ -21,7 +21,7 @@ from kernelpkg.bench.reference import differences, disagreement
 from kernelpkg.bench.rows import OURS, BenchResults, BenchRow, Side, Traffic
 from kernelpkg.bench.timing import rounds_of_a_capture
 from kernelpkg.bench.traffic import traffic_of
-from kernelpkg.errors import Progress, UsageError, error_line
+from kernelpkg.errors import Progress, UsageError, error_line, parameter
 from kernelpkg.manifest.cases import Case, cases_for_tests, cases_of, is_empty, smoke_cases
 from kernelpkg.manifest.spec import KernelSpec
 from kernelpkg.packs.sources import load_function
@@ -60,7 +60,8 @@ def make_timers(device: str, *, interpret: bool, rounds: int | None, quick: bool
     """
     count = rounds or (_QUICK if quick else timing.ROUNDS)
     if count < timing.LEAST:
-        raise UsageError(f"--rounds {count} are too few to tell noise from times; take 20 or more")
+        given = parameter("rounds", str(count))
+        raise UsageError(f"{given} are too few to tell noise from times; take 20 or more")
 
     def cold(calls: Sequence[BenchCall]) -> Rounds:
         timing.warm_clock()

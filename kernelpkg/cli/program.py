@@ -22,7 +22,7 @@ from kernelpkg import __version__
 from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, complain, print_json, say
 from kernelpkg.cli.options import SHARED
 from kernelpkg.cli.terminal import COLOUR
-from kernelpkg.errors import KernelpkgError, UsageError, suggestion
+from kernelpkg.errors import OPTIONS, KernelpkgError, UsageError, suggestion
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 for fine, 1 for findings or failed kernels, 2 for wrong usage."""
     given = sys.argv[1:] if arguments is None else arguments
     started = time.perf_counter() - (time.process_time() if arguments is None else 0)
-    before = COLOUR.set("auto")
+    before, spelled = COLOUR.set("auto"), OPTIONS.set(True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal can show a micro
@@ -189,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(status, "kernelpkg: interrupted", given)
     finally:
         COLOUR.reset(before)
+        OPTIONS.reset(spelled)
 
 
 def _wrong(error: click.UsageError) -> str:

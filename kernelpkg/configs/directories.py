@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from kernelpkg.configs import platforms, store
 from kernelpkg.configs.store import StoredFile
-from kernelpkg.errors import PackError, Problem, UsageError, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, parameter, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -74,7 +74,7 @@ def with_overlays(
     """
     if isinstance(given, str | os.PathLike):
         raise UsageError(f"configs are given as a list of directories, not as '{given}'")
-    origin = "--configs" if given else CONFIGS_VARIABLE
+    origin = parameter("configs") if given else CONFIGS_VARIABLE
     named = [os.fspath(path) for path in given] or [
         part for part in environment.get(CONFIGS_VARIABLE, "").split(os.pathsep) if part
     ]
@@ -82,7 +82,7 @@ def with_overlays(
     for name in named:
         if not os.path.isdir(name):
             what = "is not a directory" if os.path.exists(name) else "does not exist"
-            message = f"of {origin} {what}; name one that holds <kernel>/<platform>.json"
+            message = f"{what}; {origin} takes directories that hold <kernel>/<platform>.json"
             problems.append(Problem(path=name, code="KP510", message=message))
     if problems:
         raise PackError(problems=tuple(problems))

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from kernelpkg.configs import platforms
 from kernelpkg.configs.store import ConfigFile
-from kernelpkg.errors import PackError, Problem, UsageError, counted
+from kernelpkg.errors import PackError, Problem, UsageError, counted, parameter
 from kernelpkg.files import replace_texts
 from kernelpkg.manifest.spec import PackSpec
 
@@ -77,7 +77,8 @@ class Transfer:
         elif not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(inside)):
             self.refuse(shown, "KP827", f"a link leads out of {inside}; name where it leads to")
         elif action == "replace" and not self.replace:
-            self.refuse(shown, "KP827", "is there already and differs; --replace overwrites it")
+            remedy = f"{parameter('replace', 'True')} overwrites it"
+            self.refuse(shown, "KP827", f"is there already and differs; {remedy}")
         cases, distinct = file.counts()
         self.files.append(
             FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)

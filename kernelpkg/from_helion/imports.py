@@ -22,7 +22,7 @@ from kernelpkg.configs.store import (
     shown_key,
 )
 from kernelpkg.configs.transfer import FIT, Transfer, is_looked_up
-from kernelpkg.errors import PackError, Problem, UsageError, collecting, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, collecting, parameter, suggestion
 from kernelpkg.from_helion.caches import (
     KeptConfig,
     key_of,
@@ -128,9 +128,10 @@ class _Import:
             if function in (spec.name, spec.source.name):
                 return spec
         if not function:
-            self.plan.refuse(str(path), "KP834", "does not say of which kernel it is; give --op")
+            remedy = f"give {parameter('op')}"
+            self.plan.refuse(str(path), "KP834", f"does not say of which kernel it is; {remedy}")
             return None
-        hint = suggestion(function, self.pack.kernels) or "; --op says which it is"
+        hint = suggestion(function, self.pack.kernels) or f"; {parameter('op')} says which it is"
         reason = f"pack '{self.pack.name}' has no kernel '{function}'{hint}"
         self.plan.skipped.append((str(path), reason))
         return None
@@ -139,7 +140,7 @@ class _Import:
         """Return the platform of a file, if the pack uses it."""
         name = self.platform or hardware
         if not name:
-            remedy = "give --platform, as in --platform nvidia_h100"
+            remedy = f"give one, as in {parameter('platform', 'nvidia_h100')}"
             self.plan.refuse(str(path), "KP834", f"does not say of which GPU it is; {remedy}")
             return None
         name = canonical(name)

@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 from kernelpkg import __version__
 from kernelpkg.configs import directories
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import PackError, Problem, counted, pack_error
+from kernelpkg.errors import PackError, Problem, counted, pack_error, parameter
 from kernelpkg.expr.language import parse_expr
 from kernelpkg.files import digest_bytes, digest_value, locked, read_file, read_plain, replace_all
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
@@ -264,8 +264,9 @@ def claimed(directory: Path, pack: str) -> Iterator[None]:
         try:
             held.enter_context(locked(directory / LOCK))
         except BlockingIOError as error:
-            message = f"is being written by {error.strerror}; wait for its end, or name another one"
-            raise pack_error(str(directory), "KP329", f"{message} with --out") from None
+            remedy = f"wait for its end, or name another one with {parameter('out')}"
+            message = f"is being written by {error.strerror}; {remedy}"
+            raise pack_error(str(directory), "KP329", message) from None
         except OSError as error:
             raise _not_written(directory, error.strerror) from None
         _check_foreign(directory, pack)
@@ -300,8 +301,8 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
 
 def _not_written(directory: Path, why: str | None) -> PackError:
-    message = f"cannot be written: {why}; correct that, or name another directory with --out; "
-    message += "what was there is as it was"
+    remedy = f"correct that, or name another directory with {parameter('out')}"
+    message = f"cannot be written: {why}; {remedy}; what was there is as it was"
     return pack_error(str(directory), "KP324", message)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import frozen
 
 from kernelpkg.configs.directories import with_overlays
-from kernelpkg.errors import PackError, UsageError, pack_error, suggestion
+from kernelpkg.errors import PackError, UsageError, pack_error, parameter, suggestion
 from kernelpkg.manifest.spec import KernelName, PackSpec
 from kernelpkg.packs.read import read_pack
 
@@ -94,7 +94,7 @@ def roots(
     What is named and is not a root is yielded as the error that says so.
     """
     if given is not None:
-        yield _root(given, "--root")
+        yield _root(given, parameter("root"))
         return
     yield from _named(environment, here)
     yield from _installed()
@@ -128,12 +128,13 @@ def find_pack(
             continue
         if name in root.packs():
             found.setdefault(root.path, root)
-            if root.origin in ("--root", PATH_VARIABLE, HERE):
+            if given is not None or root.origin in (PATH_VARIABLE, HERE):
                 break
         known += root.packs()
     if len(found) > 1:
         places = " and ".join(f"{root.path} ({root.origin})" for root in found.values())
-        raise UsageError(f"pack '{name}' is in {places}; uninstall one, or name one with --root")
+        remedy = f"uninstall one, or name one with {parameter('root')}"
+        raise UsageError(f"pack '{name}' is in {places}; {remedy}")
     if found:
         return next(iter(found.values())), name
     if errors:
@@ -155,7 +156,8 @@ def _only_pack(
         message += f"'kernelpkg new NAME --root {root.path}' writes with a first kernel"
         raise pack_error(str(root.path), "KP606", message)
     if len(packs) > 1:
-        raise UsageError(f"{root.path} has packs {', '.join(packs)}; choose one with --pack")
+        remedy = f"choose one with {parameter('pack')}"
+        raise UsageError(f"{root.path} has packs {', '.join(packs)}; {remedy}")
     return root, packs[0]
 
 
@@ -229,7 +231,7 @@ def _root(path: Path, origin: str) -> Root | PackError:
         what = "does not exist"
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
-    message = f"root of {origin} {what}; name one that holds manifests/"
+    message = f"{what}; {origin} takes a directory that holds manifests/"
     return pack_error(str(path), "KP604", message)
 
 

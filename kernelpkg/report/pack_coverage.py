@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 from kernelpkg.configs import directories, platforms
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Answer, Move, read_selection
-from kernelpkg.errors import PackError, Problem, UsageError, collecting, suggestion
+from kernelpkg.errors import PackError, Problem, UsageError, collecting, parameter, suggestion
 from kernelpkg.files import Files
 from kernelpkg.manifest.spec import KernelName, PackSpec, Scalar
 from kernelpkg.packs.find import chosen_kernels
@@ -112,7 +112,8 @@ def _platforms(
             notes.append(f"{here.name}: configs of its variant {name} are borrowed")
     if not found:
         notes.append(
-            f"pack '{pack.name}' has no configs for any platform; name one with --platform"
+            f"pack '{pack.name}' has no configs for any platform; name one with "
+            f"{parameter('platform')}"
         )
     return list(found.values()), notes, problems
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from kernelpkg.errors import CallError, KernelpkgError, UsageError
+from kernelpkg.errors import CallError, KernelpkgError, UsageError, parameter
 from kernelpkg.manifest.opschema import NO_DEFAULT, OpArg
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.packs.routes import NativeSchema, schema_problem
@@ -69,7 +69,8 @@ def native_of(pack: PackSpec, spec: KernelSpec) -> Callable[..., Any] | str:
     except RouteProblem as error:
         return f"native op '{target}' {error}"
     if native is None:
-        return f"native op '{target}' is not there; --library names a file that defines it"
+        remedy = f"{parameter('library')} names a file that defines it"
+        return f"native op '{target}' is not there; {remedy}"
     wrong = schema_problem(native.schema, spec.schema)
     if wrong is not None:
         return f"native op '{target}' has another schema than the op: {wrong}"

@@ -208,8 +208,8 @@ def test_a_case_that_was_edited_since_it_was_tuned_stays_so_and_is_told(pack):
     edit(pack, 4)
     (remark,) = tuned(pack, wanted={"num_tokens": ["64"]}).remarks
     assert remark == (
-        f"{FILE}: edited since it was tuned, and left so: num_tokens=4; --again tunes these cases "
-        "anew"
+        f"{FILE}: edited since it was tuned, and left so: num_tokens=4; again=True tunes these "
+        "cases anew"
     )
     assert in_file(pack.root / FILE) == {4: EDITED, 16: found(16), 64: found(64)}
     assert tuned(pack, again=True, wanted={"num_tokens": ["4"]}).remarks == ()
@@ -245,7 +245,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_result_is_saved(pack, mo
     (problem,) = results.problems
     assert str(problem) == (
         f"{FILE}: KP405 cannot be written (No space left on device); correct that and repeat the "
-        "command (the results are saved), or choose another directory with --into"
+        "command (the results are saved), or choose another directory with into="
     )
     monkeypatch.undo()
     assert tuned(pack).ops[0].before == 1
@@ -557,7 +557,7 @@ def test_cases_that_were_edited_are_named_up_to_five(demo):
     with opened(demo) as run:
         assert edited(run) == (
             "configs/twice/nvidia_h200.json: edited since it was tuned, and left so: num_tokens=1; "
-            "num_tokens=2; num_tokens=3; num_tokens=4; num_tokens=5 and 2 more; --again tunes "
+            "num_tokens=2; num_tokens=3; num_tokens=4; num_tokens=5 and 2 more; again=True tunes "
             "these cases anew"
         )
 
@@ -580,5 +580,5 @@ def test_a_directory_that_cannot_be_written_is_told(demo, monkeypatch):
         pass
     assert str(caught.value) == (
         "configs/twice/nvidia_h200.json: KP405 cannot be written (Permission denied); correct that "
-        "and repeat the command (the results are saved), or choose another directory with --into"
+        "and repeat the command (the results are saved), or choose another directory with into="
     )

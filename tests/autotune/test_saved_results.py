@@ -193,7 +193,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(tmp_path):
             saved.save(HERE, [big])
     assert str(caught.value) == (
         f"{SHOWN}: KP402 cannot be written (database or disk is full); free the disk, correct the "
-        "permissions, or choose another directory with --into"
+        "permissions, or choose another directory with into="
     )
     with opened(tmp_path) as saved:
         assert saved.records(HERE) == (RECORD,)

@@ -120,8 +120,8 @@ def test_all_directories_that_are_none_are_told_at_once(demo, tmp_path):
     with pytest.raises(PackError) as caught:
         pack_over(demo, file, "nowhere")
     assert str(caught.value).splitlines() == [
-        f"{file}: KP510 of --configs is not a directory; name one that holds <kernel>/<platform>.json",
-        "nowhere: KP510 of --configs does not exist; name one that holds <kernel>/<platform>.json",
+        f"{file}: KP510 is not a directory; configs= takes directories that hold <kernel>/<platform>.json",
+        "nowhere: KP510 does not exist; configs= takes directories that hold <kernel>/<platform>.json",
     ]
 
 
@@ -228,7 +228,7 @@ def test_explain_and_list_take_configs_of_an_operator(demo, overlay, capsys, mon
     assert kernels[0]["platforms"] == ["nvidia_a100", "nvidia_h200"]
     assert cli.main([*command, *root, "--configs", "nowhere"]) == 1
     assert capsys.readouterr().err == (
-        "nowhere: KP510 of --configs does not exist; name one that holds <kernel>/<platform>.json\n"
+        "nowhere: KP510 does not exist; --configs takes directories that hold <kernel>/<platform>.json\n"
     )
 
 

@@ -322,7 +322,7 @@ def test_of_the_configs_of_an_aot_run_the_fastest_is_taken(demo, tmp_path, made)
     file = json.loads((demo.root / "configs/scale/nvidia_h100.json").read_text())
     assert (file["configs"], file["cases"][0]["ms"]) == ([{"num_warps": 8}], 0.25)
     assert {reason for _, reason in plan.skipped} == {
-        "pack 'demo' has no kernel 'other'; --op says which it is"
+        "pack 'demo' has no kernel 'other'; op= says which it is"
     }
 
 
@@ -331,7 +331,7 @@ WRONG = {
         ("0.best_config: KP833 has only classes of the sizes of 'input', as tuned with "
         "static_shapes=False; leave it out, or tune 'scale' with 'kernelpkg autotune'")]),
     "of-which-kernel": ([entry()], {}, [
-        "0.best_config: KP834 does not say of which kernel it is; give --op"]),
+        "0.best_config: KP834 does not say of which kernel it is; give op="]),
     "two-configs": ([entry(), entry(warps=4)], {"op": "scale"}, [
         ("1.best_config: KP835 has another config for dtype=bfloat16, hidden_size=4096, "
         "num_tokens=16 than 0.best_config; leave one of them out")]),
@@ -362,7 +362,7 @@ def test_a_file_that_differs_is_replaced_only_if_asked(demo, tmp_path, made):
     made(heuristic(tmp_path / "h.py"), rules=rules)
     assert [step.action for step in made(heuristic(tmp_path / "h.py")).files] == ["unchanged"]
     other = heuristic(tmp_path / "h.py", "return 1\n", [])
-    with pytest.raises(PackError, match="is there already and differs; --replace overwrites it"):
+    with pytest.raises(PackError, match="is there already and differs; replace=True overwrites it"):
         made(other)
     assert [step.action for step in made(other, replace=True).files] == ["replace"]
 
@@ -385,9 +385,10 @@ def test_which_gpu_and_which_op_is_meant(tmp_path, made):
         made(path)
     assert str(caught.value) == (
         f"nothing of these files is for pack 'demo': {path}: pack 'demo' has no kernel 'other'; "
-        "--op says which it is"
+        "op= says which it is"
     )
-    with pytest.raises(PackError, match="KP834 does not say of which GPU it is; give --platform"):
+    platform = "KP834 does not say of which GPU it is; give one, as in platform=nvidia_h100"
+    with pytest.raises(PackError, match=platform):
         made(path, op="scale", platform=None)
     with pytest.raises(UsageError) as caught:
         made(path, op="scael")

@@ -40,7 +40,7 @@ def install(tmp_path, monkeypatch):
 
 
 def test_a_given_root_is_the_only_one(demo, other):
-    assert find(given=demo.root, path=str(other.root)) == (demo.root, "--root", "demo")
+    assert find(given=demo.root, path=str(other.root)) == (demo.root, "root=", "demo")
 
 
 def test_the_path_goes_before_our_own_pack(demo, other):
@@ -167,7 +167,7 @@ def test_a_pack_of_two_packages_is_not_clear(install, demo):
         find("demo")
     assert str(caught.value) == (
         f"pack 'demo' is in {site}/first (entry point 'first') and {site}/second "
-        "(entry point 'second'); uninstall one, or name one with --root"
+        "(entry point 'second'); uninstall one, or name one with root="
     )
     assert find("demo", path=str(demo.root)) == (demo.root, "KERNELPKG_PATH", "demo")
     (site / "second/manifests/demo.toml").rename(site / "second/manifests/kernelpkg.toml")
@@ -237,8 +237,8 @@ def test_roots_yields_what_is_broken_too(install, demo, tmp_path):
     found = list(find_module.roots(None, environment))
     assert [str(root) if isinstance(root, PackError) else root.origin for root in found] == [
         (
-            f"{tmp_path}/no: KP604 root of KERNELPKG_PATH does not exist; "
-            "name one that holds manifests/"
+            f"{tmp_path}/no: KP604 does not exist; "
+            "KERNELPKG_PATH takes a directory that holds manifests/"
         ),
         "KERNELPKG_PATH",
         "kernelpkg.packs:others: KP604 module 'not_there' is not there; reinstall its package",
@@ -251,8 +251,8 @@ def test_a_root_of_the_path_that_does_not_exist_is_an_error(tmp_path, name):
     with pytest.raises(PackError) as caught:
         find(name, path=str(tmp_path / "no"))
     assert str(caught.value) == (
-        f"{tmp_path}/no: KP604 root of KERNELPKG_PATH does not exist; "
-        "name one that holds manifests/"
+        f"{tmp_path}/no: KP604 does not exist; "
+        "KERNELPKG_PATH takes a directory that holds manifests/"
     )
 
 
@@ -269,7 +269,7 @@ def test_a_root_that_the_system_refuses_hides_no_other(demo, monkeypatch):
     path = os.pathsep.join(["a" * 300, "/locked", str(demo.root / "kernels/twice/host.py/x")])
     found = find_module.roots(None, {"KERNELPKG_PATH": os.pathsep.join([path, str(demo.root)])})
     said = [str(root) if isinstance(root, PackError) else root.origin for root in found]
-    where, remedy = "KP604 root of KERNELPKG_PATH", "name one that holds manifests/"
+    where, remedy = "KP604", "KERNELPKG_PATH takes a directory that holds manifests/"
     assert said == [
         f"{'a' * 300}: {where} cannot be read: File name too long; {remedy}",
         f"/locked: {where} cannot be read: Permission denied; {remedy}",
@@ -284,7 +284,7 @@ def test_a_root_that_is_a_file_is_an_error(tmp_path):
     with pytest.raises(PackError) as caught:
         find(given=tmp_path / "file")
     assert str(caught.value) == (
-        f"{tmp_path}/file: KP604 root of --root is not a directory; name one that holds manifests/"
+        f"{tmp_path}/file: KP604 is not a directory; root= takes a directory that holds manifests/"
     )
 
 
@@ -314,7 +314,7 @@ def test_of_several_packs_one_has_to_be_chosen(demo):
     (demo.root / "manifests/.hidden.toml").touch()
     with pytest.raises(UsageError) as caught:
         find(given=demo.root)
-    assert str(caught.value) == f"{demo.root} has packs demo, second; choose one with --pack"
+    assert str(caught.value) == f"{demo.root} has packs demo, second; choose one with pack="
 
 
 @pytest.mark.parametrize(
@@ -342,5 +342,5 @@ def test_a_pack_is_opened_with_the_overlays_that_are_named(demo, tmp_path):
 def test_a_pack_or_an_overlay_that_is_not_there_is_refused(demo):
     with pytest.raises(UsageError, match="pack 'other' is not there"):
         open_pack("other", demo.root, [], {})
-    with pytest.raises(PackError, match="nowhere: KP510 of --configs does not exist"):
+    with pytest.raises(PackError, match="nowhere: KP510 does not exist"):
         open_pack("demo", demo.root, ["nowhere"], {})

@@ -92,7 +92,7 @@ def test_without_configs_it_says_so(demo):
     covered = cover_pack(read(demo))
     assert (covered.platforms, covered.maps) == ((), ())
     assert covered.notes == (
-        "pack 'demo' has no configs for any platform; name one with --platform",
+        "pack 'demo' has no configs for any platform; name one with platform=",
     )
 
 

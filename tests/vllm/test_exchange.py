@@ -44,7 +44,8 @@ FIT = (
     "block sizes, and lists with an entry per load or store, fit only the source that they were "
     "tuned for"
 )
-DIFFERS = "KP827 is there already and differs; --replace overwrites it"
+DIFFERS = "KP827 is there already and differs; replace=True overwrites it"
+TOLD = DIFFERS.replace("replace=True", "--replace")
 OTHER_AXES = (
     "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the "
     "op's picker reads"
@@ -227,7 +228,7 @@ def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(pack, vllm, ca
     pack.edit("configs/twice/nvidia_h100.json", "nvidia_h200", "nvidia_h100")
     before = path.read_text()
     assert run("import", "vllm", vllm(), "--root", pack.root) == 1
-    assert capsys.readouterr() == ("", f"configs/twice/nvidia_h100.json: {DIFFERS}\n")
+    assert capsys.readouterr() == ("", f"configs/twice/nvidia_h100.json: {TOLD}\n")
     assert path.read_text() == before
     assert run("import", "vllm", vllm(), "--root", pack.root, "--replace") == 0
     assert capsys.readouterr().out.startswith(f"replaced {path} (3 cases, 2 configs)\n")

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from attrs import asdict, field, fields, frozen
 
-from kernelpkg.errors import PackError, Problem, pack_error
+from kernelpkg.errors import PackError, Problem, pack_error, parameter
 from kernelpkg.files import digest_bytes, plain
 from kernelpkg.manifest.decode import Anything, Key, MapOf, Number, Table, Text
 from kernelpkg.vllm.tree import CONFIGS, HELION, OPS
@@ -117,7 +117,7 @@ def _kind(pack: str) -> Table:
 
 
 def _wrong(shown: str, what: str) -> PackError:
-    return pack_error(shown, "KP805", f"{what}; remove it, and run with --replace")
+    return pack_error(shown, "KP805", f"{what}; remove it, and give {parameter('replace', 'True')}")
 
 
 FileAction = Literal["wrote", "removed", "kept"]
@@ -160,7 +160,8 @@ class TreeStep:
             what += "would not fit it"
         else:
             what = "is there already, and is not of this pack"
-        return "KP807" if self.recorded else "KP806", f"{what}; --replace {does}"
+        what += f"; {parameter('replace', 'True')} {does}"
+        return "KP807" if self.recorded else "KP806", what
 
     @property
     def drift(self) -> Drift | None:

@@ -213,7 +213,7 @@ def test_baselines_keep_their_order_and_the_interpreter_compiles_none_unasked():
 
 
 def test_rounds_that_are_too_few_for_an_interval_are_refused():
-    with pytest.raises(UsageError, match="--rounds 19 are too few to tell noise from times"):
+    with pytest.raises(UsageError, match="rounds=19 are too few to tell noise from times"):
         make_timers("cuda", interpret=False, rounds=19, quick=False)
 
 

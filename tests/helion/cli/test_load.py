@@ -151,7 +151,7 @@ def test_a_root_that_does_not_exist_is_wrong_usage(tmp_path, capsys):
     assert cli.main(["load", "--root", str(tmp_path / "no")]) == 2
     assert capsys.readouterr() == (
         "",
-        f"{tmp_path}/no: KP604 root of --root does not exist; name one that holds manifests/\n",
+        f"{tmp_path}/no: KP604 does not exist; --root takes a directory that holds manifests/\n",
     )
 
 

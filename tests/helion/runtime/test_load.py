@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -579,8 +580,37 @@ def test_a_root_that_does_not_exist_raises(tmp_path, name):
     with pytest.raises(PackError) as caught:
         kernelpkg.load(name, root=tmp_path / "nowhere", device="cpu", environment={})
     assert str(caught.value) == (
-        f"{tmp_path}/nowhere: KP604 root of --root does not exist; name one that holds manifests/"
+        f"{tmp_path}/nowhere: KP604 does not exist; root= takes a directory that holds manifests/"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [
+        ({"root": "nowhere"}, "root"),
+        ({"root": "two"}, "pack"),
+        ({"root": "demo", "configs": ["nowhere"]}, "configs"),
+    ],
+    ids=["root", "packs", "configs"],
+)
+def test_an_error_names_parameters_in_python_and_options_on_the_command_line(
+    demo, capsys, monkeypatch, given, parameter
+):
+    monkeypatch.chdir(demo.root.parent)
+    shutil.copytree("demo", "two")
+    text = Path("two/manifests/demo.toml").read_text().replace('"demo"', '"second"')
+    Path("two/manifests/second.toml").write_text(text)
+    with pytest.raises(kernelpkg.KernelpkgError) as caught:
+        kernelpkg.load(device="cpu", environment={}, **given)
+    options = [
+        f"--{name}={value}"
+        for name, values in given.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    assert cli.main(["load", *options]) == 2 - (parameter == "configs")
+    said = capsys.readouterr().err.strip().removeprefix("kernelpkg: ")
+    assert f" {parameter}=" in str(caught.value)
+    assert str(caught.value).replace(f" {parameter}=", f" --{parameter}") == said
 
 
 @pytest.mark.parametrize("file", ["kernel.toml", "kernel.py", "host.py"])
@@ -828,5 +858,5 @@ def test_configs_of_an_operator_go_before_the_packs_and_the_report_names_the_fil
 def test_a_directory_of_configs_that_is_not_there_fails_the_load(demo, tmp_path):
     """An operator who named it must not be served other configs in silence."""
     assert refused(demo, configs=[tmp_path / "nowhere"]) == [
-        f"{tmp_path}/nowhere: KP510 of --configs does not exist; name one that holds <kernel>/<platform>.json"
+        f"{tmp_path}/nowhere: KP510 does not exist; configs= takes directories that hold <kernel>/<platform>.json"
     ]

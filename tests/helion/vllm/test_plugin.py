@@ -429,8 +429,8 @@ def test_configs_of_an_operator_that_are_nowhere(native, make_args, caplog):
         getattr(torch.ops._C, name)(*make_args(name, has_scale_ub=False))
     assert native.calls == [name, name]
     reason = (
-        "pack 'kernelpkg' cannot be loaded: nowhere: KP510 of KERNELPKG_CONFIGS does not exist; "
-        "name one that holds <kernel>/<platform>.json"
+        "pack 'kernelpkg' cannot be loaded: nowhere: KP510 does not exist; "
+        "KERNELPKG_CONFIGS takes directories that hold <kernel>/<platform>.json"
     )
     (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told.splitlines()[1:] == [reason]

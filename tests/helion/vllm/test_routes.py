@@ -154,7 +154,7 @@ def test_no_pack_where_the_environment_says(bench, tmp_path):
     """A root that does not exist is told of, once."""
     for _ in range(2):
         bench.register("all", tmp_path / "nowhere")
-    problem = "KP604 root of KERNELPKG_PATH does not exist; name one that holds manifests/"
+    problem = "KP604 does not exist; KERNELPKG_PATH takes a directory that holds manifests/"
     assert bench.warned == [f"{HEAD}\n{tmp_path}/nowhere: {problem}"]
 
 

@@ -47,23 +47,23 @@ STEPS = {
     "out of date": (step("a", "b", **OURS), "wrote", None, "outdated"),
     "edited": (
         step("a", "b", **EDITED), "wrote",
-        ("KP807", f"{TAKE_OVER}; --replace overwrites it"),
+        ("KP807", f"{TAKE_OVER}; replace=True overwrites it"),
         "edited",
     ),
     "another's": (
         step("a", "b"), "wrote",
-        ("KP806", "is there already, and is not of this pack; --replace overwrites it"),
+        ("KP806", "is there already, and is not of this pack; replace=True overwrites it"),
         "foreign",
     ),
     "no longer in the pack": (step("a", None, **OURS), "removed", None, "orphaned"),
     "no longer in the pack, and edited": (
         step("a", None, **EDITED), "removed",
-        ("KP807", f"{TAKE_OVER}; --replace removes it"),
+        ("KP807", f"{TAKE_OVER}; replace=True removes it"),
         "orphaned",
     ),
     "another's config": (
         step("a", None), "removed",
-        ("KP806", f"{NOT_OURS}; --replace removes it"),
+        ("KP806", f"{NOT_OURS}; replace=True removes it"),
         "foreign",
     ),
 }  # fmt: skip
@@ -256,7 +256,7 @@ def test_a_record_that_is_none_is_not_believed(tmp_path, text):
     what = "the record is not JSON" if text == "{" else "the record is not one of pack 'demo'"
     with pytest.raises(PackError) as caught:
         read_record(tmp_path, "demo")
-    assert str(caught.value) == f"{SHOWN}: KP805 {what}; remove it, and run with --replace"
+    assert str(caught.value) == f"{SHOWN}: KP805 {what}; remove it, and give replace=True"
 
 
 def test_a_newer_record_is_left_alone(tmp_path):
@@ -273,6 +273,6 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(PackError) as caught:
         read_record(tmp_path, "demo")
     assert str(caught.value) == (
-        f"{SHOWN}: KP805 the record cannot be read: Is a directory; remove it, and run with "
-        "--replace"
+        f"{SHOWN}: KP805 the record cannot be read: Is a directory; remove it, and give "
+        "replace=True"
     )
