@@ -21,6 +21,7 @@ from kernelpkg.files import clear_left_overs, place_beside, replace_text
 from kernelpkg.from_helion.kernel import TakenKernel, take_kernel
 from kernelpkg.manifest import keys
 from kernelpkg.manifest.keys import NAME
+from kernelpkg.packs import find
 from kernelpkg.packs.read import read_kernel
 
 _TAKEN: Final = {
@@ -46,14 +47,22 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 )
 def run(shared: Shared, name: str | None, source: str | None) -> int:
     """Write a kernel, and say what was written."""
-    root = shared.root or Path()
+    root = find.root_to_write(shared.root, shared.here)
     taken = None if source is None else take_kernel(source, name)
     name = name if taken is None else taken.name
     if name is None:
         raise UsageError("a kernel needs a name; give NAME, or --from FILE.py:FUNCTION")
     made = new_kernel(root, name, make_pack=shared.root is not None, taken=taken)
-    document = {"root": str(root), "files": list(made.files), "remarks": list(made.remarks)}
+    document = {
+        "root": str(root),
+        "packs": list(made.packs),
+        "files": list(made.files),
+        "remarks": list(made.remarks),
+    }
     lines = [f"wrote {root / file}" for file in made.files]
+    if shared.root is None and root != Path():
+        which = f"pack{'s' if made.packs[1:] else ''} {', '.join(made.packs)}"
+        lines.insert(0, f"using {which} in {root}, which the current directory lies in")
     last = f"test it with: python -m kernelpkg test --root {root}"
     tell(shared, document, [*lines, *made.remarks, last])
     return FINE
@@ -61,8 +70,12 @@ def run(shared: Shared, name: str | None, source: str | None) -> int:
 
 @frozen(kw_only=True)
 class NewKernel:
-    """The files that were written, relative to the root, and what is left to be done by hand."""
+    """The files that were written, relative to the root, and what is left to be done by hand.
 
+    `packs` are all of the root, of which those take the kernel that do not list theirs.
+    """
+
+    packs: tuple[str, ...]
     files: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -99,7 +112,8 @@ def new_kernel(
     shown = [path.relative_to(root).as_posix() for path in made]
     shown += [f"kernels/{name}/{file}" for file in texts]
     remarks = [*_remarks(packs, name), *(() if taken is None else _left(root, taken))]
-    return NewKernel(files=tuple(shown), remarks=tuple(remarks))
+    names = find.Root(path=root, origin="").packs()
+    return NewKernel(packs=names, files=tuple(shown), remarks=tuple(remarks))
 
 
 def _left(root: Path, taken: TakenKernel) -> Iterator[str]:

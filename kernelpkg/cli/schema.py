@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from kernelpkg import files
@@ -27,7 +25,9 @@ def run(shared: Shared, kind: str, *, write: bool) -> int:
     if not write:
         print(keys.schema_text(kind), end="")
         return FINE
-    root = shared.root or Path()
+    from kernelpkg.packs import find  # it reads packs, which takes longer than to print a schema
+
+    root = find.root_to_write(shared.root, shared.here)
     paths = {root / file: name for name, (file, _) in keys.FILES.items()}
     for path in paths:
         if not path.parent.is_dir():

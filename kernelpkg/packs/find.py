@@ -161,6 +161,15 @@ def _only_pack(
     return root, packs[0]
 
 
+def root_to_write(given: Path | None, here: Path | None) -> Path:
+    """Return the root that a command writes into, as seen from `here`.
+
+    It is the one that is given, the nearest with packs that `here` lies in, or `here` itself.
+    """
+    around = None if given is not None or here is None else _around(here)
+    return given or Path() if around is None else Path(os.path.relpath(around.path, here))
+
+
 def _named(environment: Mapping[str, str], here: Path | None) -> Iterator[Root | PackError]:
     """Yield the roots of KERNELPKG_PATH, or the nearest one that `here` lies in."""
     parts = list(filter(None, environment.get(PATH_VARIABLE, "").split(os.pathsep)))

@@ -191,12 +191,35 @@ def test_new_in_the_directory_of_a_pack_needs_no_root(demo, capsys, monkeypatch)
     )
 
 
+def test_new_below_the_root_of_a_pack_adds_to_it_and_names_it(demo, capsys, monkeypatch):
+    monkeypatch.chdir(demo.root / "kernels/twice")
+    assert run("new", "softmax") == 0
+    assert capsys.readouterr().out == (
+        "using pack demo in ../.., which the current directory lies in\n"
+        "wrote ../../kernels/softmax/kernel.toml\n"
+        "wrote ../../kernels/softmax/kernel.py\n"
+        "wrote ../../kernels/softmax/host.py\n"
+        "test it with: python -m kernelpkg test --root ../..\n"
+    )
+    assert read_pack(demo.root, "demo").kernels == ("softmax", "twice")
+
+
+def test_new_goes_up_no_further_than_the_repository(demo, capsys, monkeypatch):
+    inner = demo.root / "vendored/repository"
+    (inner / ".git").mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert run("new", "softmax") == 2
+    assert capsys.readouterr().err.startswith(f"kernelpkg: {inner} holds no pack")
+    assert not (demo.root / "kernels/softmax").exists()
+
+
 def test_new_json_names_the_files(demo, capsys):
     demo.edit("manifests/demo.toml", '"*"', '["twice"]')
     assert run("new", "softmax", "--json", "--root", demo.root) == 0
     assert json.loads(capsys.readouterr().out) == {
         "format": 1,
         "root": str(demo.root),
+        "packs": ["demo"],
         "files": [
             "kernels/softmax/kernel.toml",
             "kernels/softmax/kernel.py",

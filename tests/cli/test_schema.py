@@ -31,6 +31,15 @@ def test_schema_write_puts_both_beside_the_manifests(demo, capsys):
     assert capsys.readouterr().out == (demo.root / "manifests/pack.schema.json").read_text()
 
 
+def test_schema_write_finds_the_pack_that_the_current_directory_lies_in(demo, capsys, monkeypatch):
+    monkeypatch.chdir(demo.root / "kernels/twice")
+    assert run("schema", "--write") == 0
+    assert capsys.readouterr().out == (
+        "wrote ../../kernels/kernel.schema.json\nwrote ../../manifests/pack.schema.json\n"
+    )
+    assert (demo.root / "kernels/kernel.schema.json").is_file()
+
+
 def test_schema_write_json_names_the_files(demo, capsys):
     assert run("schema", "--write", "--json", "--root", demo.root) == 0
     assert json.loads(capsys.readouterr().out) == {
