@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
 from kernelpkg.check import config_files, level0
 from kernelpkg.cli.console import (
@@ -66,6 +67,8 @@ def run(
     """Check the pack; 0 where nothing is wrong, 1 where something is."""
     if shared.as_json and form not in ("text", "json"):
         raise UsageError(f"--json is --output-format json, and not {form}; give one of them")
+    if form in ("github", "sarif"):  # their paths are not those from the current directory
+        shared = evolve(shared, configs=tuple(path.absolute() for path in shared.configs))
     pack, found = check_pack(shared, ops, platforms, level=int(level), jobs=jobs, device=device)
     if shared.as_json or form == "json":
         print_json(found.to_json())
@@ -85,10 +88,12 @@ def _print_as(
     """Print what was found in the form of others."""
     from kernelpkg.cli import findings  # it needs an XML writer, which takes 8 ms
 
+    root = Path(pack.root)
+    top = findings.seen_from(root, here)
     if form == "github":
-        say("\n".join((*findings.github(found.findings, Path(pack.root), here), *found.summary())))
+        say("\n".join((*findings.github(found.findings, root, top), *found.summary())))
     elif form == "sarif":
-        print(json_text(findings.sarif(found.findings, Path(pack.root), here)))
+        print(json_text(findings.sarif(found.findings, root, top)))
     else:
         print(findings.junit(found.findings, pack.name, kernels))
 

@@ -17,17 +17,26 @@ from kernelpkg.errors import Problem, counted, escaped
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def shown_path(root: Path, path: str, here: Path | None) -> str:
-    """Return the path of a finding as seen from the current directory; absolute outside of it."""
+def seen_from(root: Path, here: Path | None) -> Path | None:
+    """Return the repository that a pack lies in, or where there is none the current directory.
+
+    GitHub and viewers of SARIF take paths as seen from the repository, wherever a check was run.
+    """
+    root = Path(os.path.normpath(root))
+    return next((path for path in (root, *root.parents) if (path / ".git").exists()), here)
+
+
+def shown_path(root: Path, path: str, top: Path | None) -> str:
+    """Return the path of a finding as seen from a directory; absolute outside of it."""
     place = Path(os.path.normpath(root / path))
-    return str(place.relative_to(here) if here and place.is_relative_to(here) else place)
+    return place.relative_to(top).as_posix() if top and place.is_relative_to(top) else str(place)
 
 
-def github(findings: Sequence[Problem], root: Path, here: Path | None) -> Iterator[str]:
+def github(findings: Sequence[Problem], root: Path, top: Path | None) -> Iterator[str]:
     """Yield a workflow command for each finding, which GitHub shows beside its line."""
     for finding in findings:
         kind = "error" if finding.severity == "error" else "warning"
-        properties = {"file": shown_path(root, finding.path, here)}
+        properties = {"file": shown_path(root, finding.path, top)}
         properties |= {"line": str(finding.line)} if finding.line else {}
         properties["title"] = finding.code
         said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
@@ -44,7 +53,7 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def sarif(findings: Sequence[Problem], root: Path, here: Path | None) -> dict[str, Any]:
+def sarif(findings: Sequence[Problem], root: Path, top: Path | None) -> dict[str, Any]:
     """Return a log of SARIF 2.1.0: a rule for each code that occurs, a result for each finding."""
     known, rules = codes(), sorted({finding.code for finding in findings})
     driver = {
@@ -68,7 +77,7 @@ def sarif(findings: Sequence[Problem], root: Path, here: Path | None) -> dict[st
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": _artifact(shown_path(root, finding.path, here)),
+                        "artifactLocation": _artifact(shown_path(root, finding.path, top)),
                         "region": {"startLine": max(finding.line, 1)},  # 0 is the whole file
                     }
                 }

@@ -194,6 +194,10 @@ def test_the_hook_of_pre_commit_checks_the_pack_of_the_repository(demo, capsys, 
     monkeypatch.chdir(demo.root)
     assert cli.main(entry[1:]) == 0
     assert "checked: 1 kernel" in capsys.readouterr().out
+    monkeypatch.chdir(demo.root.parent)
+    assert cli.main(entry[1:]) == 2  # and does not check another pack in its place
+    assert "has no packs" in capsys.readouterr().err
+    assert cli.main([*entry[1:], "--root", "demo"]) == 0  # as `args` say
     for path in ("manifests/a.toml", "packs/x/kernels/a/kernel.py", "kernelpkg.lock"):
         assert re.search(hook["files"], path)
     for path in ("docs/a.txt", "src/my_kernels/a.py", "old_kernelpkg.lock"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -10,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import kernelpkg
+from kernelpkg import cli
 from kernelpkg.cli import findings
 from kernelpkg.cli.codes import codes
 from kernelpkg.errors import Problem
@@ -48,7 +51,7 @@ def test_what_would_end_a_command_is_escaped():
     ],
     ids=["above", "inside", "beside", "gone"],
 )
-def test_paths_are_as_seen_from_the_current_directory(here, shown):
+def test_paths_are_as_seen_from_a_directory(here, shown):
     assert findings.shown_path(ROOT, "a/b", None if here is None else Path(here)) == shown
 
 
@@ -153,6 +156,39 @@ def test_two_forms_are_wrong_usage(broken):
     status, _, err = broken("--output-format", "sarif", "--json")
     assert status == 2
     assert err == "kernelpkg: --json is --output-format json, and not sarif; give one of them\n"
+
+
+@pytest.mark.parametrize("at", [".", "packs", "packs/demo", "packs/demo/kernels/twice"])
+def test_paths_are_those_of_the_repository_wherever_the_check_is_run(
+    demo, capsys, monkeypatch, tmp_path, at
+):
+    (tmp_path / "repository/.git").mkdir(parents=True)
+    (tmp_path / "repository/packs").mkdir()
+    repository = tmp_path / "repository"
+    demo.edit("kernels/twice/kernel.toml", "(Tensor input) -> Tensor", "(Tensor input) -> Tensr")
+    demo.root.rename(repository / "packs/demo")
+    monkeypatch.chdir(repository / at)
+    root = os.path.relpath(repository / "packs/demo")
+    assert cli.main(["check", "--output-format", "github", "--root", root]) == 1
+    places = re.findall("::error file=([^,]+),", capsys.readouterr().out)
+    assert places == ["packs/demo/kernels/twice/kernel.toml"]
+    assert cli.main(["check", "--output-format", "sarif", "--root", root]) == 1
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    (location,) = run["results"][0]["locations"]
+    artifact = location["physicalLocation"]["artifactLocation"]
+    assert artifact == {"uri": places[0], "uriBaseId": "%SRCROOT%"}
+
+
+def test_configs_that_are_given_by_a_relative_path_are_found_in_the_repository(
+    demo, capsys, monkeypatch
+):
+    (demo.root / ".git").mkdir()
+    mine = demo.root / "mine/twice"
+    mine.mkdir(parents=True)
+    (mine / "nvidia_h200.json").write_text("{")
+    monkeypatch.chdir(demo.root / "kernels")
+    assert cli.main(["check", "--output-format", "github", "--configs", "../mine"]) == 1
+    assert "::error file=mine/twice/nvidia_h200.json,line=1," in capsys.readouterr().out
 
 
 def test_where_json_was_asked_for_errors_are_a_document(on_demo):
