@@ -151,7 +151,7 @@ def test_ops_without_a_wanted_value_are_left_out_and_named(demo, capsys):
     arguments = ["autotune", "--dry-run", "--platform", "nvidia_h200", "--root", str(demo.root)]
     assert cli.main([*arguments, "--axis", "num_tokens=64"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "1 cases would be tuned on nvidia_h200"
+    assert out.splitlines()[-1] == "1 case would be tuned on nvidia_h200"
     assert err == "left out: no case for tuning 'twice' has num_tokens=64; there are 1, 4\n"
 
 
