@@ -69,10 +69,11 @@ lock: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg lock --root .
 	$(BIN)/python -m kernelpkg coverage --root . --svg docs/guide/coverage.svg >/dev/null
 
-# After a change of a public docstring, or of the modules of a room.
+# After a change of a public docstring, of the modules of a room, or of what `--json` prints.
 docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/api.py
 	$(BIN)/python docs/reference/errors.py
+	$(BIN)/python docs/reference/documents.py
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python tests/door_plates.py
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import re
 import runpy
 import shlex
@@ -14,11 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 from attrs import frozen
 from hypothesis import HealthCheck, settings
 
 from kernelpkg import cli
+from kernelpkg.cli import console
 from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs.read import read_pack
 from kernelpkg.packs.routes import Routing, read_routing
@@ -148,6 +152,38 @@ def write_pack(root: Path) -> PackDirectory:
 def new_pack() -> Callable[[Path], PackDirectory]:
     """Writes a pack like `demo`, for tests that share one."""
     return write_pack
+
+
+@pytest.fixture(autouse=True, scope="session")
+def documents() -> Iterator[set[str]]:
+    """Holds every document that a command prints in any test against its schema.
+
+    It is the set of what was printed so far: commands, and "failure".
+    """
+    printed: set[str] = set()
+    plain = console.json_text
+
+    def json_text(document: Any) -> str:
+        if "format" in document:  # SARIF has none
+            context = click.get_current_context(silent=True)
+            command = "load" if context is None else str(context.info_name)
+            validator(command).validate(json.loads(plain(document)))
+            printed.add("failure" if "errors" in document else command)
+        return plain(document)
+
+    console.json_text = json_text
+    yield printed
+    console.json_text = plain
+
+
+@functools.cache
+def validator(command: str) -> Any:
+    """Return what holds documents of a command against their schema."""
+    import jsonschema
+
+    from kernelpkg.cli.document_schemas import document_schema
+
+    return jsonschema.Draft202012Validator(document_schema(command))
 
 
 @pytest.fixture

@@ -1,31 +1,34 @@
 """The command line: one file for each command.
 
-    program       the parser, and what becomes of errors
+    program             the parser, and what becomes of errors
 Inside only:
-    console       what commands print with, and their exit statuses
-    completion    what a shell completes
-    findings      what `check` found, as GitHub, SARIF and JUnit take it
-    codes         what codes of problems mean
-    options       what commands are declared with, and the options that several have
-    load          `load`
-    list          `list`
-    new           `new`
-    explain       `explain`
-    coverage      `coverage`
-    schema        `schema`
-    check         `check`
-    autotune      `autotune`
-    lock          `lock`
-    doctor        `doctor`
-    vllm          `vendor`, `import` and `export`
-    build         `build`
-    warm          `warm`
-    show          `show`
-    test          `test`
-    bench         `bench`
-    report        `report`
-    watch         files of a pack that change, for `test --watch`
-    terminal      how wide lines are, which colours they have, and the bar while one waits
+    console             what commands print with, and their exit statuses
+    completion          what a shell completes
+    findings            what `check` found, as GitHub, SARIF and JUnit take it
+    codes               what codes of problems mean
+    options             what commands are declared with, and the options that several have
+    load                `load`
+    list                `list`
+    new                 `new`
+    explain             `explain`
+    coverage            `coverage`
+    schema              `schema`
+    documents           what commands on packs, and those of vLLM, print with `--json`
+    tuning_documents    what commands on tuned configs print with `--json`
+    document_schemas    the JSON Schemas of both
+    check               `check`
+    autotune            `autotune`
+    lock                `lock`
+    doctor              `doctor`
+    vllm                `vendor`, `import` and `export`
+    build               `build`
+    warm                `warm`
+    show                `show`
+    test                `test`
+    bench               `bench`
+    report              `report`
+    watch               files of a pack that change, for `test --watch`
+    terminal            how wide lines are, which colours they have, and the bar while one waits
 """
 
 from __future__ import annotations

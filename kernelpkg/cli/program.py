@@ -49,13 +49,13 @@ _VARIABLES: Final = (
     ("HELION_INTERPRET", "if 1, ops run in Helion's interpreter"),
 )
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "load": ("load:run", "load a pack and register its ops"),
     "test": ("test:run", "run each op against its reference, and bind it with Helion"),
     "show": ("show:run", "show one op whole: schema, axes, rules, cases, routes, structure"),
     "list": ("list:run", "list the packs, their kernels and what is tuned"),
     "new": ("new:run", "write a new kernel that loads as it is"),
-    "schema": ("schema:run", "print the JSON Schema of manifests"),
+    "schema": ("schema:run", "print the JSON Schema of manifests, or of a document of --json"),
     "explain": ("explain:run", "say which config a call gets, and why, or what a code means"),
     "import": ("vllm:import_configs", "take configs of vLLM's or Helion's into the pack"),
     "export": ("vllm:export_configs", "write the pack's config files as vLLM's"),
@@ -98,18 +98,18 @@ class _Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, and put the options before it behind it."""
         name, *rest = args
-        if name not in _COMMANDS and not ctx.resilient_parsing:
-            hint = suggestion(name, _COMMANDS) or f"; known are {', '.join(_COMMANDS)}"
+        if name not in COMMANDS and not ctx.resilient_parsing:
+            hint = suggestion(name, COMMANDS) or f"; known are {', '.join(COMMANDS)}"
             raise click.UsageError(f"'{name}' is not a command{hint}", ctx)
         return name, self.get_command(ctx, name), [*ctx.obj, *rest]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        place, text = _COMMANDS[cmd_name]
+        place, text = COMMANDS[cmd_name]
         module, _, function = place.partition(":")
         found: click.Command = getattr(import_module(f"kernelpkg.cli.{module}"), function)
         found.help = f"{text[0].upper()}{text[1:]}."
@@ -121,7 +121,7 @@ class _Program(click.Group):
 
         commands = [
             CompletionItem(name, help=text)
-            for name, (_, text) in _COMMANDS.items()
+            for name, (_, text) in COMMANDS.items()
             if name.startswith(incomplete)
         ]
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -129,7 +129,7 @@ class _Program(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group, names in _GROUPS.items():
             with formatter.section(group):
-                formatter.write_dl([(name, _COMMANDS[name][1]) for name in names])
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
         click.Command.format_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

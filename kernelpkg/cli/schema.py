@@ -1,4 +1,4 @@
-"""The command `schema`: the JSON Schemas of manifests, for editors."""
+"""The command `schema`: the JSON Schemas of manifests, for editors, and of what `--json` prints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from kernelpkg import files
 from kernelpkg.cli.console import FINE, tell
 from kernelpkg.cli.options import Shared, argument, command
+from kernelpkg.cli.program import COMMANDS
 from kernelpkg.errors import UsageError
 from kernelpkg.manifest import keys
 
@@ -14,14 +15,22 @@ from kernelpkg.manifest import keys
 @command(pack=False)
 @argument(
     "kind",
-    "kernel|pack",
-    "of which manifests; kernel without it",
-    type=click.Choice(("kernel", "pack")),
+    "kernel|pack|COMMAND",
+    "of kernel manifests (without it), of pack manifests, or of what COMMAND --json prints",
+    type=click.Choice((*keys.FILES, *COMMANDS)),
     default="kernel",
 )
-@click.option("--write", is_flag=True, help="write both beside the manifests")
+@click.option("--write", is_flag=True, help="write those of manifests beside them")
 def run(shared: Shared, kind: str, *, write: bool) -> int:
-    """Print a schema, or write both."""
+    """Print a schema, or write those of manifests."""
+    if kind in COMMANDS:
+        if write:
+            raise UsageError(f"--write writes the schemas of manifests; leave out '{kind}'")
+        # It imports what commands print, which takes longer than to print a schema of manifests.
+        from kernelpkg.cli.document_schemas import schema_text
+
+        print(schema_text(kind), end="")
+        return FINE
     if not write:
         print(keys.schema_text(kind), end="")
         return FINE

@@ -370,11 +370,15 @@ FILES: Final = {
 """Per kind of manifest: where its schema lies below a root, and its table of keys."""
 
 
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+"""The JSON Schema that our schemas are in."""
+
+
 def json_schema(kind: str) -> dict[str, Any]:
     """Return the schema of "kernel" or "pack" manifests, in JSON Schema draft 2020-12."""
     table: Table = FILES[kind][1]
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         "title": f"kernelpkg {kind} manifest, edition 1",
         **table.schema(),
     }

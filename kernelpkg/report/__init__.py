@@ -4,8 +4,8 @@
     coverage_text     the maps as tables and lines
     coverage_chart    the maps as one drawing
     page              one page of HTML that shows a pack
-Inside only:
     coverage          the map of one op on one platform
+Inside only:
     svg               elements of drawings, and their colours
     charts            the charts of the page, as specifications of Vega-Lite
     measured          what runs of `bench` say: the last figure of each case, and over time

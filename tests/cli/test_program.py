@@ -15,6 +15,7 @@ from typing import IO
 import pytest
 
 from kernelpkg import cli
+from kernelpkg.cli.program import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +44,7 @@ def whole(
 # --- usage
 
 HELP = "'kernelpkg --help' says what there is"
+KINDS = ", ".join(f"'{kind}'" for kind in ("kernel", "pack", *COMMANDS))
 USAGE = {
     "no-command": (["--pack", "x"], f"missing command; {HELP}"),
     "unknown-command": (["lod"], f"'lod' is not a command; did you mean 'load'?; {HELP}"),
@@ -76,7 +78,7 @@ USAGE = {
         "'num_tokens=' is not of the form AXIS=VALUE"),
     "axis-twice": (["explain", "x", "a=1", "--platform", "cpu", "a=2"], "axis 'a' is given twice"),
     "unknown-schema": (["schema", "pak"],
-        "invalid value for '[kernel|pack]': 'pak' is not one of 'kernel', 'pack'; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
+        f"invalid value for '[kernel|pack|COMMAND]': 'pak' is not one of {KINDS}; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
     "unknown-pack": (["list", "--pack", "kernelpgk"],
         "pack 'kernelpgk' is not there; did you mean 'kernelpkg'?"),
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """A pack as files of vLLM's own Helion folder, which need nothing of kernelpkg.
 
     vendor        what a run does to a tree: worked out and checked first, and then written
-Inside only:
     files         the record of a pack's files, and a step for each
+Inside only:
     op_file       one kernel to one file: its parts, tolerances and registration
     op_picker     its rules and axes, and the file that all ops of a pack share
     op_shared     what that file is copied from; nothing imports it

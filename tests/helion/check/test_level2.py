@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from attrs import evolve
 
 from kernelpkg import __version__, cli
 from kernelpkg.check import level2
 from kernelpkg.check.level2 import check_compiling
+from kernelpkg.cli.document_schemas import document_schema
 from kernelpkg.compile.bind import Binder, Binding, NoInputs, NoPlace, Refused, Unbound
 from kernelpkg.compile.helion import HELION_VERSION
 from kernelpkg.configs import directories
@@ -106,6 +108,10 @@ def test_what_is_compiled_is_what_is_built(tuned, stub_build):
         "spills": 0,
         "warps": 4,
     }
+    defined = document_schema("check")["$defs"]
+    rows_of = jsonschema.Draft202012Validator({"$defs": defined, "$ref": "#/$defs/Resources"})
+    assert all(map(rows_of.is_valid, checked.counts["resources"]))
+    assert {*checked.counts} <= {*defined["Counts"]["properties"]}
 
 
 def test_equal_sources_are_compiled_once(tuned):
