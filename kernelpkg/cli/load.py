@@ -82,7 +82,7 @@ def tell_broken(shared: Shared, ops: Sequence[str] = ()) -> tuple[Problem, ...]:
             sound += 1
     if problems and not sound:
         raise PackError(problems=problems)
-    complain(problems)
+    complain(problems, early=True)
     return tuple(problems)
 
 

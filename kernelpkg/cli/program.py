@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kernelpkg import __version__
-from kernelpkg.cli.console import FOUND, INTERRUPTED, USAGE, complain, print_json, say
+from kernelpkg.cli.console import (
+    FOUND,
+    INTERRUPTED,
+    USAGE,
+    complain,
+    forget_held,
+    print_held,
+    print_json,
+    say,
+)
 from kernelpkg.cli.options import SHARED
 from kernelpkg.cli.terminal import COLOUR
 from kernelpkg.errors import KernelpkgError, UsageError, suggestion
@@ -163,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _program.make_context("kernelpkg", [*given]) as context:
             context.meta["started"] = started
             status: int = _program.invoke(context)
+        print_held()
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
         return status
@@ -188,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = error.args[0] if error.args else INTERRUPTED
         return _failed(status, "kernelpkg: interrupted", given)
     finally:
+        forget_held()
         COLOUR.reset(before)
 
 
@@ -212,9 +223,11 @@ def _wrong(error: click.UsageError) -> str:
 def _failed(status: int, why: object, given: Sequence[str]) -> int:
     """Say why a command did nothing; with --json, there is a document of that too."""
     lines = getattr(why, "problems", ()) or str(why).split("\n")
+    print_held()
     complain(lines)
     if "--json" in given or ("--output-format", "json") in itertools.pairwise(given):
         print_json({"errors": [*map(str, lines)]})
+    print_held()
     return status
 
 
