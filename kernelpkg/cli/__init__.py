@@ -31,6 +31,7 @@ Inside only:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,3 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kernelpkg.cli import program
 
     return program.main(arguments)
+
+
+def run() -> NoReturn:
+    """Run a command as a whole program, and end it with the status that `main` returns."""
+    from kernelpkg.cli import program
+
+    program.run()
