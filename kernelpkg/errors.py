@@ -9,6 +9,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -166,6 +167,12 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
+UNFORESEEN: Final[ContextVar[Callable[[BaseException], None] | None]] = ContextVar(
+    "UNFORESEEN", default=None
+)
+"""Is told of each error that was not foreseen, of whose text `error_line` returns a part."""
+
+
 def error_line(error: BaseException, text: str | None = None) -> str:
     """Return what an error says, on one line; one that was not foreseen has its class before it.
 
@@ -175,6 +182,8 @@ def error_line(error: BaseException, text: str | None = None) -> str:
     words = " ".join((str(error) if text is None else text).split())
     if isinstance(error, KernelpkgError):
         return words
+    if (told := UNFORESEEN.get()) is not None:
+        told(error)
     words = re.sub(r" at 0x[0-9a-f]+", "", words)  # an address is another one in each run
     line = f"{type(error).__name__}: {words}".rstrip(": ;")
     if len(line) > _SAID:

@@ -25,6 +25,8 @@ Inside only:
     bench         `bench`
     report        `report`
     watch         files of a pack that change, for `test --watch`
+    verbose       what --verbose says while a command runs
+    places        what it says of the pack and its files
     terminal      how wide lines are, which colours they have, and the bar while one waits
 """
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 from attrs import define, field
 
-from kernelpkg.cli import terminal
+from kernelpkg.cli import terminal, verbose
 from kernelpkg.cli.options import Shared
 from kernelpkg.errors import KernelpkgError, Problem, aligned, folded, in_common
 
@@ -135,7 +135,7 @@ def importing(what: str = "") -> Iterator[None]:
     A terminal shows what it waits for: it may take ten seconds.
     """
     try:
-        with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+        with ProgressBar("importing") as progress, contextlib.redirect_stdout(sys.stderr):
             progress.step(IMPORTING)
             yield
     except ImportError as error:
@@ -175,9 +175,13 @@ def ended_like_ctrl_c() -> Iterator[list[int]]:
 
 
 class ProgressBar:
-    """A progress bar on a terminal, and nothing elsewhere, nor where what is done is `quick`."""
+    """A progress bar on a terminal, and nothing elsewhere, nor where what is done is `quick`.
 
-    def __init__(self, *, quick: bool = False) -> None:
+    `what` is done meanwhile, and is a phase of the command for --verbose.
+    """
+
+    def __init__(self, what: str, *, quick: bool = False) -> None:
+        self._phase = verbose.phase(what)
         self._bar: Any = None
         self._columns = 0
         unwanted = quick or os.environ.get("KERNELPKG_NO_PROGRESS")
@@ -189,9 +193,11 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         if self._bar is not None:
             self._bar.start()
+        self._phase.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._phase.__exit__(None, None, None)
         if self._bar is not None:
             self._bar.stop()
 
@@ -200,6 +206,7 @@ class ProgressBar:
 
         With none done the times begin anew, for another kind of steps.
         """
+        verbose.begin_step("finishing" if done == steps else what)
         if self._bar is None:
             return
         text = terminal.beside_bar(what, self._columns)

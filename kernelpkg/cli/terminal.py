@@ -78,7 +78,7 @@ def _wrapped(line: str, columns: int) -> str:
     """Wrap a line, with an indent of what is wrapped; no word is cut, for it may be a name."""
     if len(line) <= columns:
         return line
-    indent = re.match(" *", line)[0] + "  "  # type: ignore[index]  # it matches anything
+    indent = " " * (len(re.match("(# )? *", line)[0]) + 2)  # type: ignore[index]  # it matches
     return textwrap.fill(
         line,
         columns,

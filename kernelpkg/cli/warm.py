@@ -42,7 +42,7 @@ def run(
     from kernelpkg.runtime.register import get_kernel_by_name
     from kernelpkg.runtime.warm import warm
 
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar("warming") as progress, contextlib.redirect_stdout(sys.stderr):
         found = warm(*ops, sizes=values, jobs=jobs, progress=progress.step)
     found = evolve(found, seconds=shared.seconds)
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)

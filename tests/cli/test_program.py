@@ -309,6 +309,13 @@ def test_options_of_all_commands_may_stand_before_the_command(words, demo, capsy
     assert "twice" in capsys.readouterr().out
 
 
+def test_a_root_that_is_not_there_is_wrong_usage(tmp_path, capsys):
+    """Also of `list`, which goes on behind what is broken."""
+    for command in ("check", "list", "coverage"):
+        assert cli.main([command, "--root", str(tmp_path / "none")]) == 2
+        assert "KP604 root of --root does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["load", "check", "list", "coverage", "lock"])
 def test_a_root_without_packs_is_wrong_usage(command, tmp_path, capsys):
     """Whatever the command; what is wrong with a pack is status 1."""

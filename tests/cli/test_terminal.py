@@ -164,7 +164,7 @@ def test_no_word_is_cut_where_lines_are_wrapped():
 BAR = """
 import sys
 from kernelpkg.cli.console import ProgressBar
-with ProgressBar() as progress:
+with ProgressBar('reading') as progress:
     for done in range(3):
         progress.step("reading [b]" + "x" * 300, done, 4)
         print(f"line {done}", file=sys.stderr)
