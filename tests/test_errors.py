@@ -16,9 +16,11 @@ from kernelpkg.errors import (
     UsageError,
     aligned,
     counted,
+    display_width,
     quoted,
     shown,
     suggestion,
+    wrapped,
 )
 
 
@@ -141,3 +143,21 @@ def test_a_table_has_its_numbers_to_the_right_and_no_blanks_at_line_ends():
 
 def test_counted():
     assert [counted(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        pytest.param("abc", 3, id="ascii"),
+        pytest.param("量化", 4, id="wide"),
+        pytest.param("e\u0301", 1, id="combining"),
+        pytest.param("µ…", 2, id="narrow"),
+    ],
+)
+def test_the_width_of_a_text_is_in_columns_of_a_terminal(text, width):
+    assert display_width(text) == width
+
+
+def test_wide_signs_are_wrapped_and_aligned_by_their_columns():
+    assert wrapped("量化 量化 量化", 9, indent="  ") == ["量化 量化", "  量化"]
+    assert aligned([("op", "n"), ("量化", "1")]) == ["op    n", "量化  1"]

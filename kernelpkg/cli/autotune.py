@@ -45,7 +45,7 @@ from kernelpkg.configs import directories
 from kernelpkg.configs.directories import ConfigDirectory
 from kernelpkg.configs.platforms import Platform, chosen_platforms, platform_of
 from kernelpkg.configs.store import shown_key
-from kernelpkg.errors import KernelpkgError, PackError, UsageError
+from kernelpkg.errors import KernelpkgError, PackError, UsageError, counted
 from kernelpkg.files import digest_bytes, read_plain
 from kernelpkg.jobs import pool, ray_pool
 from kernelpkg.manifest.cases import cases_of
@@ -286,5 +286,5 @@ def _dry_run(shared: Shared, here: Platform, plans: Sequence[TuningPlan]) -> int
         for planned in plan.cases:
             has = "tuned" if planned.exact else "of another case" if planned.old else "default"
             say(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
-    say(f"{len(rows)} cases would be tuned on {here.name}")
+    say(f"{counted(len(rows), 'case')} would be tuned on {here.name}")
     return FINE

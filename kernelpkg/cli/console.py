@@ -188,7 +188,7 @@ class ProgressBar:
         if terminal.is_smart(sys.stderr) and not unwanted:
             self._columns = terminal.width(sys.stderr)
             self._bar = terminal.bar(sys.stderr)
-            self._task = self._bar.add_task("", total=None)
+            self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> ProgressBar:
         if self._bar is not None:

@@ -161,6 +161,18 @@ def test_no_word_is_cut_where_lines_are_wrapped():
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "wrapped"),
+    [
+        pytest.param("axes:   a b c", ["axes:   a b", "        c"], id="label"),
+        pytest.param("kernelpkg: a b", ["kernelpkg: a", "  b"], id="error"),
+        pytest.param("#  a word more", ["#  a word", "     more"], id="verbose"),
+    ],
+)
+def test_what_is_wrapped_stands_below_its_text_or_behind_an_indent(line, wrapped):
+    assert terminal._wrapped(line, 12).split("\n") == wrapped
+
+
 BAR = """
 import sys
 from kernelpkg.cli.console import ProgressBar
