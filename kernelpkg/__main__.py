@@ -1,5 +1,5 @@
 """`python -m kernelpkg`."""
 
-from kernelpkg.cli.program import main
+from kernelpkg.cli.program import run
 
-raise SystemExit(main())
+run()

@@ -7,7 +7,7 @@ import difflib
 import heapq
 import itertools
 import re
-import textwrap
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -182,6 +182,12 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
+UNFORESEEN: Final[ContextVar[Callable[[BaseException], None] | None]] = ContextVar(
+    "UNFORESEEN", default=None
+)
+"""Is told of each error that was not foreseen, of whose text `error_line` returns a part."""
+
+
 def error_line(error: BaseException, text: str | None = None) -> str:
     """Return what an error says, on one line; one that was not foreseen has its class before it.
 
@@ -191,6 +197,8 @@ def error_line(error: BaseException, text: str | None = None) -> str:
     words = " ".join((str(error) if text is None else text).split())
     if isinstance(error, KernelpkgError):
         return words
+    if (told := UNFORESEEN.get()) is not None:
+        told(error)
     words = re.sub(r" at 0x[0-9a-f]+", "", words)  # an address is another one in each run
     line = f"{type(error).__name__}: {words}".rstrip(": ;")
     if len(line) > _SAID:
@@ -267,6 +275,28 @@ def counted(number: int, noun: str, several: str = "") -> str:
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
+def display_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: signs of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Return a line as lines that are no wider, all but the first behind an indent.
+
+    No word is cut, for it may be a name; one that is wider has a line of its own.
+    """
+    lines: list[str] = []
+    for part in re.findall(r"\s*\S+", text):
+        if lines and display_width(lines[-1]) + display_width(part) > width:
+            lines.append(indent + part.lstrip())
+        else:
+            lines[-1:] = ["".join(lines[-1:]) + part]
+    return lines
+
+
 def aligned(
     rows: Sequence[Sequence[str]], right: Collection[int] = (), width: int | None = None
 ) -> list[str]:
@@ -276,7 +306,7 @@ def aligned(
     them, stand below their rows; if that is not enough, columns go on below, the first one again.
     """
     rows = [[escaped(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     start = sum(widths[:-1]) + 2 * len(widths[:-1])
     if width is not None and start + widths[-1] > width and len(widths) > 1:
         if start - 2 <= width and any(" " in row[-1] for row in rows):
@@ -290,7 +320,9 @@ def aligned(
             return [*first, "", *aligned(rest, behind | ({0} & {*right}), width)]
     return [
         "  ".join(
-            cell.rjust(width) if place in right else cell.ljust(width)
+            " " * (width - display_width(cell)) + cell
+            if place in right
+            else cell + " " * (width - display_width(cell))
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -309,13 +341,9 @@ def _wrapped(
     indent = " " * (start if beside else 4)
     lines: list[str] = []
     for line, row in zip(aligned([row[:-1] for row in rows], right), rows, strict=True):
-        text = textwrap.wrap(
-            row[-1] if beside or row[-1] != "-" else "",
-            width - len(indent),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        first = [line.ljust(start) + text.pop(0)] if beside and text else [line]
+        text = wrapped(row[-1] if beside or row[-1] != "-" else "", width - len(indent))
+        gap = " " * (start - display_width(line))
+        first = [line + gap + text.pop(0)] if beside and text else [line]
         lines += [*first, *(indent + part for part in text)]
     return lines
 
@@ -343,13 +371,7 @@ def folded(
 def in_common(same: Mapping[str, str], width: int) -> list[str]:
     """Return what all rows of a table have in common, as lines below it."""
     text = ", ".join(f"{name} {escaped(cell)}" for name, cell in same.items())
-    return textwrap.wrap(
-        f"all: {text}" if text else "",
-        width,
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(f"all: {text}" if text else "", width, indent="    ")
 
 
 @frozen(kw_only=True)

@@ -37,6 +37,8 @@ SLOW = (
     "test_benchmarks.py",
     "test_planted.py",
     "test_wheel.py",
+    "cli/test_widths.py",
+    "helion/cli/test_widths.py",
     "vllm/wheel/",
     "gpu/",
     "autotune/test_run.py::test_kills_at_random_moments_damage_and_lose_nothing",

@@ -23,9 +23,11 @@ from kernelpkg.errors import (
     aligned,
     counted,
     parameter,
+    display_width,
     quoted,
     shown,
     suggestion,
+    wrapped,
 )
 
 
@@ -199,3 +201,21 @@ def test_no_message_below_the_command_line_spells_an_option_but_in_a_command():
         if re.search(r"(?<![\w-])--[a-z]", re.sub(r"'(kernelpkg|check) [^']*'", "", text))
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        pytest.param("abc", 3, id="ascii"),
+        pytest.param("量化", 4, id="wide"),
+        pytest.param("e\u0301", 1, id="combining"),
+        pytest.param("µ…", 2, id="narrow"),
+    ],
+)
+def test_the_width_of_a_text_is_in_columns_of_a_terminal(text, width):
+    assert display_width(text) == width
+
+
+def test_wide_signs_are_wrapped_and_aligned_by_their_columns():
+    assert wrapped("量化 量化 量化", 9, indent="  ") == ["量化 量化", "  量化"]
+    assert aligned([("op", "n"), ("量化", "1")]) == ["op    n", "量化  1"]

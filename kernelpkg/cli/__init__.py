@@ -28,12 +28,15 @@ Inside only:
     bench               `bench`
     report              `report`
     watch               files of a pack that change, for `test --watch`
+    verbose             what --verbose says while a command runs
+    places              what it says of the pack and its files
     terminal            how wide lines are, which colours they have, and the bar while one waits
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,3 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kernelpkg.cli import program
 
     return program.main(arguments)
+
+
+def run() -> NoReturn:
+    """Run a command as a whole program, and end it with the status that `main` returns."""
+    from kernelpkg.cli import program
+
+    program.run()

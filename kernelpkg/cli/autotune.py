@@ -172,7 +172,7 @@ def run(
     if dry_run:
         return _dry_run(shared, here, plans(here))
     # After `_on_gpus`: `ray.init` takes SIGTERM, and has given it back by now.
-    with ended_like_ctrl_c() as ended, ProgressBar() as progress:
+    with ended_like_ctrl_c() as ended, ProgressBar("tuning") as progress:
         results = autotune(
             pack,
             kernels,

@@ -153,7 +153,7 @@ def run(
     to_time = _ops(libraries, pack, chosen)
     with (
         ended_like_ctrl_c() as ended,
-        ProgressBar() as progress,
+        ProgressBar("timing") as progress,
         contextlib.redirect_stdout(sys.stderr),
     ):
         results = bench(to_time, sides, timers, progress.step)

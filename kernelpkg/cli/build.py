@@ -142,7 +142,7 @@ def _build(
         from kernelpkg.compile.build import make_build
     with (
         ended_like_ctrl_c(),
-        ProgressBar() as progress,
+        ProgressBar("building") as progress,
         contextlib.redirect_stdout(sys.stderr),
     ):
         made = make_build(

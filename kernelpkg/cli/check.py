@@ -115,7 +115,10 @@ def check_pack(
     there = sorted({file.platform for file in config_files.survey(pack).files})
     platforms = chosen_platforms(pack, asked, there)
     above = _levels(level, jobs, device)
-    with ProgressBar(quick=level == 0) as progress, contextlib.redirect_stdout(sys.stderr):
+    with (
+        ProgressBar("checking", quick=level == 0) as progress,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
         checked, specs = level0.check_static(
             pack, kernels, platforms, datetime.datetime.now(datetime.UTC).date(), progress.step
         )

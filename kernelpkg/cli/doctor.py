@@ -140,7 +140,7 @@ def _modes(environment: Mapping[str, str]) -> tuple[Finding, ...]:
     """Say what ops do with tensors on the CPU and on the GPU."""
     try:
         # They import torch, whose failure is a finding here.
-        with ProgressBar() as progress:
+        with ProgressBar("importing") as progress:
             progress.step("importing PyTorch")
             import torch
 

@@ -30,6 +30,8 @@ def run(shared: Shared) -> int:
 
     roots = find.roots(shared.root, os.environ, shared.here)
     packs, problems = survey(roots, shared.pack, overlay)
+    if not packs and {problem.code for problem in problems} == {"KP604"}:
+        raise PackError(problems=problems)  # no root is there, which is wrong usage
     if not packs and not problems:
         if shared.pack is not None:
             find.find_pack(shared.pack, shared.root, os.environ, shared.here)

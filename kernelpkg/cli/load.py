@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve
 
-from kernelpkg.cli import terminal
+from kernelpkg.cli import terminal, verbose
 from kernelpkg.cli.console import (
     FINE,
     FOUND,
@@ -82,7 +82,7 @@ def tell_broken(shared: Shared, ops: Sequence[str] = ()) -> tuple[Problem, ...]:
             sound += 1
     if problems and not sound:
         raise PackError(problems=problems)
-    complain(problems)
+    complain(problems, early=True)
     return tuple(problems)
 
 
@@ -94,7 +94,7 @@ def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
     place, _ = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     with importing():
         from kernelpkg.runtime.load import load
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar("loading") as progress, contextlib.redirect_stdout(sys.stderr):
         report = load(
             shared.pack,
             root=place.path if place.origin == find.HERE else shared.root,
@@ -104,4 +104,10 @@ def load_pack(shared: Shared, device: Device, **how: Any) -> LoadReport:
             strict=False,
             **how,
         )
+    sees = "a GPU" if report.device == "cuda" else "no GPU"
+    why = f"PyTorch sees {sees}" if device == "auto" else f"--device {device}"
+    verbose.note(f"device {report.device}, platform {report.platform}: {why}")
+    for kernel in report.kernels:
+        parts = (kernel.mode or kernel.status, f"configs in {kernel.file or 'no file'}")
+        verbose.note(f"{kernel.op}: {', '.join(parts)}; {kernel.reason}".rstrip("; "))
     return evolve(report, seconds=shared.seconds)

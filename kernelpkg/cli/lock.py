@@ -32,7 +32,7 @@ def run(shared: Shared, *, check: bool, no_fingerprints: bool) -> int:
     """Write or check the lock of a pack."""
     place, name = find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack, tools = read_pack(place.path, name), toolchain()
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar("locking") as progress, contextlib.redirect_stdout(sys.stderr):
         unasked = "--no-fingerprints was given"
         take = unasked if no_fingerprints else _take(pack, tools, progress)
         work = drift.check_lock if check else drift.plan_lock

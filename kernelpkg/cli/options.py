@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 from attrs import field, frozen
 
-from kernelpkg.cli import terminal
+from kernelpkg.cli import terminal, verbose
 from kernelpkg.errors import UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -31,6 +31,7 @@ class Shared:
     configs: tuple[Path, ...] = ()
     as_json: bool = False
     quiet: bool = False
+    verbose: bool = False
     here: Path | None = None
     started: float = field(factory=time.perf_counter)
 
@@ -115,6 +116,11 @@ SHARED: Final[dict[str, click.Option]] = {
     "quiet": click.Option(
         ["-q", "--quiet"], is_flag=True, help="print only what is wrong or unverified"
     ),
+    "verbose": click.Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        help="say more: where files are, what takes how long, tracebacks",
+    ),
     "color": click.Option(
         ["--color"],
         type=click.Choice(("auto", "always", "never")),
@@ -140,7 +146,16 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         given = {name: ctx.params.pop(name) for name in SHARED if name in ctx.params}
         shared = Shared(**given, here=_here(), started=ctx.meta["started"])
-        return ctx.invoke(self.callback, shared, **ctx.params)  # type: ignore[arg-type]
+        if shared.quiet and shared.verbose:
+            raise UsageError("--quiet says less, and --verbose more; give one of them")
+        with contextlib.ExitStack() as stack:
+            if shared.verbose:
+                from kernelpkg.cli import places  # it reads packs, which not every command does
+
+                stack.enter_context(verbose.told(shared.started))
+                for line in places.lines(shared, {**given, **ctx.params}):
+                    verbose.note(line)
+            return ctx.invoke(self.callback, shared, **ctx.params)  # type: ignore[arg-type]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, kind in (("Arguments", click.Argument), ("Options", click.Option)):

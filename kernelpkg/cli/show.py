@@ -129,7 +129,7 @@ def _structure(pack: PackSpec, spec: KernelSpec, platform: str) -> list[dict[str
     with importing("--structure"):
         from kernelpkg.compile.bind import Binder, NoInputs, Target, Unbound
         from kernelpkg.compile.variants import known_cases, variants_of
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar("binding") as progress, contextlib.redirect_stdout(sys.stderr):
         binder, target = Binder(spec), Target.of(platform_of(pack, platform))
         variants = variants_of(spec, known_cases(spec))
         found: dict[str, dict[str, Any]] = {}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from contextvars import ContextVar
 from typing import IO, Any, Final
 
 import click
 
-from kernelpkg.errors import Problem, escaped
+from kernelpkg.errors import Problem, display_width, escaped, wrapped
 
 PLAIN: Final = 80
 """How wide tables are where no terminal says it, as in files and pipes."""
@@ -75,18 +74,17 @@ def _severe(problem: Problem) -> str:
 
 
 def _wrapped(line: str, columns: int) -> str:
-    """Wrap a line, with an indent of what is wrapped; no word is cut, for it may be a name."""
-    if len(line) <= columns:
+    """Wrap a line between words, below its text where that has a label, and else with an indent."""
+    if display_width(line) <= columns:
         return line
-    indent = re.match(" *", line)[0] + "  "  # type: ignore[index]  # it matches anything
-    return textwrap.fill(
-        line,
-        columns,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-    )
+    label = _LABEL.match(line)
+    lead = re.match("(# )? *", line)
+    indent = len(label[0]) if label else len(lead[0]) + 2  # type: ignore[index]  # it matches
+    return "\n".join(wrapped(line, columns, " " * indent))
+
+
+_LABEL: Final = re.compile("(?!kernelpkg:)[a-z][a-z_ ]{0,9}: +")
+"""What stands before the facts of `show` and `explain`."""
 
 
 def bar(stream: IO[str]) -> Any:
@@ -120,4 +118,8 @@ def beside_bar(text: str, columns: int) -> str:
     """Return as much of a text as stands on the line of a bar."""
     room = max(columns - _ROOM, 8)
     text = escaped(text)
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+    if display_width(text) <= room:
+        return text
+    while display_width(text) >= room:
+        text = text[:-1]
+    return f"{text}…"

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from kernelpkg.cli import watch as watching
 from kernelpkg.cli.check import check_pack
-from kernelpkg.cli.console import FINE, FOUND, complain, print_json, say
+from kernelpkg.cli.console import FINE, FOUND, complain, print_held, print_json, say
 from kernelpkg.cli.load import load_pack, print_report, tell_broken
 from kernelpkg.cli.options import DEVICE, JOBS, OPS, Shared, command
 from kernelpkg.errors import PackError, UsageError, counted
@@ -78,5 +78,6 @@ def _watch(shared: Shared, ops: tuple[str, ...], device: Device, jobs: int | Non
                 _test(evolve(shared, started=time.perf_counter()), kernels, device, jobs, level=0)
         except PackError as error:  # the next edit may mend it
             complain(error.problems)
+        print_held()
         say("waiting for changes; Ctrl-C ends it", error=True)
     return FINE

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from kernelpkg.cli.console import FINE, FOUND, ProgressBar, complain, tell
 from kernelpkg.cli.load import load_pack
@@ -41,8 +42,9 @@ def run(
     from kernelpkg.runtime.register import get_kernel_by_name
     from kernelpkg.runtime.warm import warm
 
-    with ProgressBar() as progress, contextlib.redirect_stdout(sys.stderr):
+    with ProgressBar("warming") as progress, contextlib.redirect_stdout(sys.stderr):
         found = warm(*ops, sizes=values, jobs=jobs, progress=progress.step)
+    found = evolve(found, seconds=shared.seconds)
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)
     kernels = filter(None, (get_kernel_by_name(op.op) for op in found.ops))
     ways = [(kernel.qualified, *way) for kernel in kernels for way in kernel.fallbacks().items()]

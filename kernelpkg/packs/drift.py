@@ -344,7 +344,8 @@ def _file(
 
 
 def _configs_text(before: LockedConfigs | None, now: LockedConfigs | None) -> str:
-    told = [f"{c.cases} cases, {c.configs} configs" for c in (before, now) if c is not None]
+    there = [locked for locked in (before, now) if locked is not None]
+    told = [f"{counted(c.cases, 'case')}, {counted(c.configs, 'config')}" for c in there]
     if before is None:
         return f"these configs came in after the pack was locked ({told[0]})"
     if now is None:

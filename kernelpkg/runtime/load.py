@@ -9,6 +9,7 @@ Before: `configs/selection`. After: `runtime/register`.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,7 +184,8 @@ def _load(
     disabled = disabled_ops(environment)
     prepared: list[Ready | KernelReport] = []
     for number, name in enumerate(names):
-        progress(f"reading {name}", number, steps)
+        waits = not preparation.builds and "helion" not in sys.modules
+        progress(f"{'importing Helion, ' * waits}reading {name}", number, steps)
         prepared.append(_prepare(preparation, name, disabled))
     reports = [_finish(ready, root) if isinstance(ready, Ready) else ready for ready in prepared]
     for report in reports:

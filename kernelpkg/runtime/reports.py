@@ -205,5 +205,5 @@ def _row(kernel: KernelReport) -> tuple[str, ...]:
         str(kernel.configs),
         kernel.lock or "-",
         _checked(kernel),
-        f"{counted(listed, 'problem')}, listed above" if listed else kernel.reason,
+        f"{counted(listed, 'problem')} listed" if listed else kernel.reason,
     )

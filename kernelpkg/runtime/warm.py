@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from kernelpkg.bench.stand_ins import layouts_of, make_stand_ins
 from kernelpkg.configs.samples import spread
 from kernelpkg.configs.selection import Chosen, ConfigSelection
-from kernelpkg.errors import Progress, UsageError, error_line, suggestion
+from kernelpkg.errors import Progress, UsageError, counted, error_line, suggestion
 from kernelpkg.manifest.cases import Case, Evaluator, cases_of, guard_problem, is_empty
 from kernelpkg.manifest.spec import KernelSpec, Scalar
 from kernelpkg.runtime.dispatch import Dispatcher, NotReady, Plan
@@ -89,11 +89,11 @@ class WarmReport:
         """Return one line with all counts.
 
         Returns:
-            Such as "7 ops: 357 calls ready, 0 of them compiled (0.2 s)".
+            Such as "7 ops: 357 calls ready, 0 compiled (0.2 s)".
         """
         ready, made = (sum(getattr(op, name) for op in self.ops) for name in ("ready", "compiled"))
         return (
-            f"{len(self.ops)} ops: {ready} calls ready, {made} of them compiled "
+            f"{counted(len(self.ops), 'op')}: {counted(ready, 'call')} ready, {made} compiled "
             f"({self.seconds:.1f} s)"
         )
 

@@ -29,6 +29,6 @@ def test_a_bar_is_shown_on_terminals_only(monkeypatch, stream, variable, shown):
     monkeypatch.delenv("KERNELPKG_NO_PROGRESS", raising=False)
     if variable is not None:
         monkeypatch.setenv("KERNELPKG_NO_PROGRESS", variable)
-    with console.ProgressBar() as progress:
+    with console.ProgressBar("reading") as progress:
         progress.step("reading x", 1, 4)
     assert ("reading x" in written.getvalue()) is shown

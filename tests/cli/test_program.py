@@ -311,8 +311,47 @@ def test_options_of_all_commands_may_stand_before_the_command(words, demo, capsy
     assert "twice" in capsys.readouterr().out
 
 
+def test_a_root_that_is_not_there_is_wrong_usage(tmp_path, capsys):
+    """Also of `list`, which goes on behind what is broken."""
+    for command in ("check", "list", "coverage"):
+        assert cli.main([command, "--root", str(tmp_path / "none")]) == 2
+        assert "KP604 root of --root does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["load", "check", "list", "coverage", "lock"])
 def test_a_root_without_packs_is_wrong_usage(command, tmp_path, capsys):
     """Whatever the command; what is wrong with a pack is status 1."""
     assert cli.main([command, "--root", str(tmp_path)]) == 2
     assert "has no packs" in capsys.readouterr().err
+
+
+ENDING = """
+import atexit, sys, threading, types
+
+class Part:
+    def __del__(self):
+        print("taken apart")
+
+part = Part()
+atexit.register(print, "tidied")
+{before}
+sys.argv = ["kernelpkg", "explain", "KP999"]
+from kernelpkg.cli import run
+run()
+"""
+HAS_TORCH = 'sys.modules["torch"] = types.ModuleType("torch")'
+WORKS = "; threading.Timer(0.1, print, ['worked']).start()"
+
+
+@pytest.mark.parametrize(
+    ("before", "printed"),
+    [
+        pytest.param("", ["tidied", "taken apart"], id="without-torch"),
+        pytest.param(HAS_TORCH, ["tidied"], id="with-torch"),
+        pytest.param(HAS_TORCH + WORKS, ["worked", "tidied"], id="with-a-thread"),
+    ],
+)
+def test_a_program_that_has_pytorch_ends_without_taking_it_apart(before, printed):
+    """What is to be tidied is, and threads are waited for."""
+    done = whole(code=ENDING.format(before=before))
+    assert (done.returncode, done.stdout.split("\n")) == (2, [*printed, ""])

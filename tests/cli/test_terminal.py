@@ -117,6 +117,42 @@ def test_errors_are_the_last_of_the_findings(capsys):
     ]
 
 
+@pytest.mark.parametrize("command", ["check", "list", "coverage --platform nvidia_h200"])
+def test_on_a_terminal_errors_stand_below_the_results(demo, command):
+    """Both streams are one there; in a pipe, results have a stream of their own."""
+    demo.kernel("thrice")
+    demo.edit("kernels/thrice/kernel.toml", "version = 1", "version = 0")
+    text = on_terminal(300, *command.split(), "--root", str(demo.root), NO_COLOR="1")
+    *others, last, end = text.split("\r\n")
+    assert ": error[KP012]: " in last
+    assert len(others) > 1
+    assert "KP012" not in "".join(others)
+    assert end == ""
+
+
+EARLY = """
+from kernelpkg.cli.console import complain, print_held, say
+from kernelpkg.errors import Problem
+complain([Problem(path="a.toml", line=3, code="KP101", message="is so")], early=True)
+complain(["a note"])
+{between}
+print_held()
+"""
+
+
+@pytest.mark.parametrize(
+    ("between", "lines"),
+    [
+        pytest.param("", ["ERROR", "a note"], id="nothing"),
+        pytest.param("say('rows')", ["ERROR", "rows", "a note", "ERROR"], id="results"),
+    ],
+)
+def test_what_was_told_early_is_told_again_below_results(between, lines):
+    text = on_terminal(80, code=EARLY.format(between=between), NO_COLOR="1")
+    shown = text.replace("a.toml:3: error[KP101]: is so", "ERROR").split("\r\n")
+    assert shown == [*lines, ""]
+
+
 def test_no_word_is_cut_where_lines_are_wrapped():
     assert terminal._wrapped(f"  say: {'x' * 30} and more", 20).split("\n") == [
         "  say:",
@@ -125,10 +161,22 @@ def test_no_word_is_cut_where_lines_are_wrapped():
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "wrapped"),
+    [
+        pytest.param("axes:   a b c", ["axes:   a b", "        c"], id="label"),
+        pytest.param("kernelpkg: a b", ["kernelpkg: a", "  b"], id="error"),
+        pytest.param("#  a word more", ["#  a word", "     more"], id="verbose"),
+    ],
+)
+def test_what_is_wrapped_stands_below_its_text_or_behind_an_indent(line, wrapped):
+    assert terminal._wrapped(line, 12).split("\n") == wrapped
+
+
 BAR = """
 import sys
 from kernelpkg.cli.console import ProgressBar
-with ProgressBar() as progress:
+with ProgressBar('reading') as progress:
     for done in range(3):
         progress.step("reading [b]" + "x" * 300, done, 4)
         print(f"line {done}", file=sys.stderr)

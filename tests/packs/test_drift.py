@@ -229,7 +229,7 @@ def test_everything_that_drifted_is_told_at_once(demo):
     found = check(demo, Taken(B))
     assert not found.ok
     assert lines(found) == [
-        "configs/third/nvidia_h200.json: KP315 these configs came in after the pack was locked (2 cases, 1 configs)",
+        "configs/third/nvidia_h200.json: KP315 these configs came in after the pack was locked (2 cases, 1 config)",
         "kernels/second: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of host.py, kernel.toml; lists in its configs may not fit",
         "kernels/second/host.py: KP314 only comments, layout or docstrings of the source changed",
         "kernels/second/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as before",
@@ -417,12 +417,12 @@ DRIFT = {
     "schema": (with_kernel(schema="(Tensor x) -> Tensor", version=2),
         ["kernels/twice/kernel.toml: KP313 the op's schema changed from '(Tensor input) -> Tensor' to '(Tensor x) -> Tensor'; its version was 1 and is 2"]),
     "configs": (with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B)}),
-        ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs as before)"]),
+        ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 config as before)"]),
     "configs-counts": (with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B, cases=3, configs=2)}),
-        ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 configs were locked, 3 cases, 2 configs are there)"]),
+        ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 config were locked, 3 cases, 2 configs are there)"]),
     "configs-platforms": (with_kernel(configs={"nvidia_b200": CONFIGS}),
-        ["configs/twice/nvidia_b200.json: KP315 these configs came in after the pack was locked (2 cases, 1 configs)",
-        "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 configs), and are not there any more"]),
+        ["configs/twice/nvidia_b200.json: KP315 these configs came in after the pack was locked (2 cases, 1 config)",
+        "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 config), and are not there any more"]),
     "pack-manifest": (evolve(PACK, manifest=B, version="0.2.0"),
         ["manifests/demo.toml: KP311 the manifest of the pack changed; its version was 0.1.0 and is 0.2.0"]),
     "kernels": (evolve(PACK, kernels={"second": KERNEL}),

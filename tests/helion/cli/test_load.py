@@ -64,7 +64,7 @@ def test_failed_and_disabled_kernels_are_rows_too(demo, capsys, monkeypatch):
             "op           status      mode       cases  configs  lock      check\n"
             "    reason\n"
             "demo::bad    failed      -          0      0        -         -\n"
-            "    2 problems, listed above\n"
+            "    2 problems listed\n"
             "demo::off    disabled    -          0      0        -         -\n"
             "    switched off by KERNELPKG_DISABLE\n"
             "demo::twice  registered  interpret  0      0        unlocked  ok\n"
@@ -108,7 +108,7 @@ def test_a_check_that_fails_is_said_on_stderr_and_status_1(demo, capsys):
     assert out == (
         "op           cases  configs\n"
         "demo::twice  0      0\n"
-        "all: mode interpret, lock unlocked, reason 1 problem, listed above\n"
+        "all: mode interpret, lock unlocked, reason 1 problem listed\n"
         "pack demo: 1 registered, 0 of 1 checks ok (cpu, 0.0 s)\n"
     )
     assert err.startswith("kernels/twice: KP701 check failed: case num_tokens=4: ")

@@ -475,7 +475,7 @@ def test_warming_says_what_is_not_ready(built, gpu):
     assert (found.ready, len(found.problems)) == (0, 1)
     assert "case num_tokens=4: op 'twice': " in found.problems[0]
     assert report.to_json()["ops"][0]["problems"] == found.problems
-    assert report.summary().startswith("1 ops: 0 calls ready, 0 of them compiled")
+    assert report.summary().startswith("1 op: 0 calls ready, 0 compiled")
 
 
 def test_the_command_says_which_calls_take_a_longer_way(
