@@ -59,7 +59,7 @@ def test_locks_go_as_they_are_written(run_page):
 
 
 def test_the_tutorial_goes_as_it_is_written(run_page):
-    assert run_page(DOCS / "tutorial" / "adding.md") == 5
+    assert run_page(DOCS / "tutorial" / "adding.md") == 7
 
 
 def test_operating_goes_as_it_is_written(run_page):
