@@ -35,7 +35,7 @@ def test_the_pipeline_is_drawn_as_it_is_described(name):
     drawn = [text.text for text in ET.parse(path).getroot().iter(f"{SVG}text")]
     steps = ("manifest", "pickers", "op", "config", "launch")
     assert [text for text in drawn if text in steps] == list(steps)
-    for page, folder in ((CONCEPTS, "../"),):
+    for page, folder in ((ROOT / "README.md", "docs/"), (CONCEPTS, "../")):
         assert f'"{folder}pipeline-{name}.svg"' in page.read_text()
 
 
