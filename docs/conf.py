@@ -7,6 +7,7 @@ which order, follows from the tables of docs/index.md.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -40,6 +41,14 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
 
 
+def copy_pictures(app: Sphinx, exception: Exception | None) -> None:
+    """Put the pictures of `<picture>` where pages look for them: Sphinx reads no HTML of pages."""
+    if exception is None and app.builder.name == "html":
+        for picture in (ROOT / "docs").glob("*.svg"):
+            shutil.copy(picture, app.outdir / "docs")
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", add_contents)
+    app.connect("build-finished", copy_pictures)

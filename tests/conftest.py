@@ -322,6 +322,7 @@ def _printed(
     line: str, capsys: pytest.CaptureFixture[str], shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
     variables, words = line.split("python -m kernelpkg ", 1)
+    capsys.readouterr()  # what Python above it printed
     with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
         for name, _, value in (word.partition("=") for word in shlex.split(variables)):
             patch.setenv(name, value)

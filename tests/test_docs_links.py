@@ -51,7 +51,9 @@ def test_the_first_page_leads_to_every_page():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     """To a file of the repository and, behind a #, to one of its headings."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for link in (*re.findall(r"\]\(([^)\s]+)\)", text), *pictures):
         if not re.match(r"https?://", link):
             file, _, anchor = link.partition("#")
             found = page.parent / file if file else page

@@ -105,7 +105,7 @@ def test_it_draws_into_a_file_and_over_a_drawing(pack, tmp_path, capsys):
     assert sorted(found.name for found in path.parent.iterdir()) == ["map.svg"]
 
 
-def test_the_drawing_that_the_readme_shows_is_that_of_the_first_pack(tmp_path):
+def test_the_drawing_that_the_page_shows_is_that_of_the_first_pack(tmp_path):
     """`kernelpkg coverage --svg docs/guide/coverage.svg` draws it again, the overview alone."""
     assert run("coverage", "--pack", "kernelpkg", "--svg", tmp_path / "coverage.svg") == 0
     shown = ROOT / "docs" / "guide" / "coverage.svg"
@@ -115,7 +115,7 @@ def test_the_drawing_that_the_readme_shows_is_that_of_the_first_pack(tmp_path):
     assert "Overview" in shown.read_text()
     assert [">silu_mul_fp8 on nvidia_h200<" in f.read_text() for f in (shown, one)] == [False, True]
     assert shown.stat().st_size < 250_000
-    assert 'src="docs/guide/coverage.svg"' in (ROOT / "README.md").read_text()
+    assert "](coverage.svg)" in (shown.parent / "coverage.md").read_text()
 
 
 def test_what_is_not_whole_is_not_drawn(pack, tmp_path, capsys):

@@ -355,6 +355,14 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
     ]
 
 
+def test_fp8_is_compiled_from_sm_89_on(plant):
+    """docs/reference/platforms.md and the README say so; an A100 is among the faults above."""
+    pack, specs = plant({SILU: {"nvidia_l40s": [(SMALL, GOOD)]}}, ONE_SIZE)
+    checked = check_compiling(pack, specs, jobs=1)
+    assert lines(checked) == []
+    assert checked.counts["resources"][0]["registers"] > 0
+
+
 STUBS = {
     "too much shared memory": (
         "hungry",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -157,6 +158,15 @@ def test_registered_in_either_order(run, steps):
     assert (found["helion"], found["cuda"]) == (False, False)
     routed = f"native ops of vLLM: routed {', '.join(NATIVE)}"
     assert found["records"] == [["vllm.kernelpkg", "INFO", routed]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/vllm.md"])
+def test_the_variable_that_pages_show_routes_all(run, page):
+    """They start `vllm serve` with it, which no test can."""
+    shown = (ROOT / page).read_text(encoding="utf-8")
+    (setting,) = re.findall(r"^(?:\$ )?(\w+=\w+) vllm serve MODEL$", shown, re.M)
+    found = run(f"register()\n{REPORTS}", **dict([setting.split("=")]))
+    assert found["reports"] == [[name, "routed", ""] for name in NATIVE]
 
 
 def test_the_report_at_the_end_of_a_process(site):
