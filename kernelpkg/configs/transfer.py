@@ -77,7 +77,7 @@ class Transfer:
         elif not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(inside)):
             self.refuse(shown, "KP827", f"a link leads out of {inside}; name where it leads to")
         elif action == "replace" and not self.replace:
-            self.refuse(shown, "KP827", "is there already and differs; --replace overwrites it")
+            self.refuse(shown, "KP827", "already exists and differs; --replace overwrites it")
         cases, distinct = file.counts()
         self.files.append(
             FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)

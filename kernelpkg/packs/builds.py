@@ -264,7 +264,9 @@ def claimed(directory: Path, pack: str) -> Iterator[None]:
         try:
             held.enter_context(locked(directory / LOCK))
         except BlockingIOError as error:
-            message = f"is being written by {error.strerror}; wait for its end, or name another one"
+            message = (
+                f"is being written by {error.strerror}; wait for it to end, or name another one"
+            )
             raise pack_error(str(directory), "KP329", f"{message} with --out") from None
         except OSError as error:
             raise _not_written(directory, error.strerror) from None
@@ -277,7 +279,7 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
     Binaries that are there and right stay; `made` returns the others. The index comes last, and
     then what it does not name goes. Raises PackError where the build cannot be written, and then
-    what was there is as it was.
+    nothing is changed.
     """
     contents: dict[Path, bytes] = {}
     size = 0
@@ -301,7 +303,7 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
 def _not_written(directory: Path, why: str | None) -> PackError:
     message = f"cannot be written: {why}; correct that, or name another directory with --out; "
-    message += "what was there is as it was"
+    message += "nothing was changed"
     return pack_error(str(directory), "KP324", message)
 
 
