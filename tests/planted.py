@@ -302,8 +302,8 @@ PLANTED: dict[str, Planted] = {
     # The directories of configs.
     "configs: misspelt directory": fault(
         move(f"configs/{KERNEL}", "configs/silu_mull_fp8"),
-        "configs/silu_mull_fp8: KP201 is of no kernel of pack 'kernelpkg', so nothing reads it; "
-        "did you mean 'silu_mul_fp8'?",
+        "configs/silu_mull_fp8: KP201 is not for a kernel of pack 'kernelpkg', so nothing reads "
+        "it; did you mean 'silu_mul_fp8'?",
         "KP208?",
     ),
     "configs: a file that is not JSON": fault(
@@ -312,8 +312,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "configs: a file beside the directories": fault(
         write("configs/nvidia_h200.json", "{}"),
-        "configs/nvidia_h200.json: KP201 belongs into the directory of its kernel, and nothing "
-        "reads it here; move it to configs/<kernel>/",
+        "configs/nvidia_h200.json: KP201 belongs in the directory of its kernel; nothing reads it "
+        "here; move it to configs/<kernel>/",
     ),
     "configs: a platform that is spelled otherwise": fault(
         all_of(
@@ -327,7 +327,7 @@ PLANTED: dict[str, Planted] = {
     "configs: a platform that no GPU has": fault(
         all_of(copied("nvidia_h2000", "NVIDIA H2000"), without_times()),
         "configs/silu_mul_fp8/nvidia_h2000.json: KP202 unverified: 'nvidia_h2000' is not a GPU "
-        "that kernelpkg knows, so it may be looked up for none; did you mean 'nvidia_h200'?",
+        "that kernelpkg knows, so no GPU may look for it; did you mean 'nvidia_h200'?",
     ),
     "configs: a variant that looks for its base": fault(
         all_of(copied("nvidia_h200_nvl", "NVIDIA H200"), without_times()),
@@ -401,19 +401,19 @@ PLANTED: dict[str, Planted] = {
     "key: a negative size": fault(
         key("num_tokens", -1),
         f"{CONFIGS}:59: KP211 case intermediate_size=2048, num_tokens=-1: 'num_tokens' of argument "
-        "'input' is -1, and cannot be below zero; no call is like it, so remove it",
+        "'input' is -1, and cannot be below zero; no call matches it, so remove it",
         GAP,
     ),
     "key: a dtype that a guard refuses": fault(
         key("in_dtype", "int8"),
         f"{CONFIGS}:59: KP211 case in_dtype=int8, intermediate_size=2048, num_tokens=1: guard "
-        "'in_dtype in [bfloat16, float16, float32]' refuses it; no call is like it, so remove it",
+        "'in_dtype in [bfloat16, float16, float32]' refuses it; no call matches it, so remove it",
         GAP,
     ),
     "key: a case of no grid": fault(
         add_case(16384),
-        f"{CONFIGS}:815: KP215 case intermediate_size=2048, num_tokens=16384 is of no grid of "
-        "[inputs] that is for 'tune'; add it to the grid, or remove it",
+        f"{CONFIGS}:815: KP215 case intermediate_size=2048, num_tokens=16384 is in no grid of "
+        "[inputs] for 'tune'; add it to the grid, or remove it",
     ),
     "key: a case that no call reaches": fault(
         all_of(edit(MANIFEST, 'match = "ceil"', 'match = "pow2"'), add_case(24)),
@@ -449,7 +449,8 @@ PLANTED: dict[str, Planted] = {
         add_case(256, 7688),
         f"{CONFIGS}:815: KP214 case intermediate_size=7688, num_tokens=256 takes every call with "
         "in_dtype=bfloat16 and intermediate_size from 5893 to 7940, with 1 value of num_tokens, "
-        "where 4096 has 14 and 8192 has 14; tune intermediate_size=7688 for as many as they, or "
+        "where 4096 has 14 and 8192 has 14; tune intermediate_size=7688 for as many as they are, "
+        "or "
         "remove it",
         "KP215",
     ),
@@ -495,7 +496,7 @@ PLANTED: dict[str, Planted] = {
     "facts: no source": fault(
         fact("source", None),
         f"{CONFIGS}:5: KP226 unverified: tuned_with does not say which source 84 cases were tuned "
-        "for, so whether it has changed since cannot be told; tune again",
+        "for, so it may have changed since; tune again",
     ),
     "facts: a source that is not a digest": fault(
         fact("source", "v1"),
@@ -526,8 +527,8 @@ PLANTED: dict[str, Planted] = {
     "run: of another source": fault(
         change(lambda d: run_of_one(d, {"source": f"sha256-{'0' * 64}"})),
         f"{CONFIGS}:819: KP225 unverified: 1 case was tuned for another source: kernel.py has "
-        "changed since (sha256-00000000… then, sha256-86f0f03b… now), so whether other configs are "
-        "faster now cannot be told; tune again",
+        "changed since (sha256-00000000… then, sha256-86f0f03b… now), so other configs may be "
+        "faster now; tune again",
     ),
     "run: of another GPU": fault(
         change(lambda d: run_of_one(d, {**d["tuned_with"], "gpu": "NVIDIA A100"})),
@@ -543,7 +544,7 @@ PLANTED: dict[str, Planted] = {
     "times: slower than the default": fault(
         times(ms=0.009, default_ms=0.004),
         f"{CONFIGS}:67: KP231 case intermediate_size=2048, num_tokens=1: its config takes 0.009 ms "
-        "and the default config 0.004 ms, so it should not have been taken; tune again",
+        "and the default config 0.004 ms, so it should not have been chosen; tune again",
     ),
     "times: slower than before": fault(times(ms=0.009, old_ms=0.004), "KP231"),
 }

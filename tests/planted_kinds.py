@@ -159,7 +159,11 @@ PLANTED: dict[str, PlantedKind] = {
         (HOST, "input.new_empty(input.size(1))", "torch.empty(input.size(1))"),
     ),
     "nothing_marked": manifest(
-        *(0, "write_cache", "KP102 schema of an op that writes nothing; mark what it writes"),
+        *(
+            0,
+            "write_cache",
+            "KP102 schema returns nothing and writes no argument; mark what it writes",
+        ),
         ("Tensor(a!) cache", "Tensor cache"),
     ),
     "one_not_marked": fault(
@@ -193,7 +197,7 @@ PLANTED: dict[str, PlantedKind] = {
         ('axis = ["k", "n"]', 'axis = ["k_size", "n"]'),
     ),
     "rule_out_of_order": manifest(
-        *(0, "jagged_sum", "KP105 'inexact' says nothing in the first rule; put the axes"),
+        *(0, "jagged_sum", "KP105 'inexact' has no effect in the first rule; put the axes"),
         (f"{BY_DTYPE}[[key]]\n{BY_WIDTH}", f'{BY_WIDTH}inexact = "below"\n[[key]]\n{BY_DTYPE}'),
     ),
     "bounds_that_fall": manifest(
@@ -213,7 +217,7 @@ PLANTED: dict[str, PlantedKind] = {
         ('residual = { rtol = 1e-2, rounding = "input" }\n', ""),
     ),
     "idle_accuracy": manifest(
-        *(0, "rms_norm_backward", "KP109 'rtol' says nothing beside 'steps', by which codes are"),
+        *(0, "rms_norm_backward", "KP109 'rtol' has no effect beside 'steps', which counts"),
         ("return = { ", "return = { steps = 1, "),
     ),
     "guard_against_the_grid": manifest(

@@ -78,7 +78,7 @@ def test_a_mistake_is_told_with_its_place(demo):
         read_kernel(demo.root, "twice")
     first, second = str(caught.value).split("\n")
     assert first == (
-        "kernels/twice/kernel.toml:2: KP103 'host.py:reference' takes (input, factor), and is "
+        "kernels/twice/kernel.toml:2: KP103 'host.py:reference' takes (input, factor), but is "
         "called with (input) (kernels/twice/host.py:4)"
     )
     assert second == (

@@ -121,7 +121,7 @@ class TuningResults:
         done = sum(len(op.records) for op in self.ops)
         left = sum(op.left for op in self.ops)
         end = "interrupted" if self.interrupted else "stopped" if self.problems else "done"
-        more = f"; {left} left, the same command goes on with them" if left else ""
+        more = f"; {left} left, repeat the command to go on" if left else ""
         return (
             f"{end}: {counted(done, 'case')} on {self.platform} in {duration(self.seconds)}{more}"
         )

@@ -272,7 +272,8 @@ def outdated(run: OpRun) -> str | None:
         for name, value in run.conditions.items()
         if latest.get(name) != value
     ]
-    return f"{run.spec.name}: results of earlier runs do not count, changed: {'; '.join(changes)}"
+    what = "results of earlier runs are not used, because these changed"
+    return f"{run.spec.name}: {what}: {'; '.join(changes)}"
 
 
 def edited(run: OpRun) -> str | None:
@@ -282,8 +283,8 @@ def edited(run: OpRun) -> str | None:
         return None
     more = f" and {len(found) - _FEW} more" if len(found) > _FEW else ""
     return (
-        f"{run.shown}: edited since it was tuned, and left so: {'; '.join(found[:_FEW])}{more}; "
-        f"{parameter('again', 'True')} tunes these cases anew"
+        f"{run.shown}: edited since tuning, and left as it is: {'; '.join(found[:_FEW])}{more}; "
+        f"{parameter('again', 'True')} tunes these cases again"
     )
 
 

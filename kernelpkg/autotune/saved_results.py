@@ -187,7 +187,9 @@ def open_results(directory: Path, shown: str, kernel: str, platform: str) -> Ite
             try:
                 held.enter_context(locked(path.with_suffix(".lock")))
             except BlockingIOError as error:
-                message = f"is being written by {error.strerror}; wait for its end, or tune other "
+                message = (
+                    f"is being written by {error.strerror}; wait for it to end, or tune other "
+                )
                 raise pack_error(name, "KP401", f"{message}ops") from None
             # None: Python begins nothing by itself, so that what `_writing` ends is all there is.
             database = sqlite3.connect(path, isolation_level=None)

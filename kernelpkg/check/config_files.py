@@ -102,9 +102,9 @@ def _beside(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
         others = Path(pack.root, "kernels", entry.name).is_dir()  # another pack's
         if entry.name not in pack.kernels and not others:
             remedy = suggestion(entry.name, pack.kernels) or "; rename or remove it"
-            message = f"is of no kernel of pack '{pack.name}', so nothing reads it{remedy}"
+            message = f"is not for a kernel of pack '{pack.name}', so nothing reads it{remedy}"
     elif is_json:
-        what = "belongs into the directory of its kernel, and nothing reads it here"
+        what = "belongs in the directory of its kernel; nothing reads it here"
         message = f"{what}; move it to {above}/<kernel>/"
     if message is not None:
         yield Problem(path=entry.shown, code="KP201", message=message)
@@ -127,7 +127,7 @@ def _name(pack: PackSpec, entry: ConfigPlace) -> Iterator[Problem]:
     if found.name != name:
         doubt = f"GPUs of this name look for '{found.name}', by [platforms] of the pack"
     elif found.arch is None and name != platforms.CPU and name not in own:
-        doubt = f"'{name}' is not a GPU that kernelpkg knows, so it may be looked up for none"
+        doubt = f"'{name}' is not a GPU that kernelpkg knows, so no GPU may look for it"
         known = suggestion(name, [*platforms.known(), *own])
         doubt += known or "; name it in [platforms] of the pack"
     if doubt is not None:
@@ -283,7 +283,7 @@ def _looked_up(pack: PackSpec, platform: str) -> bool:
 def _instead(pack: PackSpec, spec: KernelSpec | None, here: Platform, own: Sequence[str]) -> str:
     """Say what calls of an op get on a platform that it has no file for."""
     if spec is not None and spec.miss == "error":
-        return "raise, for [miss] action is 'error'"
+        return "raise, because [miss] action is 'error'"
     last = "Helion's own default" if spec is None or spec.default is None else "[helion] default"
     near = [
         name

@@ -198,7 +198,7 @@ class _KernelCheck:
     def run(self, platforms: Sequence[str] | None) -> None:
         wrong = helion.requires_problem(self.spec.requires)
         if wrong is not None:
-            message = f"{wrong}, so nothing can be told of its code and configs"
+            message = f"{wrong}, so its code and configs cannot be checked"
             self.manifest("KP248", message, "helion", "requires", severity="unverified")
             return
         self.binder = Binder(self.spec)
@@ -220,9 +220,9 @@ class _KernelCheck:
             target = Target.of(platform)
             if target.capability is None and made:
                 message = f"what Helion makes of configs for {platform.name} " + (
-                    f"({platform.arch}) cannot be told without the GPU"
+                    f"({platform.arch}) cannot be checked without the GPU"
                     if platform.arch
-                    else "cannot be told, for its architecture is not known"
+                    else "cannot be checked, because its architecture is not known"
                 )
                 self.add(made[0].path, 0, "KP248", message, "unverified")
             for one in made:
@@ -356,7 +356,7 @@ class _KernelCheck:
         if name is not None and first is not None and other is not None:
             message = (
                 f"[helion] default has a list in '{name}', and code of {other} has other parts "
-                f"than that of {first[0]}; leave it out, for a default serves both"
+                f"than that of {first[0]}; leave it out, because a default serves both"
             )
             self.add(self.spec.path, lines[name], "KP246", message, "error")
         self.normalised += len(pairs)

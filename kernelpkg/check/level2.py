@@ -257,7 +257,7 @@ class _CompileCheck:
             self.fault(use, "KP252", f"{text}; tune it again", amount=shared)
         if spills:
             text = f"{spills} bytes of each thread do not fit into registers on {name}"
-            text += "; what that costs only a GPU can tell"
+            text += "; only a GPU can tell what that costs"
             self.fault(use, "KP256", text, unverified=True, amount=spills)
         place = self.place(use)
         row = self.rows.setdefault(

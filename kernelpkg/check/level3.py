@@ -56,7 +56,7 @@ _TOGETHER: Final = 16
 """How many runs in a row one process gets, so that it can use again what it compiled."""
 
 _LOST: Final = 3
-"""After so many runs that hung or cost their process, the others of an op are not made."""
+"""After so many runs that hung or killed their process, the others of an op are not made."""
 
 _SHARE: Final = 0.8
 """How much of the free memory of a device the runs on it may be thought to take."""
@@ -201,7 +201,9 @@ class _Runs:
         }
         for number, run in alike:
             if self.lost[run.spec.name] >= _LOST:
-                self._done(run, "left", f"{_LOST} other calls of the op hung or cost their process")
+                self._done(
+                    run, "left", f"{_LOST} other calls of the op hung or killed their process"
+                )
                 continue
             self.progress(f"running {run.spec.name}", len(self.results), len(self.runs))
             payload = {
@@ -225,7 +227,7 @@ class _Runs:
             self._done(run, "memory", None)
         elif outcome.status == "timeout":
             self._done(
-                run, "lost", f"takes longer than {self.seconds:g} s; it hangs, and was ended"
+                run, "lost", f"takes longer than {self.seconds:g} s; it hangs, and was stopped"
             )
         else:
             self._done(run, "lost" if outcome.device else "left", outcome.reason)

@@ -65,8 +65,8 @@ def _source(
     many = _cases(tuned, at)
     if then is None:
         message = (
-            f"{_called(at)} does not say which source {many} tuned for, so whether it has "
-            "changed since cannot be told; tune again"
+            f"{_called(at)} does not say which source {many} tuned for, so it may have changed "
+            "since; tune again"
         )
         yield tuned.finding("KP226", message, *at, severity="unverified")
     elif not _DIGEST.fullmatch(then):
@@ -75,8 +75,8 @@ def _source(
     elif now is not None and then != now:
         message = (
             f"{many} tuned for another source: {tuned.spec.source.file} has changed since "
-            f"({then[:15]}… then, {now[:15]}… now), so whether other configs are faster now "
-            "cannot be told; tune again"
+            f"({then[:15]}… then, {now[:15]}… now), so other configs may be faster now; "
+            "tune again"
         )
         yield tuned.finding("KP225", message, *at, "source", severity="unverified")
 
@@ -139,6 +139,6 @@ def time_findings(tuned: CheckedFile) -> Iterator[Problem]:
             if other is not None and 0 < other * SLOWER < case.ms and not own:
                 message = (
                     f"case {tuned.case(place)}: its config takes {case.ms:g} ms and the {what} "
-                    f"{other:g} ms, so it should not have been taken; tune again"
+                    f"{other:g} ms, so it should not have been chosen; tune again"
                 )
                 yield tuned.finding("KP231", message, *at, name)

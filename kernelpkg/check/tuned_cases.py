@@ -51,7 +51,7 @@ def value_findings(tuned: CheckedFile) -> tuple[list[Problem], frozenset[int]]:
     for place, message in _impossible(tuned, good):
         if place not in wrong:
             wrong.add(place)
-            text = f"case {tuned.case(place)}: {message}; no call is like it, so remove it"
+            text = f"case {tuned.case(place)}: {message}; no call matches it, so remove it"
             found.append(tuned.finding("KP211", text, "cases", place))
     return found, frozenset(wrong)
 
@@ -112,7 +112,7 @@ def _off_grid(tuned: CheckedFile, good: dict[int, KeyRow]) -> Iterator[Problem]:
         if len(rows) > 1:
             others = tuned.shown_case(rows[0][:-1])
             which = f"{len(rows)} cases {others}{', ' * bool(others)}{axis}={_listed(rows)} are"
-        message = f"{which} of no grid of [inputs] that is for 'tune'"
+        message = f"{which} in no grid of [inputs] for 'tune'"
         if tuned.overlay:
             message += ", so nothing tunes or tests it again; add it to the grid to have it checked"
             yield tuned.finding("KP215", message, "cases", min(places), severity="unverified")
@@ -313,9 +313,9 @@ def _ragged_message(tuned: CheckedFile, found: Ragged, place: int, *, asked: boo
     which, them = f"{len(found.rows)} cases with {found.axis}={found.value} take", "them"
     if len(found.rows) == 1:
         which, them = f"case {tuned.case(place)} takes", "it"
-    remedy = f"tune {found.axis}={found.value} for as many as they, or remove {them}"
+    remedy = f"tune {found.axis}={found.value} for as many as they are, or remove {them}"
     if asked:
-        remedy = "the grid has no more for it, so see whether they are wanted there"
+        remedy = "the grid has no more for it; check whether you want them there"
     return (
         f"{which} every call with {where}{found.axis} {ends}, with {values}, where {others}; "
         f"{remedy}"

@@ -69,15 +69,15 @@ _COUNTS: Final = ("wrong", "failed", "timeout", "left", "before")
     "--effort",
     type=click.Choice(tuple(_SECONDS)),
     default="quick",
-    help="of Helion's search (quick)",
+    help="how hard Helion searches (quick)",
 )
 @click.option(
     "--budget",
     type=duration,
     metavar="TIME",
-    help="the most that the search of a case takes, as 30s, 10m or 1h",
+    help="how long to search a case at most, such as 30s, 10m or 1h",
 )
-@click.option("--case-timeout", type=duration, metavar="TIME", help="when a case is given up")
+@click.option("--case-timeout", type=duration, metavar="TIME", help="when to give up on a case")
 @click.option(
     "--margin",
     type=percent,
@@ -97,11 +97,11 @@ _COUNTS: Final = ("wrong", "failed", "timeout", "left", "before")
     metavar="PERCENT",
     help="how far from a case's best a config of the portfolio may be (2)",
 )
-@click.option("--into", type=Folder(), metavar="DIR", help="a directory of yours for the configs")
+@click.option("--into", type=Folder(), metavar="DIR", help="your own directory for the configs")
 @click.option("--again", is_flag=True, help="drop earlier results of these cases")
 @click.option("--devices", metavar="0,1", help="GPUs as CUDA_VISIBLE_DEVICES names them")
 @click.option("--ray", metavar="ADDRESS", help="all GPUs of a Ray cluster; or 'auto'")
-@click.option("--dry-run", is_flag=True, help="tune nothing, say what would be")
+@click.option("--dry-run", is_flag=True, help="tune nothing, say what would be tuned")
 def run(
     shared: Shared,
     ops: Sequence[str],
@@ -122,9 +122,9 @@ def run(
 ) -> int:
     """Tune; 0 where every case has a config, 1 where one failed, 130 after Ctrl-C."""
     if within is not None and portfolio is None:
-        raise UsageError("--within is of a portfolio; give --portfolio N too")
+        raise UsageError("--within needs a portfolio; give --portfolio N too")
     if devices is not None and ray is not None:
-        raise UsageError("--devices are of this host, and --ray of a cluster; give one of them")
+        raise UsageError("--devices names GPUs of this host, --ray a cluster; give one of them")
     wanted = read_wanted(axes)
     place, name = find.find_pack(shared.pack, shared.root, os.environ, shared.here)
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
@@ -136,7 +136,7 @@ def run(
         complain(notes)
     if into is None and not dry_run and place.of_package:
         raise UsageError(
-            f"pack '{name}' was installed as a package, whose files are not to be changed; choose "
+            f"pack '{name}' is an installed package, whose files must not change; choose "
             "a directory of your own with --into"
         )
     request = TuningRequest(
@@ -214,7 +214,9 @@ def _lock_remarks(root: Path, name: str, results: TuningResults) -> list[str]:
         path = lock.config_path(op.op, results.platform)
         with contextlib.suppress(OSError):  # without a config file nothing was changed
             if locked.get(path) != digest_bytes(read_plain(Path(root, path))):
-                return [f"{lock.FILE} has other configs than there are now; run 'kernelpkg lock'"]
+                return [
+                    f"{lock.FILE} does not have the configs as they are now; run 'kernelpkg lock'"
+                ]
     return []
 
 
@@ -237,7 +239,7 @@ def _on_gpus(
         seen = pool.visible_devices(os.environ)
         if not seen:
             raise UsageError(
-                "no GPU is visible, and configs are tuned on one; --dry-run --platform P needs none"
+                "no GPU is visible, and tuning needs one; --dry-run --platform P needs none"
             )
         devices = seen if asked is None else _chosen(asked, seen)
         first = devices[:1]

@@ -72,8 +72,8 @@ _INTERPRETED: Final = "ops ran in Helion's interpreter: these are times of the h
     multiple=True,
     callback=names,
     metavar="NAME",
-    help="native, compile, eager or copy, all that are there without it; may be repeated, and take "
-    "several with commas",
+    help="native, compile, eager or copy; all available ones if not given; may be repeated, or "
+    "list several with commas",
 )
 @click.option(
     "--library",
@@ -130,7 +130,9 @@ def run(
     report = load_pack(shared, device, ops=ops, builds=builds)
     complain((*report.notes, *report.failures()))
     if asked is not None and platform_of(pack, asked).name != report.platform:
-        raise UsageError(f"this is {report.platform}; cases of {asked} are timed on a GPU of it")
+        raise UsageError(
+            f"this is {report.platform}; time cases of {asked} on a GPU of that platform"
+        )
     interpret = report.device == "cpu" or asked_to_interpret()
     timers = make_timers(report.device, interpret=interpret, rounds=rounds, quick=quick)
     sides = chosen_baselines(baselines, interpret=interpret)

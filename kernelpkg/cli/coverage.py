@@ -36,7 +36,7 @@ def run(
     complain(found.problems)
     in_full = bool(ops) or len({of.spec.name for of in found.maps}) == 1
     if svg is not None and found.problems:
-        complain([f"{svg} is not drawn, for the map is not whole"])
+        complain([f"{svg} is not drawn, because the map is incomplete"])
     elif svg is not None:
         try:
             replace_text(svg, coverage_chart.draw(found, panels=in_full))

@@ -76,7 +76,7 @@ def examine(
     ours = [name for name in sorted(environment) if name.startswith("KERNELPKG_")]
     findings += [_unread(name) for name in ours if name not in (*_VARIABLES, *_OF_TESTS)]
     if any(finding.status == "missing" for finding in packages):
-        text = "no op runs here before the packages above are there"
+        text = "no op runs here until the packages above are installed"
         return (*findings, Finding(name="run", status="missing", text=text))
     return (*findings, *_modes(environment))
 
@@ -126,13 +126,13 @@ def _variable(name: str, value: str) -> Finding:
     gone = [part for part in parts if part and not os.path.isdir(part)]
     if not gone:
         return Finding(name="environment", status="ok", text=text)
-    text += f"; no pack loads, for {gone[0]} is not a directory; correct it"
+    text += f"; no pack loads, because {gone[0]} is not a directory; correct it"
     return Finding(name="environment", status="limited", text=text)
 
 
 def _unread(name: str) -> Finding:
     """Say that nothing reads a variable, which may be a mistake in its name."""
-    text = f"{name} is not a variable that is read{suggestion(name, _VARIABLES)}"
+    text = f"{name} is not a variable that kernelpkg reads{suggestion(name, _VARIABLES)}"
     return Finding(name="environment", status="limited", text=text)
 
 

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 @command(configs=True, quiet=True)
 @DEVICE
 @click.option("--smoke", is_flag=True, help="run each op's smallest cases against its reference")
-@click.option("--strict", is_flag=True, help="exit 1 too where an op is not tuned or prebuilt")
-@click.option("--locked", is_flag=True, help="load only kernels that are as kernelpkg.lock says")
+@click.option(
+    "--strict", is_flag=True, help="exit with 1 too if an op is neither tuned nor prebuilt"
+)
+@click.option("--locked", is_flag=True, help="load only kernels that match kernelpkg.lock")
 @BUILDS
-@click.option("--prebuilt-only", is_flag=True, help="let nothing be compiled, on a GPU")
+@click.option("--prebuilt-only", is_flag=True, help="compile nothing on a GPU")
 def run(
     shared: Shared,
     device: Device,

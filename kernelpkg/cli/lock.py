@@ -22,11 +22,11 @@ from kernelpkg.packs.read import read_pack
 
 
 @command()
-@click.option("--check", is_flag=True, help="write nothing, say what has drifted from the lock")
+@click.option("--check", is_flag=True, help="write nothing, say what differs from the lock")
 @click.option(
     "--no-fingerprints",
     is_flag=True,
-    help="bind no kernel with Helion, which takes seconds; fingerprints that stand are kept",
+    help="do not bind kernels with Helion, which takes seconds; keep the old fingerprints",
 )
 def run(shared: Shared, *, check: bool, no_fingerprints: bool) -> int:
     """Write or check the lock of a pack."""

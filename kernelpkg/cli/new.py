@@ -43,7 +43,7 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
     "--from",
     "source",
     metavar="FILE.py:FUNCTION",
-    help="a Helion kernel that it is made of; NAME is the function's unless given",
+    help="the Helion kernel to start from; NAME is the function's name unless given",
 )
 def run(shared: Shared, name: str | None, source: str | None) -> int:
     """Write a kernel, and say what was written."""
@@ -91,7 +91,7 @@ def new_kernel(
     _check_name(name)
     target = root / "kernels" / name
     if os.path.lexists(target):
-        raise UsageError(f"{target} is there already; choose another name, or remove it")
+        raise UsageError(f"{target} already exists; choose another name, or remove it")
     packs = sorted(root.glob("manifests/*.toml"))
     if not packs and not make_pack:
         raise UsageError(

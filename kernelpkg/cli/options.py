@@ -56,7 +56,7 @@ class Folder(click.Path):
 def count(text: str) -> int:
     """Take a number of what there has to be one of."""
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
-        raise click.BadParameter(f"'{text}' is not a whole number from 1 on")
+        raise click.BadParameter(f"'{text}' is not a whole number, 1 or more")
     return int(text)
 
 
@@ -77,7 +77,7 @@ def percent(text: str) -> float:
         found = float(text.removesuffix("%")) / 100
         if 0 <= found < 1:
             return found
-    raise click.BadParameter(f"'{text}' is not a percentage from 0 to below 100")
+    raise click.BadParameter(f"'{text}' is not a percentage of at least 0 and below 100")
 
 
 def listed(text: str) -> list[str]:
@@ -104,13 +104,13 @@ SHARED: Final[dict[str, click.Option]] = {
     "root": click.Option(
         ["--root"], type=Folder(), metavar="DIR", help="the directory of the pack"
     ),
-    "pack": click.Option(["--pack"], metavar="NAME", help="the pack, where there are several"),
+    "pack": click.Option(["--pack"], metavar="NAME", help="the pack, if there are several"),
     "configs": click.Option(
         ["--configs"],
         type=Folder(),
         multiple=True,
         metavar="DIR",
-        help="a directory of configs that goes before the pack's; may be repeated",
+        help="a directory of configs to use before the pack's; may be repeated",
     ),
     "as_json": click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document"),
     "quiet": click.Option(
@@ -219,7 +219,7 @@ OP: Final = argument(
 OPS: Final = argument(
     "ops",
     "OP",
-    "ops, with or without namespace; all without any",
+    "ops, with or without namespace; all if none is given",
     nargs=-1,
     shell_complete=complete_op,
 )
@@ -231,7 +231,7 @@ PLATFORM: Final = click.option(
     callback=names,
     shell_complete=_complete_platform,
     metavar="NAME",
-    help="a platform or GPU, as nvidia_h200; may be repeated, and take several with commas",
+    help="a platform or GPU, such as nvidia_h200; may be repeated, or list several with commas",
 )
 """The same everywhere; commands that take one ask `only`."""
 
@@ -248,7 +248,7 @@ MODELS: Final = click.option(
     multiple=True,
     callback=names,
     metavar="NAME",
-    help="a model of the pack's [models]; may be repeated, and take several with commas",
+    help="a model of the pack's [models]; may be repeated, or list several with commas",
 )
 
 BUILDS: Final = click.option(
@@ -256,21 +256,21 @@ BUILDS: Final = click.option(
     type=Folder(),
     multiple=True,
     metavar="DIR",
-    help="a directory of builds that goes before the pack's; may be repeated",
+    help="a directory of builds to use before the pack's; may be repeated",
 )
 
 DEVICE: Final = click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
-    help="where ops run; auto is a GPU if there is one",
+    help="where ops run; auto takes a GPU if there is one",
 )
 
-JOBS: Final = click.option("--jobs", type=count, metavar="N", help="how many run at once")
+JOBS: Final = click.option("--jobs", type=count, metavar="N", help="how many to run at once")
 
 
 def only(platforms: Sequence[str]) -> str | None:
     """Return the platform of a command that takes one, if it was given."""
     if len(platforms) > 1:
-        raise UsageError(f"one --platform is taken here, and not {', '.join(platforms)}")
+        raise UsageError(f"this command takes one --platform, not {', '.join(platforms)}")
     return platforms[0] if platforms else None

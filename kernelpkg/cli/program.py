@@ -51,34 +51,34 @@ _STATUSES: Final = (
 
 _VARIABLES: Final = (
     ("KERNELPKG_PATH", "directories that hold packs, separated by colons"),
-    ("KERNELPKG_CONFIGS", "directories of configs that go before those of packs"),
-    ("KERNELPKG_BUILDS", "directories of builds that go before those of packs"),
+    ("KERNELPKG_CONFIGS", "directories of configs to use before those of packs"),
+    ("KERNELPKG_BUILDS", "directories of builds to use before those of packs"),
     ("KERNELPKG_LAUNCHER", "who launches kernels: c, python or auto"),
-    ("KERNELPKG_DISABLE", "ops that are not registered, separated by commas"),
-    ("KERNELPKG_NO_PROGRESS", "no progress bars"),
+    ("KERNELPKG_DISABLE", "ops not to register, separated by commas"),
+    ("KERNELPKG_NO_PROGRESS", "if set, no progress bars"),
     ("KERNELPKG_VLLM_ROUTES", "native ops of vLLM to answer: all, none, or a list"),
-    ("NO_COLOR", "if set, no colours; FORCE_COLOR has them where there is no terminal too"),
+    ("NO_COLOR", "if set, no colours; FORCE_COLOR turns them on without a terminal too"),
     ("HELION_INTERPRET", "if 1, ops run in Helion's interpreter"),
 )
 
 COMMANDS: Final = {
     "load": ("load:run", "load a pack and register its ops"),
     "test": ("test:run", "run each op against its reference, and bind it with Helion"),
-    "show": ("show:run", "show one op whole: schema, axes, rules, cases, routes, structure"),
+    "show": ("show:run", "show one op: schema, axes, rules, cases, routes, structure"),
     "list": ("list:run", "list the packs, their kernels and what is tuned"),
     "new": ("new:run", "write a new kernel that loads as it is"),
     "schema": ("schema:run", "print the JSON Schema of manifests, or of a document of --json"),
     "explain": ("explain:run", "say which config a call gets, and why, or what a code means"),
-    "import": ("vllm:import_configs", "take configs of vLLM's or Helion's into the pack"),
-    "export": ("vllm:export_configs", "write the pack's config files as vLLM's"),
+    "import": ("vllm:import_configs", "import configs from vLLM or Helion into the pack"),
+    "export": ("vllm:export_configs", "write the pack's configs in vLLM's format"),
     "vendor": ("vllm:vendor_pack", "write the pack into vLLM's sources"),
     "autotune": ("autotune:run", "search configs on this machine's GPUs"),
     "check": ("check:run", "check a pack: manifests, sources and configs"),
     "bench": ("bench:run", "time ops beside native ops, torch.compile, eager and a copy"),
-    "build": ("build:run", "compile a pack ahead, for GPUs that need not be there"),
+    "build": ("build:run", "compile a pack ahead, for GPUs that this machine need not have"),
     "warm": ("warm:run", "make ops ready on this machine's GPU, and say what that takes"),
     "lock": ("lock:run", "record what the pack is, or say what has changed since"),
-    "coverage": ("coverage:run", "say what calls get which config"),
+    "coverage": ("coverage:run", "say which calls get which config"),
     "report": ("report:run", "write one page that shows the pack"),
     "doctor": ("doctor:run", "say what runs on this machine, and why not more"),
 }
@@ -238,7 +238,7 @@ def _wrong(error: click.UsageError) -> str:
         if isinstance(kind, click.Choice) and isinstance(error, click.BadParameter):
             word = text.partition(": '")[2].partition("'")[0]
             text += suggestion(word, kind.choices)
-    return f"{text}; '{context.command_path} --help' says what there is"
+    return f"{text}; see '{context.command_path} --help'"
 
 
 def _failed(status: int, why: object, given: Sequence[str]) -> int:

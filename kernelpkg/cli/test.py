@@ -34,7 +34,7 @@ def run(
     if not watch:
         return _test(shared, ops, device, jobs)
     if shared.as_json:
-        raise UsageError("--watch prints for people, and no document; leave out --json")
+        raise UsageError("--watch prints no document; leave out --json")
     return _watch(shared, ops, device, jobs)
 
 

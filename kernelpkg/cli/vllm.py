@@ -23,11 +23,11 @@ from kernelpkg.vllm import exchange
 from kernelpkg.vllm.vendor import vendor
 
 _REPLACE = click.option("--replace", is_flag=True, help="overwrite files that differ")
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="write nothing, say what would be")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="write nothing, say what would be written")
 
 
 @command()
-@argument("format", "vllm|helion", "whose files they are", type=click.Choice(("vllm", "helion")))
+@argument("format", "vllm|helion", "the format of the files", type=click.Choice(("vllm", "helion")))
 @argument(
     "paths",
     "DIR|FILE",
@@ -36,7 +36,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="write nothing, say what
     nargs=-1,
     required=True,
 )
-@click.option("--op", metavar="OP", help="of helion: the kernel, where a file does not say it")
+@click.option("--op", metavar="OP", help="for helion: the kernel, if a file does not name it")
 @PLATFORM
 @_REPLACE
 @_DRY_RUN
@@ -59,13 +59,13 @@ def import_configs(
     if op or platform:
         raise UsageError("--op and --platform go with 'import helion'")
     if paths[1:]:
-        raise UsageError(f"'import vllm' takes one DIR, and '{paths[1]}' is another")
+        raise UsageError(f"'import vllm' takes one DIR; leave out '{paths[1]}'")
     plan = exchange.plan_import(pack, paths[0], replace=replace)
     return _transfer(shared, plan, dry_run=dry_run)
 
 
 @command()
-@argument("format", "vllm", "whose files they are", type=click.Choice(("vllm",)))
+@argument("format", "vllm", "the format of the files", type=click.Choice(("vllm",)))
 @argument("directory", "DIR", "a vLLM tree, or its folder of configs", type=Folder())
 @_REPLACE
 @_DRY_RUN
@@ -98,9 +98,11 @@ def _transfer(shared: Shared, found: Transfer, *, dry_run: bool) -> int:
     metavar="DIR",
     help="a source tree of vLLM, or an unpacked wheel",
 )
-@click.option("--check", is_flag=True, help="write nothing, say what has drifted")
+@click.option("--check", is_flag=True, help="write nothing, say what differs")
 @click.option("--dry-run", is_flag=True, help="write nothing, print a diff")
-@click.option("--replace", is_flag=True, help="overwrite files that were edited or are not ours")
+@click.option(
+    "--replace", is_flag=True, help="overwrite files that were edited or are not the pack's"
+)
 def vendor_pack(shared: Shared, into: Path, *, check: bool, dry_run: bool, replace: bool) -> int:
     """Write the pack into a tree, or say what is there of it."""
     if check and (dry_run or replace):
@@ -109,7 +111,7 @@ def vendor_pack(shared: Shared, into: Path, *, check: bool, dry_run: bool, repla
         open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here), into
     )
     if found.tree.version is None:
-        complain([f"{into}: the version of this vLLM is not known; going on"])
+        complain([f"{into}: the version of this vLLM is not known; continuing"])
     if check:
         tell(shared, found.to_json(check=True), found.drift_lines())
         return FOUND if found.drift() else FINE

@@ -24,7 +24,7 @@ from kernelpkg.errors import UsageError, counted
     "--sizes",
     multiple=True,
     metavar="AXIS=VALUE,...",
-    help="values of an axis, as num_tokens=1,2,4; may be repeated",
+    help="values of an axis, such as num_tokens=1,2,4; may be repeated",
 )
 @BUILDS
 @JOBS
@@ -48,7 +48,7 @@ def run(
     complain(f"{op.op}: {problem}" for op in found.ops for problem in op.problems)
     kernels = filter(None, (get_kernel_by_name(op.op) for op in found.ops))
     ways = [(kernel.qualified, *way) for kernel in kernels for way in kernel.fallbacks().items()]
-    lines = [f"{op}: {counted(n, 'signature')} by a longer way: {why}" for op, why, n in ways]
+    lines = [f"{op}: {counted(n, 'signature')} on a slower path: {why}" for op, why, n in ways]
     fallbacks = [{"op": op, "reason": why, "signatures": n} for op, why, n in ways]
     tell(shared, {**found.to_json(), "fallbacks": fallbacks}, [found.summary(), *lines])
     ready = report.ok and not any(op.problems for op in found.ops)

@@ -157,7 +157,7 @@ def _get_num_sm(device: torch.device, *, reserved_sms: int = 0) -> int:
         found: int = _count_sms(device, reserved_sms=reserved_sms)
         return found
     if _COUNTED.sms[-1] is None:
-        raise UnknownSms("its code depends on the number of SMs, which is not known of this GPU")
+        raise UnknownSms("its code depends on the number of SMs, which is not known for this GPU")
     return max(1, _COUNTED.sms[-1] - reserved_sms)
 
 

@@ -121,7 +121,7 @@ def make_build(
     not built now, if it was made with the same tools; all else of it is removed. Where nothing
     compiles, or the system refuses something, what was there stays. Raises UsageError where the
     environment would change the code, and PackError where nothing can be written, or another
-    process builds into the directory, and then what was there is as it was.
+    process builds into the directory, and then the old build is unchanged.
     """
     changing = [name for name in _CHANGING if os.environ.get(name)]
     if changing:

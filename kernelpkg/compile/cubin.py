@@ -39,7 +39,7 @@ _PARAMETER: Final = 0x17
 """Attribute EIATTR_KPARAM_INFO of `.nv.info.<entry>`, one for each parameter; three words: the last
 one has the size in its upper 14 bits, the second one the place in its lower 16."""
 
-_INTERPRETED: Final = "TRITON_INTERPRET is set, so that Triton compiles nothing; unset it"
+_INTERPRETED: Final = "TRITON_INTERPRET is set, so Triton compiles nothing; unset it"
 
 _SILENT: Final = {"TRITON_DISABLE_LINE_INFO": "1"}
 """Line numbers would bring paths of this machine into binaries, which are the same anywhere."""

@@ -47,7 +47,7 @@ def check_settings(settings: Mapping[str, Any], op_name: str) -> dict[str, Any]:
         if name == "static_shapes":
             if value:
                 warnings.warn(
-                    f"kernel '{op_name}': static_shapes=True is overridden to False, for one "
+                    f"kernel '{op_name}': static_shapes=True is overridden to False, because one "
                     "compiled kernel serves many token counts",
                     stacklevel=3,
                 )

@@ -223,16 +223,16 @@ def strangers(pack: PackSpec) -> Iterator[Problem]:
                 message = f"cannot be listed: {entry.error.strerror}; correct its permissions"
         elif entry.kernel:
             hint = _respelled(entry.name) if entry.name.endswith(".json") else ""
-            message = f"is of no platform, so nothing reads it{hint}" if hint else ""
+            message = f"is not named after a platform, so nothing reads it{hint}" if hint else ""
         elif entry.path.is_dir():
             if entry.name not in pack.kernels:
                 hint = suggestion(entry.name, pack.kernels)
-                message = f"is of no kernel of pack '{pack.name}', so nothing reads it{hint}"
+                message = f"is not for a kernel of pack '{pack.name}', so nothing reads it{hint}"
         elif entry.name in pack.kernels:
-            message = "is not a directory; <platform>.json belong into one of this name"
+            message = "is not a directory; put <platform>.json files into one of this name"
         elif entry.name.endswith(".json"):
             place = f"{entry.directory.shown}/<kernel>/"
-            message = f"is in no directory of a kernel; move it to {place}"
+            message = f"is not in the directory of a kernel; move it to {place}"
         if message:
             yield Problem(path=entry.shown, code=code, message=message)
 

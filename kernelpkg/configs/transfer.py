@@ -78,7 +78,7 @@ class Transfer:
             self.refuse(shown, "KP827", f"a link leads out of {inside}; name where it leads to")
         elif action == "replace" and not self.replace:
             remedy = f"{parameter('replace', 'True')} overwrites it"
-            self.refuse(shown, "KP827", f"is there already and differs; {remedy}")
+            self.refuse(shown, "KP827", f"already exists and differs; {remedy}")
         cases, distinct = file.counts()
         self.files.append(
             FileStep(path=path, text=text, action=action, cases=cases, configs=distinct)

@@ -160,7 +160,7 @@ class _Typer:
         known = self.scope.known()
         remedy = suggestion(name, [*known, *DTYPES]) or f"; known are {', '.join(known) or 'none'}"
         if beside_text:
-            remedy = f"; a text is written in quotes, as in {name!r}"
+            remedy = f"; write a text in quotes, as in {name!r}"
         self.refuse("KP121", f"name '{name}' is not known here{remedy}")
 
     def tensor(self, name: str, kind: ValueType) -> ValueType | None:
@@ -196,7 +196,7 @@ class _Typer:
         ordered = any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
         mixed = {*kinds} - {None}
         if mixed == {"dtype", "text"}:
-            why = "names of dtypes are written without quotes"
+            why = "write names of dtypes without quotes"
             self.refuse("KP122", f"{shown(node)} compares a dtype with a text; {why}")
             return "flag"
         for kind in ("dtype", "text"):
@@ -212,7 +212,7 @@ class _Typer:
         if name not in {*scope.tensors, *scope.scalars, *scope.lists}:
             self.unknown(name)
         elif name not in self.scope.optional:
-            self.refuse("KP121", f"argument '{name}' is always given, so 'is None' says nothing")
+            self.refuse("KP121", f"argument '{name}' is always given; remove the test for None")
 
 
 def _constant_type(value: object) -> ValueType:

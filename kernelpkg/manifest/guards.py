@@ -185,7 +185,7 @@ class CallCheck:
             pass
         for axis, why in _unread(self.spec, self.spec.axes, args):
             raise self._refuse(f"axis {axis.name} {why}")
-        raise AssertionError("every axis reads alone, and they do not read together")
+        raise AssertionError("each axis can be read alone, but not all together")
 
     def _check_guards(self, axes: tuple[Scalar, ...], args: Sequence[Any]) -> None:
         by_name = dict(zip(self.spec.schema.arg_names, args, strict=True))
@@ -198,7 +198,7 @@ class CallCheck:
             except ArithmeticError as error:
                 wrong = without_value(error)
             except IndexError:
-                wrong = "reads a dimension or an element that is not there"
+                wrong = "reads a dimension or an element that does not exist"
             raise self._refuse(f"guard '{guard.text}' {wrong}{self._given(guard, axes)}")
 
     def _given(self, expr: Expr, axes: tuple[Scalar, ...]) -> str:
@@ -213,7 +213,7 @@ class CallCheck:
         conditions = " or ".join(
             f"'{variant.when.text}'" for variant in arg.variants if variant.when
         )
-        raise self._refuse(f"argument '{arg.name}' is given, and is only taken when {conditions}")
+        raise self._refuse(f"argument '{arg.name}' is given, but is only allowed when {conditions}")
 
     def _value(self, expr: Expr, axes: tuple[Scalar, ...]) -> Any:
         read = self._variants.get(expr.text)

@@ -117,7 +117,7 @@ def wanted_instead(name: str, value: object) -> str | None:
     if name == "num_warps" and not (_power_of_two(value) and value <= 32):
         return "a power of two from 1 to 32"
     if name == "num_stages" and not (type(value) is int and value >= 1):
-        return "a whole number from 1 on"
+        return "a whole number, 1 or more"
     if name == "block_sizes" and not (isinstance(value, list) and all(map(_power_of_two, value))):
         return "a list of powers of two"
     if name == "load_eviction_policies":

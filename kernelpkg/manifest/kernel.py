@@ -264,7 +264,7 @@ class KernelReader:
             self.report(at, "KP140", f"axis '{axis}' is not defined in [axes]{hint}")
             return
         if axis in taken:
-            message = f"axis '{axis}' stands in the grid and in a row of it; remove one"
+            message = f"axis '{axis}' is in the grid and in one of its rows; remove one"
             self.report(at, "KP140", message)
         for place, value in enumerate(values):
             wrong = value_problem(value, self.axis_types[axis])
@@ -322,7 +322,7 @@ class KernelReader:
                 self.report((*at, key) if key else at, code, message)
             if open_ended:
                 message = f"argument '{name}' has a variant without 'when' before this one; "
-                self.report(at, "KP132", f"{message}only the last may do without")
+                self.report(at, "KP132", f"{message}only the last may omit it")
             open_ended = table.get("when") is None
             variant = self._variant(table, at, self._value(arg, value_at, table.get("value")))
             like = table.get("like") if arg.is_tensor else None
@@ -345,7 +345,9 @@ class KernelReader:
         if value is None or arg.is_tensor:
             return None
         if isinstance(value, tuple) != (arg.type == "int[]"):
-            what = "a list; give its elements" if arg.type == "int[]" else "no list; give one value"
+            what = (
+                "a list; give its elements" if arg.type == "int[]" else "not a list; give one value"
+            )
             self.report(at, "KP132", f"argument '{arg.name}' is {what}")
             return None
         if not isinstance(value, tuple):

@@ -175,7 +175,7 @@ def _parse_arg(part: str) -> OpArg:
         )
     if match["default"] == "None" and not match["optional"]:
         raise SchemaError(
-            f"argument '{match['name']}' has default 'None', and is always given; write "
+            f"argument '{match['name']}' has default 'None', but is not optional; write "
             f"'{part.split(maxsplit=1)[0]}? {match['name']}=None'"
         )
     kind = _SAME.get(match["type"], match["type"])
@@ -202,10 +202,10 @@ def _parse_default(name: str, kind: str, optional: bool, text: str | None) -> ob
     if kind == "str" and _TEXT.fullmatch(text):
         return text[1:-1]
     words = {"int": "an int of 64 bits", "str": "a text in quotes, without blanks and commas"}
-    words["int[]"] = "None" if optional else "none, for a list is always given"
+    words["int[]"] = "None" if optional else "none, because a list is always given"
     wanted = words.get(kind, f"a {kind}{' or None' if optional else ''}")
     if kind == "Tensor":
-        wanted = "None" if optional else "none, for it is always given"
+        wanted = "None" if optional else "none, because it is always given"
     raise SchemaError(f"argument '{name}' has default '{text}'; it must be {wanted}")
 
 

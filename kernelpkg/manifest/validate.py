@@ -54,11 +54,15 @@ def option_problems(
         if table[option] is not None and match not in matches and not of_inexact:
             *others, last = map(repr, matches)
             with_ = f"{', '.join(others)}{' and ' * bool(others)}{last}"
-            message = f"'{option}' says nothing for match '{match}'; it goes with {with_}"
+            message = f"'{option}' has no effect with match '{match}'; it goes with {with_}"
             yield option, "KP105", message
     if table["inexact"] is not None and all(rule.match == "ignore" for rule in before):
-        what = "'inexact' says nothing in the first rule"
-        yield "inexact", "KP105", f"{what}; put the axes that it goes by before it, or remove it"
+        what = "'inexact' has no effect in the first rule"
+        yield (
+            "inexact",
+            "KP105",
+            f"{what}; put the axes that it depends on before it, or remove it",
+        )
     bounds = table["bounds"]
     if match == "ranges" and bounds is None:
         yield "match", "KP105", "match 'ranges' needs 'bounds', the last value of each range"
@@ -167,7 +171,7 @@ def like_problems(name: str, like: str, found: ArgVariant) -> Iterator[tuple[str
     shape = found.shape or ()
     if ANY_SIZES in shape:
         what = f"argument '{name}' is like '{like}', of which no size is spread"
-        yield "shape", "KP132", f"{what}; '*' stands for what is"
+        yield "shape", "KP132", f"{what}; '*' stands for the spread sizes"
     sizes = [f"{'*' if dim.spread else ''}{dim.expr.text}" for dim in shape]
     strides = ["*" if stride is None else stride.text for stride in found.strides or ()]
     yield from _size_problems(name, sizes, None if found.strides is None else strides)
@@ -248,7 +252,7 @@ def _presence_problems(spec: KernelSpec) -> _Problems:
     """Lists of a config are positional over loads and stores, which shift with an argument."""
     exact = {rule.axis for rule in spec.rules if rule.match == "exact"}
     presence = _presence(spec)
-    shift = "for lists of a config shift without it"
+    shift = "because lists of a config shift without it"
     for arg in _optional_tensors(spec):
         axis = presence.get(arg.name)
         if axis is None:
@@ -287,10 +291,10 @@ def _op_problems(spec: KernelSpec) -> _Problems:
     schema, at = spec.schema, ("op", "schema")
     if not schema.written and not schema.returns:
         remedy = "mark what it writes, as in 'Tensor(a!) out'"
-        yield at, "KP102", f"schema of an op that writes nothing; {remedy}"
+        yield at, "KP102", f"schema returns nothing and writes no argument; {remedy}"
     if not any(arg.is_tensor and not arg.optional for arg in schema.args):
-        why = "its device is the call's"
-        yield at, "KP102", f"schema of an op without a tensor that is always given; {why}"
+        why = "its device would be the call's"
+        yield at, "KP102", f"schema has no tensor that is always given; {why}"
     if (spec.fake_impl == "none") != (schema.returns == 0):
         has = "returns nothing" if schema.returns == 0 else "returns a tensor"
         wants = "'none'" if schema.returns == 0 else "'infer' or a function"
@@ -306,7 +310,7 @@ def _accuracy_problems(spec: KernelSpec) -> _Problems:
                 hint = suggestion(name, written) or f"; it writes {', '.join(written) or 'nothing'}"
                 yield (part, name), "KP109", f"'{name}' is not written by the op{hint}"
             elif name not in written and given.issuperset(results):
-                what = "'return' says nothing, for each result has an entry of its own"
+                what = "'return' has no effect, because each result has its own entry"
                 yield (part, name), "KP109", f"{what}; remove it, or one of those"
     if results and given.isdisjoint(results):
         written = (*spec.schema.written, "return")
@@ -315,17 +319,17 @@ def _accuracy_problems(spec: KernelSpec) -> _Problems:
     for name in written:
         if name not in given:
             what = f"'{name}' is written by the op and has no [accuracy]"
-            yield ("accuracy",), "KP109", f"{what}; say how near it must be"
+            yield ("accuracy",), "KP109", f"{what}; say how close it must be"
     for name, bounds in spec.accuracy.items():
         idle = ("rtol", bounds.rtol), ("atol", bounds.atol), ("rounding", bounds.rounding)
         for key in (key for key, given in idle if given and bounds.steps is not None):
-            what = f"'{key}' says nothing beside 'steps', by which codes are counted"
+            what = f"'{key}' has no effect beside 'steps', which counts codes"
             yield ("accuracy", name, key), "KP109", f"{what}; keep one of them"
     for name in spec.accuracy if spec.reference is None else ():
-        what = f"'{name}' has [accuracy], and there is no reference that it could be near to"
-        yield ("accuracy", name), "KP109", f"{what}; give one, or say in [properties] what holds"
+        what = f"'{name}' has [accuracy], but there is no reference to compare it with"
+        yield ("accuracy", name), "KP109", f"{what}; give one, or use [properties] instead"
     if spec.reference is not None and not spec.accuracy and spec.properties:
-        what = "no output has [accuracy], so the reference is not used"
+        what = "no output has [accuracy], so the reference is never used"
         yield ("kernel", "reference"), "KP109", f'{what}; say reference = "none"'
 
 
@@ -336,9 +340,9 @@ def _property_problems(spec: KernelSpec) -> _Problems:
         at = ("properties", name)
         if name in spec.accuracy:
             what = f"'{name}' has [accuracy] and [properties]"
-            yield at, "KP109", f"{what}; keep one: the second is for what no reference computes"
+            yield at, "KP109", f"{what}; keep one; [properties] is for what no reference computes"
         elif wanted == evolve(Properties(), within=wanted.within):
-            what = f"[properties] says nothing of '{name}'"
+            what = f"[properties] has no condition for '{name}'"
             yield at, "KP109", f"{what}; give 'zeros', 'seed' or 'holds'"
         if wanted.within and wanted.zeros is None:
             yield (*at, "within"), "KP109", "'within' goes with 'zeros'; give it, or remove this"
@@ -364,7 +368,7 @@ def _helion_problems(spec: KernelSpec, tunables: Tunables) -> _Problems:
             yield at, "KP152", f"default config has no field '{name}'{remedy}"
         elif isinstance(value, tuple) and name != "block_sizes" and _optional_tensors(spec):
             what = f"default config has a list in '{name}'"
-            why = "scalars and block_sizes only, for lists belong to one set of given arguments"
+            why = "use only scalars and block_sizes, as other lists fit one set of given arguments"
             yield at, "KP152", f"{what}; {why}"
         else:
             plain = list(value) if isinstance(value, tuple) else value

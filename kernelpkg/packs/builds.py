@@ -264,7 +264,7 @@ def claimed(directory: Path, pack: str) -> Iterator[None]:
         try:
             held.enter_context(locked(directory / LOCK))
         except BlockingIOError as error:
-            remedy = f"wait for its end, or name another one with {parameter('out')}"
+            remedy = f"wait for it to end, or name another one with {parameter('out')}"
             message = f"is being written by {error.strerror}; {remedy}"
             raise pack_error(str(directory), "KP329", message) from None
         except OSError as error:
@@ -278,7 +278,7 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
     Binaries that are there and right stay; `made` returns the others. The index comes last, and
     then what it does not name goes. Raises PackError where the build cannot be written, and then
-    what was there is as it was.
+    nothing is changed.
     """
     contents: dict[Path, bytes] = {}
     size = 0
@@ -302,7 +302,7 @@ def write_build(build: Build, directory: Path, made: Callable[[str], bytes]) -> 
 
 def _not_written(directory: Path, why: str | None) -> PackError:
     remedy = f"correct that, or name another directory with {parameter('out')}"
-    message = f"cannot be written: {why}; {remedy}; what was there is as it was"
+    message = f"cannot be written: {why}; {remedy}; nothing was changed"
     return pack_error(str(directory), "KP324", message)
 
 

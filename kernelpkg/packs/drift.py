@@ -151,7 +151,7 @@ def plan_lock(
     parts = {} if old is None else dict(old.packs)
     for name in sorted({*parts} - {*packs}):
         del parts[name]
-        remarks.append(f"pack '{name}' is not there any more, and its part of the lock is removed")
+        remarks.append(f"pack '{name}' no longer exists; its part of the lock is removed")
     parts[pack.name], missing = _with_fingerprints(parts.get(pack.name), found, take)
     lock = Lock(packs=parts)
     return LockPlan(
@@ -187,7 +187,7 @@ def check_lock(
     for name in broken:  # of a kernel that cannot be read, its files are compared
         drift += verifier.verify(own, name, Files())
     for other in {*lock.packs} - {*packs}:
-        message = f"has pack '{other}', which is not there any more; run 'kernelpkg lock'"
+        message = f"has pack '{other}', which no longer exists; run 'kernelpkg lock'"
         drift.append(Problem(path=FILE, code="KP307", message=message))
     if not recorded:
         missing = ("structural fingerprints are not in the lock, and not compared",)
@@ -240,7 +240,7 @@ def compare(
         before, now = locked.tools.get(tool), found.tools.get(tool)
         if before is not None and now is not None:
             message = f"version {before} was locked, and {now} is installed; what was tuned with "
-            message += "the one may be slow or refused with the other"
+            message += "one may be slow or refused with the other"
             drift.append(Problem(path=tool, code="KP316", message=message))
     python = locked.tools.get("python") == found.tools.get("python")
     drift += _builds(pack, locked, found)
@@ -248,8 +248,8 @@ def compare(
         if name in broken:
             continue
         if was is None or is_ is None:
-            what = "came in after the pack was locked"
-            what = what if was is None else "was locked, and is not there any more"
+            what = "was added after the pack was locked"
+            what = what if was is None else "was locked, and no longer exists"
             path, message = f"kernels/{name}/kernel.toml", f"kernel '{name}' {what}"
             drift.append(Problem(path=path, code="KP310", message=message))
         else:
@@ -262,9 +262,9 @@ def _builds(pack: str, locked: LockedPack, found: LockedPack) -> Iterator[Proble
     for platform, was, is_ in changed(locked.builds, found.builds):
         message = "this is not the build that was locked"
         if was is None:
-            message = "this build came in after the pack was locked"
+            message = "this build was added after the pack was locked"
         elif is_ is None:
-            message = "this build was locked, and is not there any more"
+            message = "this build was locked, and no longer exists"
         path = f"{FOLDER}/{pack}/{platform}/{INDEX}"
         yield Problem(path=path, code="KP318", message=message)
 
@@ -331,25 +331,25 @@ def _file(
 ) -> tuple[str, str]:
     """Return the code and what is to be said of a file that changed."""
     if file not in now.files or file not in before.files:
-        what = "is named by the manifest no more" if file not in now.files else "came in"
+        what = "is no longer named by the manifest" if file not in now.files else "came in"
         return "KP312", f"{what} since the kernel was locked"
     if file not in now.sources:
         return "KP311", f"the kernel's manifest changed; {versions}"
     if not python:  # a tree is written out in another way by another Python
-        message = "the source changed; whether what it does cannot be told, for it was locked with "
-        return "KP312", f"{message}another Python"
+        message = "the source changed; whether its behaviour did cannot be told, "
+        return "KP312", f"{message}because it was locked with another Python"
     if before.sources.get(file) == now.sources[file]:
         return "KP314", "only comments, layout or docstrings of the source changed"
-    return "KP312", "what the source does changed"
+    return "KP312", "the behaviour of the source changed"
 
 
 def _configs_text(before: LockedConfigs | None, now: LockedConfigs | None) -> str:
     there = [locked for locked in (before, now) if locked is not None]
     told = [f"{counted(c.cases, 'case')}, {counted(c.configs, 'config')}" for c in there]
     if before is None:
-        return f"these configs came in after the pack was locked ({told[0]})"
+        return f"these configs were added after the pack was locked ({told[0]})"
     if now is None:
-        return f"these configs were locked ({told[0]}), and are not there any more"
+        return f"these configs were locked ({told[0]}), and no longer exist"
     if told[0] == told[1]:
         return f"the configs changed ({told[0]} as before)"
     return f"the configs changed ({told[0]} were locked, {told[1]} are there)"

@@ -208,7 +208,7 @@ def write_lock(root: Path, lock: Lock) -> None:
     try:
         replace_text(root / FILE, dumps(lock))
     except OSError as error:
-        message = f"cannot be written: {error.strerror}; what was there is as it was"
+        message = f"cannot be written: {error.strerror}; nothing was changed"
         raise pack_error(FILE, "KP302", message) from None
 
 

@@ -62,7 +62,7 @@ def read_kernel(
     if not directory.is_dir():
         others = kernel_names(root)
         remedy = suggestion(name, others) or f"; 'kernelpkg new {name}' writes one"
-        message = f"kernel '{name}' is named by the pack, and is not there{remedy}"
+        message = f"kernel '{name}' is named by the pack, but does not exist{remedy}"
         raise pack_error(shown, "KP602", message)
     files = files or Files()
     if checked:
@@ -204,7 +204,7 @@ def _routes(document: Document, kernels: tuple[str, ...]) -> tuple[Route, ...]:
             message = f"route '{target}' names op '{route['op']}', which the pack does not have"
             document.report((*at, "op"), "KP603", message + remedy)
         if route["capture_only"] is True and route["eager"]:
-            message = f"route '{target}' has conditions on eager calls, and takes none of them "
+            message = f"route '{target}' has conditions on eager calls, but takes none "
             message += "(capture_only); remove one of the two"
             document.report((*at, "eager"), "KP609", message)
         routes.append(
@@ -390,7 +390,7 @@ def _check_reach(spec: KernelSpec, cases: Sequence[Case], document: Document) ->
         lost.setdefault(kept[place].grid, []).append(kept[place])
     for grid, found in lost.items():
         others = f" (nor {len(found) - 1} others)" if len(found) > 1 else ""
-        message = f"case {found[0]} would be tuned, and no call could reach it{others}"
+        message = f"case {found[0]} would be tuned, but no call could reach it{others}"
         document.report(
             ("inputs", "grid", grid), "KP143", f"{message}; change the case or the rules"
         )

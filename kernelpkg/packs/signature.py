@@ -35,7 +35,7 @@ def call_problem(function: ast.FunctionDef, given: Sequence[str] | None) -> str 
     ):
         return None
     got = ", ".join(parameters(function))
-    return f"takes ({got}), and is called with ({', '.join(given)})"
+    return f"takes ({got}), but is called with ({', '.join(given)})"
 
 
 def constant_arguments(function: ast.FunctionDef) -> tuple[str, ...]:
@@ -74,14 +74,14 @@ def signature_problems(function: ast.FunctionDef, schema: OpSchema) -> Iterator[
     wanted = _returned(schema.returns)
     if function.returns is None:
         if schema.returns:
-            yield f"the function says nothing of what it returns; write '-> {wanted}'"
+            yield f"the function has no return annotation; write '-> {wanted}'"
         return
     returned = re.sub(r"\b(?<!torch\.)Tensor\b", "torch.Tensor", _annotated(function.returns))
     returned = returned.replace("Tuple[", "tuple[")
     if returned != wanted:
         absent = re.search(r"Optional\[|\| None|None \|", returned)
         remedy = f"; {INSTEAD}" if absent else ""
-        what = f"by the schema the function returns '{wanted}', and is annotated '{returned}'"
+        what = f"by the schema the function returns '{wanted}', but is annotated '{returned}'"
         yield what + remedy
 
 

@@ -38,8 +38,8 @@ def misuses(function: ast.FunctionDef, schema: OpSchema) -> Iterator[Misuse]:
         for item in value.elts if isinstance(value, ast.Tuple) else [value]:
             if isinstance(item, ast.Name) and item.id in args:
                 message = (
-                    f"returns its argument '{item.id}'; PyTorch takes each result for memory of "
-                    "its own, so allocate it"
+                    f"returns its argument '{item.id}'; PyTorch expects each result to have "
+                    "its own memory, so allocate it"
                 )
                 yield node.lineno, "KP115", message
     told = {arg.name for arg in schema.args if arg.mutated}
@@ -49,7 +49,7 @@ def misuses(function: ast.FunctionDef, schema: OpSchema) -> Iterator[Misuse]:
         if name not in told:
             told.add(name)
             message = (
-                f"writes its argument '{name}', which the schema does not say; write "
+                f"writes its argument '{name}', which the schema does not mark as written; write "
                 f"'Tensor(a!) {name}' there, or allocate a result"
             )
             yield line, "KP116", message
@@ -132,7 +132,7 @@ def unplaced(function: ast.FunctionDef) -> Iterator[Misuse]:
 def _unplaced(line: int, what: str) -> Misuse:
     message = (
         f"'torch.{what}' allocates on the CPU, wherever the call's tensors are; give it "
-        "device=, as of an argument"
+        "device=, such as that of an argument"
     )
     return line, "KP117", message
 

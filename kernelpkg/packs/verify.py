@@ -157,7 +157,7 @@ def changed(
 def difference(path: str, locked: str | None, found: str | None) -> Problem:
     """Say how a file differs from the one that was locked; None stands for no file."""
     if found is None:
-        message = f"is in the lock, and is not there or cannot be read; {REMEDY}"
+        message = f"is in the lock, but is missing or cannot be read; {REMEDY}"
         return Problem(path=path, code="KP305", message=message)
     if locked is None:
         message = "is not in the lock; remove it, or run 'kernelpkg lock' if it is meant"
@@ -167,7 +167,7 @@ def difference(path: str, locked: str | None, found: str | None) -> Problem:
 
 def differs(path: str, locked: str, found: str) -> Problem:
     """Say that a file is not the one that was locked."""
-    message = f"is not as it was locked: {locked[:_SHOWN]}… is expected, got {found[:_SHOWN]}…"
+    message = f"differs from the lock: {locked[:_SHOWN]}… was expected, got {found[:_SHOWN]}…"
     return Problem(path=path, code="KP304", message=f"{message}; {REMEDY}")
 
 

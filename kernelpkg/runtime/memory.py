@@ -27,14 +27,14 @@ def check_written(op: str, schema: OpSchema, args: Sequence[Any]) -> None:
             continue
         if any(n > 1 and not step for n, step in zip(tensor.shape, tensor.stride(), strict=True)):
             raise CallError(
-                f"{op}: argument '{name}' is written, and several of its elements are one (strides "
-                f"{tuple(tensor.stride())}); give one whose elements lie apart"
+                f"{op}: argument '{name}' is written, and several of its elements share memory "
+                f"(strides {tuple(tensor.stride())}); give one whose elements do not overlap"
             )
         for other, found in given:
             if other != name and _overlap(tensor, found):
                 raise CallError(
-                    f"{op}: argument '{name}' is written, and lies on a part of '{other}'; give "
-                    "tensors that lie apart"
+                    f"{op}: argument '{name}' is written, and overlaps '{other}'; give "
+                    "tensors that do not overlap"
                 )
 
 

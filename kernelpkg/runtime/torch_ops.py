@@ -188,7 +188,7 @@ class RegisteredOp:
             for call, kind in ended:
                 call.__class__ = kind
             raise RegistrationError(
-                f"op '{self.qualified}' is being called, and cannot be taken back; wait for the "
+                f"op '{self.qualified}' is being called, and cannot be unloaded; wait for the "
                 "call to end"
             )
         graphs.take(self.qualified)
@@ -366,10 +366,10 @@ def detect(
     for and PyTorch sees no GPU.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device '{device}' is none of auto, cpu and cuda")
+        raise UsageError(f"device '{device}' must be auto, cpu or cuda")
     has_gpu = device != "cpu" and torch.cuda.device_count() > 0  # `is_available` starts CUDA
     if device == "cuda" and not has_gpu:
-        raise UsageError("device 'cuda' was asked for, and PyTorch sees no GPU")
+        raise UsageError("device 'cuda' was asked for, but PyTorch sees no GPU")
     if not has_gpu:
         return Machine(
             device="cpu", gpu=None, platform=platforms.resolve(platforms.CPU), interpret=True

@@ -350,7 +350,7 @@ def report_table(reports: Iterable[RouteReport]) -> str:
         why = [report.reason] if report.reason else []
         why += [f"{count} {reason}" for reason, count in report.native.items()]
         for reason, count in report.longer.items():
-            why.append(f"{counted(count, 'signature')} of ours by a longer way: {reason}")
+            why.append(f"{counted(count, 'signature')} of ours on a slower path: {reason}")
         cells = (report.target, report.op, report.status, str(report.ours), str(report.passed))
         rows.append((*cells, why[0] if why else ""))
         rows += [("", "", "", "", "", line) for line in why[1:]]

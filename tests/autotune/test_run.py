@@ -159,7 +159,10 @@ def test_results_of_another_source_do_not_count_and_the_report_says_why(pack):
     results = tuned(pack, machine={"helion": "1.5.1"})
     assert results.ops[0].before == 0
     assert results.remarks == (
-        "twice: results of earlier runs do not count, changed: helion was 1.4.0, is 1.5.1; source",
+        (
+            "twice: results of earlier runs are not used, because these changed: "
+            "helion was 1.4.0, is 1.5.1; source"
+        ),
     )
     document = json.loads((pack.root / FILE).read_text())
     assert "runs" not in document  # all cases are of the later run
@@ -187,7 +190,9 @@ def test_results_of_other_axes_do_not_count_and_never_reach_the_file(pack):
     pack.edit("kernels/twice/kernel.toml", "num_tokens", "tokens")
     results = tuned(pack, run_jobs=STUB.run_here(stop=0))
     assert (results.ops[0].before, results.ops[0].left) == (0, 6)
-    assert results.remarks == ("twice: results of earlier runs do not count, changed: inputs",)
+    assert results.remarks == (
+        "twice: results of earlier runs are not used, because these changed: inputs",
+    )
     assert not (pack.root / FILE).exists()
 
 
@@ -208,8 +213,8 @@ def test_a_case_that_was_edited_since_it_was_tuned_stays_so_and_is_told(pack):
     edit(pack, 4)
     (remark,) = tuned(pack, wanted={"num_tokens": ["64"]}).remarks
     assert remark == (
-        f"{FILE}: edited since it was tuned, and left so: num_tokens=4; again=True tunes these "
-        "cases anew"
+        f"{FILE}: edited since tuning, and left as it is: num_tokens=4; again=True tunes these "
+        "cases again"
     )
     assert in_file(pack.root / FILE) == {4: EDITED, 16: found(16), 64: found(64)}
     assert tuned(pack, again=True, wanted={"num_tokens": ["4"]}).remarks == ()
@@ -533,8 +538,8 @@ def test_facts_that_changed_are_told_and_digests_by_their_name_alone(demo):
     newer = {"helion": "1.5.1", "source": "sha256-" + "2" * 64}
     with opened(demo, newer) as run:
         assert outdated(run) == (
-            "twice: results of earlier runs do not count, changed: helion was 1.4.0, is 1.5.1; "
-            "source"
+            "twice: results of earlier runs are not used, because these changed: "
+            "helion was 1.4.0, is 1.5.1; source"
         )
     with opened(demo) as run:
         assert outdated(run) is None
@@ -556,9 +561,9 @@ def test_cases_that_were_edited_are_named_up_to_five(demo):
     store.write(path, file)
     with opened(demo) as run:
         assert edited(run) == (
-            "configs/twice/nvidia_h200.json: edited since it was tuned, and left so: num_tokens=1; "
+            "configs/twice/nvidia_h200.json: edited since tuning, and left as it is: num_tokens=1; "
             "num_tokens=2; num_tokens=3; num_tokens=4; num_tokens=5 and 2 more; again=True tunes "
-            "these cases anew"
+            "these cases again"
         )
 
 

@@ -123,7 +123,7 @@ def test_a_second_process_is_refused_and_told_who_writes_them(tmp_path):
         process.kill()
     assert line == (
         f"{SHOWN}: KP401 is being written by process {process.pid} on {os.uname().nodename}; "
-        "wait for its end, or tune other ops"
+        "wait for it to end, or tune other ops"
     )
     with opened(tmp_path):
         pass  # the lock died with the process

@@ -66,13 +66,13 @@ def test_what_is_no_one_elses_business(demo):
 
 
 UNREAD = "so nothing reads it; rename or remove it"
-UNKNOWN = "'my_gpu' is not a GPU that kernelpkg knows, so it may be looked up for none"
+UNKNOWN = "'my_gpu' is not a GPU that kernelpkg knows, so no GPU may look for it"
 
 
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("other/nvidia_h200.json", f"other: KP201 is of no kernel of pack 'demo', {UNREAD}"),
+        ("other/nvidia_h200.json", f"other: KP201 is not for a kernel of pack 'demo', {UNREAD}"),
         ("twice/deeper/a100.json", f"twice/deeper: KP201 is not a <platform>.json, {UNREAD}"),
         (
             "twice/__.json",
@@ -348,7 +348,7 @@ def test_the_default_of_the_manifest_is_named(missing):
 def test_a_miss_that_is_an_error_is_said(missing):
     manifest = ("[inputs]", '[miss]\naction = "error"\n[inputs]')
     assert missing([("a", "nvidia_h200")], manifest=manifest) == {
-        "b/nvidia_h200.json": "calls on it raise, for [miss] action is 'error'"
+        "b/nvidia_h200.json": "calls on it raise, because [miss] action is 'error'"
     }
 
 

@@ -142,8 +142,8 @@ def test_what_was_not_foreseen_is_a_finding(demo, monkeypatch):
             "kernelpkg did not foresee this, please report it"
         ),
         (
-            "kernels/gone/kernel.toml: KP602 kernel 'gone' is named by the pack, and is not there; "
-            "'kernelpkg new gone' writes one"
+            "kernels/gone/kernel.toml: KP602 kernel 'gone' is named by the pack, but does not "
+            "exist; 'kernelpkg new gone' writes one"
         ),
     ]
 
@@ -166,8 +166,8 @@ def test_files_of_overlays_are_checked_too(demo, tmp_path):
         ["configs/twice/nvidia_h200.json:6:", "KP508", "config"],
     ]
     assert found[1] == (
-        f"{mine}/twice/nvidia_h200.json:7: KP215 unverified: case num_tokens=9 is of no grid of "
-        "[inputs] that is for 'tune', so nothing tunes or tests it again; add it to the grid to "
+        f"{mine}/twice/nvidia_h200.json:7: KP215 unverified: case num_tokens=9 is in no grid of "
+        "[inputs] for 'tune', so nothing tunes or tests it again; add it to the grid to "
         "have it checked"
     )
 
@@ -205,7 +205,7 @@ def test_files_that_are_not_as_they_were_locked_are_unverified(tmp_path):
     with (root / CONFIGS).open("a") as file:
         file.write("\n")
     (found,) = lines(root, OP, pack="kernelpkg")
-    assert found.startswith(f"{CONFIGS}: KP304 unverified: is not as it was locked: sha256-")
+    assert found.startswith(f"{CONFIGS}: KP304 unverified: differs from the lock: sha256-")
     assert lines(root, "silu_and_mul_per_block_quant", pack="kernelpkg") == []
 
 

@@ -111,16 +111,16 @@ def test_cases_of_no_grid_come_together_where_the_last_axis_differs():
     found = [finding.message for finding in case_findings(file, ()) if finding.code == "KP215"]
     assert found == [
         (
-            "3 cases hidden_size=4096, num_tokens=20, 100, 300 are of no grid of [inputs] that is "
-            "for 'tune'; add them to the grid, or remove them"
-        ),
-        (
-            "20 cases hidden_size=2048, num_tokens=1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, "
-            "1008, 1009, 1010, 1011, 1012, 1013, …, 1019 are of no grid of [inputs] that is for "
+            "3 cases hidden_size=4096, num_tokens=20, 100, 300 are in no grid of [inputs] for "
             "'tune'; add them to the grid, or remove them"
         ),
         (
-            "case hidden_size=5120, num_tokens=9 is of no grid of [inputs] that is for 'tune'; add "
+            "20 cases hidden_size=2048, num_tokens=1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, "
+            "1008, 1009, 1010, 1011, 1012, 1013, …, 1019 are in no grid of [inputs] for 'tune'; "
+            "add them to the grid, or remove them"
+        ),
+        (
+            "case hidden_size=5120, num_tokens=9 is in no grid of [inputs] for 'tune'; add "
             "it to the grid, or remove it"
         ),
     ]

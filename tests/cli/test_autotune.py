@@ -61,7 +61,7 @@ def test_ctrl_c_prints_what_was_saved_and_exits_130(tune, capsys):
     assert tune(stop=1) == 130
     last = capsys.readouterr().out.splitlines()[-1]
     assert timeless(last) == (
-        "interrupted: 1 case on nvidia_h200 in TIME; 1 left, the same command goes on with them"
+        "interrupted: 1 case on nvidia_h200 in TIME; 1 left, repeat the command to go on"
     )
 
 
@@ -106,8 +106,8 @@ def test_a_dry_run_needs_no_gpu_and_writes_nothing(demo, capsys):
         (["--axis", "num_tokens=1,"], "'num_tokens=1,' is not of the form AXIS=VALUE[,VALUE]"),
         (["--axis", "num_tokens=3"], "no case for tuning 'twice' has num_tokens=3; there are 1, 4"),
         (["--axis", "tokens=3"], "'twice' has no axis 'tokens'; did you mean 'num_tokens'?"),
-        (["--platform", "nvidia_h200,nvidia_b200"], "one --platform is taken here, and not nvidia_h200, nvidia_b200"),
-        (["--within", "2"], "--within is of a portfolio; give --portfolio N too"),
+        (["--platform", "nvidia_h200,nvidia_b200"], "this command takes one --platform, not nvidia_h200, nvidia_b200"),
+        (["--within", "2"], "--within needs a portfolio; give --portfolio N too"),
         (["--platform", "nvidia_b200"],
             "the GPU is NVIDIA H200, of platform nvidia_h200; configs of nvidia_b200 are tuned on one of its own"),
         (["twicce"], "pack 'demo' has no op 'twicce'; did you mean 'twice'?"),
@@ -126,16 +126,16 @@ def test_wrong_usage_is_one_line(tune, capsys, arguments, message):
         (["--case-timeout", "1.5h"], "'1.5h' is not a time such as 30s, 10m or 1h"),
         (
             ["--margin", "100"],
-            "invalid value for '--margin': '100' is not a percentage from 0 to below 100",
+            "invalid value for '--margin': '100' is not a percentage of at least 0 and below 100",
         ),
         (
             ["--portfolio", "0"],
-            "invalid value for '--portfolio': '0' is not a whole number from 1 on",
+            "invalid value for '--portfolio': '0' is not a whole number, 1 or more",
         ),
         (["--into", ""], "invalid value for '--into': the name of a directory is empty"),
         (
             ["--devices", "0", "--ray", "auto"],
-            "--devices are of this host, and --ray of a cluster; give one of them",
+            "--devices names GPUs of this host, --ray a cluster; give one of them",
         ),
     ],
     ids=["budget", "timeout", "margin", "portfolio", "into", "devices_and_ray"],
@@ -161,8 +161,7 @@ def test_without_a_gpu_one_line_says_so(demo, capsys, monkeypatch):
     monkeypatch.setattr(pool, "visible_devices", lambda environment: ())
     assert cli.main(["autotune", "--root", str(demo.root)]) == 2
     assert capsys.readouterr().err == (
-        "kernelpkg: no GPU is visible, and configs are tuned on one; --dry-run --platform P needs "
-        "none\n"
+        "kernelpkg: no GPU is visible, and tuning needs one; --dry-run --platform P needs none\n"
     )
 
 
@@ -236,7 +235,7 @@ sys.exit(status)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert timeless(done.stdout.splitlines()[-1]) == (
-        "interrupted: 1 case on nvidia_h200 in TIME; 1 left, the same command goes on with them"
+        "interrupted: 1 case on nvidia_h200 in TIME; 1 left, repeat the command to go on"
     )
 
 
@@ -249,7 +248,7 @@ def test_a_pack_that_was_installed_is_tuned_into_another_directory_alone(
     monkeypatch.setattr(autotune, "_on_gpus", lambda *_: machine)
     assert cli.main(["autotune", "--root", str(place)]) == 2
     assert capsys.readouterr().err == (
-        "kernelpkg: pack 'demo' was installed as a package, whose files are not to be changed; "
+        "kernelpkg: pack 'demo' is an installed package, whose files must not change; "
         "choose a directory of your own with --into\n"
     )
     assert not (place / "configs").exists()
@@ -261,7 +260,7 @@ def test_a_lock_that_is_of_other_configs_by_then_is_told(demo, tune, tmp_path, c
     from kernelpkg.files import digest_bytes
     from kernelpkg.packs.lock import Lock, LockedPack, write_lock
 
-    line = "kernelpkg.lock has other configs than there are now; run 'kernelpkg lock'"
+    line = "kernelpkg.lock does not have the configs as they are now; run 'kernelpkg lock'"
     assert tune("--into", str(tmp_path / "mine")) == 0
     write_lock(
         demo.root,

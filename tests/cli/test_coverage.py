@@ -126,7 +126,7 @@ def test_what_is_not_whole_is_not_drawn(pack, tmp_path, capsys):
     path.write_text("<svg/>")
     assert run("coverage", "--root", pack.root, "--svg", path) == 1
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1] == f"{path} is not drawn, for the map is not whole"
+    assert err.splitlines()[-1] == f"{path} is not drawn, because the map is incomplete"
     assert "wrote" not in out
     assert path.read_text() == "<svg/>"
 
@@ -159,7 +159,7 @@ USAGE = {
     "op": (["twise"], "pack 'demo' has no op 'twise'; did you mean 'twice'?"),
     "model": (["--models", "x"], "pack 'demo' has no model 'x' in [models]; it has none"),
     "option": (["--plattform", "cpu"],
-        "'--plattform' is not an option of 'coverage'; did you mean '--platform'?; 'kernelpkg coverage --help' says what there is"),
+        "'--plattform' is not an option of 'coverage'; did you mean '--platform'?; see 'kernelpkg coverage --help'"),
 }  # fmt: skip
 
 

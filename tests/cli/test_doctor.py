@@ -126,7 +126,7 @@ def test_a_package_that_is_not_there_says_how_to_get_it(machine):
         ("torch", "missing", "2.10.1 is older than 2.11; pip install -U 'torch>=2.11'"),
         ("helion", "missing", "is not installed; pip install 'helion>=1.4'"),
         ("triton", "ok", "3.9.0"),
-        ("run", "missing", "no op runs here before the packages above are there"),
+        ("run", "missing", "no op runs here until the packages above are installed"),
     ]
 
 
@@ -145,7 +145,7 @@ def test_a_variable_that_nothing_reads_is_said():
         (
             "environment",
             "limited",
-            "KERNELPKG_VLLM_ROUTE is not a variable that is read; did you mean 'KERNELPKG_VLLM_ROUTES'?",
+            "KERNELPKG_VLLM_ROUTE is not a variable that kernelpkg reads; did you mean 'KERNELPKG_VLLM_ROUTES'?",
         )
     ]
 
@@ -197,7 +197,7 @@ def test_directories_of_configs_that_are_not_there_are_said(tmp_path):
     assert (
         "environment",
         "limited",
-        f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, for nowhere is not a directory; correct it",
+        f"KERNELPKG_CONFIGS is '{tmp_path}:nowhere'; no pack loads, because nowhere is not a directory; correct it",
     ) in rows(KERNELPKG_CONFIGS=f"{tmp_path}:nowhere")
 
 

@@ -47,7 +47,7 @@ def test_a_check_is_status_0_where_nothing_drifted_and_1_where_something_did(dem
     assert run(demo, "--check") == 1
     assert capsys.readouterr() == (
         (
-            "kernels/twice/kernel.py: KP312 what the source does changed\n"
+            "kernels/twice/kernel.py: KP312 the behaviour of the source changed\n"
             "pack demo 0.1.0: 1 change since it was locked\n"
         ),
         remark,
@@ -62,7 +62,7 @@ def test_a_kernel_that_is_broken_is_status_1(demo, capsys):
     capsys.readouterr()
     assert run(demo, "--check") == 1
     out, err = capsys.readouterr()
-    assert out.startswith("kernels/twice/kernel.toml: KP304 is not as it was locked")
+    assert out.startswith("kernels/twice/kernel.toml: KP304 differs from the lock")
     assert "kernels/twice/kernel.toml:4: KP012" in err
 
 
@@ -78,7 +78,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(demo, capsys, monkeypatc
     monkeypatch.setattr(Path, "open", refuse)
     assert run(demo) == 1
     assert capsys.readouterr().err == (
-        "kernelpkg.lock: KP302 cannot be written: Permission denied; what was there is as it was\n"
+        "kernelpkg.lock: KP302 cannot be written: Permission denied; nothing was changed\n"
     )
 
 

@@ -102,14 +102,14 @@ def test_a_name_that_is_taken_is_refused(demo):
     with pytest.raises(UsageError) as caught:
         new_kernel(demo.root, "twice", make_pack=True)
     assert str(caught.value) == (
-        f"{demo.root}/kernels/twice is there already; choose another name, or remove it"
+        f"{demo.root}/kernels/twice already exists; choose another name, or remove it"
     )
     assert files(demo.root) == before
 
 
 def test_a_dangling_link_is_taken_too(demo):
     (demo.root / "kernels/softmax").symlink_to("nowhere")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         new_kernel(demo.root, "softmax", make_pack=True)
 
 

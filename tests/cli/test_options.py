@@ -31,7 +31,7 @@ def test_a_percentage_is_taken_as_a_share(text, share):
 
 @pytest.mark.parametrize("text", ["", "%", "x", "-1", "100", "nan", "2%%"])
 def test_what_is_no_percentage_is_refused(text):
-    with pytest.raises(click.BadParameter, match="is not a percentage from 0 to below 100"):
+    with pytest.raises(click.BadParameter, match="is not a percentage of at least 0 and below 100"):
         options.percent(text)
 
 
@@ -48,7 +48,7 @@ MANY = ["check", "coverage", "build --check"]
 def test_commands_that_take_one_platform_refuse_several(words, demo, capsys):
     several = ["--platform", "cpu", "--platform", "nvidia_h200"]
     assert cli.main([*words.split(), "--root", str(demo.root), *several]) == 2
-    line = "kernelpkg: one --platform is taken here, and not cpu, nvidia_h200\n"
+    line = "kernelpkg: this command takes one --platform, not cpu, nvidia_h200\n"
     assert capsys.readouterr() == ("", line)
 
 

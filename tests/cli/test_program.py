@@ -43,7 +43,7 @@ def whole(
 
 # --- usage
 
-HELP = "'kernelpkg --help' says what there is"
+HELP = "see 'kernelpkg --help'"
 KINDS = ", ".join(f"'{kind}'" for kind in ("kernel", "pack", *COMMANDS))
 USAGE = {
     "no-command": (["--pack", "x"], f"missing command; {HELP}"),
@@ -53,19 +53,19 @@ USAGE = {
     "far-command": (["xyz"],
         "'xyz' is not a command; known are load, test, show, list, new, schema, explain, import, export, vendor, autotune, check, bench, build, warm, lock, coverage, report, doctor; " + HELP),
     "unknown-option": (["list", "--jsn"],
-        "'--jsn' is not an option of 'list'; did you mean '--json'?; 'kernelpkg list --help' says what there is"),
+        "'--jsn' is not an option of 'list'; did you mean '--json'?; see 'kernelpkg list --help'"),
     "shortened-option": (["autotune", "--case=3"],
-        "'--case' is not an option of 'autotune'; did you mean '--case-timeout'?; 'kernelpkg autotune --help' says what there is"),
+        "'--case' is not an option of 'autotune'; did you mean '--case-timeout'?; see 'kernelpkg autotune --help'"),
     "stray-argument": (["list", "x"],
-        "got unexpected extra argument (x); 'kernelpkg list --help' says what there is"),
+        "got unexpected extra argument (x); see 'kernelpkg list --help'"),
     "unknown-choice": (["load", "--device", "gpu"],
-        "invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda'; did you mean 'cpu'?; 'kernelpkg load --help' says what there is"),
+        "invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda'; did you mean 'cpu'?; see 'kernelpkg load --help'"),
     "empty-directory": (["vendor", "--into", ""],
-        "invalid value for '--into': the name of a directory is empty; 'kernelpkg vendor --help' says what there is"),
+        "invalid value for '--into': the name of a directory is empty; see 'kernelpkg vendor --help'"),
     "option-without-value": (["list", "--root"],
-        "option '--root' requires an argument; 'kernelpkg list --help' says what there is"),
+        "option '--root' requires an argument; see 'kernelpkg list --help'"),
     "option-that-the-command-lacks": (["--pack", "x", "new", "y"],
-        "'--pack' is not an option of 'new'; 'kernelpkg new --help' says what there is"),
+        "'--pack' is not an option of 'new'; see 'kernelpkg new --help'"),
     "new-without-name": (["new"],
         "a kernel needs a name; give NAME, or --from FILE.py:FUNCTION"),
     "import-of-vllm-for-a-gpu": (["import", "vllm", "x", "--platform", "nvidia_h100"],
@@ -78,7 +78,7 @@ USAGE = {
         "'num_tokens=' is not of the form AXIS=VALUE"),
     "axis-twice": (["explain", "x", "a=1", "--platform", "cpu", "a=2"], "axis 'a' is given twice"),
     "unknown-schema": (["schema", "pak"],
-        f"invalid value for '[kernel|pack|COMMAND]': 'pak' is not one of {KINDS}; did you mean 'pack'?; 'kernelpkg schema --help' says what there is"),
+        f"invalid value for '[kernel|pack|COMMAND]': 'pak' is not one of {KINDS}; did you mean 'pack'?; see 'kernelpkg schema --help'"),
     "unknown-pack": (["list", "--pack", "kernelpgk"],
         "pack 'kernelpgk' is not there; did you mean 'kernelpkg'?"),
 }  # fmt: skip

@@ -130,7 +130,7 @@ def test_a_directory_of_no_kernel_is_pointed_out(demo, overlay):
     (overlay / ".git").mkdir()
     (found,) = map(str, strangers(pack_over(demo, overlay)))
     assert found == (
-        f"{overlay}/twise: KP511 is of no kernel of pack 'demo', so nothing reads it; "
+        f"{overlay}/twise: KP511 is not for a kernel of pack 'demo', so nothing reads it; "
         "did you mean 'twice'?"
     )
 
@@ -144,10 +144,10 @@ def test_all_that_nothing_reads_is_pointed_out(demo, overlay, tmp_path):
     (overlay / "nvidia_h200.json").write_text("{}")
     (overlay / "README.md").touch()
     assert list(map(str, strangers(pack_over(demo, overlay)))) == [
-        f"{overlay}/nvidia_h200.json: KP511 is in no directory of a kernel; move it to {overlay}/<kernel>/",
-        f"{overlay}/second: KP511 is not a directory; <platform>.json belong into one of this name",
-        f"{overlay}/twice/-.json: KP511 is of no platform, so nothing reads it; rename it to one such as nvidia_h200.json",
-        f"{overlay}/twice/NVIDIA_H100.json: KP511 is of no platform, so nothing reads it; rename it to nvidia_h100.json",
+        f"{overlay}/nvidia_h200.json: KP511 is not in the directory of a kernel; move it to {overlay}/<kernel>/",
+        f"{overlay}/second: KP511 is not a directory; put <platform>.json files into one of this name",
+        f"{overlay}/twice/-.json: KP511 is not named after a platform, so nothing reads it; rename it to one such as nvidia_h200.json",
+        f"{overlay}/twice/NVIDIA_H100.json: KP511 is not named after a platform, so nothing reads it; rename it to nvidia_h100.json",
     ]
 
 

@@ -362,7 +362,7 @@ def test_a_file_that_differs_is_replaced_only_if_asked(demo, tmp_path, made):
     made(heuristic(tmp_path / "h.py"), rules=rules)
     assert [step.action for step in made(heuristic(tmp_path / "h.py")).files] == ["unchanged"]
     other = heuristic(tmp_path / "h.py", "return 1\n", [])
-    with pytest.raises(PackError, match="is there already and differs; replace=True overwrites it"):
+    with pytest.raises(PackError, match="already exists and differs; replace=True overwrites it"):
         made(other)
     assert [step.action for step in made(other, replace=True).files] == ["replace"]
 

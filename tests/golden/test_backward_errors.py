@@ -15,7 +15,7 @@ NOT_GIVEN = (
 EDITS = {
     "an op that writes": ("(Tensor input,", "(Tensor(a!) input,",
         "9: KP162 the op writes 'input', and PyTorch takes no backward of such ops; return what it writes, or remove [op.backward]",
-        "31: KP109 'input' is written by the op and has no [accuracy]; say how near it must be"),
+        "31: KP109 'input' is written by the op and has no [accuracy]; say how close it must be"),
     "no such op": ('op = "weigh_backward"', 'op = "weigh_backwards"',
         "10: KP160 'weigh_backwards' answers the gradients, and is not in kernels/; did you mean 'weigh_backward'?"),
     "no op": ('op = "weigh_backward"\n', "",

@@ -109,7 +109,7 @@ STORE = {
     "num_warps-text": (TEXT.replace('"num_warps": 4', '"num_warps": "4"'),
         ':7: KP508 config 0: num_warps is "4"; it must be a power of two from 1 to 32'),
     "num_stages-0": (TEXT.replace('"num_warps": 4', '"num_stages": 0'),
-        ":7: KP508 config 0: num_stages is 0; it must be a whole number from 1 on"),
+        ":7: KP508 config 0: num_stages is 0; it must be a whole number, 1 or more"),
     "block-48": (TEXT.replace("[8, 64]", "[8, 48]"),
         ":7: KP508 config 0: block_sizes is [8, 48]; it must be a list of powers of two"),
     "block-0": (TEXT.replace("[8, 64]", "[0, true]"),
@@ -214,7 +214,7 @@ VLLM = {
     "config-with-unknown-field": (array(entry(config='{\n"num_warp": 4}')),
         ":3: KP502 entry 0: field 'num_warp' is not known; did you mean 'num_warps'?"),
     "config-with-a-value-that-no-gpu-takes": (array(entry("{}", '{"num_warps": 3, "num_stages": 0}')),
-        ":2: KP508 entry 0: num_stages is 0; it must be a whole number from 1 on",
+        ":2: KP508 entry 0: num_stages is 0; it must be a whole number, 1 or more",
         ":2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32"),
 }
 

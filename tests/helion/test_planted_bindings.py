@@ -223,7 +223,7 @@ OF_MANIFEST = {
         'requires = ">=99"',
         (
             "KP248 unverified: requires Helion >=99, and "
-            f"{HELION_VERSION} is installed, so nothing can be told of its code and configs"
+            f"{HELION_VERSION} is installed, so its code and configs cannot be checked"
         ),
     ),
 }
@@ -288,7 +288,7 @@ def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
     assert lines(check_bindings(*plant({SILU: files}))) == [
         (
             f"{place}: KP248 unverified: what Helion makes of configs for amd_instinct_mi300x "
-            "(gfx942) cannot be told without the GPU"
+            "(gfx942) cannot be checked without the GPU"
         ),
         (
             f"{place}:7: KP241 {LABEL}: indexing has 1 entry, and the kernel has 4, for "
@@ -304,7 +304,7 @@ def test_what_cannot_be_told_without_the_gpu_is_unverified(plant):
         ),
         (
             f"configs/{SILU}/some_gpu.json: KP248 unverified: what Helion makes of configs for "
-            "some_gpu cannot be told, for its architecture is not known"
+            "some_gpu cannot be checked, because its architecture is not known"
         ),
     ]
 
@@ -347,7 +347,7 @@ def test_faults_that_only_compilers_find(plant, monkeypatch, tmp_path):
         'sm_80: CompilationError: ValueError("type fp8e4nv not supported in this architecture. '
         "The supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")",
         AT.format(H200, "KP256 unverified: ", cases) + f": {worst['spills']} bytes of each "
-        f"thread do not fit into registers on {H200}; what that costs only a GPU can tell",
+        f"thread do not fit into registers on {H200}; only a GPU can tell what that costs",
         (
             f"configs/{SILU}/some_gpu.json: KP255 unverified: the architecture of some_gpu is not "
             "known; nothing is compiled"

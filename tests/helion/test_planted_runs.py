@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
     "hangs": fault(
         *("kernel.py", HEAD, f"    while input.size(0) == 64:\n        pass\n{HEAD}"),
         r"configs/hangs/nvidia_h200.json:9: KP264 case num_tokens=64, interpreted: takes longer "
-        r"than 12 s; it hangs, and was ended; correct the kernel",
+        r"than 12 s; it hangs, and was stopped; correct the kernel",
     ),
     "dies": fault(
         *("kernel.py", HEAD, f"    if input.size(0) == 64:\n        os.abort()\n{HEAD}"),

@@ -232,7 +232,7 @@ def test_a_tensor_that_no_variant_takes_is_refused(tmp_path):
     with pytest.raises(CallError) as caught:
         taken.axes_of(call(big, big, Tensor(99, 2, 4)))
     assert str(caught.value) == (
-        "good::x: argument 'residual' is given, and is only taken when "
+        "good::x: argument 'residual' is given, but is only allowed when "
         "'has_residual and num_tokens < 99'"
     )
 
@@ -254,7 +254,7 @@ def test_a_guard_that_reads_what_is_absent_does_not_hold(tmp_path):
         strict.axes_of(call())
     loose = edited(tmp_path / "b", (old, "residual is None or residual.shape[9] == 1"))
     assert loose.axes_of(call())[0] == 3
-    with pytest.raises(CallError, match="reads a dimension or an element that is not there"):
+    with pytest.raises(CallError, match="reads a dimension or an element that does not exist"):
         loose.axes_of(call(residual=Tensor(3, 2, 4)))
 
 

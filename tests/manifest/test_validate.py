@@ -56,8 +56,8 @@ def test_inexact_stands_behind_what_it_goes_by():
         ((key, code, message),) = option_problems(given, before)
         assert (key, code) == ("inexact", "KP105")
         assert message == (
-            "'inexact' says nothing in the first rule; put the axes that it goes by before it, or "
-            "remove it"
+            "'inexact' has no effect in the first rule; put the axes that it depends on before it, "
+            "or remove it"
         )
 
 

@@ -61,7 +61,7 @@ BUILD = Build(
 )
 
 
-OTHERWISE = "correct that, or name another directory with out=; what was there is as it was"
+OTHERWISE = "correct that, or name another directory with out=; nothing was changed"
 
 
 def put(directory: Path, build: Build = BUILD) -> Path:
@@ -455,7 +455,7 @@ def test_two_builds_at_once_into_one_directory_are_one(tmp_path):
     with claimed(place, "demo"):
         assert said(lambda: claim(place)) == (
             f"{place}: KP329 is being written by process {os.getpid()} on {os.uname().nodename}; "
-            "wait for its end, or name another one with out="
+            "wait for it to end, or name another one with out="
         )
         claim(tmp_path / "other")
     claim(place)

@@ -191,13 +191,11 @@ def test_the_part_of_a_pack_that_is_gone_is_removed_and_told(demo):
     plan(demo, packs=("demo", "extra"))
     (demo.root / "manifests/extra.toml").unlink()
     assert lines(check(demo)) == [
-        "kernelpkg.lock: KP307 has pack 'extra', which is not there any more; run 'kernelpkg lock'"
+        "kernelpkg.lock: KP307 has pack 'extra', which no longer exists; run 'kernelpkg lock'"
     ]
     found = plan(demo)
     assert set(found.lock.packs) == {"demo"}
-    assert found.remarks[0] == (
-        "pack 'extra' is not there any more, and its part of the lock is removed"
-    )
+    assert found.remarks[0] == ("pack 'extra' no longer exists; its part of the lock is removed")
 
 
 def test_a_damaged_lock_of_several_packs_says_what_to_lock_again(demo):
@@ -229,12 +227,12 @@ def test_everything_that_drifted_is_told_at_once(demo):
     found = check(demo, Taken(B))
     assert not found.ok
     assert lines(found) == [
-        "configs/third/nvidia_h200.json: KP315 these configs came in after the pack was locked (2 cases, 1 config)",
+        "configs/third/nvidia_h200.json: KP315 these configs were added after the pack was locked (2 cases, 1 config)",
         "kernels/second: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of host.py, kernel.toml; lists in its configs may not fit",
         "kernels/second/host.py: KP314 only comments, layout or docstrings of the source changed",
         "kernels/second/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as before",
         "kernels/twice: KP317 variant dtype=bfloat16 has another structure than was locked, by a change of kernel.py; lists in its configs may not fit",
-        "kernels/twice/kernel.py: KP312 what the source does changed",
+        "kernels/twice/kernel.py: KP312 the behaviour of the source changed",
     ]
     assert found.lines()[-1] == "pack demo 0.1.0: 6 changes since it was locked"
 
@@ -250,7 +248,7 @@ def test_the_document_of_a_check_has_every_change(demo):
                 "path": "kernels/twice/kernel.py",
                 "change": "source",
                 "code": "KP312",
-                "message": "what the source does changed",
+                "message": "the behaviour of the source changed",
             }
         ],
         "remarks": ["structural fingerprints are not in the lock, and not compared"],
@@ -280,7 +278,7 @@ def test_builds_are_locked_by_the_digests_of_their_indices(demo):
     plan(demo)
     digest = put_build(demo)
     assert lines(check(demo)) == [
-        "builds/demo/nvidia_h200/index.json: KP318 this build came in after the pack was locked"
+        "builds/demo/nvidia_h200/index.json: KP318 this build was added after the pack was locked"
     ]
     found = plan(demo)
     told = "(pack demo: 1 kernel, 3 files, 0 config files, 0 fingerprints, 1 build)"
@@ -348,7 +346,7 @@ def test_a_kernel_that_is_broken_by_now_says_which_files_changed(demo):
     found = check(demo)
     assert [problem.code for problem in found.problems] == ["KP114"]
     (line,) = lines(found)
-    assert line.startswith("kernels/twice/kernel.py: KP304 is not as it was locked: sha256-")
+    assert line.startswith("kernels/twice/kernel.py: KP304 differs from the lock: sha256-")
 
 
 def test_a_pack_without_a_lock_has_none_to_check(demo):
@@ -401,16 +399,16 @@ def test_what_is_as_it_was_has_not_drifted():
 
 
 FIT = "; lists in its configs may not fit"
-TUNED = "; what was tuned with the one may be slow or refused with the other"
+TUNED = "; what was tuned with one may be slow or refused with the other"
 
 
 DRIFT = {
     "source": (with_kernel(files={**KERNEL.files, "kernel.py": B}, sources={**KERNEL.sources, "kernel.py": B}),
-        ["kernels/twice/kernel.py: KP312 what the source does changed"]),
+        ["kernels/twice/kernel.py: KP312 the behaviour of the source changed"]),
     "comments": (with_kernel(files={**KERNEL.files, "kernel.py": B}),
         ["kernels/twice/kernel.py: KP314 only comments, layout or docstrings of the source changed"]),
     "files": (with_kernel(files={"kernel.toml": A, "kernel.py": A, "more.py": A}),
-        ["kernels/twice/host.py: KP312 is named by the manifest no more since the kernel was locked",
+        ["kernels/twice/host.py: KP312 is no longer named by the manifest since the kernel was locked",
         "kernels/twice/more.py: KP312 came in since the kernel was locked"]),
     "manifest": (with_kernel(files={**KERNEL.files, "kernel.toml": B}),
         ["kernels/twice/kernel.toml: KP311 the kernel's manifest changed; its version is 1 as before"]),
@@ -421,13 +419,13 @@ DRIFT = {
     "configs-counts": (with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B, cases=3, configs=2)}),
         ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 config were locked, 3 cases, 2 configs are there)"]),
     "configs-platforms": (with_kernel(configs={"nvidia_b200": CONFIGS}),
-        ["configs/twice/nvidia_b200.json: KP315 these configs came in after the pack was locked (2 cases, 1 config)",
-        "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 config), and are not there any more"]),
+        ["configs/twice/nvidia_b200.json: KP315 these configs were added after the pack was locked (2 cases, 1 config)",
+        "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 config), and no longer exist"]),
     "pack-manifest": (evolve(PACK, manifest=B, version="0.2.0"),
         ["manifests/demo.toml: KP311 the manifest of the pack changed; its version was 0.1.0 and is 0.2.0"]),
     "kernels": (evolve(PACK, kernels={"second": KERNEL}),
-        ["kernels/second/kernel.toml: KP310 kernel 'second' came in after the pack was locked",
-        "kernels/twice/kernel.toml: KP310 kernel 'twice' was locked, and is not there any more"]),
+        ["kernels/second/kernel.toml: KP310 kernel 'second' was added after the pack was locked",
+        "kernels/twice/kernel.toml: KP310 kernel 'twice' was locked, and no longer exists"]),
     "tools": (evolve(PACK, tools={**EVERY, "helion": "1.5", "torch": "2.14", "triton": "3.7"}),
         [f"helion: KP316 version 1.4 was locked, and 1.5 is installed{TUNED}",
         f"torch: KP316 version 2.13 was locked, and 2.14 is installed{TUNED}",
@@ -445,8 +443,8 @@ DRIFT = {
 
 BUILDS = {
     "changed": ({"nvidia_h200": A}, {"nvidia_h200": B}, "this is not the build that was locked"),
-    "came in": ({}, {"nvidia_h200": A}, "this build came in after the pack was locked"),
-    "gone": ({"nvidia_h200": A}, {}, "this build was locked, and is not there any more"),
+    "came in": ({}, {"nvidia_h200": A}, "this build was added after the pack was locked"),
+    "gone": ({"nvidia_h200": A}, {}, "this build was locked, and no longer exists"),
 }
 
 
@@ -468,7 +466,7 @@ def test_trees_of_another_python_are_not_compared():
         with_kernel(files={**KERNEL.files, "kernel.py": B}), tools={**EVERY, "python": "3.12"}
     )
     assert drifted(found) == [
-        "kernels/twice/kernel.py: KP312 the source changed; whether what it does cannot be told, for it was locked with another Python"
+        "kernels/twice/kernel.py: KP312 the source changed; whether its behaviour did cannot be told, because it was locked with another Python"
     ]
 
 

@@ -188,8 +188,7 @@ def test_a_full_disk_leaves_the_old_lock(tmp_path, monkeypatch):
     with pytest.raises(PackError) as caught:
         write_lock(tmp_path, Lock())
     assert str(caught.value) == (
-        "kernelpkg.lock: KP302 cannot be written: No space left on device; what was there is as "
-        "it was"
+        "kernelpkg.lock: KP302 cannot be written: No space left on device; nothing was changed"
     )
     assert read_lock(tmp_path) == LOCK
     assert os.listdir(tmp_path) == [FILE]
@@ -294,11 +293,11 @@ def test_every_file_that_differs_is_named_with_both_digests(locked):
     locked.edit("kernels/twice/kernel.toml", "version = 1", "version = 2")
     found = lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files()))
     assert found[0].startswith(
-        "configs/twice/nvidia_h200.json: KP304 is not as it was locked: sha256-"
+        "configs/twice/nvidia_h200.json: KP304 differs from the lock: sha256-"
     )
     assert found[0].endswith(f"…{AGAIN}")
     assert found[1] == (
-        f"kernels/twice/host.py: KP305 is in the lock, and is not there or cannot be read{AGAIN}"
+        f"kernels/twice/host.py: KP305 is in the lock, but is missing or cannot be read{AGAIN}"
     )
     assert [line.split(":")[0] for line in found[2:]] == [
         "kernels/twice/kernel.py",
@@ -312,7 +311,7 @@ def test_the_digests_of_a_message_are_those_of_the_file(locked):
     locked.edit(path, "* 2", "* 3")
     after = Files().digest(locked.root / path)
     assert lines(lambda: verifier_of(locked).check_kernel(pack_of(locked), "twice", Files())) == [
-        f"{path}: KP304 is not as it was locked: {before[:19]}… is expected, got {after[:19]}…{AGAIN}"
+        f"{path}: KP304 differs from the lock: {before[:19]}… was expected, got {after[:19]}…{AGAIN}"
     ]
 
 
@@ -320,7 +319,7 @@ def test_another_manifest_of_the_pack_is_named(locked):
     locked.edit("manifests/demo.toml", "0.1.0", "0.1.1")
     pack = pack_of(locked)
     (line,) = lines(lambda: verifier_of(locked).check_manifest(pack.path, pack.digest))
-    assert line.startswith("manifests/demo.toml: KP304 is not as it was locked: sha256-")
+    assert line.startswith("manifests/demo.toml: KP304 differs from the lock: sha256-")
     assert state_of(verifier_of(locked), pack, "twice", files_of(locked)) == "modified"
 
 
@@ -357,7 +356,7 @@ def test_a_kernel_that_is_gone_is_named(locked):
     write_lock(locked.root, Lock(packs={"demo": take_inventory(pack_of(locked), {}).pack}))
     pack = evolve(pack_of(locked), kernels=("twice",))
     assert list(map(str, verifier_of(locked).gone(pack).values())) == [
-        f"kernels/second/kernel.toml: KP305 is in the lock, and is not there or cannot be read{AGAIN}"
+        f"kernels/second/kernel.toml: KP305 is in the lock, but is missing or cannot be read{AGAIN}"
     ]
     assert verifier_of(locked, demanded=False).gone(pack) == {}
 

@@ -185,8 +185,8 @@ def test_a_kernel_that_is_not_there_keeps_the_pack(tmp_path):
     with pytest.raises(PackError) as caught:
         read_kernel(root, "softmax")
     assert str(caught.value) == (
-        "kernels/softmax/kernel.toml: KP602 kernel 'softmax' is named by the pack, and is not "
-        "there; 'kernelpkg new softmax' writes one"
+        "kernels/softmax/kernel.toml: KP602 kernel 'softmax' is named by the pack, but does not "
+        "exist; 'kernelpkg new softmax' writes one"
     )
 
 
@@ -235,7 +235,7 @@ def test_sizes_that_a_ratio_or_a_power_cannot_reach_are_told(tmp_path):
         )
     assert str(caught.value) == (
         "kernels/x/kernel.toml:46: KP143 case num_tokens=0, hidden_size=64, group=4, "
-        "dtype=bfloat16, has_residual=true would be tuned, and no call could reach it "
+        "dtype=bfloat16, has_residual=true would be tuned, but no call could reach it "
         "(nor 3 others); change the case or the rules"
     )
 

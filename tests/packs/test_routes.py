@@ -37,7 +37,7 @@ CONDITIONS = {
         ["manifests/demo.toml:10: KP841 condition 'dtype < 2': 'dtype < 2' compares a dtype with a number, or by size",
         "manifests/demo.toml:10: KP841 condition 'dtype == 2': 'dtype == 2' compares a dtype with a number, or by size"]),
     "always given": ('when = ["eps is None"]',
-        ["manifests/demo.toml:10: KP840 condition 'eps is None': argument 'eps' is always given, so 'is None' says nothing"]),
+        ["manifests/demo.toml:10: KP840 condition 'eps is None': argument 'eps' is always given; remove the test for None"]),
 }  # fmt: skip
 
 

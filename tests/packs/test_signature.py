@@ -53,11 +53,11 @@ GOOD = "def k(out: torch.Tensor, x: torch.Tensor | None, n: int, f: float = 1.0,
         (" = 1.0", " = EPS", "argument 'f' has default EPS in the function, 1.0 by schema"),
         ("n: int, f", "n: int = 3, f", "argument 'n' has default 3 in the function, none by schema"),
         (" -> None", " -> torch.Tensor",
-            "by the schema the function returns 'None', and is annotated 'torch.Tensor'"),
+            "by the schema the function returns 'None', but is annotated 'torch.Tensor'"),
         (" -> None", " -> Tuple[Tensor, Tensor]",
-            "by the schema the function returns 'None', and is annotated 'tuple[torch.Tensor, torch.Tensor]'"),
+            "by the schema the function returns 'None', but is annotated 'tuple[torch.Tensor, torch.Tensor]'"),
         (" -> None", " -> Optional[torch.Tensor]",
-            "by the schema the function returns 'None', and is annotated 'torch.Tensor | None'; " + INSTEAD),
+            "by the schema the function returns 'None', but is annotated 'torch.Tensor | None'; " + INSTEAD),
         ("def k", "@helion.kernel(config=c)\ndef k",
             "the function is decorated with 'helion.kernel(config=c)'; kernelpkg makes it a kernel, remove it"),
         ("n: int", "n: hl.constexpr", None),
@@ -96,7 +96,7 @@ def test_a_function_takes_what_it_is_called_with(text, fits):
     """Ways out are called by place; their names are their own."""
     problem = call_problem(function(text), ("a", "b"))
     assert (problem is None) == fits
-    assert fits or problem.endswith(", and is called with (a, b)")
+    assert fits or problem.endswith(", but is called with (a, b)")
 
 
 @pytest.mark.parametrize("returns", ["tuple[torch.Tensor, torch.Tensor]", "Tuple[Tensor, Tensor]"])
@@ -108,7 +108,7 @@ def test_the_number_of_returned_tensors_is_checked(returns):
     (problem,) = signature_problems(function("def k(x: torch.Tensor) -> torch.Tensor: ..."), two)
     assert problem == (
         "by the schema the function returns 'tuple[torch.Tensor, torch.Tensor]', "
-        "and is annotated 'torch.Tensor'"
+        "but is annotated 'torch.Tensor'"
     )
 
 

@@ -42,8 +42,8 @@ def test_an_element_that_is_several():
     with pytest.raises(CallError) as caught:
         check_written("demo::op", WRITES, (torch.ones(1, 4).expand(3, 4), memory(), 1.0))
     assert str(caught.value) == (
-        "demo::op: argument 'out' is written, and several of its elements are one (strides "
-        "(0, 1)); give one whose elements lie apart"
+        "demo::op: argument 'out' is written, and several of its elements share memory (strides "
+        "(0, 1)); give one whose elements do not overlap"
     )
 
 
@@ -53,8 +53,8 @@ def test_an_argument_that_lies_on_a_part_of_another():
         with pytest.raises(CallError) as caught:
             check_written("demo::op", WRITES, (out, x, 1.0))
         assert str(caught.value) == (
-            "demo::op: argument 'out' is written, and lies on a part of 'x'; give tensors that lie "
-            "apart"
+            "demo::op: argument 'out' is written, and overlaps 'x'; give tensors that do not "
+            "overlap"
         )
 
 

@@ -365,7 +365,7 @@ WRONG = {
     ),
     "config-with-a-value-that-no-gpu-takes": (
         array(entry("{}", '{"num_warps": 3, "num_stages": 0}')),
-        ":2: KP508 entry 0: num_stages is 0; it must be a whole number from 1 on",
+        ":2: KP508 entry 0: num_stages is 0; it must be a whole number, 1 or more",
         ":2: KP508 entry 0: num_warps is 3; it must be a power of two from 1 to 32",
     ),
 }

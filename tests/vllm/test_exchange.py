@@ -44,7 +44,7 @@ FIT = (
     "block sizes, and lists with an entry per load or store, fit only the source that they were "
     "tuned for"
 )
-DIFFERS = "KP827 is there already and differs; replace=True overwrites it"
+DIFFERS = "KP827 already exists and differs; replace=True overwrites it"
 TOLD = DIFFERS.replace("replace=True", "--replace")
 OTHER_AXES = (
     "its keys name dtype, numtokens, and those of nvidia_h100.json there numtokens, which the "
@@ -644,10 +644,10 @@ def test_wrong_usage_is_one_line(command, arguments, line, capsys):
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("import", "'import vllm' takes one DIR, and 'y' is another"),
+        ("import", "'import vllm' takes one DIR; leave out 'y'"),
         (
             "export",
-            "got unexpected extra argument (y); 'kernelpkg export --help' says what there is",
+            "got unexpected extra argument (y); see 'kernelpkg export --help'",
         ),
     ],
 )

@@ -154,12 +154,12 @@ class TreeStep:
             return None
         does = "removes it" if self.after is None else "overwrites it"
         if self.recorded:
-            what = "was edited since it was vendored; take the edit over into the pack"
+            what = "was edited since it was vendored; move the edit into the pack"
         elif self.after is None:
             what = "holds configs of another source for an op of this pack, whose lists and keys "
             what += "would not fit it"
         else:
-            what = "is there already, and is not of this pack"
+            what = "already exists, and is not of this pack"
         what += f"; {parameter('replace', 'True')} {does}"
         return "KP807" if self.recorded else "KP806", what
 

@@ -81,7 +81,7 @@ def write_op(
     `theirs` vLLM's names of axes by ours. Raises PackError with everything that stands in the way.
     """
     if spec.properties:
-        what = "what has [properties] would be held against a baseline by vLLM's autotuner"
+        what = "what has [properties] would be compared with a baseline by vLLM's autotuner"
         message = f"kernel '{spec.name}': {what}; leave it out of the pack that is vendored"
         raise pack_error(spec.path, "KP813", message)
     numbers = next((arg.name for arg in spec.schema.args if arg.type == "int[]"), None)

@@ -178,7 +178,7 @@ class _Writer:
         if decided and len(whens) == len(parts):
             one_of = ast.BoolOp(ast.Or(), [self.inlined(when) for when in whens])
             code = python(evolve(whens[0], tree=one_of if whens[1:] else one_of.values[0]))
-            words = f"{arg.name} is only taken when {' or '.join(w.text for w in whens)}"
+            words = f"{arg.name} is only allowed when {' or '.join(w.text for w in whens)}"
             found.append(_Claim(code, words, f"{arg.name} is not taken here", given))
         yield from self.asserted(found)
         branches = [

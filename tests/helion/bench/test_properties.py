@@ -138,6 +138,5 @@ def test_a_kernel_with_random_results_is_not_vendored(random):
     with pytest.raises(PackError) as caught:
         write_op(read_kernel(random.root, "dropout"), "a pack", "Apache-2.0", "shared")
     assert str(caught.value) == (
-        "kernels/dropout/kernel.toml: KP813 kernel 'dropout': what has [properties] would be held "
-        "against a baseline by vLLM's autotuner; leave it out of the pack that is vendored"
+        "kernels/dropout/kernel.toml: KP813 kernel 'dropout': what has [properties] would be compared with a baseline by vLLM's autotuner; leave it out of the pack that is vendored"
     )

@@ -174,7 +174,7 @@ def test_a_kernel_that_does_not_bind_is_told_once_where_it_is_wrong(demo):
             (
                 "KP246 [helion] default has a list in 'loop_orders', and code of window=5, "
                 "causal=false has other parts than that of window=3, causal=true; leave it out, "
-                "for a default serves both"
+                "because a default serves both"
             ),
         ),
     ],

@@ -364,8 +364,8 @@ def test_binaries_of_a_build_that_need_too_much(built, monkeypatch):
     assert lines(check(built, "no_such")) == [
         (
             f"{PLACE}:6: KP256 unverified: config 0 (case num_tokens=2, and 1 more): 8 bytes of "
-            "each thread do not fit into registers on nvidia_h200; what that costs only a GPU can "
-            "tell"
+            "each thread do not fit into registers on nvidia_h200; only a GPU can tell what that "
+            "costs"
         )
     ]
 

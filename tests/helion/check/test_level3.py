@@ -164,13 +164,13 @@ def test_a_kernel_that_hangs(checks):
     first, last = told(found)
     assert first == (
         "configs/hangs/nvidia_h200.json:8: KP264 case num_tokens=16, interpreted and 2 more: takes "
-        "longer than 1 s; it hangs, and was ended; correct the kernel"
+        "longer than 1 s; it hangs, and was stopped; correct the kernel"
     )
     assert len({line[0] for line in asked}) == 3 + ({"call"} <= {line[2] for line in asked[-1:]})
     assert last.startswith("kernels/hangs/kernel.toml: KP268 unverified: ")
     assert last.endswith(
-        " calls are not run: 3 other calls of the op hung or cost their process; correct that and "
-        "check again"
+        " calls are not run: 3 other calls of the op hung or killed their process; correct that "
+        "and check again"
     )
 
 
@@ -356,7 +356,7 @@ def test_no_gpu(demo):
     pack = read_pack(demo.root, "demo")
     with pytest.raises(UsageError) as caught:
         check_runs(pack, [], device="cuda")
-    assert str(caught.value) == "device 'cuda' was asked for, and PyTorch sees no GPU"
+    assert str(caught.value) == "device 'cuda' was asked for, but PyTorch sees no GPU"
 
 
 def test_nothing_to_check(demo):

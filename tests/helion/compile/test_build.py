@@ -307,7 +307,7 @@ def test_a_directory_that_cannot_be_written_is_told_before_anything_is_compiled(
         stub_build(tuned.root, directory=tmp_path / "file" / "build")
     assert str(caught.value) == (
         f"{tmp_path / 'file' / 'build'}: KP324 cannot be written: Not a directory; correct that, "
-        "or name another directory with out=; what was there is as it was"
+        "or name another directory with out=; nothing was changed"
     )
 
 

@@ -73,7 +73,7 @@ def test_nothing_is_said_of_code_where_the_system_refuses_a_file(launch, monkeyp
 def test_nothing_is_said_of_code_where_triton_only_interprets(launch, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert perform(launch.payload("sm_90")) == {
-        "refused": "TRITON_INTERPRET is set, so that Triton compiles nothing; unset it"
+        "refused": "TRITON_INTERPRET is set, so Triton compiles nothing; unset it"
     }
 
 

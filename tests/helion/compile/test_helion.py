@@ -208,8 +208,8 @@ def test_a_kernel_of_helions():
 def test_static_shapes_is_overridden():
     """static_shapes=True becomes False, and a warning says so; False says nothing."""
     message = (
-        r"kernel 'x': static_shapes=True is overridden to False, for one compiled kernel serves "
-        r"many token counts"
+        r"kernel 'x': static_shapes=True is overridden to False, because one compiled kernel "
+        r"serves many token counts"
     )
     with pytest.warns(UserWarning, match=f"^{message}$"):
         found = helion_backend.check_settings({"static_shapes": True}, "x")

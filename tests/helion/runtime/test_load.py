@@ -707,7 +707,7 @@ def test_a_gpu_that_is_not_there_is_a_wrong_usage(demo, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UsageError) as caught:
         kernelpkg.load(root=demo.root, device="cuda", environment={})
-    assert str(caught.value) == "device 'cuda' was asked for, and PyTorch sees no GPU"
+    assert str(caught.value) == "device 'cuda' was asked for, but PyTorch sees no GPU"
 
 
 def test_a_reference_that_raises_fails_the_check_alone(demo):
@@ -818,7 +818,7 @@ def test_a_kernel_directory_that_cannot_be_read_is_told(demo, monkeypatch):
 
 def test_a_device_that_is_none_is_refused(demo):
     """A word that is not a device is not taken for "auto"."""
-    with pytest.raises(UsageError, match="device 'tpu' is none of auto, cpu and cuda"):
+    with pytest.raises(UsageError, match="device 'tpu' must be auto, cpu or cuda"):
         kernelpkg.load(root=demo.root, device="tpu")
 
 

@@ -488,7 +488,7 @@ def test_the_command_says_which_calls_take_a_longer_way(
     arguments = [*words, "--sizes", "num_tokens=1,4", "--jobs", "2"]
     assert cli.main(arguments) == 0
     out, err = capsys.readouterr()
-    line = f"demo::twice: 1 signature by a longer way: {CLASS}"
+    line = f"demo::twice: 1 signature on a slower path: {CLASS}"
     assert (out.splitlines()[1:], err, len(compiler.calls)) == ([line], "", 1)
     kernelpkg.unload("demo::twice")
     assert cli.main([*arguments, "--json"]) == 0

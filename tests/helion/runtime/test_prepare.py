@@ -435,7 +435,7 @@ def test_the_plugin_verifies_an_installed_pack(installed):
     installed.edit("kernels/twice/host.py", "* 2", "* 2.0")
     kernelpkg.unload("demo::twice")
     (reason,) = load_pack(spec, {}).values()
-    assert reason.startswith("kernels/twice/host.py: KP304 is not as it was locked: sha256-")
+    assert reason.startswith("kernels/twice/host.py: KP304 differs from the lock: sha256-")
 
 
 def test_vllms_log_has_what_a_load_notes(demo, caplog):

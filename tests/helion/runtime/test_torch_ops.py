@@ -125,8 +125,7 @@ def test_an_op_is_not_closed_while_it_is_called(busy, monkeypatch):
     with pytest.raises(RegistrationError) as caught:
         busy.op.close()
     assert str(caught.value) == (
-        "op 'kp_test_ops::thing' is being called, and cannot be taken back; wait for the call to "
-        "end"
+        "op 'kp_test_ops::thing' is being called, and cannot be unloaded; wait for the call to end"
     )
     busy.go_on.set()
     assert torch.ops.kp_test_ops.thing(torch.ones(1)).item() == 2.0

@@ -276,7 +276,7 @@ def test_one_broken_kernel(bench, new_bench, define_native, demo, routed):
     root = routed("one", rest='[vllm.routes."_C::two"]\nop = "bad"\n')
     lines = [
         (
-            "kernels/bad/kernel.toml:16: KP105 'max' says nothing for match 'ceil'; it goes with "
+            "kernels/bad/kernel.toml:16: KP105 'max' has no effect with match 'ceil'; it goes with "
             "'nearest'"
         ),
         "kernels/bad/kernel.toml:23: KP012 'rtol' must be a number at least 0, not a text ('x')",
@@ -484,7 +484,7 @@ def test_the_table_of_reports():
     assert report_table(reports) == (
         "native op  op       status  ours  native  why\n"
         "_C::a      demo::a  routed  7     0       "
-        "2 signatures of ours by a longer way: its host part uses item\n"
+        "2 signatures of ours on a slower path: its host part uses item\n"
         "_C::bb     demo::b  off     1     23      revoked\n"
         "                                          20 'n <= 4' does not hold\n"
         "                                          3 an argument requires grad"

@@ -35,7 +35,7 @@ def step(before, after, *, recorded=False, ours=False):
 
 
 OURS = {"recorded": True, "ours": True}
-TAKE_OVER = "was edited since it was vendored; take the edit over into the pack"
+TAKE_OVER = "was edited since it was vendored; move the edit into the pack"
 NOT_OURS = (
     "holds configs of another source for an op of this pack, whose lists and keys would not fit it"
 )
@@ -52,7 +52,7 @@ STEPS = {
     ),
     "another's": (
         step("a", "b"), "wrote",
-        ("KP806", "is there already, and is not of this pack; replace=True overwrites it"),
+        ("KP806", "already exists, and is not of this pack; replace=True overwrites it"),
         "foreign",
     ),
     "no longer in the pack": (step("a", None, **OURS), "removed", None, "orphaned"),

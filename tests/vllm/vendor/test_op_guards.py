@@ -123,7 +123,7 @@ def test_an_argument_of_conditions_alone_needs_one_of_them():
         "if y is not None:",
         '    assert y.shape == (x.shape[0],), "y must be [n]"',
         '    assert y.is_contiguous(), "y must be contiguous"',
-        '    assert x.shape[0] > 4 or flag, "y is only taken when n > 4 or flag"',
+        '    assert x.shape[0] > 4 or flag, "y is only allowed when n > 4 or flag"',
         "if y is not None:",
         "    if x.shape[0] > 4:",
         '        assert y.dtype == torch.float32, "y must have dtype float32"',

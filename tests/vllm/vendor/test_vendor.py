@@ -206,7 +206,7 @@ def test_files_of_others_are_left_alone(pack, vllm, capsys):
     conflicts = (
         f"{FOREIGN}: KP806 holds configs of another source for an op of this pack, whose lists "
         "and keys would not fit it; --replace removes it\n"
-        f"{OP}: KP806 is there already, and is not of this pack; --replace overwrites it\n"
+        f"{OP}: KP806 already exists, and is not of this pack; --replace overwrites it\n"
     )
     assert run(pack, vllm) == 1
     assert capsys.readouterr() == ("", conflicts)
@@ -231,7 +231,7 @@ def test_edits_are_left_alone(pack, vllm, capsys):
     capsys.readouterr()
     assert run(pack, vllm) == 1
     assert capsys.readouterr().err == (
-        f"{OP}: KP807 was edited since it was vendored; take the edit over into the pack; "
+        f"{OP}: KP807 was edited since it was vendored; move the edit into the pack; "
         "--replace overwrites it\n"
     )
     pack.edit("kernels/twice/host.py", "input * 2", "input * 2.0")
@@ -414,7 +414,7 @@ def test_a_tree_of_unknown_version_is_taken_with_a_remark(pack, vllm, capsys):
     (vllm / "vllm/_version.py").unlink()
     assert run(pack, vllm) == 0
     out, err = capsys.readouterr()
-    assert err == f"{vllm}: the version of this vLLM is not known; going on\n"
+    assert err == f"{vllm}: the version of this vLLM is not known; continuing\n"
     assert f" into {vllm} (vLLM of unknown version): " in out
 
 

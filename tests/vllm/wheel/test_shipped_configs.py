@@ -127,7 +127,7 @@ def test_the_stray_size_is_found_with_the_range_that_it_takes(findings):
         f"configs/silu_mul_fp8/{platform}.json:221: KP214 case intermediate_size=7688, "
         "num_tokens=256 takes every call with in_dtype=bfloat16 and intermediate_size from 5893 to "
         "7940, with 1 value of num_tokens, where 4096 has 51 and 8192 has 51; tune "
-        "intermediate_size=7688 for as many as they, or remove it"
+        "intermediate_size=7688 for as many as they are, or remove it"
         for platform in ("nvidia_h100", "nvidia_h200")
     ]
 
