@@ -315,7 +315,7 @@ def test_a_root_that_is_not_there_is_wrong_usage(tmp_path, capsys):
     """Also of `list`, which goes on behind what is broken."""
     for command in ("check", "list", "coverage"):
         assert cli.main([command, "--root", str(tmp_path / "none")]) == 2
-        assert "KP604 root of --root does not exist" in capsys.readouterr().err
+        assert "KP604 does not exist; --root takes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["load", "check", "list", "coverage", "lock"])
