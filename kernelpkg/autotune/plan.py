@@ -103,7 +103,8 @@ def plan_tuning(
 ) -> TuningPlan:
     """Choose the cases of a kernel's grid that have the wanted axis values, and order them.
 
-    Raises UsageError for an axis that the kernel does not have, and for a value that no case has.
+    Raises UsageError for an axis that the kernel does not have, and where no case has one of its
+    values.
     """
     grid = cases_of(spec, "tune")
     chosen = wanted_cases(spec, grid, wanted, "tuning")

@@ -130,10 +130,9 @@ def run(
     pack = read_pack(place.path, name)  # its own configs are tuned, or those of --into over them
     chosen = find.chosen_kernels(pack, ops)
     kernels = [read_kernel(place.path, kernel) for kernel in chosen]
-    if not ops:
-        tuned = partial(cases_of, use="tune")
-        kernels, notes = with_cases(kernels, wanted, tuned, "tuning")
-        complain(notes)
+    tuned = partial(cases_of, use="tune")
+    kernels, notes = with_cases(kernels, wanted, tuned, "tuning", named=bool(ops))
+    complain(notes)
     if into is None and not dry_run and place.of_package:
         raise UsageError(
             f"pack '{name}' is an installed package, whose files must not change; choose "

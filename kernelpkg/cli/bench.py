@@ -139,9 +139,8 @@ def run(
     cases = partial(bench_cases, interpret=interpret, some=bool(wanted))
     there = {kernel.name for kernel in report.kernels if kernel.status == "registered"}
     specs = [read_kernel(place.path, op) for op in named if op in there]
-    if not ops:
-        specs, notes = with_cases(specs, wanted, cases, "timing")
-        complain(notes)
+    specs, notes = with_cases(specs, wanted, cases, "timing", named=bool(ops))
+    complain(notes)
     chosen = {spec: wanted_cases(spec, cases(spec), wanted, "timing") for spec in specs}
     kept_at = (Path() if place.of_package else place.path) / ".bench" / f"{name}.jsonl"
     runs = read_history(history or kept_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.manifest.cases import Case, show
@@ -26,11 +26,15 @@ def with_cases(
     wanted: Mapping[str, Sequence[str]],
     cases: Callable[[KernelSpec], Sequence[Case]],
     what: str,
+    *,
+    named: bool = False,
 ) -> tuple[list[KernelSpec], list[str]]:
     """Return the kernels that have cases with the wanted values, and notes on those left out.
 
     `cases` are those of a kernel, and `what` they are for. All kernels are kept where nothing is
-    wanted. Raises UsageError where none is left, as for an axis or a value that no kernel has.
+    wanted. Of several values of an axis a kernel needs one. Raises UsageError for an axis or a
+    value that no kernel has, where no kernel is left, and, where kernels are `named`, for one that
+    would be left out.
     """
     able = [spec for spec in specs if wanted.keys() <= {*_axes(spec)}]
     if specs and not able:
@@ -39,6 +43,8 @@ def with_cases(
     for spec in specs:
         if missing := [f"'{axis}'" for axis in wanted if axis not in _axes(spec)]:
             without.setdefault(" or ".join(missing), []).append(spec.name)
+    if named and without:
+        raise UsageError(_no_axis([spec for spec in specs if spec not in able], [*wanted]))
     found: list[KernelSpec] = []
     errors: list[UsageError] = []
     for spec in able:
@@ -47,10 +53,36 @@ def with_cases(
             found.append(spec)
         except UsageError as error:
             errors.append(error)
-    if errors and not found:
+    if errors and (named or not found):
         raise errors[0]
+    _check_values(found, wanted, cases, what)
     notes = [f"left out: {', '.join(ops)} (no axis {axes})" for axes, ops in without.items()]
     return found, [*notes, *(f"left out: {error}" for error in errors)]
+
+
+def _check_values(
+    specs: Sequence[KernelSpec],
+    wanted: Mapping[str, Sequence[str]],
+    cases: Callable[[KernelSpec], Sequence[Case]],
+    what: str,
+) -> None:
+    """Raise UsageError for a value that no case of any kernel has."""
+    for axis, values in wanted.items():
+        there = dict.fromkeys(value for spec in specs for value in _values(cases(spec), axis))
+        for value in values:
+            if value not in there:
+                raise UsageError(_no_value(specs, axis, [value], there, what))
+
+
+def _values(cases: Sequence[Case], axis: str) -> list[str]:
+    return list(dict.fromkeys(show(case.values.get(axis)) for case in cases))
+
+
+def _no_value(
+    specs: Sequence[KernelSpec], axis: str, values: Sequence[str], there: Iterable[str], what: str
+) -> str:
+    of = f" '{specs[0].name}'" if len(specs) == 1 else ""
+    return f"no case for {what}{of} has {axis}={' or '.join(values)}; there are {', '.join(there)}"
 
 
 def _axes(spec: KernelSpec) -> list[str]:
@@ -73,19 +105,16 @@ def wanted_cases(
 ) -> list[Case]:
     """Return the cases with the wanted values, in their order.
 
-    Raises UsageError for an axis that the kernel does not have, and for a value that no case has.
+    Raises UsageError for an axis that the kernel does not have, and where no case has one of its
+    values.
     """
     for axis, values in wanted.items():
         known = _axes(spec)
         if axis not in known:
             raise UsageError(f"'{spec.name}' has no axis '{axis}'{suggestion(axis, known)}")
-        there = list(dict.fromkeys(show(case.values.get(axis)) for case in cases))
-        for value in values:
-            if value not in there:
-                raise UsageError(
-                    f"no case for {what} '{spec.name}' has {axis}={value}; there are "
-                    f"{', '.join(there)}"
-                )
+        there = _values(cases, axis)
+        if not {*values} & {*there}:
+            raise UsageError(_no_value([spec], axis, values, there, what))
     return [case for case in cases if all(_has(case, *item) for item in wanted.items())]
 
 

@@ -61,6 +61,18 @@ def test_kernels_without_the_values_are_left_out_where_one_has_them(twice, plain
     assert notes == ["left out: no case for timing 'twice' has num_tokens=64; there are 1, 4"]
 
 
+def test_a_kernel_needs_one_of_several_values(twice, plain):
+    wanted = {"num_tokens": ["1", "4", "64"]}
+    assert with_cases([twice, plain], wanted, cases, "timing") == ([twice, plain], [])
+
+
+def test_a_kernel_that_is_named_is_not_left_out(twice, plain):
+    with pytest.raises(UsageError, match=r"^no case for timing 'twice' has num_tokens=64; there"):
+        with_cases([twice, plain], {"num_tokens": ["64"]}, cases, "timing", named=True)
+    with pytest.raises(UsageError, match=r"^'twice' has no axis 'width'"):
+        with_cases([twice, plain], {"width": ["64"]}, cases, "timing", named=True)
+
+
 def test_kernels_without_an_axis_are_left_out_where_one_has_it(twice, plain):
     wanted = {"num_tokens": ["1"], "width": ["64"]}
     found, notes = with_cases([twice, plain, twice], wanted, cases, "timing")
@@ -76,13 +88,14 @@ def test_all_kernels_are_kept_where_nothing_is_wanted(twice, plain):
     ("wanted", "message"),
     [
         ({"num_tokens": ["7"]}, "no case for timing 'twice' has num_tokens=7; there are 1, 4"),
+        ({"num_tokens": ["1", "7"]}, "no case for timing has num_tokens=7; there are 1, 4, 64"),
         ({"widt": ["1"]}, "no op has an axis 'widt'; did you mean 'width'?"),
         (
             {"hidden_size": ["4096"], "width": ["4096"]},
             "no op has the axes 'hidden_size' and 'width' together; give the axes of one op at a time",
         ),
     ],
-    ids=["value", "axis", "together"],
+    ids=["value", "one-of-values", "axis", "together"],
 )  # fmt: skip
 def test_what_no_kernel_has_is_an_error(twice, plain, wanted, message):
     with pytest.raises(UsageError) as raised:
