@@ -277,6 +277,10 @@ def _medians(
 
 
 def _copy(traffic: Traffic, device: str) -> BenchCall:
-    """Return a copy that moves as many bytes as a call, half of them each way, in one launch."""
-    source = torch.zeros(max(1, traffic.moved // 2), dtype=torch.int8, device=device)
-    return partial(torch.empty_like(source).copy_, source)
+    """Return a launch that moves as many bytes as a call, half of them each way.
+
+    It adds 0, for a copy of PyTorch is the driver's, whose speed depends on the size: on an H200 it
+    moves 147 MB at 4.0 TB/s, and 170 MB at 2.7.
+    """
+    source = torch.zeros(-(-max(1, traffic.moved) // 8), dtype=torch.int32, device=device)
+    return partial(torch.add, source, 0, out=torch.empty_like(source))
