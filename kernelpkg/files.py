@@ -27,6 +27,11 @@ _LEFT: Final = 3600.0
 """Seconds after which what lies beside a file is of a writer that was killed; most take one."""
 
 
+def listed_paths(environment: Mapping[str, str], name: str) -> list[str]:
+    """Return the paths that a variable lists, separated as those of PATH; none is empty."""
+    return list(filter(None, environment.get(name, "").split(os.pathsep)))
+
+
 def read_file(path: Path) -> bytes:
     """Return the content of a file; raises OSError where it cannot be read.
 

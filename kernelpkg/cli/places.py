@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kernelpkg.configs import directories
 from kernelpkg.errors import KernelpkgError
+from kernelpkg.files import listed_paths
 from kernelpkg.packs import builds, find
 from kernelpkg.packs.lock import toolchain
 from kernelpkg.packs.read import read_pack
@@ -45,9 +46,8 @@ def lines(shared: Shared, params: Mapping[str, Any]) -> Iterator[str]:
             names = sorted({path.stem for path in directory.path.glob("*/*.json")})
             yield f"configs in {directory.path} ({whose}): {', '.join(names) or 'none'}"
         if "builds" in params:
-            named = [str(path) for path in params["builds"]]
-            origin = "--builds" if named else builds.VARIABLE
-            named = named or [*filter(None, os.environ.get(origin, "").split(os.pathsep))]
+            origin = "--builds" if params["builds"] else builds.VARIABLE
+            named = params["builds"] or listed_paths(os.environ, builds.VARIABLE)
             yield from (f"builds in {path} ({origin})" for path in named)
             own = ", ".join(builds.own_directories(pack)) or "none"
             yield f"builds in {Path(pack.root, builds.FOLDER, name)} (the pack's): {own}"

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from kernelpkg.configs import platforms, store
 from kernelpkg.configs.store import StoredFile
 from kernelpkg.errors import PackError, Problem, UsageError, parameter, suggestion
-from kernelpkg.files import Files
+from kernelpkg.files import Files, listed_paths
 from kernelpkg.manifest.helion_config import tunables_of
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
@@ -75,9 +75,7 @@ def with_overlays(
     if isinstance(given, str | os.PathLike):
         raise UsageError(f"configs are given as a list of directories, not as '{given}'")
     origin = parameter("configs") if given else CONFIGS_VARIABLE
-    named = [os.fspath(path) for path in given] or [
-        part for part in environment.get(CONFIGS_VARIABLE, "").split(os.pathsep) if part
-    ]
+    named = [os.fspath(path) for path in given] or listed_paths(environment, CONFIGS_VARIABLE)
     problems = []
     for name in named:
         if not os.path.isdir(name):

@@ -45,33 +45,31 @@ def with_cases(
             without.setdefault(" or ".join(missing), []).append(spec.name)
     if named and without:
         raise UsageError(_no_axis([spec for spec in specs if spec not in able], [*wanted]))
-    found: list[KernelSpec] = []
+    found: dict[KernelSpec, Sequence[Case]] = {}
     errors: list[UsageError] = []
     for spec in able:
+        grid = cases(spec)
         try:
-            wanted_cases(spec, cases(spec), wanted, what)
-            found.append(spec)
+            wanted_cases(spec, grid, wanted, what)
+            found[spec] = grid
         except UsageError as error:
             errors.append(error)
     if errors and (named or not found):
         raise errors[0]
-    _check_values(found, wanted, cases, what)
+    _check_values(found, wanted, what)
     notes = [f"left out: {', '.join(ops)} (no axis {axes})" for axes, ops in without.items()]
-    return found, [*notes, *(f"left out: {error}" for error in errors)]
+    return [*found], [*notes, *(f"left out: {error}" for error in errors)]
 
 
 def _check_values(
-    specs: Sequence[KernelSpec],
-    wanted: Mapping[str, Sequence[str]],
-    cases: Callable[[KernelSpec], Sequence[Case]],
-    what: str,
+    grids: Mapping[KernelSpec, Sequence[Case]], wanted: Mapping[str, Sequence[str]], what: str
 ) -> None:
     """Raise UsageError for a value that no case of any kernel has."""
     for axis, values in wanted.items():
-        there = dict.fromkeys(value for spec in specs for value in _values(cases(spec), axis))
+        there = dict.fromkeys(value for grid in grids.values() for value in _values(grid, axis))
         for value in values:
             if value not in there:
-                raise UsageError(_no_value(specs, axis, [value], there, what))
+                raise UsageError(_no_value([*grids], axis, [value], there, what))
 
 
 def _values(cases: Sequence[Case], axis: str) -> list[str]:

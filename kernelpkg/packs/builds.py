@@ -24,7 +24,15 @@ from kernelpkg.configs import directories
 from kernelpkg.configs.store import config_id
 from kernelpkg.errors import PackError, Problem, counted, pack_error, parameter
 from kernelpkg.expr.language import parse_expr
-from kernelpkg.files import digest_bytes, digest_value, locked, read_file, read_plain, replace_all
+from kernelpkg.files import (
+    digest_bytes,
+    digest_value,
+    listed_paths,
+    locked,
+    read_file,
+    read_plain,
+    replace_all,
+)
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 
 EDITION: Final = 2
@@ -407,8 +415,7 @@ def find_builds(
     """
     found: list[Build] = []
     problems: list[Problem] = []
-    words = [word for word in environment.get(VARIABLE, "").split(os.pathsep) if word]
-    for word in given or words:
+    for word in given or listed_paths(environment, VARIABLE):
         directory = _inside(Path(word), pack.name, platform)
         if directory is None:
             if not given and not os.path.isdir(word):

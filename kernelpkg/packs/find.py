@@ -19,6 +19,7 @@ from attrs import frozen
 
 from kernelpkg.configs.directories import with_overlays
 from kernelpkg.errors import PackError, UsageError, pack_error, parameter, suggestion
+from kernelpkg.files import listed_paths
 from kernelpkg.manifest.spec import KernelName, PackSpec
 from kernelpkg.packs.read import read_pack
 
@@ -172,7 +173,7 @@ def root_to_write(given: Path | None, here: Path | None) -> Path:
 
 def _named(environment: Mapping[str, str], here: Path | None) -> Iterator[Root | PackError]:
     """Yield the roots of KERNELPKG_PATH, or the nearest one that `here` lies in."""
-    parts = list(filter(None, environment.get(PATH_VARIABLE, "").split(os.pathsep)))
+    parts = listed_paths(environment, PATH_VARIABLE)
     yield from (_root(Path(part), PATH_VARIABLE) for part in parts)
     around = _around(here) if here is not None and not parts else None
     if around is not None and around.path != own_root():

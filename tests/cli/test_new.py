@@ -180,26 +180,31 @@ def test_new_says_what_it_wrote_and_how_to_check_it(tmp_path, capsys):
     )
 
 
-def test_new_in_the_directory_of_a_pack_needs_no_root(demo, capsys, monkeypatch):
-    monkeypatch.chdir(demo.root)
-    assert run("new", "softmax") == 0
-    assert capsys.readouterr().out == (
-        "wrote kernels/softmax/kernel.toml\n"
-        "wrote kernels/softmax/kernel.py\n"
-        "wrote kernels/softmax/host.py\n"
-        "test it with: python -m kernelpkg test --root .\n"
-    )
+USING = "using pack demo in ../.., which the current directory lies in\n"
 
 
-def test_new_below_the_root_of_a_pack_adds_to_it_and_names_it(demo, capsys, monkeypatch):
-    monkeypatch.chdir(demo.root / "kernels/twice")
+@pytest.mark.parametrize(
+    ("below", "first", "root"),
+    [
+        (".", "", "."),
+        (
+            "kernels/twice",
+            "using pack demo in ../.., which the current directory lies in\n",
+            "../..",
+        ),
+    ],
+    ids=["at-the-root", "below-it"],
+)
+def test_new_needs_no_root_in_a_pack(demo, capsys, monkeypatch, below, first, root):
+    """A pack further up is named."""
+    monkeypatch.chdir(demo.root / below)
     assert run("new", "softmax") == 0
+    directory = "kernels/softmax" if root == "." else f"{root}/kernels/softmax"
     assert capsys.readouterr().out == (
-        "using pack demo in ../.., which the current directory lies in\n"
-        "wrote ../../kernels/softmax/kernel.toml\n"
-        "wrote ../../kernels/softmax/kernel.py\n"
-        "wrote ../../kernels/softmax/host.py\n"
-        "test it with: python -m kernelpkg test --root ../..\n"
+        f"{first}wrote {directory}/kernel.toml\n"
+        f"wrote {directory}/kernel.py\n"
+        f"wrote {directory}/host.py\n"
+        f"test it with: python -m kernelpkg test --root {root}\n"
     )
     assert read_pack(demo.root, "demo").kernels == ("softmax", "twice")
 
