@@ -233,7 +233,7 @@ PLANTED: dict[str, PlantedKind] = {
         ('high = "num_bins"', 'high = "num_bin"'),
     ),
     "unreachable_case": manifest(
-        *(0, "int8_matmul", "KP143 case m=500, k=1024, n=1024 would be tuned, and no call could"),
+        *(0, "int8_matmul", "KP143 case m=500, k=1024, n=1024 would be tuned, but no call could"),
         ("m = [64, 512]", "m = [64, 500]"),
     ),
     "offsets_without_a_total": manifest(
@@ -265,7 +265,7 @@ PLANTED: dict[str, PlantedKind] = {
         ('init = "uniform"', 'init = "uniform", strides = ["-width", 1]'),
     ),
     "returns_an_argument": fault(
-        *(0, "concat", "kernel.py KP115 returns its argument 'right'; PyTorch takes each result"),
+        *(0, "concat", "kernel.py KP115 returns its argument 'right'; PyTorch expects each result"),
         (KERNEL, "    out = torch", "    if split == 0:\n        return right\n    out = torch"),
     ),
     "allocates_on_cpu": fault(
@@ -293,7 +293,7 @@ PLANTED: dict[str, PlantedKind] = {
         (KERNEL, "dim=1)", "dim=-1)"),
     ),
     "case_of_no_grid": config(
-        *(0, "histogram", "KP215 case size=2048, num_bins=256 is of no grid of [inputs] that is"),
+        *(0, "histogram", "KP215 case size=2048, num_bins=256 is in no grid of [inputs] for"),
         ('"size": 4096', '"size": 2048'),
     ),
     "of_another_gpu": config(

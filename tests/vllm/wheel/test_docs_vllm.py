@@ -68,7 +68,7 @@ load_general_plugins()
 PIP = """\
 import sys
 
-assert sys.argv[1:] == ["install", "kernelpkg"]
+assert sys.argv[1:] == ["install", "."]
 """
 
 
