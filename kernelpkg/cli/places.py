@@ -42,7 +42,7 @@ def lines(shared: Shared, params: Mapping[str, Any]) -> Iterator[str]:
             pack = directories.with_overlays(pack, shared.configs, os.environ)
         origin = "--configs" if shared.configs else directories.CONFIGS_VARIABLE
         for directory in directories.search_path(pack):
-            whose = origin if directory.overlay else "the pack's"
+            whose = origin if directory.overlay else "of the pack"
             names = sorted({path.stem for path in directory.path.glob("*/*.json")})
             yield f"configs in {directory.path} ({whose}): {', '.join(names) or 'none'}"
         if "builds" in params:
@@ -50,6 +50,6 @@ def lines(shared: Shared, params: Mapping[str, Any]) -> Iterator[str]:
             named = params["builds"] or listed_paths(os.environ, builds.VARIABLE)
             yield from (f"builds in {path} ({origin})" for path in named)
             own = ", ".join(builds.own_directories(pack)) or "none"
-            yield f"builds in {Path(pack.root, builds.FOLDER, name)} (the pack's): {own}"
+            yield f"builds in {Path(pack.root, builds.FOLDER, name)} (of the pack): {own}"
     if params.get("platforms"):
         yield f"platform {', '.join(params['platforms'])}: named by --platform"

@@ -25,7 +25,7 @@ def test_which_pack_is_read_and_why_and_which_configs(words, demo, tmp_path, cap
         f"# pack demo in {demo.root}: named by --root",
         "# manifest manifests/demo.toml: version 0.1.0, ops twice",
         f"# configs in {tmp_path}/ours (--configs): none",
-        f"# configs in {demo.root}/configs (the pack's): nvidia_h200",
+        f"# configs in {demo.root}/configs (of the pack): nvidia_h200",
     ]
     assert re.match(r"# time: \d+\.\d s", times)
     cli.main(["list", *where])
