@@ -166,12 +166,15 @@ def test_silu_mul_fp8_agrees_with_the_code_that_helion_generates(shape):
     assert _facts(kernel.fake(*args)) == want
 
 
+def _small_cases(spec):
+    """The cases for tests of few tokens: what is inferred of many is inferred of few."""
+    return [case for case in cases_of(spec, "test") if case.values["num_tokens"] <= 64]
+
+
 def test_agrees_with_the_op_over_the_grid(specs):
     """On every case for tests, shape, strides and dtype are those of the real result."""
     kernel = get_kernel_by_name("silu_mul_fp8")
-    cases = [
-        case for case in cases_of(specs["silu_mul_fp8"], "test") if case.values["num_tokens"] <= 64
-    ]
+    cases = _small_cases(specs["silu_mul_fp8"])
     assert len(cases) >= 60
     for case in cases:
         args = make_inputs(specs["silu_mul_fp8"], case)
@@ -421,7 +424,7 @@ def test_kernels_of_the_first_pack_are_inferred_alike_with_helion_and_without(sp
     path = Path(spec.directory, spec.source.file)
     without = infer_fake_of(ast.parse(path.read_text()), spec.source.name, str(path))
     function = get_kernel_by_name(f"kernelpkg::{name}").raw_kernel_func
-    for case in cases_of(spec, "test"):
+    for case in _small_cases(spec):
         args = make_inputs(spec, case)
         found = [fake(*args) for fake in (without, infer_fake(function))]
         one, other = (r if isinstance(r, tuple) else (r,) for r in found)
