@@ -49,7 +49,7 @@ def gradient_disagreement(
         if answers.properties_of(output) is None:
             bounds = bounds_of(answers.accuracy, output)
             if bounds.rounding is not None:
-                bounds = rounded(bounds, gradient.dtype)
+                bounds = rounded(bounds, gradient.dtype, gradient.dtype)
             wrong.append(compare(f"the gradient of {name}", gradient, want[name], bounds).problem)
     return "; ".join(filter(None, wrong)) or None
 

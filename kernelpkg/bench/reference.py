@@ -132,24 +132,28 @@ def compare_all(
 ) -> tuple[Agreement, ...]:
     """Hold everything that a call wrote against the reference, given as (args, result) pairs."""
     left, right = written(schema, *got), written(schema, *want)
-    allowed = {name: _with_rounding(schema, got[0], bound) for name, bound in bounds.items()}
-    return tuple(_compare_one(name, left[name], right.get(name), allowed) for name in left)
+    found = []
+    for name, output in left.items():
+        allowed = bounds_of(bounds, name)
+        if allowed.rounding is not None:
+            dtype = got[0][schema.arg_names.index(allowed.rounding)].dtype
+            allowed = rounded(allowed, dtype, output.dtype)
+        found.append(_compare_one(name, output, right.get(name), allowed))
+    return tuple(found)
 
 
-def _with_rounding(schema: OpSchema, args: Sequence[Any], bounds: Accuracy) -> Accuracy:
-    """Return bounds whose relative tolerance holds the rounding that they allow.
+def rounded(bounds: Accuracy, dtype: torch.dtype, output: torch.dtype) -> Accuracy:
+    """Return the bounds of an output whose values are rounded to a dtype on the way.
 
     A sum in another order can move a value over a rounding boundary: by one machine epsilon there,
     and by up to one more where what is made of it is rounded again.
     """
-    if bounds.rounding is None:
+    epsilon = torch.finfo(dtype).eps
+    if bounds.steps is None:
+        return evolve(bounds, rtol=max(bounds.rtol, 2 * epsilon))
+    if output.is_floating_point:  # codes that lie further apart than any rounding
         return bounds
-    return rounded(bounds, args[schema.arg_names.index(bounds.rounding)].dtype)
-
-
-def rounded(bounds: Accuracy, dtype: torch.dtype) -> Accuracy:
-    """Return bounds whose relative tolerance holds values that are rounded to a dtype twice."""
-    return evolve(bounds, rtol=max(bounds.rtol, 2 * torch.finfo(dtype).eps))
+    return evolve(bounds, steps=bounds.whole_steps(torch.iinfo(output).max, epsilon))
 
 
 def bounds_of(bounds: Mapping[str, Accuracy], name: str) -> Accuracy:
@@ -158,12 +162,12 @@ def bounds_of(bounds: Mapping[str, Accuracy], name: str) -> Accuracy:
 
 
 def _compare_one(
-    name: str, got: torch.Tensor, want: torch.Tensor | None, bounds: Mapping[str, Accuracy]
+    name: str, got: torch.Tensor, want: torch.Tensor | None, bounds: Accuracy
 ) -> Agreement:
     if not isinstance(want, torch.Tensor):
         told = f"the reference does not give {name}"
         return Agreement(name=name, equal=0.0, steps=None, error=None, problem=told)
-    return compare(name, got, want, bounds_of(bounds, name))
+    return compare(name, got, want, bounds)
 
 
 def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tuple[str, ...]:

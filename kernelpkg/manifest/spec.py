@@ -173,7 +173,8 @@ class Accuracy:
     `steps`: adjacent codes at most (FP8, INT8); `equal`: the least share of equal elements;
     `rtol` and `atol` as in `torch.testing.assert_close`. `rounding` names a tensor argument to
     whose dtype the op rounds values on its way: it allows a relative difference of twice the
-    machine epsilon of that dtype, where that is more than `rtol`.
+    machine epsilon of that dtype, where that is more than `rtol`, and as many steps between whole
+    numbers as that can make.
     """
 
     steps: int | None = None
@@ -181,6 +182,15 @@ class Accuracy:
     rtol: float = 0.0
     atol: float = 0.0
     rounding: str | None = None
+
+    def whole_steps(self, largest: int, epsilon: float) -> int:
+        """Return how many codes apart whole numbers up to `largest` may be.
+
+        `epsilon` is the machine epsilon of the dtype that `rounding` names: values that differ by
+        twice as much are, at `largest`, this many codes apart at most.
+        """
+        moved = int(2 * epsilon * largest) + 1 if self.rounding is not None else 0
+        return max(self.steps or 0, moved)
 
 
 @frozen(kw_only=True)

@@ -321,7 +321,7 @@ def _accuracy_problems(spec: KernelSpec) -> _Problems:
             what = f"'{name}' is written by the op and has no [accuracy]"
             yield ("accuracy",), "KP109", f"{what}; say how close it must be"
     for name, bounds in spec.accuracy.items():
-        idle = ("rtol", bounds.rtol), ("atol", bounds.atol), ("rounding", bounds.rounding)
+        idle = ("rtol", bounds.rtol), ("atol", bounds.atol)
         for key in (key for key, given in idle if given and bounds.steps is not None):
             what = f"'{key}' has no effect beside 'steps', which counts codes"
             yield ("accuracy", name, key), "KP109", f"{what}; keep one of them"

@@ -169,13 +169,14 @@ def _cases(name: str) -> list[Case]:
 
 @each_op
 def test_random_shapes_leave_nothing_behind(name: str, device: str) -> None:
-    """Sixty shapes, one token among them, and then as many more: right rows, and no growth."""
+    """Sixty shapes and all tuned token counts, and then as many more: right rows, and no growth."""
     spec, mine = SPECS[name], kernel(name)
     order = random.Random(7)
-    assert check_case(spec, mine, sized(spec, 1), device=device) is None  # has code of its own
     most = sized(spec, 1).values.get("max_position", 4000)  # of a rotary cache, whose rows are read
-    for _ in range(60):
-        assert check_case(spec, mine, sized(spec, order.randint(1, most)), device=device) is None
+    tuned = {case.values["num_tokens"] for case in cases_of(spec, "tune")}  # each has its config
+    usual = [order.randint(1, most) for _ in range(60)]
+    for tokens in (*(count for count in tuned if count <= most), *usual):
+        assert check_case(spec, mine, sized(spec, tokens), device=device) is None
     before = torch.cuda.memory_allocated(), mine.backend.compiled_count()
     for _ in range(60):
         assert check_case(spec, mine, sized(spec, order.randint(1, most)), device=device) is None

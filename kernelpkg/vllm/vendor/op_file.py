@@ -294,7 +294,7 @@ def _accuracy(spec: KernelSpec, source: str) -> tuple[list[str], list[Doc]]:
     if not coded:
         return [], [f"autotune_baseline_atol={atol}", f"autotune_baseline_rtol={rtol}"]
     tolerances = {
-        f"torch.{dtype}": _tolerance(dtype, found.steps or 0)
+        f"torch.{dtype}": _tolerance(dtype, found)
         for name, found in coded.items()
         for dtype in _dtypes(spec, name, source)
     }
@@ -322,8 +322,10 @@ def _dtypes(spec: KernelSpec, name: str, source: str) -> list[str]:
     return [dtype for dtype in _CODES if dtype in found] if exprs else named or [*_CODES]
 
 
-def _tolerance(dtype: str, steps: int) -> str:
+def _tolerance(dtype: str, found: Accuracy) -> str:
     relative, absolute = _CODES[dtype]
+    largest = {"int8": 127, "uint8": 255}.get(dtype)
+    steps = found.whole_steps(largest, _EPSILON) if largest is not None else found.steps or 0
     return f"({relative * steps}, {absolute if steps == 1 else f'{steps} * {absolute}'})"
 
 

@@ -152,6 +152,27 @@ def test_one_rounding_of_an_argument_is_allowed():
         assert (found[0].problem is None) is agrees
 
 
+@pytest.mark.parametrize(
+    ("codes", "dtype", "steps"),
+    [
+        (torch.int8, torch.bfloat16, 2),  # 127 * 2**-6 is 1.98
+        (torch.int8, torch.float16, 1),
+        (torch.int16, torch.float16, 64),  # 32767 * 2**-9 is 63.998
+        (F8, torch.bfloat16, 1),
+    ],
+)
+def test_roundings_move_whole_numbers_by_more_than_one_code(codes, dtype, steps):
+    """So far, and no further; FP8 codes lie further apart than values that are rounded."""
+    schema = parse_schema("(Tensor(a!) result, Tensor input) -> ()")
+    bounds = {"result": Accuracy(steps=1, rounding="input")}
+    want, x = torch.full((4,), 100).to(codes), torch.ones(4, dtype=dtype)
+    for far, agrees in ((steps, True), (steps + 1, False)):
+        raw = want.view(torch.int8) if codes == F8 else want
+        got = (raw + far).view(codes)
+        found = compare_all(schema, ((got, x), None), ((want, x), None), bounds)
+        assert (found[0].problem is None) is agrees
+
+
 def test_all_that_was_written():
     """Written arguments and results are compared by name; absent ones are left out."""
     out, x = torch.ones(2), torch.zeros(2)
