@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: demo quick test whole lint unit old-helion gpu-dry build lock docs site bench clean
+.PHONY: demo quick test whole lint unit old-helion gpu-dry build lock docs report site bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m kernelpkg load --smoke
@@ -76,6 +76,11 @@ docs: $(VENV)/.demo
 	$(BIN)/python docs/reference/documents.py
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python tests/door_plates.py
+
+# The page of the first pack, from the runs of `bench` that are kept here.
+report: $(VENV)/.test
+	$(BIN)/python -m kernelpkg report --root . --history benchmarks/runs/nvidia_h200.jsonl \
+	  --out docs/first_pack.html
 
 # A link or an anchor that leads nowhere ends it, as every warning does.
 site: $(VENV)/.test

@@ -41,14 +41,14 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
 
 
-def copy_pictures(app: Sphinx, exception: Exception | None) -> None:
-    """Put the pictures of `<picture>` where pages look for them: Sphinx reads no HTML of pages."""
+def copy_files(app: Sphinx, exception: Exception | None) -> None:
+    """Put pictures and the page of the first pack where pages look: Sphinx reads no HTML in them."""
     if exception is None and app.builder.name == "html":
-        for picture in (ROOT / "docs").glob("*.svg"):
-            shutil.copy(picture, app.outdir / "docs")
+        for path in (*(ROOT / "docs").glob("*.svg"), ROOT / "docs/first_pack.html"):
+            shutil.copy(path, app.outdir / "docs")
 
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", add_contents)
-    app.connect("build-finished", copy_pictures)
+    app.connect("build-finished", copy_files)

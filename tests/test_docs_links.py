@@ -50,9 +50,9 @@ def test_the_first_page_leads_to_every_page():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
-    """To a file of the repository and, behind a #, to one of its headings."""
+    """To a file of the repository and, behind a #, to one of its headings; so does what is HTML."""
     text = page.read_text(encoding="utf-8")
-    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    pictures = re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
     for link in (*re.findall(r"\]\(([^)\s]+)\)", text), *pictures):
         if not re.match(r"https?://", link):
             file, _, anchor = link.partition("#")

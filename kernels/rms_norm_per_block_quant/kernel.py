@@ -30,7 +30,6 @@ def rms_norm_per_block_quant(
     weights = weight.view(num_groups, group)
     is_int8 = result.dtype == torch.int8
     quant_max = 127.0 if is_int8 else 448.0
-    quant_min = -128.0 if is_int8 else -448.0
     min_scale = 2.0**-23 if is_int8 else 1.0 / (448.0 * 512.0)
     if scale_ub is not None:
         upper = scale_ub.view(-1)
@@ -73,11 +72,17 @@ def rms_norm_per_block_quant(
         else:
             left = y - q * s[:, :, None]
             q = torch.where(torch.abs(left) < s[:, :, None], q + left * inverse, q)
+        # A NaN becomes 448, or 0 in int8. Comparisons, not clamp, which looks for NaN. Only
+        # a bound lets quotients out of the range, and int8 takes none.
         if is_int8:
-            q = torch.round(torch.where(q == q, q, 0.0))
-        # Comparisons, not clamp, which looks for NaN: it becomes 448 here.
-        q = torch.where(q < quant_max, q, quant_max)
-        q = torch.where(q > quant_min, q, quant_min)
-        codes[tile_m, :, :] = q.to(result.dtype)
+            q = torch.where(q == q, q, 0.0)
+            # The lowest byte of the sum is the nearest whole number, ties to even.
+            whole = (q + 1.5 * 2.0**23).view(torch.int32)
+            codes[tile_m, :, :] = whole.to(torch.int8)
+        else:
+            q = torch.where(q < 448.0, q, 448.0)
+            if scale_ub is not None:
+                q = torch.where(q > -448.0, q, -448.0)
+            codes[tile_m, :, :] = q.to(result.dtype)
         if residual is not None:
             sums[tile_m, :, :] = x.to(residual.dtype)
