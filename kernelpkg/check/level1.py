@@ -38,6 +38,10 @@ from kernelpkg.packs.read import problem_at, read_kernel, read_pack
 from kernelpkg.packs.signature import constant_axes
 from kernelpkg.packs.sources import raised_in, read_source
 
+_EACH: Final = 2
+"""How many kernels a process is started for at least: it takes 5 to 10 s to import Helion in one,
+which is as long as binding two or three takes (2026-12-01)."""
+
 _TIMEOUT: Final = 600.0
 """Seconds that one kernel may take; the slowest of the first pack takes 12."""
 
@@ -52,9 +56,9 @@ def check_bindings(
     """Bind the variants of kernels, and check all of their configs that way.
 
     `platforms` are those whose configs are looked at; with none, all. `jobs` is how many processes
-    work; by default one per core, and a single kernel is done in this one.
+    work; by default one per core, but none for fewer than two kernels. A single one is this one.
     """
-    count = min(jobs or cores(), len(specs))
+    count = min(jobs or min(cores(), len(specs) // _EACH), len(specs))
     if count < 2:
         found = []
         for number, spec in enumerate(specs):
