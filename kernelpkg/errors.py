@@ -270,7 +270,7 @@ def suggestion(word: str, known: Iterable[Any]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def counted(number: int, noun: str, several: str = "") -> str:
+def counted(number: float, noun: str, several: str = "") -> str:
     """Return a number with its noun, whose plural may be an irregular one."""
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from kernelpkg.bench.intervals import Interval, interval_of
 from kernelpkg.bench.rows import OURS
-from kernelpkg.errors import UsageError, suggestion
+from kernelpkg.errors import UsageError, counted, suggestion
 from kernelpkg.files import digest_value, read_file
 from kernelpkg.manifest.cases import show
 
@@ -117,9 +117,7 @@ def read_history(path: Path) -> BenchHistory:
             runs.append(run)
     if len(remarks) > _NAMED:
         more = len(remarks) - _NAMED
-        remarks[_NAMED:] = [
-            f"{path}: {more} more {'line is' if more == 1 else 'lines are'} left out"
-        ]
+        remarks[_NAMED:] = [f"{path}: {counted(more, 'more line is', 'more lines are')} left out"]
     return BenchHistory(path=path, runs=tuple(runs), remarks=tuple(remarks))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 
+from kernelpkg.errors import counted
 from kernelpkg.expr.language import evaluate
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import Case
@@ -69,7 +70,8 @@ def _share(name: str, output: torch.Tensor, wanted: Properties, share: float) ->
     chance = _DEVIATIONS * math.sqrt(max(share * (1 - share), 0.0) / count)
     if abs(found - share) > wanted.within + chance:
         most = f"{share:.2%}, give or take {wanted.within + chance:.2%}"
-        yield f"{name}: {found:.2%} of {count} elements are zero, and {most}, should be"
+        of = counted(count, "element")
+        yield f"{name}: {found:.2%} of {of} are zero, and {most}, should be"
 
 
 def _seeded(name: str, output: torch.Tensor, wanted: Properties, again: Again) -> Iterator[str]:
@@ -101,5 +103,6 @@ def _differ(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def _first(name: str, output: torch.Tensor, wrong: torch.Tensor) -> str:
     """Name the first of some elements, and say how many there are."""
     place = tuple(int(i) for i in torch.nonzero(wrong)[0])
-    count = f"{int(wrong.sum())} of {output.numel()} are"
-    return f"{name}{list(place)} is {output[place].float().item():.6g} ({count} so)"
+    count, total = int(wrong.sum()), output.numel()
+    many = counted(count, f"of {total} is", f"of {total} are")
+    return f"{name}{list(place)} is {output[place].float().item():.6g} ({many} so)"

@@ -103,7 +103,7 @@ def test_it_is_one_small_file_that_loads_nothing(page):
 def test_what_is_shown_is_what_was_measured(page):
     text = "\n".join(Elements(page).text)
     assert "1.2.3" in text
-    assert "1 of 1 cases slower than a baseline" in text
+    assert "1 of 1 case slower than a baseline" in text
     assert "a.toml:3: KP101 <b>wrong</b>" in text
     assert "torch 2.13.0" in text
     specs = drawn(page)
