@@ -181,7 +181,7 @@ def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tupl
         if not _same_bytes(left, right)
     ]
     return tuple(
-        f"{found.problem}; the schema does not let it be written"
+        f"{found.problem}; the schema does not allow the op to write it"
         for found in inputs
         if found.problem is not None
     )

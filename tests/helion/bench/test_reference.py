@@ -193,7 +193,7 @@ def test_untouched():
     (told,) = untouched(WRITES, got, want)
     assert told == (
         "x[1] is 1, the reference's 0 (rtol 0, atol 0); 1 of 2 is off; "
-        "the schema does not let it be written"
+        "the schema does not allow the op to write it"
     )
 
 
