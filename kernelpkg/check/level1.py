@@ -27,6 +27,7 @@ from kernelpkg.errors import (
     Progress,
     RegistrationError,
     Severity,
+    counted,
     error_line,
 )
 from kernelpkg.expr.language import Expr
@@ -89,7 +90,7 @@ def _spread(
     ]
     by_name = {str(spec.name): spec for spec in specs}
     devices = [f"cpu:{number}" for number in range(count)]
-    progress(f"starting {count} processes", 0, len(specs))
+    progress(f"starting {counted(count, 'process', 'processes')}", 0, len(specs))
     for number, outcome in enumerate(run_jobs(work, "kernelpkg.check.level1:perform", devices), 1):
         progress(f"bound {outcome.job.id}", number, len(specs))
         if outcome.status == "done":

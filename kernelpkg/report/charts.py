@@ -40,7 +40,7 @@ def installed() -> Iterator[None]:
     except ImportError as error:
         raise KernelpkgError(
             f"kernelpkg: a report needs '{error.name}', which is not installed; "
-            "pip install 'kernelpkg[report]'"
+            "pip install 'jinja2>=3.1' 'vl-convert-python>=1.8'"
         ) from None
 
 
