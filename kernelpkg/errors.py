@@ -7,6 +7,7 @@ import difflib
 import heapq
 import itertools
 import re
+import traceback
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -182,10 +183,14 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems.extend(error.problems)
 
 
-UNFORESEEN: Final[ContextVar[Callable[[BaseException], None] | None]] = ContextVar(
-    "UNFORESEEN", default=None
-)
-"""Is told of each error that was not foreseen, of whose text `error_line` returns a part."""
+UNFORESEEN: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("UNFORESEEN", default=None)
+"""Gets the traceback of each error that was not foreseen, of which a message has one line."""
+
+
+def unforeseen(error: BaseException) -> None:
+    """Hand on the traceback of an error, where somebody wants it."""
+    if (told := UNFORESEEN.get()) is not None:
+        told("".join(traceback.format_exception(error)).rstrip())
 
 
 def error_line(error: BaseException, text: str | None = None) -> str:
@@ -197,8 +202,7 @@ def error_line(error: BaseException, text: str | None = None) -> str:
     words = " ".join((str(error) if text is None else text).split())
     if isinstance(error, KernelpkgError):
         return words
-    if (told := UNFORESEEN.get()) is not None:
-        told(error)
+    unforeseen(error)
     words = re.sub(r" at 0x[0-9a-f]+", "", words)  # an address is another one in each run
     line = f"{type(error).__name__}: {words}".rstrip(": ;")
     if len(line) > _SAID:
@@ -270,7 +274,7 @@ def suggestion(word: str, known: Iterable[Any]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def counted(number: int, noun: str, several: str = "") -> str:
+def counted(number: float, noun: str, several: str = "") -> str:
     """Return a number with its noun, whose plural may be an irregular one."""
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 

@@ -58,6 +58,12 @@ class TuningPlan:
     picks: ConfigSelection
     cases: tuple[PlannedCase, ...]
 
+    @property
+    def variants(self) -> int:
+        """How many sets of values the cases have of the axes that are matched exactly."""
+        exact = [rule.axis for rule in self.spec.rules if rule.match == "exact"]
+        return len({tuple(identity(one.key.get(axis)) for axis in exact) for one in self.cases})
+
     def seeds(self, planned: PlannedCase, tuned: Iterable[Tuned]) -> tuple[Config, ...]:
         """Return the configs that the search of a case starts from, the most promising first.
 

@@ -17,7 +17,7 @@ from kernelpkg.bench.timing import ColdTimes
 from kernelpkg.compile import helion
 from kernelpkg.compile.search import Tunable
 from kernelpkg.configs.store import config_id
-from kernelpkg.errors import ConfigError, PackError
+from kernelpkg.errors import ConfigError, PackError, unforeseen
 from kernelpkg.jobs.pool import cores
 from kernelpkg.manifest.cases import Case, CaseProblem, check_bytes, shown_bytes
 from kernelpkg.manifest.helion_config import Config
@@ -279,6 +279,7 @@ def _problem(bench: Gpu, config: Config, wrong: Callable[[Gpu, Config], str | No
         text = " ".join(f"{type(error).__name__}: {error}".split())
         if any(word in text for word in _BROKEN):
             raise  # the CUDA context is lost: every later launch here fails, and blames its config
+        unforeseen(error)
         return text
 
 

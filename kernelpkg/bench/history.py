@@ -13,7 +13,7 @@ from attrs import frozen
 
 from kernelpkg.bench.intervals import Interval, interval_of
 from kernelpkg.bench.rows import OURS
-from kernelpkg.errors import UsageError, suggestion
+from kernelpkg.errors import UsageError, counted, suggestion
 from kernelpkg.files import digest_value, read_file
 from kernelpkg.manifest.cases import show
 
@@ -72,7 +72,7 @@ class BenchHistory:
         if word == LAST:
             found = [run for run in self.runs if run["machine"] == machine][-1:]
             if not found:
-                raise UsageError(f"{self.path} has no run on {machine} to be held against")
+                raise UsageError(f"{self.path} has no run on {machine} to compare with")
             return found[0]
         found = [run for run in self.runs if run["run"].startswith(word)]
         names = [run["run"] for run in self.runs]
@@ -83,11 +83,11 @@ class BenchHistory:
             )
         if len(found) > 1:
             several = ", ".join(run["run"] for run in found[:_NAMED])
-            raise UsageError(f"several runs begin with '{word}': {several}; name one whole")
+            raise UsageError(f"several runs begin with '{word}': {several}; give more of the id")
         if found[0]["machine"] != machine:
             raise UsageError(
                 f"run {found[0]['run']} was made on {found[0]['machine']}, and this is {machine}; "
-                "times are held against those of the same GPU"
+                "compare runs of the same GPU"
             )
         return found[0]
 
@@ -110,16 +110,14 @@ def read_history(path: Path) -> BenchHistory:
         if not line.strip():
             continue
         run = _document(line)
-        wrong = "is cut off, or no run" if run is None else _wrong(run)
+        wrong = "is cut off, or is not a run" if run is None else _wrong(run)
         if run is None or wrong:
-            remarks.append(f"{path}:{number}: {wrong}; it is left out")
+            remarks.append(f"{path}:{number}: {wrong}; it is skipped")
         else:
             runs.append(run)
     if len(remarks) > _NAMED:
         more = len(remarks) - _NAMED
-        remarks[_NAMED:] = [
-            f"{path}: {more} more {'line is' if more == 1 else 'lines are'} left out"
-        ]
+        remarks[_NAMED:] = [f"{path}: {counted(more, 'more line is', 'more lines are')} skipped"]
     return BenchHistory(path=path, runs=tuple(runs), remarks=tuple(remarks))
 
 
@@ -134,7 +132,7 @@ def _document(text: str) -> Mapping[str, Any] | None:
 def _wrong(run: Mapping[str, Any]) -> str:
     """Say why a document is not a run that can be read here, or return nothing."""
     if type(run.get("edition")) is int and run["edition"] > EDITION:
-        return f"is of edition {run['edition']}, which a newer kernelpkg reads"
+        return f"has edition {run['edition']}; a newer kernelpkg reads it"
     try:
         if run["edition"] != EDITION or not all(type(run[key]) is str for key in _TEXTS):
             return "is not a run"

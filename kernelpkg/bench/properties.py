@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 
+from kernelpkg.errors import counted
 from kernelpkg.expr.language import evaluate
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import Case
@@ -60,7 +61,7 @@ def _not_written(name: str, output: torch.Tensor, args: Sequence[Any]) -> Iterat
     wrong = output.isnan()
     given = (arg for arg in args if isinstance(arg, torch.Tensor) and arg is not output)
     if bool(wrong.any()) and not any(bool(arg.isnan().any()) for arg in given):
-        yield f"{_first(name, output, wrong)}, and no argument has one; write each element"
+        yield f"{_first(name, output, wrong)}, but no argument has a NaN; write each element"
 
 
 def _share(name: str, output: torch.Tensor, wanted: Properties, share: float) -> Iterator[str]:
@@ -68,28 +69,30 @@ def _share(name: str, output: torch.Tensor, wanted: Properties, share: float) ->
     found = (output == 0).double().mean().item()
     chance = _DEVIATIONS * math.sqrt(max(share * (1 - share), 0.0) / count)
     if abs(found - share) > wanted.within + chance:
-        most = f"{share:.2%}, give or take {wanted.within + chance:.2%}"
-        yield f"{name}: {found:.2%} of {count} elements are zero, and {most}, should be"
+        most = f"{share:.2%} ± {wanted.within + chance:.2%}"
+        of = counted(count, "element")
+        yield f"{name}: {found:.2%} of {of} are zero; {most} should be"
 
 
 def _seeded(name: str, output: torch.Tensor, wanted: Properties, again: Again) -> Iterator[str]:
     assert wanted.seed is not None
     wrong = _differ(output, again(wanted.seed, 0)[name])
     if bool(wrong.any()):
-        yield f"{_first(name, output, wrong)}, and another value in a second, equal call"
+        yield f"{_first(name, output, wrong)}, and differs in a second, equal call"
     zeros = (output == 0).double().mean().item()
     random = wanted.zeros is None or 0 < zeros < 1
     if random and output.numel() >= _MANY:
         other = again(wanted.seed, 1)[name]
         if not bool(_differ(output, other).any()):
-            yield f"{name} is the same for '{wanted.seed}' and one more; let it follow the seed"
+            seed = f"'{wanted.seed}'"
+            yield f"{name} is the same for {seed} and {seed} + 1; make it depend on the seed"
 
 
 def _held(name: str, output: torch.Tensor, by: Reference, right: Any) -> Iterator[str]:
     found = torch.as_tensor(right, device=output.device)
     if found.dtype != torch.bool or found.shape not in ((), output.shape):
         what = f"{found.dtype} {tuple(found.shape)}"
-        yield f"{name}: '{by}' returns {what}; return true or false, for all or for each element"
+        yield f"{name}: '{by}' returns {what}; return one bool, or one for each element"
     elif not bool(found.all()):
         yield f"{_first(name, output, ~found.expand(output.shape))}, which '{by}' says is wrong"
 
@@ -101,5 +104,5 @@ def _differ(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def _first(name: str, output: torch.Tensor, wrong: torch.Tensor) -> str:
     """Name the first of some elements, and say how many there are."""
     place = tuple(int(i) for i in torch.nonzero(wrong)[0])
-    count = f"{int(wrong.sum())} of {output.numel()} are"
-    return f"{name}{list(place)} is {output[place].float().item():.6g} ({count} so)"
+    many = f"{int(wrong.sum())} of {counted(output.numel(), 'element')}"
+    return f"{name}{list(place)} is {output[place].float().item():.6g} ({many})"

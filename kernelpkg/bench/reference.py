@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from kernelpkg.bench.inputs import SENTINEL, USUAL, Unusual, make_inputs
 from kernelpkg.bench.properties import broken_properties
-from kernelpkg.errors import NotInterpreted, PackError, Problem, error_line
+from kernelpkg.errors import NotInterpreted, PackError, Problem, counted, error_line
 from kernelpkg.files import Files
 from kernelpkg.manifest.cases import Case, smoke_cases
 from kernelpkg.manifest.opschema import OpSchema
@@ -73,7 +73,7 @@ def compare(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Accuracy) 
         problem = (
             f"{name}{list(place)} is {got[place].item():.6g}, the reference's "
             f"{want[place].item():.6g} (rtol {bounds.rtol:g}, atol {bounds.atol:g}); "
-            f"{int((~close).sum())} of {got.numel()} are off"
+            f"{_off(~close)}"
         )
     elif equal < bounds.equal:
         problem = f"{name}: {equal:.2%} of the elements are equal, less than {bounds.equal:.2%}"
@@ -92,12 +92,18 @@ def _compare_codes(name: str, got: torch.Tensor, want: torch.Tensor, bounds: Acc
         problem = (
             f"{name}{list(place)} is {got[place].float().item():.6g}, the reference's "
             f"{want[place].float().item():.6g}, "
-            f"{'a NaN' if apart[place] >= _FAR // 2 else f'{int(apart[place])} codes'} apart "
-            f"(at most {bounds.steps}); {int(off.sum())} of {got.numel()} are off"
+            f"{'a NaN' if apart[place] >= _FAR // 2 else counted(int(apart[place]), 'code')} apart "
+            f"(at most {bounds.steps}); {_off(off)}"
         )
     elif equal < bounds.equal:
         problem = f"{name}: {equal:.2%} of the codes are equal, less than {bounds.equal:.2%}"
     return Agreement(name=name, equal=equal, steps=steps, error=None, problem=problem)
+
+
+def _off(wrong: torch.Tensor) -> str:
+    """Return how many elements are off, and of how many."""
+    total = wrong.numel()
+    return counted(int(wrong.sum()), f"of {total} is off", f"of {total} are off")
 
 
 def _ordinals(tensor: torch.Tensor) -> torch.Tensor:
@@ -179,7 +185,7 @@ def untouched(schema: OpSchema, got: Sequence[Any], want: Sequence[Any]) -> tupl
         if not _same_bytes(left, right)
     ]
     return tuple(
-        f"{found.problem}; the schema does not let it be written"
+        f"{found.problem}; the schema does not allow the op to write it"
         for found in inputs
         if found.problem is not None
     )

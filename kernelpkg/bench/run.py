@@ -61,7 +61,7 @@ def make_timers(device: str, *, interpret: bool, rounds: int | None, quick: bool
     count = rounds or (_QUICK if quick else timing.ROUNDS)
     if count < timing.LEAST:
         given = parameter("rounds", str(count))
-        raise UsageError(f"{given} are too few to tell noise from times; take 20 or more")
+        raise UsageError(f"{given} is too few to tell times from noise; give 20 or more")
 
     def cold(calls: Sequence[BenchCall]) -> Rounds:
         timing.warm_clock()
@@ -236,7 +236,7 @@ class _CaseBench:
             else:
                 wrong = disagreement(spec, call, self.case, device=device) or ""
         except torch.OutOfMemoryError:
-            return Side(reason="not held against the reference, for which memory is too small")
+            return Side(reason="not compared with the reference: there is too little memory for it")
         return Side(agrees=not wrong, reason=wrong)
 
     def _timed(self, sides: Mapping[str, Side], calls: Mapping[str, BenchCall]) -> dict[str, Side]:

@@ -9,7 +9,8 @@ from attrs import evolve, frozen
 
 from kernelpkg.errors import Problem
 
-_NUMBER = re.compile(r"\d[\d.]*(e[+-]?\d+)?|\b(nan|inf)\b")
+_NUMBER = re.compile(r"\d[\d.]*(e[+-]?\d+)?( (codes?|elements?|is|are)\b)?|\b(nan|inf)\b")
+"""A number, with the words that agree with it: "1 code" and "2 codes" are one cause."""
 
 
 @frozen(kw_only=True)

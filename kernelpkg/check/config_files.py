@@ -48,7 +48,6 @@ CASES: Final = 16
 CONFIGS: Final = 8
 """The fewest distinct configs of those: tuners that choose among few agree without copying."""
 
-_HAVE: Final = {True: "has", False: "have"}
 
 KeyRow = tuple[Scalar, ...]
 """The values of a case key, in the order of the rules."""
@@ -265,7 +264,7 @@ def missing_files(
                 )
                 yield note(path=f"configs/*/{platform}.json", message=message)
                 continue
-            have = f"{counted(others, 'other op')} of the pack {_HAVE[others == 1]}"
+            have = counted(others, "other op of the pack has", "other ops of the pack have")
             message = (
                 f"is not there, and {have if others else 'no other op of the pack has'} a file for "
                 f"{platform}; calls on it {instead}; tune the op for it"

@@ -23,7 +23,7 @@ from kernelpkg.compile.bind import Binding, Refused, known_fields
 from kernelpkg.compile.variants import FiledConfig, Variant
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.store import shown_json
-from kernelpkg.errors import Problem, Severity, suggestion
+from kernelpkg.errors import Problem, Severity, counted, suggestion
 from kernelpkg.manifest.helion_config import FIELDS, Config, wanted_instead
 
 _STAGES: Final = 8
@@ -129,9 +129,10 @@ class _ConfigFit:
         if not wrong:
             return
         variant, sizes = wrong[0]
-        entries = f"{name} has {got} {'entry' if got == 1 else 'entries'}"
+        entries = f"{name} has {counted(got, 'entry', 'entries')}"
         if right:
-            text = f"{entries}, as is right for {right[0]}, and {sizes[0]} are for {variant}"
+            other = counted(sizes[0], "is", "are")
+            text = f"{entries}, as is right for {right[0]}, and {other} for {variant}"
             self.add("KP246", name, f"{text}; give each a config of its own")
         else:
             of = f", for {variant}" if variant.facts else ""

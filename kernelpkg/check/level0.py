@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -296,8 +297,7 @@ class Checkup:
         for name, value in self.checked.counts.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 noun = name.replace("_", " ")
-                singular = value == 1 and noun.endswith("s") and not noun.endswith("ss")
-                texts.append(f"{value} {noun[:-1] if singular else noun}")
+                texts.append(counted(value, re.sub("(?<!s)s$", "", noun), noun))
         return ", ".join(texts)
 
     def to_json(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kernelpkg.errors import (
     Progress,
     RegistrationError,
     Severity,
+    counted,
     error_line,
 )
 from kernelpkg.expr.language import Expr
@@ -37,6 +38,10 @@ from kernelpkg.manifest.spec import KernelSpec, PackSpec, Reference
 from kernelpkg.packs.read import problem_at, read_kernel, read_pack
 from kernelpkg.packs.signature import constant_axes
 from kernelpkg.packs.sources import raised_in, read_source
+
+_EACH: Final = 2
+"""How many kernels a process is started for at least: it takes 5 to 10 s to import Helion in one,
+which is as long as binding two or three takes (2026-12-01)."""
 
 _TIMEOUT: Final = 600.0
 """Seconds that one kernel may take; the slowest of the first pack takes 12."""
@@ -52,9 +57,9 @@ def check_bindings(
     """Bind the variants of kernels, and check all of their configs that way.
 
     `platforms` are those whose configs are looked at; with none, all. `jobs` is how many processes
-    work; by default one per core, and a single kernel is done in this one.
+    work; by default one per core, but none for fewer than two kernels. A single one is this one.
     """
-    count = min(jobs or cores(), len(specs))
+    count = min(jobs or min(cores(), len(specs) // _EACH), len(specs))
     if count < 2:
         found = []
         for number, spec in enumerate(specs):
@@ -85,7 +90,7 @@ def _spread(
     ]
     by_name = {str(spec.name): spec for spec in specs}
     devices = [f"cpu:{number}" for number in range(count)]
-    progress(f"starting {count} processes", 0, len(specs))
+    progress(f"starting {counted(count, 'process', 'processes')}", 0, len(specs))
     for number, outcome in enumerate(run_jobs(work, "kernelpkg.check.level1:perform", devices), 1):
         progress(f"bound {outcome.job.id}", number, len(specs))
         if outcome.status == "done":

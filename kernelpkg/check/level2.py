@@ -38,6 +38,7 @@ from kernelpkg.errors import (
     Progress,
     RegistrationError,
     Severity,
+    counted,
 )
 from kernelpkg.jobs.pool import JobOutcome
 from kernelpkg.launch.classes import ClassRule
@@ -256,8 +257,8 @@ class _CompileCheck:
             text = f"a block needs {shared} bytes of shared memory, and {name} has {most}"
             self.fault(use, "KP252", f"{text}; tune it again", amount=shared)
         if spills:
-            text = f"{spills} bytes of each thread do not fit into registers on {name}"
-            text += "; only a GPU can tell what that costs"
+            text = counted(spills, "byte of each thread does", "bytes of each thread do")
+            text += f" not fit into registers on {name}; only a GPU can tell what that costs"
             self.fault(use, "KP256", text, unverified=True, amount=spills)
         place = self.place(use)
         row = self.rows.setdefault(

@@ -56,7 +56,7 @@ def _called(at: tuple[str | int, ...]) -> str:
 def _cases(tuned: CheckedFile, at: tuple[str | int, ...]) -> str:
     run = at[1] if len(at) > 1 else None
     count = sum(case.run == run for case in tuned.file.cases)
-    return f"{counted(count, 'case')} {'was' if count == 1 else 'were'}"
+    return counted(count, "case was", "cases were")
 
 
 def _source(

@@ -13,7 +13,7 @@ from kernelpkg.configs.directories import place_of, platforms_of, read_configs
 from kernelpkg.configs.platforms import Platform
 from kernelpkg.configs.selection import Chosen, ConfigSelection, make_selection, read_selection
 from kernelpkg.configs.store import ConfigFile, config_id, shown_key
-from kernelpkg.errors import PackError, Problem
+from kernelpkg.errors import PackError, Problem, counted
 from kernelpkg.manifest.cases import Case, case_elements, check_bytes, is_empty, show, weight
 from kernelpkg.manifest.spec import CaseKey, KernelSpec, PackSpec
 
@@ -150,15 +150,17 @@ class _Planning:
 
     def _not_run(self, shown: str, file: ConfigFile, large: int, *, others: bool) -> None:
         cases, distinct = file.counts()
-        calls = f"{'nor' if others else 'only'} the calls of its {cases} cases"
+        calls = f"{'nor' if others else 'only'} the calls of its {counted(cases, 'case')}"
         message = (
-            f"the interpreter runs none of its {distinct} configs, {calls}; run "
+            f"the interpreter does not run its {counted(distinct, 'config')}, {calls}; run "
             f"'check --level 3' on {file.platform}"
         )
         self.findings.append(_unverified(shown, "KP267", message))
         if large:
             self.large[shown] = large
-            self.findings.append(_unverified(shown, "KP266", _too_many(large, cases)))
+            self.findings.append(
+                _unverified(shown, "KP266", _too_many(large, counted(cases, "case")))
+            )
 
     def around(self, keys: Sequence[CaseKey]) -> None:
         """Plan the calls beside the tuned cases."""
@@ -198,15 +200,17 @@ class _Planning:
                 at = ("kernel", "source") if grid < 0 else ("inputs", "grid", grid)
                 self._add(kind, cases, text, at=at, needed=grid >= 0)
         if refused:
+            told = counted(refused, "case of the grids is", "cases of the grids are")
+            them = "it" if refused == 1 else "them"
             message = (
-                f"{refused} cases of the grids are not run: they have no config on "
-                f"{self.here.name}, and [miss] action is 'error'; tune them"
+                f"{told} not run: {self.here.name} has no config for {them}, and [miss] action is "
+                f"'error'; tune {them}"
             )
             self.findings.append(_unverified(self.spec.path, "KP268", message))
         if large:
             self.large[self.spec.path] = large
-            told = _too_many(large, len(planned)).replace("cases", "calls beside them")
-            self.findings.append(_unverified(self.spec.path, "KP266", told))
+            beside = counted(len(planned), "call beside them", "calls beside them")
+            self.findings.append(_unverified(self.spec.path, "KP266", _too_many(large, beside)))
 
     def _add(self, kind: RunKind, cases: tuple[Case, ...], text: str, **members: Any) -> None:
         run = Run(
@@ -259,8 +263,9 @@ def _unverified(path: str, code: str, message: str) -> Problem:
     return Problem(path=path, code=code, severity="unverified", message=message, level=3)
 
 
-def _too_many(large: int, cases: int) -> str:
+def _too_many(large: int, calls: str) -> str:
     return (
-        f"{large} of {cases} cases are not run: they have more than {INTERPRETED // 10**6} million "
-        "elements, too many for the interpreter; run 'check --level 3' on a GPU"
+        f"{counted(large, f'of {calls} is', f'of {calls} are')} not run: more than "
+        f"{INTERPRETED // 10**6} million elements are too many for the interpreter; run "
+        "'check --level 3' on a GPU"
     )

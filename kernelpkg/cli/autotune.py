@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Final
 import click
 from attrs import evolve
 
-from kernelpkg.autotune.plan import TuningPlan
+from kernelpkg.autotune.plan import PlannedCase, TuningPlan
 from kernelpkg.autotune.results import TuningResults
+from kernelpkg.autotune.results import duration as shown_duration
 from kernelpkg.autotune.run import RunJobs, autotune, plan_op
 from kernelpkg.autotune.tune_op import Effort, TuningRequest
 from kernelpkg.cli.console import (
@@ -160,7 +162,7 @@ def run(
     asked = None if platform is None else platform_of(pack, platform)
     if dry_run and asked is not None:
         chosen_platforms(pack, platforms, directories.tuned_platforms(pack))
-        return _dry_run(shared, asked, plans(asked))
+        return _dry_run(shared, asked, plans(asked), request)
     facts, run_jobs, sharing = _on_gpus(pack, devices, ray)
     here = platform_of(pack, facts["gpu"])
     if asked is not None and asked.name != here.name:
@@ -169,7 +171,7 @@ def run(
             "tuned on one of its own"
         )
     if dry_run:
-        return _dry_run(shared, here, plans(here))
+        return _dry_run(shared, here, plans(here), request)
     # After `_on_gpus`: `ray.init` takes SIGTERM, and has given it back by now.
     with ended_like_ctrl_c() as ended, ProgressBar("tuning") as progress:
         results = autotune(
@@ -270,8 +272,13 @@ def _chosen(text: str, seen: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _dry_run(shared: Shared, here: Platform, plans: Sequence[TuningPlan]) -> int:
-    """Say which cases would be tuned, in their order, and what each has now."""
+def _dry_run(
+    shared: Shared, here: Platform, plans: Sequence[TuningPlan], request: TuningRequest
+) -> int:
+    """Say how many cases would be tuned and what they have now; --verbose, which, in their order.
+
+    Of a search, the time that it may take is known where there is a budget.
+    """
     rows = [
         {
             "op": plan.spec.name,
@@ -285,9 +292,31 @@ def _dry_run(shared: Shared, here: Platform, plans: Sequence[TuningPlan]) -> int
     if shared.as_json:
         print_json({"platform": here.name, "cases": rows})
         return FINE
+    table: list[Sequence[str]] = [("op", "cases", "variants", "searches", *_HAVE)]
+    searches = 0
     for plan in plans:
-        for planned in plan.cases:
-            has = "tuned" if planned.exact else "of another case" if planned.old else "default"
-            say(f"{plan.spec.name}: case {shown_key(planned.key)}: {has}")
-    say(f"{counted(len(rows), 'case')} would be tuned on {here.name}")
+        cases = len(plan.cases)
+        searched = 0 if request.effort == "none" else min(request.portfolio or cases, cases)
+        searches += searched
+        has = Counter(map(_has, plan.cases))
+        numbers = (cases, plan.variants, searched, *(has[what] for what in _HAVE))
+        table.append((plan.spec.name, *map(str, numbers)))
+        if shared.verbose:
+            for planned in plan.cases:
+                say(f"{plan.spec.name}: case {shown_key(planned.key)}: {_has(planned)}")
+    print_table(table, fold=("variants", *_HAVE))
+    told = f"{counted(len(rows), 'case')} would be tuned on {here.name}"
+    if request.budget is not None and searches:
+        most = shown_duration(searches * request.budget)
+        told += f"; {counted(searches, 'search', 'searches')}, {most} at most on one GPU"
+    say(told)
     return FINE
+
+
+_HAVE: Final = ("tuned", "of another case", "default")
+"""What cases may have now: a config of their own, one of a case near them, or none."""
+
+
+def _has(planned: PlannedCase) -> str:
+    tuned, other, default = _HAVE
+    return tuned if planned.exact else other if planned.old else default

@@ -6,7 +6,6 @@ import contextlib
 import re
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Final
@@ -105,9 +104,9 @@ def _times(phases: list[tuple[float, str]], end: float) -> str:
     return f"time: {whole}" + (f" = {' + '.join(parts)}" if parts else "")
 
 
-def _print_traceback(error: BaseException) -> None:
-    """Print the traceback of an error of which a message has one line."""
-    account, text = _ACCOUNT.get(), "".join(traceback.format_exception(error)).rstrip()
+def _print_traceback(text: str) -> None:
+    """Print the traceback of an error, of this process or of a worker."""
+    account = _ACCOUNT.get()
     if account is not None and text not in account.seen:
         account.seen.add(text)
         for line in text.split("\n"):

@@ -18,7 +18,15 @@ from kernelpkg.compile import helion
 from kernelpkg.compile.bind import NoPlace
 from kernelpkg.compile.units import USES, KernelBuilder, Unit
 from kernelpkg.configs.platforms import Platform
-from kernelpkg.errors import KernelpkgError, PackError, Problem, Progress, UsageError, counted
+from kernelpkg.errors import (
+    KernelpkgError,
+    PackError,
+    Problem,
+    Progress,
+    UsageError,
+    counted,
+    unforeseen,
+)
 from kernelpkg.files import read_file
 from kernelpkg.jobs.ahead import ahead
 from kernelpkg.jobs.pool import Job, JobOutcome, cores, run_jobs
@@ -270,7 +278,11 @@ def problems_of(spec: KernelSpec, error: Exception) -> tuple[Problem, ...]:
     """Return what keeps a kernel from being built at all."""
     if isinstance(error, PackError):
         return error.problems
-    said = str(error) if isinstance(error, KernelpkgError) else repr(error)
+    if isinstance(error, KernelpkgError):
+        said = str(error)
+    else:
+        said = repr(error)
+        unforeseen(error)
     message = f"it cannot be built: {' '.join(said.split())}"
     return (Problem(path=spec.path, code="KP325", message=message),)
 

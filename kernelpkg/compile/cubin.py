@@ -24,7 +24,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime import jit
 
 from kernelpkg.compile.helion import PINNED
-from kernelpkg.errors import no_place
+from kernelpkg.errors import no_place, unforeseen
 from kernelpkg.files import digest_bytes, replace_bytes
 from kernelpkg.launch.host import NotRecorded
 
@@ -236,5 +236,6 @@ def _argument(arg: Any) -> Any:
 
 def _said(error: Exception) -> str:
     """Return the class and the last line of an error: before it stands the source."""
+    unforeseen(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" ^`\t")]
     return f"{type(error).__name__}: {lines[-1] if lines else 'no reason given'}"

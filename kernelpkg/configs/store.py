@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from kernelpkg.configs.match import identity
-from kernelpkg.errors import PackError, Problem, pack_error, suggestion
+from kernelpkg.errors import PackError, Problem, counted, pack_error, suggestion
 from kernelpkg.files import read_plain, replace_text
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.document import JsonPath, json_lines, parse_json, unreadable_json
@@ -347,8 +347,8 @@ class _Reading:
         """Check the position of a case's config or run, where both are known."""
         if index is None or entries is None or 0 <= index < len(entries):
             return
-        count = f"{len(entries)} {what}s (0 to {len(entries) - 1})"
-        has = count if len(entries) > 1 else f"1 {what} (0)" if entries else f"no {what}s"
+        last = f"0 to {len(entries) - 1}" if len(entries) > 1 else "0"
+        has = f"{counted(len(entries), what)} ({last})" if entries else f"no {what}s"
         problem = f"{what} index {index} is out of range; the file has {has}"
         self.add(("cases", case, what), "KP503", problem)
 

@@ -65,22 +65,23 @@ class Absent(Exception):
 class Expr:
     """A checked expression: its text, and its tree, of nodes on the closed list alone.
 
-    `can_fail` says that it divides or subtracts: its value may be missing, or below zero.
+    `can_fail` says that it divides or subtracts: its value may be missing, or below zero. `name` is
+    the name that it is, where it is nothing but a name.
     """
 
     text: str
     tree: ast.expr = field(eq=False, repr=False)
     can_fail: bool = field(eq=False, repr=False)
     _names: tuple[str, ...] = field(eq=False, repr=False)
+    name: str | None = field(init=False, eq=False, repr=False)
+
+    @name.default
+    def _name_alone(self) -> str | None:
+        return self.tree.id if isinstance(self.tree, ast.Name) else None
 
     def names(self) -> tuple[str, ...]:
         """The names that it reads, in order of first use, without dtype names."""
         return self._names
-
-    @property
-    def name(self) -> str | None:
-        """The name that it is, where it is nothing but a name."""
-        return self.tree.id if isinstance(self.tree, ast.Name) else None
 
     @property
     def tested(self) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from kernelpkg.errors import PackError, pack_error
+from kernelpkg.errors import PackError, counted, pack_error
 from kernelpkg.expr.language import evaluate
 from kernelpkg.files import read_plain
 from kernelpkg.manifest.cases import TensorFacts
@@ -136,8 +136,9 @@ def key_of(spec: KernelSpec, kept: KeptConfig) -> CaseKey:
     """
     args = spec.schema.args
     if len(kept.arguments) < len(args):
-        got = f"{len(kept.arguments)} facts of its call, and the op has {len(args)} arguments"
-        raise _unsayable(kept, spec, f"has {got}")
+        kept_facts = counted(len(kept.arguments), "fact")
+        has = f"has {kept_facts} of its call, and the op has {counted(len(args), 'argument')}"
+        raise _unsayable(kept, spec, has)
     values: dict[str, Any] = {}
     for arg, given in zip(args, kept.arguments, strict=False):
         if arg.is_tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -17,10 +18,15 @@ def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
     Closing it, or an error, waits for the item in work and makes no more.
     """
     pool = ThreadPoolExecutor(max_workers=1)
+    inside = contextvars.copy_context().run  # errors are told there as they are here
+
+    def one() -> list[_T]:
+        return [*itertools.islice(items, 1)]
+
     try:
-        coming = deque(pool.submit(lambda: [*itertools.islice(items, 1)]) for _ in range(count))
+        coming = deque(pool.submit(inside, one) for _ in range(count))
         while found := coming.popleft().result():
-            coming.append(pool.submit(lambda: [*itertools.islice(items, 1)]))
+            coming.append(pool.submit(inside, one))
             yield found[0]
     finally:
         pool.shutdown(cancel_futures=True)

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from attrs import define, field
 
-from kernelpkg.errors import UsageError
+from kernelpkg.errors import UNFORESEEN, UsageError
 from kernelpkg.jobs import worker
 from kernelpkg.jobs.gpus import cores, driver, visible_devices
 from kernelpkg.jobs.job import Job, JobOutcome, JobStatus, Series, Task
@@ -255,6 +255,9 @@ class _Pool:
 
     def hear(self, worker: Worker, message: Message, now: float) -> JobOutcome | None:
         """Take note of what a worker says; returns the outcome of its job if this is its end."""
+        if (told := UNFORESEEN.get()) is not None:
+            for text in message.tracebacks:
+                told(text)
         slot = next(slot for slot in self.slots if slot.worker is worker)
         if slot.state in {"empty", "given up"}:
             return None  # the last words of a process that was ended

@@ -90,7 +90,7 @@ def _ray() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise UsageError("several hosts need Ray; install kernelpkg[ray]") from None
+        raise UsageError("several hosts need Ray; pip install 'ray>=2.60'") from None
 
 
 def _reach(address: str) -> None:

@@ -14,12 +14,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, Final, Literal
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
-from kernelpkg.errors import error_line, led_to
+from kernelpkg.errors import UNFORESEEN, error_line, led_to
 
 # `sys.path` comes along, for it may hold what no environment says. Until `main` has forked, nothing
 # is imported but the standard library: torch would start threads (see `reaper`).
@@ -201,6 +201,11 @@ MessageKind = Literal["ready", "done", "failed", "poisoned", "gone", "refused", 
 _LONG: Final = 300
 """How much of an error a reason holds."""
 
+_TRACEBACKS: Final = 8
+_TRACEBACK: Final = 20_000
+"""The most tracebacks of a message, and the most characters of one: a search for configs meets
+hundreds of errors, and Helion's texts go on for pages."""
+
 _GONE: Final = (
     "no cuda-capable device",
     "no rocm-capable device",
@@ -246,6 +251,10 @@ Helion, 8 s, for each config that is too large.
 """
 
 
+def _texts(found: Sequence[str]) -> tuple[str, ...]:
+    return tuple(found)
+
+
 @frozen(kw_only=True)
 class Message:
     """What a worker says of itself or of the job it got; `seconds` is the time of the job.
@@ -253,13 +262,14 @@ class Message:
     `ready` has the facts of the worker as value, and `done` the result. After `failed` the worker
     goes on; after `poisoned` the job failed, and the process is of no more use; `gone` says that
     the device is; `refused` that the worker cannot start; `died` that its process ended, and
-    `stuck` that it does not.
+    `stuck` that it does not. `tracebacks` are those of unforeseen errors, also of a `done` job.
     """
 
     kind: MessageKind
     value: Any = None
     text: str = ""
     seconds: float = 0.0
+    tracebacks: tuple[str, ...] = field(default=(), converter=_texts)
 
     def dumps(self) -> str:
         """Return the message as one line of JSON; raises TypeError where a value is not JSON."""
@@ -294,22 +304,42 @@ class Call:
     def answer(self, payload: Any) -> str:
         """Perform one job, and return the message of its end, as JSON; whatever it raises."""
         begin = time.perf_counter()
-        try:
-            value = self.function(payload)
-            seconds = time.perf_counter() - begin
-            return Message(kind="done", value=value, seconds=seconds).dumps()
-        except BaseException as error:  # an exit or an interrupt of the job is its failure too
-            seconds = time.perf_counter() - begin
-            return Message(kind=_kind(error), text=_said(error), seconds=seconds).dumps()
+        with _tracebacks() as found:
+            try:
+                value = self.function(payload)
+                seconds = time.perf_counter() - begin
+                done = Message(kind="done", value=value, seconds=seconds, tracebacks=found)
+                return done.dumps()
+            except BaseException as error:  # an exit or an interrupt of the job is its failure too
+                seconds = time.perf_counter() - begin
+                kind, text = _kind(error), _said(error)
+                return Message(kind=kind, text=text, seconds=seconds, tracebacks=found).dumps()
 
 
 def start(perform: str) -> tuple[Call | None, str]:
     """Import what jobs need; returns the message that says it, or why it cannot be."""
+    with _tracebacks() as found:
+        try:
+            call = Call(perform)
+            return call, call.ready.dumps()
+        except BaseException as error:
+            return None, Message(kind="refused", text=_said(error), tracebacks=found).dumps()
+
+
+@contextlib.contextmanager
+def _tracebacks() -> Iterator[list[str]]:
+    """Collect the tracebacks of the errors inside, each once, and the first few of many."""
+    found: list[str] = []
+
+    def take(text: str) -> None:
+        if len(found) < _TRACEBACKS and text[:_TRACEBACK] not in found:
+            found.append(text[:_TRACEBACK])
+
+    before = UNFORESEEN.set(take)
     try:
-        call = Call(perform)
-        return call, call.ready.dumps()
-    except BaseException as error:
-        return None, Message(kind="refused", text=_said(error)).dumps()
+        yield found
+    finally:
+        UNFORESEEN.reset(before)
 
 
 def _said(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from kernelpkg.errors import counted
 from kernelpkg.expr.language import DTYPES, Expr
 from kernelpkg.manifest.spec import ArgVariant
 
@@ -74,7 +75,8 @@ def init_problem(
         return _offsets_problem(shape, dtype, numbers["total"])
     if init == "permutation":
         high = count if high is None else high
-        wrong = f"has {count} elements, and {max(0, high)} values are below its 'high'"
+        below = counted(max(0, high), "value is", "values are")
+        wrong = f"has {counted(count, 'element')}, and {below} below its 'high'"
         return wrong if high < count else None
     if init == "packed":
         bits = numbers["bits"]
@@ -82,7 +84,8 @@ def init_problem(
         if width % bits:
             return f"has {width} bits an element, which are not codes of {bits}"
         if low < -(1 << bits - 1) or numbers["high"] > 1 << bits:
-            return f"has codes from {low} to {numbers['high'] - 1}, which {bits} bits do not hold"
+            kept = counted(bits, "bit does", "bits do")
+            return f"has codes from {low} to {numbers['high'] - 1}, which {kept} not hold"
     assert high is not None
     return f"has no value from {low} to below {high}" if count and high <= low else None
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from kernelpkg.errors import shown, suggestion
+from kernelpkg.errors import counted, shown, suggestion
 from kernelpkg.expr.language import DTYPES
 from kernelpkg.expr.types import ValueType, wants
 from kernelpkg.manifest import inits
@@ -119,8 +119,8 @@ def _size_problems(
     if strides is None or shape is None:
         return
     if len(strides) != len(shape):
-        message = f"argument '{name}' has {len(shape)} sizes and {len(strides)} strides"
-        yield "strides", "KP132", f"{message}; give one for each size"
+        has = f"{counted(len(shape), 'size')} and {counted(len(strides), 'stride')}"
+        yield "strides", "KP132", f"argument '{name}' has {has}; give one for each size"
     if spread:
         yield "strides", "KP132", f"argument '{name}': a spread shape takes no 'strides'"
     if any(str(stride).startswith("*") and stride != "*" for stride in strides):

@@ -352,7 +352,7 @@ def _configs_text(before: LockedConfigs | None, now: LockedConfigs | None) -> st
         return f"these configs were locked ({told[0]}), and no longer exist"
     if told[0] == told[1]:
         return f"the configs changed ({told[0]} as before)"
-    return f"the configs changed ({told[0]} were locked, {told[1]} are there)"
+    return f"the configs changed (locked: {told[0]}; now: {told[1]})"
 
 
 @frozen(kw_only=True)

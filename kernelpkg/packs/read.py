@@ -16,7 +16,7 @@ from typing import Any, Final
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kernelpkg.configs.picker import compile_picker
-from kernelpkg.errors import PackError, Problem, pack_error, suggestion
+from kernelpkg.errors import PackError, Problem, counted, pack_error, suggestion
 from kernelpkg.expr.language import Expr, without_value
 from kernelpkg.files import Files, digest_bytes, read_plain
 from kernelpkg.manifest import validate
@@ -389,7 +389,7 @@ def _check_reach(spec: KernelSpec, cases: Sequence[Case], document: Document) ->
     for place in compile_picker(spec.rules, keys, {}).unreachable():
         lost.setdefault(kept[place].grid, []).append(kept[place])
     for grid, found in lost.items():
-        others = f" (nor {len(found) - 1} others)" if len(found) > 1 else ""
+        others = f" (nor {counted(len(found) - 1, 'other')})" if len(found) > 1 else ""
         message = f"case {found[0]} would be tuned, but no call could reach it{others}"
         document.report(
             ("inputs", "grid", grid), "KP143", f"{message}; change the case or the rules"

@@ -40,7 +40,7 @@ def installed() -> Iterator[None]:
     except ImportError as error:
         raise KernelpkgError(
             f"kernelpkg: a report needs '{error.name}', which is not installed; "
-            "pip install 'kernelpkg[report]'"
+            "pip install 'jinja2>=3.1' 'vl-convert-python>=1.8'"
         ) from None
 
 
@@ -186,11 +186,12 @@ def means_chart(means: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """
     if not means:
         return None
-    base = {"field": "base", "type": "nominal", "title": "against"}
+    order = [*_TITLES.values()]
+    base = {"field": "base", "type": "nominal", "title": "against", "sort": order}
     position = {
         "y": {"field": "op", "type": "nominal", "title": None, "axis": {"labelLimit": 240}},
         "x": {"field": "v", "type": "quantitative", "title": "times as fast"},
-        "yOffset": {"field": "base"},
+        "yOffset": {"field": "base", "sort": order},
     }
     tooltip = [{"field": "op"}, {"field": "base"}, {"field": "v", "format": ".2f"}]
     rule = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 1}}}

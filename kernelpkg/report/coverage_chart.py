@@ -115,7 +115,7 @@ def _counted(rows: Sequence[Row]) -> str:
     count = count_outcomes(rows)
     total = sum(count.values())
     told = ", ".join(f"{number} {outcome}" for outcome, number in count.items() if number)
-    return f"{total} calls: {told}" if total else "no calls"
+    return f"{counted(total, 'call')}: {told}" if total else "no calls"
 
 
 def _heading(pack: PackCoverage) -> _Part:
@@ -404,7 +404,7 @@ def _config(config: Mapping[str, object]) -> str:
         if name == "block_sizes" or not isinstance(value, list | tuple)
     ]
     lists = len(config) - len(told)
-    return ", ".join([*told, *([f"{lists} more list{'s' * (lists > 1)}"] if lists else [])])
+    return ", ".join([*told, *([counted(lists, "more list")] if lists else [])])
 
 
 def _notes(notes: Sequence[str]) -> _Part:

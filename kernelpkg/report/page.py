@@ -10,7 +10,7 @@ from attrs import frozen
 
 from kernelpkg.bench.intervals import mean_of
 from kernelpkg.configs.selection import OUTCOMES
-from kernelpkg.errors import Problem
+from kernelpkg.errors import Problem, counted
 from kernelpkg.manifest.cases import show
 from kernelpkg.manifest.spec import KernelSpec, PackSpec
 from kernelpkg.report import charts
@@ -61,7 +61,7 @@ def make_page(facts: PageFacts) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shown"] = show
+    environment.filters |= {"shown": show, "counted": counted}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     measured = measured_by_machine(facts.runs, facts.pack.namespace)
     drawn: dict[str, Any] = {}

@@ -77,7 +77,7 @@ def test_a_line_that_was_cut_off_is_told_and_costs_itself_alone(file):
     file.write_text(file.read_text() + text[: len(text) // 2])
     found = read_history(file)
     assert len(found.runs) == 1
-    assert found.remarks == (f"{file}:2: is cut off, or no run; it is left out",)
+    assert found.remarks == (f"{file}:2: is cut off, or is not a run; it is skipped",)
     found.append(gpu(3.0))
     again = read_history(file)
     assert [run["rows"][0]["sides"]["copy"]["gpu_ratio"]["median"] for run in again.runs] == [1, 3]
@@ -87,7 +87,7 @@ def test_a_line_that_was_cut_off_is_told_and_costs_itself_alone(file):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"edition": 2}, "is of edition 2, which a newer kernelpkg reads"),
+        ({"edition": 2}, "has edition 2; a newer kernelpkg reads it"),
         ({"edition": "1"}, "is not a run"),
         ({"machine": None}, "is not a run"),
         ({"rows": [{"op": "twice"}]}, "is not a run"),
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_left_out(file, change, told):
     file.parent.mkdir()
     file.write_text(json.dumps({**gpu(1.0), **change}) + "\n")
     found = read_history(file)
-    assert (found.runs, found.remarks) == ((), (f"{file}:1: {told}; it is left out",))
+    assert (found.runs, found.remarks) == ((), (f"{file}:1: {told}; it is skipped",))
 
 
 def test_a_document_of_json_is_a_history_of_one_run(file):
@@ -148,18 +148,18 @@ def test_a_run_of_another_file_comes_with_what_is_wrong_with_that_file(file):
     found, remarks = earlier_run(str(file), kept(file.with_name("none")), H200, CASES)
     assert found == only
     assert remarks == (
-        *(f"{file}:{line}: is cut off, or no run; it is left out" for line in (2, 3, 4)),
-        f"{file}: 2 more lines are left out",
+        *(f"{file}:{line}: is cut off, or is not a run; it is skipped" for line in (2, 3, 4)),
+        f"{file}: 2 more lines are skipped",
     )
 
 
 @pytest.mark.parametrize(
     ("word", "machine", "tokens", "told"),
     [
-        ("last", "NVIDIA B200", 1, "FILE has no run on NVIDIA B200 to be held against"),
+        ("last", "NVIDIA B200", 1, "FILE has no run on NVIDIA B200 to compare with"),
         ("2025", H200, 1, "there is no run '2025' in FILE; the last are FIRST, SECOND"),
-        ("2026", H200, 1, "several runs begin with '2026': FIRST, SECOND; name one whole"),
-        ("FIRST", "NVIDIA H100", 1, "run FIRST was made on NVIDIA H200, and this is NVIDIA H100; times are held against those of the same GPU"),
+        ("2026", H200, 1, "several runs begin with '2026': FIRST, SECOND; give more of the id"),
+        ("FIRST", "NVIDIA H100", 1, "run FIRST was made on NVIDIA H200, and this is NVIDIA H100; compare runs of the same GPU"),
         ("FIRST", H200, 7, "run FIRST has none of these cases"),
     ],
     ids=["last", "unknown", "several", "machine", "cases"],

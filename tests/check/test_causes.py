@@ -28,6 +28,14 @@ def test_messages_that_differ_in_numbers_are_one():
     assert told(*found) == ["a.py:3: KP240 fails for n=4 and 2 more: 4 of 64 are off by inf"]
 
 
+def test_one_and_several_are_one_cause():
+    found = [
+        occurred(4, "2 codes apart; 4 of 8 are off"),
+        occurred(2, "1 code apart; 1 of 8 is off"),
+    ]
+    assert told(*found) == ["a.py:3: KP240 fails for n=2 and 1 more: 1 code apart; 1 of 8 is off"]
+
+
 def test_the_place_is_that_of_the_case_that_is_shown():
     assert told(occurred(8, "no", line=9), occurred(4, "no", line=5)) == [
         "a.py:5: KP240 fails for n=4 and 1 more: no"

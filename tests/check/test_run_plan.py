@@ -84,7 +84,7 @@ def test_in_the_interpreter(twice):
     found = planned(twice, HERE)
     assert texts(found, "tuned") == [f"case num_tokens={n}, interpreted" for n in (1, 64)]
     assert lines(found) == [
-        f"configs/twice/{name}.json: KP267 unverified: the interpreter runs none of its 2 configs, "
+        f"configs/twice/{name}.json: KP267 unverified: the interpreter does not run its 2 configs, "
         f"only the calls of its 2 cases; run 'check --level 3' on {name}"
         for name in ("nvidia_a100", "nvidia_h200")
     ]
@@ -96,7 +96,7 @@ def test_what_is_too_large_for_the_interpreter(twice):
     found = planned(twice, HERE, platforms=["nvidia_h200"])
     assert texts(found, "tuned") == ["case num_tokens=1, interpreted"]
     why = (
-        "are not run: they have more than 6 million elements, too many for the interpreter; run "
+        "is not run: more than 6 million elements are too many for the interpreter; run "
         "'check --level 3' on a GPU"
     )
     assert lines(found)[1:] == [
@@ -104,6 +104,32 @@ def test_what_is_too_large_for_the_interpreter(twice):
         f"kernels/twice/kernel.toml: KP266 unverified: 1 of 12 calls beside them {why}",
     ]
     assert found.left == 2
+
+
+def test_one_is_not_several(twice):
+    """One config, one case and one call without a config are told in the singular."""
+    one = CONFIGS.replace("PLATFORM", "nvidia_h200")
+    for second in (
+        ', {"block_sizes": [64], "num_warps": 8}',
+        ', {"key": {"num_tokens": 64}, "config": 1}',
+    ):
+        one = one.replace(second, "")
+    twice.configs("twice", one, "nvidia_h200")
+    found = planned(twice, HERE, platforms=["nvidia_h200"])
+    (line,) = lines(found)
+    assert line == (
+        "configs/twice/nvidia_h200.json: KP267 unverified: the interpreter does not run its "
+        "1 config, only the calls of its 1 case; run 'check --level 3' on nvidia_h200"
+    )
+    twice.edit(
+        "kernels/twice/kernel.toml",
+        'match = "ceil"\n',
+        'match = "ceil"\nover = "miss"\n[miss]\naction = "error"\n',
+    )
+    assert lines(planned(twice))[1] == (
+        "kernels/twice/kernel.toml: KP268 unverified: 1 case of the grids is not run: "
+        "nvidia_h200 has no config for it, and [miss] action is 'error'; tune it"
+    )
 
 
 def test_another_platform_is_asked_for(twice):
@@ -185,8 +211,8 @@ def test_where_a_miss_is_an_error(twice):
     found = planned(twice)
     assert max(run.cases[0].values["num_tokens"] for run in found.runs) == 64
     assert lines(found)[1] == (
-        "kernels/twice/kernel.toml: KP268 unverified: 2 cases of the grids are not run: they have "
-        "no config on nvidia_h200, and [miss] action is 'error'; tune them"
+        "kernels/twice/kernel.toml: KP268 unverified: 2 cases of the grids are not run: "
+        "nvidia_h200 has no config for them, and [miss] action is 'error'; tune them"
     )
 
 
@@ -243,7 +269,7 @@ num_tokens = [6, 3]
     }
     assert max(case.values["num_tokens"] for run in found.runs for case in run.cases) < 10
     assert lines(found)[0] == (
-        "configs/twice/nvidia_h200.json: KP267 unverified: the interpreter runs none of its 2 "
+        "configs/twice/nvidia_h200.json: KP267 unverified: the interpreter does not run its 2 "
         "configs, nor the calls of its 2 cases; run 'check --level 3' on nvidia_h200"
     )
     on_gpu = planned(twice)

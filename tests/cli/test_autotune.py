@@ -83,10 +83,19 @@ def test_the_json_document_has_stable_keys(tune, capsys):
 def test_a_dry_run_needs_no_gpu_and_writes_nothing(demo, capsys):
     arguments = ["autotune", "--dry-run", "--platform", "nvidia_h200", "--root", str(demo.root)]
     assert cli.main(arguments) == 0
+    table = [
+        "op     cases  searches",
+        "twice  2      2",
+        "all: variants 1, tuned 0, of another case 0, default 2",
+    ]
+    last = "2 cases would be tuned on nvidia_h200"
+    assert capsys.readouterr().out.splitlines() == [*table, last]
+    assert cli.main([*arguments, "--verbose"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "twice: case num_tokens=4: default",
         "twice: case num_tokens=1: default",
-        "2 cases would be tuned on nvidia_h200",
+        *table,
+        last,
     ]
     assert not (demo.root / "configs").exists()
     assert cli.main([*arguments, "--json"]) == 0
@@ -97,6 +106,23 @@ def test_a_dry_run_needs_no_gpu_and_writes_nothing(demo, capsys):
         "old": None,
         "tuned": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "searches", "told"),
+    [
+        (["--budget", "10m"], "2", "; 2 searches, 20 min at most on one GPU"),
+        (["--budget", "30s", "--portfolio", "1"], "1", "; 1 search, 30 s at most on one GPU"),
+        (["--budget", "10m", "--effort", "none"], "0", ""),
+    ],
+    ids=["budget", "portfolio", "no-search"],
+)
+def test_a_dry_run_says_how_long_searches_may_take(demo, capsys, options, searches, told):
+    arguments = ["autotune", "--dry-run", "--platform", "nvidia_h200", "--root", str(demo.root)]
+    assert cli.main([*arguments, *options]) == 0
+    _, row, *_, last = capsys.readouterr().out.splitlines()
+    assert row.split() == ["twice", "2", searches]
+    assert last == f"2 cases would be tuned on nvidia_h200{told}"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_page_is_written_and_written_again(demo, history, tmp_path, capsys):
         assert report("--root", demo.root, "--history", history, "--out", page) == 0
         out, err = capsys.readouterr()
         assert out == f"wrote {page} (0.9 MB): 1 op, 1 run, 2 cases\n"
-        assert err == f"{history}:3: is cut off, or no run; it is left out\n"
+        assert err == f"{history}:3: is cut off, or is not a run; it is skipped\n"
     text = page.read_text()
     assert "2.00×" in text
     assert "Measured on NVIDIA H200" in text

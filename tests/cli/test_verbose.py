@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from kernelpkg import cli
 from kernelpkg.cli import verbose
 from kernelpkg.errors import UsageError, error_line
+from kernelpkg.jobs.pool import Job, run_jobs
 
 
 @pytest.mark.parametrize("words", [["-v", "list"], ["list", "--verbose"]], ids=["before", "behind"])
@@ -110,3 +112,19 @@ def test_an_error_that_was_not_foreseen_has_its_traceback_once(capsys):
     assert first == "# Traceback (most recent call last):"
     assert last == f"# ValueError: {'x' * 400}"
     assert '#     raise ValueError("x" * 400)' in lines
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["verbose", "without"])
+def test_an_error_in_a_worker_process_has_its_traceback_too(capsys, asked):
+    """As of a kernel that fails to compile, or to run, in a process of `check` or `autotune`."""
+    jobs = [Job(id=name, payload={}, timeout=60) for name in "ab"]
+    with verbose.told(time.perf_counter()) if asked else contextlib.nullcontext():
+        outcomes = list(run_jobs(jobs, "json:loads", ["cpu"]))
+    assert {(outcome.status, outcome.reason.partition(":")[0]) for outcome in outcomes} == {
+        ("failed", "TypeError")
+    }
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("# Traceback (most recent call last):") == asked
+    assert (
+        any(line.startswith("# TypeError: the JSON object must be str") for line in lines) == asked
+    )

@@ -6,7 +6,7 @@ CI runs this directory under both releases of Helion.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 import kernelpkg
 from kernelpkg.bench.gpu import GpuFacts
 from kernelpkg.bench.inputs import make_inputs
+from kernelpkg.check import level1, level2
+from kernelpkg.compile.bind import Binder
 from kernelpkg.configs.platforms import resolve
 from kernelpkg.configs.store import ConfigFile, TunedCase, write
 from kernelpkg.manifest.cases import Case, cases_of
@@ -118,6 +120,25 @@ def plant(
         return read_pack(root, "planted"), [read_kernel(root, name) for name in configs]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shared_binders() -> Iterator[None]:
+    """Lets level 2 of a check have what level 1 has bound of a kernel: binding takes most of both.
+
+    For kernels whose files stay as they are.
+    """
+    made: dict[str, Binder] = {}
+
+    def binder(spec: KernelSpec) -> Binder:
+        if spec.directory not in made:
+            made[spec.directory] = Binder(spec)
+        return made[spec.directory]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(level1, "Binder", binder)
+        patch.setattr(level2, "Binder", binder)
+        yield
 
 
 @pytest.fixture(scope="session")

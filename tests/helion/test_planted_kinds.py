@@ -63,7 +63,10 @@ def at(read: tuple[Checked, Sequence[KernelSpec]], *levels: int) -> list[KernelS
 
 @pytest.fixture(scope="module")
 def found(
-    pack: PackSpec, read: tuple[Checked, Sequence[KernelSpec]], tmp_path_factory: Any
+    pack: PackSpec,
+    read: tuple[Checked, Sequence[KernelSpec]],
+    shared_binders: None,
+    tmp_path_factory: Any,
 ) -> Sequence[Found]:
     """What each level finds of the faults that are its own, or of higher levels.
 

@@ -86,7 +86,7 @@ FAULTS: dict[str, Fault] = {
     "writes": fault(
         *("kernel.py", LOOP, f"{FLAT}{LOOP}        flat[tile] = input[tile] + 1\n"),
         r"configs/writes/nvidia_h200.json:8: KP260 case num_tokens=16, .*input\[0\] is .*; 16 of "
-        rf"16 are off; the schema does not let it be written; {OTHER}",
+        rf"16 are off; the schema does not allow the op to write it; {OTHER}",
         r"kernels/writes/kernel.toml:2: KP263 call num_tokens=\d+, interpreted.*: opcheck "
         rf"test_schema: .*; {OTHER}",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from contextvars import ContextVar
 
 import pytest
 
@@ -53,3 +54,11 @@ def test_an_error_in_the_thread_is_raised_where_its_item_is_asked_for():
     assert next(found) == 1
     with pytest.raises(LookupError, match="lost"):
         next(found)
+
+
+def test_errors_are_told_in_the_thread_as_outside():
+    """It sees the context variables of whoever asks, such as what --verbose listens with."""
+    asked: ContextVar[str] = ContextVar("asked", default="nobody")
+    asked.set("verbose")
+    with contextlib.closing(ahead(iter(asked.get, None), 1)) as found:
+        assert next(found) == "verbose"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -368,9 +369,11 @@ def test_importing_the_module_imports_neither_ray_nor_torch():
     assert text == "set()\n"
 
 
-def test_without_ray_the_extra_is_named(monkeypatch):
-    """One line, and what to install."""
+def test_without_ray_what_to_install_is_named(monkeypatch):
+    """One line, with what the extra asks for, which an installed wheel can do too."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError) as caught:
         run_jobs([], "a:b")
-    assert str(caught.value) == "several hosts need Ray; install kernelpkg[ray]"
+    assert str(caught.value) == "several hosts need Ray; pip install 'ray>=2.60'"
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["ray"] == ["ray>=2.60"]

@@ -158,6 +158,9 @@ def test_a_device_is_all_that_a_process_sees():
 
 
 CALL_STUB = """
+from kernelpkg.errors import error_line
+
+
 def facts():
     return {"gpu": "x"}
 
@@ -165,6 +168,9 @@ def facts():
 def work(payload):
     if isinstance(payload, str):
         raise RuntimeError(payload)
+    if isinstance(payload, int):
+        for number in range(payload):
+            error_line(ValueError(f"config {number}"))
     return payload
 """
 
@@ -222,7 +228,29 @@ def test_a_worker_that_cannot_start_says_why(perform, text):
     """The message is the last one."""
     call, said = start(perform)
     assert call is None
-    assert loads(said) == Message(kind="refused", text=text)
+    message = loads(said)
+    assert (message.kind, message.text) == ("refused", text)
+    (traceback,) = message.tracebacks
+    assert traceback.startswith("Traceback (most recent call last):\n")
+    assert traceback.endswith(text)
+
+
+def test_the_traceback_of_an_error_comes_with_it(call):
+    """Its text in the message is one line."""
+    message = loads(call.answer("wrong\nresult"))
+    assert message.text == "RuntimeError: wrong result"
+    (traceback,) = message.tracebacks
+    assert "    raise RuntimeError(payload)\n" in traceback
+    assert traceback.endswith("\nRuntimeError: wrong\nresult")
+
+
+def test_a_job_that_is_done_may_have_met_errors(call):
+    """Their tracebacks come along, the first few of many."""
+    assert loads(call.answer([])).tracebacks == ()
+    message = loads(call.answer(2))
+    assert (message.kind, message.value) == ("done", 2)
+    assert list(message.tracebacks) == ["ValueError: config 0", "ValueError: config 1"]
+    assert len(loads(call.answer(100)).tracebacks) == 8
 
 
 def test_a_message_is_one_line():

@@ -417,7 +417,7 @@ DRIFT = {
     "configs": (with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B)}),
         ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 config as before)"]),
     "configs-counts": (with_kernel(configs={"nvidia_h200": evolve(CONFIGS, file=B, cases=3, configs=2)}),
-        ["configs/twice/nvidia_h200.json: KP315 the configs changed (2 cases, 1 config were locked, 3 cases, 2 configs are there)"]),
+        ["configs/twice/nvidia_h200.json: KP315 the configs changed (locked: 2 cases, 1 config; now: 3 cases, 2 configs)"]),
     "configs-platforms": (with_kernel(configs={"nvidia_b200": CONFIGS}),
         ["configs/twice/nvidia_b200.json: KP315 these configs were added after the pack was locked (2 cases, 1 config)",
         "configs/twice/nvidia_h200.json: KP315 these configs were locked (2 cases, 1 config), and no longer exist"]),

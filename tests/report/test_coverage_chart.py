@@ -201,6 +201,14 @@ def test_tips_say_where_a_default_comes_from_and_leave_lists_out():
     )
 
 
+def test_one_call_and_one_list_are_told_in_the_singular():
+    found = one(configs=({"block_sizes": [16], "indexing": ["pointer"], "num_warps": 4},))
+    rows = (evolve(found.rows[0], cells=found.rows[0].cells[:1]),)
+    told = [tip for tip, _ in tips(draw(pack(evolve(found, rows=rows, models=()))))]
+    assert any(tip.endswith("block_sizes=[16], num_warps=4, 1 more list") for tip in told)
+    assert "1 call: 1 exact" in told
+
+
 def test_what_cannot_be_mapped_is_told():
     """Kernels with pickers of their own, ops without cases, models that are wrong."""
     told = {what for _, _, _, what in words(draw(ALL))}

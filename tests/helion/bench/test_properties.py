@@ -43,15 +43,15 @@ def test_a_random_kernel_needs_no_reference(random):
     ("edit", "problem"),
     [
         ((KERNEL, ">= p", ">= 0.5 * p"),
-         r"return: 1\d\.\d\d% of 2304 elements are zero, and 25.00%, give or take 4.51%, should be"),
+         r"return: 1\d\.\d\d% of 2304 elements are zero; 25.00% ± 4.51% should be"),
         ((KERNEL, "seed=seed", "seed=3"),
-         "return is the same for 'seed' and one more; let it follow the seed"),
+         r"return is the same for 'seed' and 'seed' \+ 1; make it depend on the seed"),
         ((KERNEL, "input[tile] / (1 - p)", "input[tile]"),
-         r"return\[0, \d+\] is \S+ \(\d+ of 2304 are so\), which 'host.py:scaled' says is wrong"),
+         r"return\[0, \d+\] is \S+ \(\d+ of 2304 elements\), which 'host.py:scaled' says is wrong"),
         ((KERNEL, "hl.tile([rows, width])", "hl.tile([rows, width - 1])"),
-         r"return\[0, 95\] is nan \(24 of 2304 are so\), and no argument has one; write each element"),
+         r"return\[0, 95\] is nan \(24 of 2304 elements\), but no argument has a NaN; write each element"),
         ((HOST, "| torch.isclose(output, input / (1 - p))", "* input"),
-         r"return: 'host.py:scaled' returns torch.float32 \(24, 96\); return true or false, for all or for each element"),
+         r"return: 'host.py:scaled' returns torch.float32 \(24, 96\); return one bool, or one for each element"),
     ],
     ids=["share", "seed", "values", "not-written", "no-flag"],
 )  # fmt: skip
@@ -71,7 +71,7 @@ def test_results_of_equal_seeds_are_equal(random):
     case = Case(values={"height": 24, "width": 96, "p": 0.25}, use=(), grid=0)
     found = disagreement(spec, unseeded, case, device="cpu")
     assert re.fullmatch(
-        r"return\[0, \d+\] is \S+ \(\d+ of 2304 are so\), and another value in a second, equal call",
+        r"return\[0, \d+\] is \S+ \(\d+ of 2304 elements\), and differs in a second, equal call",
         found,
     )
 
@@ -102,9 +102,7 @@ def test_a_share_of_none_or_all_is_exact(random):
     one = torch.ones(300)
     one[7] = 0
     (said,) = _said(spec, wanted, one, p=0)
-    assert (
-        said == "return: 0.33% of 300 elements are zero, and 0.00%, give or take 0.00%, should be"
-    )
+    assert said == "return: 0.33% of 300 elements are zero; 0.00% ± 0.00% should be"
     seeded = Properties(zeros=parse_expr("p"), seed="seed")
     assert _said(spec, seeded, torch.ones(300), p=0) == []
     assert len(_said(spec, Properties(seed="seed"), torch.ones(300))) == 1

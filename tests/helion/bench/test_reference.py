@@ -55,11 +55,11 @@ def test_codes_that_agree(got, want, steps, equal):
 DISAGREE = {
     "two-codes": (
         (codes(1.0, 2.0), codes(1.25, 2.0), CODES),
-        "q[0] is 1, the reference's 1.25, 2 codes apart (at most 1); 1 of 2 are off",
+        "q[0] is 1, the reference's 1.25, 2 codes apart (at most 1); 1 of 2 is off",
     ),
     "nan": (
         (codes(2.0, NAN), codes(2.0, 448.0), CODES),
-        "q[1] is nan, the reference's 448, a NaN apart (at most 1); 1 of 2 are off",
+        "q[1] is nan, the reference's 448, a NaN apart (at most 1); 1 of 2 is off",
     ),
     "first-of-two": (
         (codes(1.0, NAN), codes(1.5, 448.0), CODES),
@@ -71,11 +71,11 @@ DISAGREE = {
     ),
     "int8": (
         (codes([1, 2], [3, 4], dtype=torch.int8), codes([1, 2], [5, 4], dtype=torch.int8), CODES),
-        "q[1, 0] is 3, the reference's 5, 2 codes apart (at most 1); 1 of 4 are off",
+        "q[1, 0] is 3, the reference's 5, 2 codes apart (at most 1); 1 of 4 is off",
     ),
     "tolerance": (
         (torch.tensor([1.0]), torch.tensor([1.1]), CLOSE),
-        "q[0] is 1, the reference's 1.1 (rtol 0.01, atol 0); 1 of 1 are off",
+        "q[0] is 1, the reference's 1.1 (rtol 0.01, atol 0); 1 of 1 is off",
     ),
     "infinity-and-nan": (
         (torch.tensor([INFINITY, 1.0]), torch.tensor([3.0, NAN]), CLOSE),
@@ -99,7 +99,7 @@ DISAGREE = {
     ),
     "float16-below-one": (
         (codes(0.25, dtype=HALF), codes(0.75, dtype=HALF), CODES),
-        "q[0] is 0.25, the reference's 0.75, 1536 codes apart (at most 1); 1 of 1 are off",
+        "q[0] is 0.25, the reference's 0.75, 1536 codes apart (at most 1); 1 of 1 is off",
     ),
 }
 
@@ -213,8 +213,8 @@ def test_untouched():
     assert untouched(WRITES, want, want) == ()
     (told,) = untouched(WRITES, got, want)
     assert told == (
-        "x[1] is 1, the reference's 0 (rtol 0, atol 0); 1 of 2 are off; "
-        "the schema does not let it be written"
+        "x[1] is 1, the reference's 0 (rtol 0, atol 0); 1 of 2 is off; "
+        "the schema does not allow the op to write it"
     )
 
 

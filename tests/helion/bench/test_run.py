@@ -170,7 +170,7 @@ def test_what_is_too_large_to_be_held_against_the_reference_is_timed(measure, mo
     monkeypatch.setattr(run, "disagreement", no_memory)
     row, _ = measure()
     assert (row.sides["ours"].agrees, row.ok) == (None, True)
-    assert "memory is too small" in row.sides["ours"].reason
+    assert "too little memory" in row.sides["ours"].reason
     assert row.sides["ours"].gpu is not None
 
 
@@ -213,7 +213,7 @@ def test_baselines_keep_their_order_and_the_interpreter_compiles_none_unasked():
 
 
 def test_rounds_that_are_too_few_for_an_interval_are_refused():
-    with pytest.raises(UsageError, match="rounds=19 are too few to tell noise from times"):
+    with pytest.raises(UsageError, match="rounds=19 is too few to tell times from noise"):
         make_timers("cuda", interpret=False, rounds=19, quick=False)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from kernelpkg.check import level1
 from kernelpkg.check.level1 import check_bindings, perform, specialised_axes
+from kernelpkg.errors import Checked
 from kernelpkg.jobs.pool import JobOutcome
 from kernelpkg.manifest.cases import Case
 from kernelpkg.packs.read import read_kernel, read_pack
@@ -41,17 +42,34 @@ def test_a_process_of_its_own_says_the_same(plant):
     assert answer["counts"] == checked.counts
 
 
-def test_processes_say_the_same_as_one(plant):
+def test_processes_say_the_same_as_one(demo):
     """Two kernels in two processes: findings of both, in their order, and all counts."""
-    other = {"hidden_size": 4096, "num_tokens": 16, "in_dtype": "bfloat16"}
-    config = {"block_sizes": [1, 1, 1], "num_warps": 4}
-    pairs = {NAME: (KEY, config), OTHER: (other, config)}
-    pack, specs = plant({name: {"nvidia_h200": [pair]} for name, pair in pairs.items()})
+    names = ("twice", "thrice")
+    demo.kernel("thrice")
+    for name in names:
+        demo.configs(name)
+        demo.edit(f"configs/{name}/nvidia_h200.json", "[16]", "[16, 1]")
+    pack, specs = read_pack(demo.root, "demo"), [read_kernel(demo.root, name) for name in names]
     steps = []
     spread = check_bindings(pack, specs, progress=lambda *step: steps.append(step), jobs=2)
     assert spread == check_bindings(pack, specs, jobs=1)
-    assert {finding.path.split("/")[1] for finding in spread.findings} == {NAME, OTHER}
+    assert {finding.path.split("/")[1] for finding in spread.findings} == {*names}
     assert [step[1:] for step in steps] == [(0, 2), (1, 2), (2, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "jobs", "started"),
+    [(1, 8, 0), (3, None, 0), (2, 2, 2), (3, 8, 3), (4, None, 2), (7, None, 3), (99, None, 4)],
+    ids=["one", "few", "few, asked for", "fewer than asked for", "four", "seven", "many"],
+)
+def test_processes_are_started_for_two_kernels_each(specs, monkeypatch, kernels, jobs, started):
+    """Importing Helion in one takes as long as binding those; `jobs` has its way."""
+    devices, nothing = [], dict.fromkeys(("variants", "bindings", "normalised"), 0)
+    monkeypatch.setattr(level1, "cores", lambda: 4)
+    monkeypatch.setattr(level1, "check_kernel", lambda *_: Checked(findings=(), counts=nothing))
+    monkeypatch.setattr(level1, "run_jobs", lambda *args: devices.extend(args[2]) or ())
+    check_bindings(read_pack(ROOT, "kernelpkg"), [specs[NAME]] * kernels, jobs=jobs)
+    assert len(devices) == started
 
 
 def test_a_process_that_is_lost_is_told_at_the_function(plant, monkeypatch):

@@ -135,8 +135,8 @@ def test_every_tuned_case_is_run_and_others_beside(checks):
     assert len({line[0] for line in asked}) == 1
     (finding,) = found.findings
     assert str(finding) == (
-        "configs/fine/nvidia_h200.json: KP267 unverified: the interpreter runs none of its 1 "
-        "configs, only the calls of its 2 cases; run 'check --level 3' on nvidia_h200"
+        "configs/fine/nvidia_h200.json: KP267 unverified: the interpreter does not run its 1 "
+        "config, only the calls of its 2 cases; run 'check --level 3' on nvidia_h200"
     )
     assert found.counts == {"runs": len(asked), "tuned_runs": 2, "runs_left_out": 0}
 

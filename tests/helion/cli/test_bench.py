@@ -146,7 +146,7 @@ def test_a_history_that_was_cut_off_is_told_and_goes_on(demo, bench):
     file.parent.mkdir()
     file.write_text('{"edition": 1, "run"')
     status, _, err = bench()
-    assert (status, err) == (0, f"{file}:1: is cut off, or no run; it is left out\n")
+    assert (status, err) == (0, f"{file}:1: is cut off, or is not a run; it is skipped\n")
     assert json.loads(file.read_text().splitlines()[1])["pack"] == "demo"
 
 
@@ -196,10 +196,10 @@ def test_ctrl_c_exits_130_and_keeps_what_was_measured(demo, bench, monkeypatch):
         (["--axis", "num_tokens"], "'num_tokens' is not of the form AXIS=VALUE[,VALUE]"),
         (["--baseline", "nativ"], "'nativ' is not a baseline; did you mean 'native'?"),
         (["--platform", "nvidia_h200"], "this is cpu; time cases of nvidia_h200 on a GPU of that platform"),
-        (["--rounds", "5"], "--rounds 5 are too few to tell noise from times; take 20 or more"),
+        (["--rounds", "5"], "--rounds 5 is too few to tell times from noise; give 20 or more"),
         (["--history", "x", "--no-history"], "--history keeps this run, and --no-history does not; give one of them"),
         (["--threshold", "x"], "invalid value for '--threshold': 'x' is not a percentage of at least 0 and below 100; see 'kernelpkg bench --help'"),
-        (["--against", "last"], "ROOT/.bench/demo.jsonl has no run on cpu to be held against"),
+        (["--against", "last"], "ROOT/.bench/demo.jsonl has no run on cpu to compare with"),
         (["--against", "2026"], "there is no run '2026' in ROOT/.bench/demo.jsonl; it has none"),
         (["--library", "ROOT/none.so"], "library ROOT/none.so cannot be loaded: ROOT/none.so: cannot open shared object file: No such file or directory"),
     ],

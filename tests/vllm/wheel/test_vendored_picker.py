@@ -63,9 +63,9 @@ class Tensor:
         return self.shape.numel()
 
 
-def arguments(spec: KernelSpec, values: Mapping[str, Any]) -> tuple[Any, ...]:
+def arguments(spec: KernelSpec, values: Mapping[str, Any], evaluate: Evaluator) -> tuple[Any, ...]:
     """Return the arguments of a call with given axis values, made as [args] says."""
-    evaluate, case = Evaluator(), Case(values=values, use=(), grid=0)
+    case = Case(values=values, use=(), grid=0)
     found: list[Any] = []
     for arg in spec.args:
         variant = evaluate.variant(arg, case)
@@ -181,12 +181,12 @@ def check(spec: KernelSpec, pick: Pick, keys: list[Any]) -> set[bool]:
         alone: compile_picker(rules, [ours[n] for n in group], {})
         for alone, group in groups.items()
     }
-    outcomes = set()
+    outcomes, evaluate = set(), Evaluator()
     for values in calls(spec, [ours[n] for n in tuned]):
         alone = values["num_tokens"] == 1
         index = pickers[alone].pick(tuple(values[rule.axis] for rule in rules)).index
         place = groups[alone][index] if index is not None else one if alone else None
-        args = arguments(spec, {**spec.defaults, **values})
+        args = arguments(spec, {**spec.defaults, **values}, evaluate)
         outcomes.add(index is None)
         if place is None and alone:
             with pytest.raises(ValueError, match=r"^no config is for calls with num_?tokens of 1"):

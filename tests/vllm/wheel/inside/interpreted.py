@@ -17,15 +17,17 @@ import helion
 import pytest
 import torch
 import vllm
+from attrs import evolve
 from torch._dynamo.backends.common import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensorMode
 from vllm.kernels.helion import CaseKey, get_registered_kernels, ops, utils
 
 from kernelpkg.bench.inputs import SENTINEL, make_inputs
 from kernelpkg.bench.reference import check_case
+from kernelpkg.bench.stand_ins import make_stand_ins
 from kernelpkg.configs import platforms
 from kernelpkg.configs.selection import read_selection
-from kernelpkg.manifest.cases import Case, cases_of
+from kernelpkg.manifest.cases import Case, Evaluator, cases_of
 from kernelpkg.manifest.guards import CallCheck
 from kernelpkg.manifest.opschema import parse_schema
 from kernelpkg.manifest.spec import ArgSpec
@@ -126,10 +128,13 @@ def described(value: Any, arg: ArgSpec) -> Any:
 @each
 def test_inputs_for_tuning_are_those_of_the_manifest(kernels, name):
     """A key for each case of the grid, in its order, and arguments of the same shapes."""
-    spec = SPECS[name]
+    spec, evaluate = SPECS[name], Evaluator()
     with FakeTensorMode():  # the largest need gigabytes
         found = kernels[name].get_inputs()
-        wanted = {key_of(name, case): make_inputs(spec, case) for case in cases_of(spec, "tune")}
+        wanted = {
+            key_of(name, case): make_stand_ins(spec, case, device="cpu", evaluate=evaluate)
+            for case in cases_of(spec, "tune")
+        }
     assert list(found) == list(wanted)
     for key, args in found.items():
         ours = map(described, wanted[key], spec.args)
@@ -221,11 +226,12 @@ def test_calls_get_the_configs_that_the_rules_give(kernels, name):
     select = configured._create_config_selector(configured._create_key_computer())
     read = CallCheck(spec, name).axes_of
     cases = cases_of(spec, "tune") + cases_of(spec, "test")
-    outcomes = set()
+    outcomes, evaluate = set(), Evaluator()
     with FakeTensorMode():
         for case in [case for case in cases if case.values["num_tokens"] == 1]:
             for tokens in (1, 2, 3, 9, 500, 512, 8192, 20_000):
-                args = with_tokens(name, case, tokens)
+                one = evolve(case, values={**case.values, "num_tokens": tokens})
+                args = make_stand_ins(spec, one, device="cpu", evaluate=evaluate)
                 options = list(selection.options(read(args)))
                 chosen = options[-1] if options[0].outcome == "default" else options[0]
                 assert select(args) == as_read(chosen.config), (case, tokens, chosen.reason)
