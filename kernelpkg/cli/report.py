@@ -77,7 +77,8 @@ def run(shared: Shared, ops: Sequence[str], histories: Sequence[Path], out: Path
         replace_text(out, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
-    size, cases = len(text.encode()), sum(len(one["rows"]) for one in runs)
+    rows = {(row["op"], str(sorted(row["axes"].items()))) for one in runs for row in one["rows"]}
+    size, cases = len(text.encode()), len(rows)
     document = {"page": str(out), "bytes": size, "runs": len(runs), "ops": len(kernels)}
     counts = [counted(len(kernels), "op"), counted(len(runs), "run"), counted(cases, "case")]
     told = f"wrote {out} ({size / 1e6:.1f} MB): {', '.join(counts)}"

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from attrs import frozen
 
 from kernelpkg.configs.match import BUCKETED, EXACT, Matcher, identity, inexact, matcher, order
-from kernelpkg.errors import counted, suggestion
+from kernelpkg.errors import suggestion
 from kernelpkg.manifest.spec import CaseKey, Match, Rule, Scalar
 
 Outcome = Literal["exact", "bucketed", "extrapolated", "miss"]
@@ -193,8 +193,7 @@ class Picker:
 
     def _check(self, values: tuple[Scalar, ...]) -> None:
         if len(values) != len(self.rules):
-            given = counted(len(values), "axis value was", "axis values were")
-            message = f"{given} given for {counted(len(self.rules), 'rule')}"
+            message = f"axis values: {len(values)} given, and {len(self.rules)} wanted"
             raise ValueError(message)
 
 

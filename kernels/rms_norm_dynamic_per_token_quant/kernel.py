@@ -63,8 +63,8 @@ def rms_norm_dynamic_per_token_quant(
         else:
             left = y - q * s[:, None]
             q = torch.where(torch.abs(left) < s[:, None], q + left * inverse, q)
-        # A NaN becomes 448, or 0 in int8. Comparisons, not clamp, which looks for NaN. Only
-        # a bound lets quotients out of the range, and int8 takes none.
+        # A NaN becomes 448, or 0 in int8. Comparisons, not clamp, which looks for NaN.
+        # Only a bound lets quotients out of the range, and int8 takes none.
         if is_int8:
             q = torch.where(q == q, q, 0.0)
             # The lowest byte of the sum is the nearest whole number, ties to even.
