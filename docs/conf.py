@@ -42,7 +42,7 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    """Put pictures and the page of the first pack where pages look; Sphinx reads no HTML of them."""
+    """Put pictures and the page of the first pack where pages look; Sphinx reads none of HTML."""
     if exception is None and app.builder.name == "html":
         for path in (*(ROOT / "docs").glob("*.svg"), ROOT / "docs/first_pack.html"):
             shutil.copy(path, app.outdir / "docs")
