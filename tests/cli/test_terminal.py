@@ -65,7 +65,7 @@ def test_names_of_ops_are_whole_in_pipes_and_lines_fit(capsys):
     assert cli.main(["list", "--root", str(ROOT)]) == 0
     lines = capsys.readouterr().out.split("\n")
     assert max(map(len, lines)) <= 80
-    place = lines.index("kernelpkg::dynamic_per_token_scaled_fp8_quant  96")
+    place = lines.index("kernelpkg::dynamic_per_token_scaled_fp8_quant  104")
     assert lines[place + 1] == "    Dynamic quantisation to FP8 with one scale per token."
     assert "all: version 1, tuned for nvidia_h200" in lines
 
