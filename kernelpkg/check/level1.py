@@ -57,7 +57,7 @@ def check_bindings(
     """Bind the variants of kernels, and check all of their configs that way.
 
     `platforms` are those whose configs are looked at; with none, all. `jobs` is how many processes
-    work; by default one per core, but none for fewer than two kernels. A single one is this one.
+    work; by default one per core, each for two kernels or more. A single one is this process.
     """
     count = min(jobs or min(cores(), len(specs) // _EACH), len(specs))
     if count < 2:

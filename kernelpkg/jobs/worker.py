@@ -326,14 +326,22 @@ def start(perform: str) -> tuple[Call | None, str]:
             return None, Message(kind="refused", text=_said(error), tracebacks=found).dumps()
 
 
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long traceback: what was raised last stands at its end."""
+    half = _TRACEBACK // 2
+    return text if len(text) <= _TRACEBACK else f"{text[:half]}\n…\n{text[-half:]}"
+
+
 @contextlib.contextmanager
 def _tracebacks() -> Iterator[list[str]]:
     """Collect the tracebacks of the errors inside, each once, and the first few of many."""
     found: list[str] = []
+    seen: set[str] = set()
 
     def take(text: str) -> None:
-        if len(found) < _TRACEBACKS and text[:_TRACEBACK] not in found:
-            found.append(text[:_TRACEBACK])
+        if len(found) < _TRACEBACKS and text not in seen:
+            seen.add(text)
+            found.append(_shortened(text))
 
     before = UNFORESEEN.set(take)
     try:

@@ -253,6 +253,15 @@ def test_a_job_that_is_done_may_have_met_errors(call):
     assert len(loads(call.answer(100)).tracebacks) == 8
 
 
+def test_of_a_long_traceback_the_end_comes_along(call):
+    """What was raised last stands there; the middle is left out."""
+    (traceback,) = loads(call.answer("long " * 10_000 + "end")).tracebacks
+    assert traceback.startswith("Traceback (most recent call last):\n")
+    assert "\n…\n" in traceback
+    assert traceback.endswith("long end")
+    assert len(traceback) == 20_003
+
+
 def test_a_message_is_one_line():
     """Whatever its text holds, and short."""
     assert one_line(" a\n\tb\x1b[0m\x00 ") == "a b [0m"
