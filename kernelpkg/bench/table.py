@@ -74,13 +74,12 @@ def _table(rows: Sequence[BenchRow], groups: Sequence[str], down: str) -> Iterat
              for row in rows]  # fmt: skip
     lines = aligned([head, *cells], range(len(head)))
     yield lines[0]
-    before = ""
+    found: dict[str, list[str]] = {}  # grids may vary what is not in the column fastest
     for row, line in zip(rows, lines[1:], strict=True):
-        group = _axes(row.axes, {*groups})
-        if group != before:
-            yield from _wrapped(" ", group)
-            before = group
-        yield line
+        found.setdefault(_axes(row.axes, {*groups}), []).append(line)
+    for group, some in found.items():
+        yield from _wrapped(" ", group) if group else ()
+        yield from some
 
 
 def _cells(row: BenchRow, there: Sequence[str], gpu: bool) -> list[str]:

@@ -33,8 +33,8 @@ from kernelpkg.cli.console import (
 )
 from kernelpkg.cli.options import (
     AXES,
+    ONE_PLATFORM,
     OPS,
-    PLATFORM,
     Folder,
     Shared,
     command,
@@ -66,7 +66,7 @@ _COUNTS: Final = ("wrong", "failed", "timeout", "left", "before")
 @command()
 @OPS
 @AXES
-@PLATFORM
+@ONE_PLATFORM
 @click.option(
     "--effort",
     type=click.Choice(tuple(_SECONDS)),

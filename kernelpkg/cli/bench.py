@@ -29,8 +29,8 @@ from kernelpkg.cli.options import (
     AXES,
     BUILDS,
     DEVICE,
+    ONE_PLATFORM,
     OPS,
-    PLATFORM,
     Shared,
     command,
     count,
@@ -64,7 +64,7 @@ _INTERPRETED: Final = "ops ran in Helion's interpreter: these are times of the h
 @command(configs=True)
 @OPS
 @AXES
-@PLATFORM
+@ONE_PLATFORM
 @DEVICE
 @click.option(
     "--baseline",

@@ -11,7 +11,7 @@ from attrs import asdict
 
 from kernelpkg.cli.codes import codes
 from kernelpkg.cli.console import FINE, FOUND, tell
-from kernelpkg.cli.options import PLATFORM, Shared, argument, command, complete_op, only
+from kernelpkg.cli.options import ONE_PLATFORM, Shared, argument, command, complete_op, only
 from kernelpkg.configs import explain
 from kernelpkg.errors import UsageError, suggestion
 from kernelpkg.packs.find import chosen_kernels, open_pack
@@ -26,7 +26,7 @@ from kernelpkg.packs.read import read_kernel
     shell_complete=complete_op,
 )
 @argument("axes", "AXIS=VALUE", "a fact of the call", nargs=-1)
-@PLATFORM
+@ONE_PLATFORM
 def run(shared: Shared, op: str, axes: tuple[str, ...], platforms: tuple[str, ...]) -> int:
     """Explain a call, or a code; 1 where a call gets no config."""
     if re.fullmatch("kp[0-9]+", op, re.IGNORECASE):

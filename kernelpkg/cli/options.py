@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -224,16 +225,20 @@ OPS: Final = argument(
     shell_complete=complete_op,
 )
 
-PLATFORM: Final = click.option(
+_PLATFORM: Final = partial(
+    click.option,
     "--platform",
     "platforms",
     multiple=True,
     callback=names,
     shell_complete=_complete_platform,
     metavar="NAME",
-    help="a platform or GPU, such as nvidia_h200; may be repeated, or list several with commas",
 )
-"""The same everywhere; commands that take one ask `only`."""
+PLATFORM: Final = _PLATFORM(
+    help="a platform or GPU, such as nvidia_h200; may be repeated, or list several with commas"
+)
+ONE_PLATFORM: Final = _PLATFORM(help="a platform or GPU, such as nvidia_h200")
+"""Of commands that take one, which ask `only`."""
 
 AXES: Final = click.option(
     "--axis",

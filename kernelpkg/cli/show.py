@@ -14,7 +14,7 @@ import click
 from attrs import asdict
 
 from kernelpkg.cli.console import FINE, ProgressBar, importing, tell
-from kernelpkg.cli.options import OP, PLATFORM, Shared, command, only
+from kernelpkg.cli.options import ONE_PLATFORM, OP, Shared, command, only
 from kernelpkg.configs.directories import platforms_of, tuned_platforms
 from kernelpkg.configs.platforms import chosen_platforms, platform_of
 from kernelpkg.errors import KernelpkgError, counted
@@ -28,7 +28,7 @@ from kernelpkg.packs.read import read_kernel
 @command(configs=True)
 @OP
 @click.option("--structure", is_flag=True, help="bind it with Helion, and say what it is made of")
-@PLATFORM
+@ONE_PLATFORM
 def run(shared: Shared, op: str, platforms: tuple[str, ...], *, structure: bool) -> int:
     """Show an op."""
     pack = open_pack(shared.pack, shared.root, shared.configs, os.environ, shared.here)

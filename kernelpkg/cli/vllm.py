@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from kernelpkg.cli.console import FINE, FOUND, complain, say, tell
-from kernelpkg.cli.options import PLATFORM, Folder, Shared, argument, command, only
+from kernelpkg.cli.options import ONE_PLATFORM, Folder, Shared, argument, command, only
 from kernelpkg.configs.directories import tuned_platforms
 from kernelpkg.configs.platforms import chosen_platforms
 from kernelpkg.configs.transfer import Transfer
@@ -37,7 +37,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="write nothing, say what
     required=True,
 )
 @click.option("--op", metavar="OP", help="for helion: the kernel, if a file does not name it")
-@PLATFORM
+@ONE_PLATFORM
 @_REPLACE
 @_DRY_RUN
 def import_configs(

@@ -36,13 +36,17 @@ class Figure:
 
 @frozen(kw_only=True)
 class Measured:
-    """The figures of one machine, each of the last run that has its case, and all of its runs."""
+    """The figures of one machine, each of the last run that has its case, and all of its runs.
+
+    `older` is how many figures are of a run with another state of the pack than the last run's.
+    """
 
     machine: str
     on_gpu: bool
     versions: Mapping[str, str]
     date: str
     figures: tuple[Figure, ...]
+    older: int
     runs: tuple[Mapping[str, Any], ...]
 
     def of(self, op: str) -> tuple[Figure, ...]:
@@ -64,16 +68,17 @@ def measured_by_machine(runs: Iterable[Mapping[str, Any]], namespace: str) -> tu
 
 def _measured(machine: str, runs: Sequence[Mapping[str, Any]], namespace: str) -> Measured:
     what = "gpu" if any(_has_gpu(row) for run in runs for row in run["rows"]) else "host"
-    last: dict[tuple[str, str], Figure] = {}
+    last: dict[tuple[str, str], tuple[Figure, str | None]] = {}
     for run in runs:
         for figure in _figures(run, what, namespace):
-            last[figure.op, str(sorted(figure.axes.items()))] = figure
+            last[figure.op, str(sorted(figure.axes.items()))] = figure, run.get("digest")
     return Measured(
         machine=machine,
         on_gpu=what == "gpu",
         versions=dict(runs[-1].get("versions") or {}),
         date=runs[-1]["date"],
-        figures=tuple(last.values()),
+        figures=tuple(figure for figure, _ in last.values()),
+        older=sum(digest != runs[-1].get("digest") for _, digest in last.values()),
         runs=tuple(runs),
     )
 
@@ -135,7 +140,7 @@ class Plane:
 
 
 def plane_of(figures: Sequence[Figure]) -> Plane:
-    """Lay figures out: the number of most values goes across, the next down."""
+    """Lay figures out: of the two numbers of most values, the first goes down, the other across."""
     names = [*figures[0].axes] if figures else []
     values = {name: {repr(f.axes.get(name)) for f in figures} for name in names}
     numbers = [
@@ -143,9 +148,8 @@ def plane_of(figures: Sequence[Figure]) -> Plane:
         for name in names
         if len(values[name]) > 1 and all(type(f.axes.get(name)) in (int, float) for f in figures)
     ]
-    # Of two with as many values the last goes across: grids vary it fastest.
     numbers.sort(key=lambda name: (len(values[name]), names.index(name)), reverse=True)
-    across, down, *_ = (*numbers, "", "")
+    across, down, *_ = (*sorted(numbers[:2], key=names.index, reverse=True), "", "")
     rest = [name for name in names if len(values[name]) > 1 and name not in (across, down)]
     parts: dict[str, list[Figure]] = defaultdict(list)
     for figure in figures:

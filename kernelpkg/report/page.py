@@ -94,7 +94,7 @@ def _machine(facts: PageFacts, found: Measured, number: int, chart: Any) -> dict
             continue
         plane = plane_of(figures)
         own = [*_means(figures)]
-        means += [{"op": spec.name, "base": base, "v": round(v, 3)} for base, v in own]
+        means += [{"op": spec.name, "base": base, "v": round(v, 3)} for base, v, _ in own]
         ops.append(
             {
                 "name": spec.name,
@@ -117,6 +117,8 @@ def _machine(facts: PageFacts, found: Measured, number: int, chart: Any) -> dict
         "date": found.date,
         "versions": found.versions,
         "count": len(found.figures),
+        "older": found.older,
+        "runs": len(found.runs),
         "means": [*_means(found.figures)],
         "bars": chart(f"means-{number}", charts.means_chart(means)),
         "history": chart(f"history-{number}", charts.history_chart(history)),
@@ -124,12 +126,12 @@ def _machine(facts: PageFacts, found: Measured, number: int, chart: Any) -> dict
     }
 
 
-def _means(figures: Sequence[Figure]) -> Iterator[tuple[str, float]]:
-    """Yield each baseline with the geometric mean of how many times faster ours is."""
+def _means(figures: Sequence[Figure]) -> Iterator[tuple[str, float, int]]:
+    """Yield each baseline, the geometric mean of how many times faster ours is, and of how many."""
     for base in BASELINES:
         ratios = [figure.faster[base] for figure in figures if base in figure.faster]
         if ratios:
-            yield base, mean_of(ratios)
+            yield base, mean_of(ratios), len(ratios)
 
 
 def _coverage(facts: PageFacts) -> Iterator[dict[str, Any]]:

@@ -50,6 +50,16 @@ def test_what_all_cases_share_stands_above_and_the_rest_in_a_column():
     ]
 
 
+def test_a_group_stands_together_where_grids_vary_another_axis_faster():
+    """As grids of the first pack do, whose token counts are fewer than their sizes."""
+    cases = itertools.product((2048, 4096, 8192), (1, 16))
+    found = lines(*(row(width=w, num_tokens=n) for w, n in cases))
+    start, end = found.index("  num_tokens=1"), found.index("  num_tokens=16")
+    assert [line.split()[0] for line in found[start + 1 : end]] == ["2048", "4096", "8192"]
+    assert [line.split()[0] for line in found[end + 1 : end + 4]] == ["2048", "4096", "8192"]
+    assert len([line for line in found if line.startswith("  num_tokens")]) == 2
+
+
 def test_cases_that_differ_in_several_axes_are_in_groups():
     cases = itertools.product((2048, 4096), (True, False), (1, 8, 16))
     found = lines(*(row(width=w, bound=b, num_tokens=n, kind="x") for w, b, n in cases))

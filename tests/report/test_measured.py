@@ -95,7 +95,7 @@ def test_runs_are_compared_over_the_cases_that_all_have():
     ]
 
 
-def test_a_plane_has_the_number_of_most_values_across():
+def test_of_the_two_numbers_of_most_values_the_first_goes_down():
     rows = [
         row({"size": size, "tokens": tokens, "wide": wide, "kind": "x"})
         for size in (64, 128)
@@ -103,10 +103,19 @@ def test_a_plane_has_the_number_of_most_values_across():
         for wide in (False, True)
     ]
     (found,) = measured_by_machine([run(rows)], "ns")
+    assert found.older == 0
     plane = plane_of(found.figures)
     assert (plane.across, plane.down, plane.shared) == ("tokens", "size", {"kind": "x"})
     assert [*plane.parts] == ["wide=false", "wide=true"]
     assert {len(figures) for figures in plane.parts.values()} == {6}
+
+
+def test_figures_of_another_state_of_the_pack_are_counted():
+    """A case that the last state of it was timed with is none of them."""
+    runs = [{**run([row({"n": 1}), row({"n": 2})]), "digest": "a"}]
+    runs += [{**run([row({"n": 2}), row({"n": 3})]), "digest": "b"}]
+    (found,) = measured_by_machine(runs, "ns")
+    assert (len(found.figures), found.older) == (3, 1)
 
 
 @pytest.mark.parametrize(
