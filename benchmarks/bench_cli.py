@@ -29,6 +29,9 @@ COMMANDS = {
     "list": "list",
     "coverage": "coverage",
     "schema": "schema",
+    "check": "check --level 0",
+    "--help": "--help",
+    "explain a code": "explain KP107",
 }
 
 BASELINES = {"pass": "pass", "import torch": "import torch"}
