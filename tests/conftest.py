@@ -52,7 +52,6 @@ SLOW = (
     "helion/test_kernels.py::test_test_grid",
     "helion/test_kinds.py::test_level_1_binds_each_variant",
     "helion/test_kinds.py::test_level_2_compiles_each_class",
-    "helion/test_kinds.py::test_level_2_compiles_each_config[nvidia_b200]",
     "helion/test_kinds.py::test_level_2_compiles_each_config",
     "helion/test_kinds.py::test_level_3_finds_no_error",
     "helion/test_planted_bindings.py",

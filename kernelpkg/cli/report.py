@@ -19,6 +19,7 @@ from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import drift, find
 from kernelpkg.packs.lock import has_lock, toolchain
 from kernelpkg.packs.read import read_kernel
+from kernelpkg.report.measured import case_text
 from kernelpkg.report.pack_coverage import cover_pack
 from kernelpkg.report.page import MARK, PageFacts, make_page
 
@@ -77,7 +78,7 @@ def run(shared: Shared, ops: Sequence[str], histories: Sequence[Path], out: Path
         replace_text(out, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
-    rows = {(row["op"], str(sorted(row["axes"].items()))) for one in runs for row in one["rows"]}
+    rows = {(row["op"], case_text(row["axes"])) for one in runs for row in one["rows"]}
     size, cases = len(text.encode()), len(rows)
     document = {"page": str(out), "bytes": size, "runs": len(runs), "ops": len(kernels)}
     counts = [counted(len(kernels), "op"), counted(len(runs), "run"), counted(cases, "case")]

@@ -54,6 +54,11 @@ class Measured:
         return tuple(figure for figure in self.figures if figure.op == op)
 
 
+def case_text(axes: Mapping[str, Any]) -> str:
+    """Return what tells a case of an op from its others, in whichever order its axes are."""
+    return str(sorted(axes.items()))
+
+
 def measured_by_machine(runs: Iterable[Mapping[str, Any]], namespace: str) -> tuple[Measured, ...]:
     """Return the figures of each machine, GPUs first, and the one that ran last before others.
 
@@ -71,7 +76,7 @@ def _measured(machine: str, runs: Sequence[Mapping[str, Any]], namespace: str) -
     last: dict[tuple[str, str], tuple[Figure, str | None]] = {}
     for run in runs:
         for figure in _figures(run, what, namespace):
-            last[figure.op, str(sorted(figure.axes.items()))] = figure, run.get("digest")
+            last[figure.op, case_text(figure.axes)] = figure, run.get("digest")
     return Measured(
         machine=machine,
         on_gpu=what == "gpu",
@@ -117,7 +122,7 @@ def over_time(found: Measured, namespace: str) -> Iterator[tuple[str, str, str, 
     for run in found.runs:
         cases: dict[str, dict[str, Figure]] = defaultdict(dict)
         for figure in _figures(run, what, namespace):
-            cases[figure.op][str(sorted(figure.axes.items()))] = figure
+            cases[figure.op][case_text(figure.axes)] = figure
         for op, some in cases.items():
             by_op[op].append((run["date"], some))
     for op, runs in by_op.items():
