@@ -138,7 +138,7 @@ def _wrong(run: Mapping[str, Any]) -> str:
             return "is not a run"
         for row in run["rows"]:
             _times(row)
-            _place(row)
+            place_of(row["op"], row["axes"])
     except (LookupError, TypeError, ValueError, AttributeError):
         return "is not a run"
     return ""
@@ -147,10 +147,9 @@ def _wrong(run: Mapping[str, Any]) -> str:
 _TEXTS: Final = ("run", "date", "pack", "machine")
 
 
-def _place(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what makes two rows the same case."""
-    axes = {name: row["axes"][name] for name in sorted(row["axes"])}
-    return str(row["op"]), ", ".join(f"{name}={show(value)}" for name, value in axes.items())
+def place_of(op: str, axes: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what makes two rows the same case, in whichever order their axes are."""
+    return op, ", ".join(f"{name}={show(axes[name])}" for name in sorted(axes))
 
 
 def _times(row: Mapping[str, Any]) -> dict[tuple[str, str], Interval]:
@@ -221,11 +220,11 @@ def compare_runs(
     The GPU's time is held case by case. The host's hardly depends on sizes, and differs from one
     process to the next by more than its rounds do, so that the cases of an op are its sample.
     """
-    before = {_place(row): _times(row) for row in then["rows"]}
+    before = {place_of(row["op"], row["axes"]): _times(row) for row in then["rows"]}
     changes: list[Change] = []
     host: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in now["rows"]:
-        (op, case), times = _place(row), _times(row)
+        (op, case), times = place_of(row["op"], row["axes"]), _times(row)
         earlier = before.get((op, case), {})
         if (base := _base("gpu", times, earlier)) is not None:
             new, old = times["gpu", base], earlier["gpu", base]
@@ -277,7 +276,7 @@ def earlier_run(
         history, word = read_history(Path(word)), LAST
         remarks = history.remarks
     found = history.find(word, machine)
-    there = {_place(row) for row in found["rows"]}
-    if not any(_place({"op": op, "axes": axes}) in there for op, axes in cases):
+    there = {place_of(row["op"], row["axes"]) for row in found["rows"]}
+    if not any(place_of(op, axes) in there for op, axes in cases):
         raise UsageError(f"run {found['run']} has none of these cases")
     return found, remarks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kernelpkg.bench.history import read_history
+from kernelpkg.bench.history import place_of, read_history
 from kernelpkg.cli.check import check_pack
 from kernelpkg.cli.console import FINE, FOUND, complain, tell
 from kernelpkg.cli.options import OPS, Shared, command
@@ -19,7 +19,6 @@ from kernelpkg.manifest.spec import PackSpec
 from kernelpkg.packs import drift, find
 from kernelpkg.packs.lock import has_lock, toolchain
 from kernelpkg.packs.read import read_kernel
-from kernelpkg.report.measured import case_text
 from kernelpkg.report.pack_coverage import cover_pack
 from kernelpkg.report.page import MARK, PageFacts, make_page
 
@@ -78,7 +77,7 @@ def run(shared: Shared, ops: Sequence[str], histories: Sequence[Path], out: Path
         replace_text(out, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
-    rows = {(row["op"], case_text(row["axes"])) for one in runs for row in one["rows"]}
+    rows = {place_of(row["op"], row["axes"]) for one in runs for row in one["rows"]}
     size, cases = len(text.encode()), len(rows)
     document = {"page": str(out), "bytes": size, "runs": len(runs), "ops": len(kernels)}
     counts = [counted(len(kernels), "op"), counted(len(runs), "run"), counted(cases, "case")]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from kernelpkg.bench import rows
+from kernelpkg.bench.history import place_of
 from kernelpkg.bench.intervals import mean_of
 from kernelpkg.manifest.cases import show
 
@@ -54,11 +55,6 @@ class Measured:
         return tuple(figure for figure in self.figures if figure.op == op)
 
 
-def case_text(axes: Mapping[str, Any]) -> str:
-    """Return what tells a case of an op from its others, in whichever order its axes are."""
-    return str(sorted(axes.items()))
-
-
 def measured_by_machine(runs: Iterable[Mapping[str, Any]], namespace: str) -> tuple[Measured, ...]:
     """Return the figures of each machine, GPUs first, and the one that ran last before others.
 
@@ -76,7 +72,7 @@ def _measured(machine: str, runs: Sequence[Mapping[str, Any]], namespace: str) -
     last: dict[tuple[str, str], tuple[Figure, str | None]] = {}
     for run in runs:
         for figure in _figures(run, what, namespace):
-            last[figure.op, case_text(figure.axes)] = figure, run.get("digest")
+            last[place_of(figure.op, figure.axes)] = figure, run.get("digest")
     return Measured(
         machine=machine,
         on_gpu=what == "gpu",
@@ -118,11 +114,11 @@ def over_time(found: Measured, namespace: str) -> Iterator[tuple[str, str, str, 
     op have in common, where there are any.
     """
     what = "gpu" if found.on_gpu else "host"
-    by_op: dict[str, list[tuple[str, dict[str, Figure]]]] = defaultdict(list)
+    by_op: dict[str, list[tuple[str, dict[tuple[str, str], Figure]]]] = defaultdict(list)
     for run in found.runs:
-        cases: dict[str, dict[str, Figure]] = defaultdict(dict)
+        cases: dict[str, dict[tuple[str, str], Figure]] = defaultdict(dict)
         for figure in _figures(run, what, namespace):
-            cases[figure.op][case_text(figure.axes)] = figure
+            cases[figure.op][place_of(figure.op, figure.axes)] = figure
         for op, some in cases.items():
             by_op[op].append((run["date"], some))
     for op, runs in by_op.items():
